@@ -1,0 +1,36 @@
+# Every target sets up what it needs by itself, so that a fresh clone needs nothing but `make demo`.
+VENV := $(or $(FAILSAFE_VENV),.venv)
+BIN := $(VENV)/bin
+
+.PHONY: help setup demo test lint bench clean
+
+help:
+	@echo "make setup   .venv with all that the others need"
+	@echo "make demo    60 verified failures with their recoveries, and a gallery page to open"
+	@echo "make test    lint, then the whole test suite"
+	@echo "make lint    style, types and the order of the stages"
+	@echo "make bench   the speeds and sizes that the README states, measured here"
+	@echo "make clean   remove what the tools and the demo left; keeps $(VENV)"
+
+setup:
+	@bash scripts/setup.sh
+
+demo: setup
+	@bash scripts/demo.sh
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+# One thread a worker: torch would otherwise take every core for itself in each of them.
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+
+bench: setup
+	$(BIN)/python -m benchmarks.run
+
+clean:
+	rm -rf build dist out/demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name '.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
