@@ -1,0 +1,67 @@
+"""Every error that FailSafe raises on purpose.
+
+```
+FailSafeError
+├── UserError               what the user asked for cannot be done as written; prints one sentence
+│   ├── UnknownNameError    a task, mode, camera or key that does not exist (says the nearest one)
+│   ├── MissingAssetsError  a task whose assets must be downloaded first
+│   └── MissingRendererError  no Vulkan device, or no software one
+├── RecordError             a record of another version, with unknown keys, or damaged
+├── StoreError              a dataset folder that cannot be written or holds foreign files
+├── DivergedError           the physics left the finite numbers: neither a success nor a failure
+└── PlanError               the expert found no way: neither a success nor a failure
+```
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class FailSafeError(Exception):
+    """Root of the tree above. Its message says what was expected, what was got, and what to do."""
+
+
+class UserError(FailSafeError):
+    """The request cannot be carried out as written."""
+
+
+class UnknownNameError(UserError):
+    """A name that is not among those that exist.
+
+    Args:
+        kind: What sort of name it is, for example `"task"`.
+        got: The name as given.
+        known: Every name that exists.
+    """
+
+    def __init__(self, kind: str, got: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(got, names, n=1, cutoff=0.5)
+        hint = f": did you mean '{near[0]}'?" if near else "."
+        super().__init__(f"unknown {kind} '{got}'{hint} There are: {', '.join(names) or 'none'}.")
+
+
+class MissingAssetsError(UserError):
+    """The task's assets are not on this machine."""
+
+
+class MissingRendererError(UserError):
+    """No device that can render was found."""
+
+
+class RecordError(FailSafeError):
+    """A record cannot be read as what it claims to be."""
+
+
+class StoreError(FailSafeError):
+    """The dataset folder cannot be used as it is."""
+
+
+class DivergedError(FailSafeError):
+    """The simulated state is no longer finite."""
+
+
+class PlanError(FailSafeError):
+    """The expert has no plan from the present state."""

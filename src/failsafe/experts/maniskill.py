@@ -1,0 +1,154 @@
+"""ManiSkill's own solution scripts as experts, without its motion planner.
+
+Each script computes target poses from the ground truth and hands them to a planner class that its module
+names. Run with a stand-in for that class, a script drives our controller instead: straight lines of the
+tool, inverse kinematics, and every call one stage of the plan. No code per task, and no `mplib`.
+"""
+
+from __future__ import annotations
+
+import linecache
+import re
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from failsafe.errors import PlanError, UnknownNameError
+from failsafe.experts.driver import Driver
+from failsafe.records import poses
+from failsafe.records.plan import CLOSED, OPEN, Stage
+from failsafe.simulators.maniskill.scene import to_array
+from failsafe.simulators.maniskill.simulator import ManiSkillSimulator
+
+_SPEED = 0.6
+"""Share of the per-step limits at which the scripts' default joint speed (0.9) is followed: 15 mm a step."""
+_SCRIPT_SPEED = 0.9
+_HOLD = 3
+"""Control steps after each path in which the arm, which lags behind its targets, arrives."""
+_GRIPPER_HOLD = 6
+"""Control steps that the scripts give the gripper to open or close."""
+
+
+def maniskill_tasks() -> dict[str, Callable[..., Any]]:
+    """The solution scripts that ManiSkill ships for the Panda, by task."""
+    from mani_skill.examples.motionplanning.panda.run import MP_SOLUTIONS
+
+    return dict(MP_SOLUTIONS)
+
+
+class ManiSkillExpert:
+    """Solves a ManiSkill task with the solution script that ManiSkill ships for it.
+
+    Args:
+        task: Name of the task.
+
+    Raises:
+        UnknownNameError: If ManiSkill ships no solution for it.
+    """
+
+    def __init__(self, task: str) -> None:
+        scripts = maniskill_tasks()
+        if task not in scripts:
+            raise UnknownNameError("task with a solution script", task, scripts)
+        self._script = scripts[task]
+
+    def solve(self, driver: Driver) -> None:
+        """Carry out the task from the present state.
+
+        Raises:
+            PlanError: If the script finds no way, or asks for a pose out of reach.
+        """
+        simulator = driver.simulator
+        assert isinstance(simulator, ManiSkillSimulator)
+        planner = _planner_class(driver, simulator)
+        names = {
+            name: planner
+            for name, value in self._script.__globals__.items()
+            if isinstance(value, type) and name.endswith("MotionPlanningSolver")
+        }
+        script = types.FunctionType(self._script.__code__, {**self._script.__globals__, **names})
+        try:
+            script(_EnvironmentInProgress(simulator.env), seed=None, debug=False, vis=False)
+        except PlanError:
+            raise
+        except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
+            # Scripts meet states that their authors did not foresee, such as a cube on its edge.
+            raise PlanError(f"the solution script failed: {type(error).__name__}: {error}") from error
+
+
+class _EnvironmentInProgress:
+    """The environment as a script sees it, with a `reset` that leaves the episode as it is."""
+
+    def __init__(self, env: Any) -> None:
+        self.unwrapped = env
+
+    def reset(self, seed: int | None = None, options: Any = None) -> None:
+        """Do nothing: the episode has begun."""
+
+
+def _planner_class(driver: Driver, simulator: ManiSkillSimulator) -> type[Any]:
+    """The stand-in for ManiSkill's planner classes, bound to a driver."""
+    base = to_array(simulator.env.agent.robot._objs[0].pose)
+    base_inverse = poses.inverse(base)
+
+    class PlannerStandIn:
+        OPEN, CLOSED = OPEN, CLOSED
+
+        def __init__(
+            self, env: Any, *_: Any, joint_vel_limits: float = _SCRIPT_SPEED, **__: Any
+        ) -> None:
+            self._speed = _SPEED * joint_vel_limits / _SCRIPT_SPEED
+            self._gripper = OPEN
+
+        def move_to_pose_with_screw(self, pose: Any, dry_run: bool = False, refine_steps: int = 0) -> Any:
+            target = poses.compose(base_inverse, _pose_array(pose))
+            if not simulator.reachable(target):
+                if dry_run:
+                    return -1
+                raise PlanError(f"the tool pose {np.round(target, 3).tolist()} is out of reach")
+            if not dry_run:
+                name = _pose_name(sys._getframe(1), pose)
+                hold = _HOLD + refine_steps
+                driver.do(Stage(name, tuple(target.tolist()), self._gripper, hold, self._speed))
+            return {}
+
+        move_to_pose_with_RRTConnect = move_to_pose_with_screw
+        move_to_pose_with_RRTStar = move_to_pose_with_screw
+
+        def close_gripper(self, t: int = _GRIPPER_HOLD, gripper_state: float | None = None) -> Any:
+            return self._grip("close gripper", t, CLOSED if gripper_state is None else gripper_state)
+
+        def open_gripper(self, t: int = _GRIPPER_HOLD, gripper_state: float | None = None) -> Any:
+            return self._grip("open gripper", t, OPEN if gripper_state is None else gripper_state)
+
+        def _grip(self, name: str, steps: int, gripper: float) -> Any:
+            self._gripper = gripper
+            driver.do(Stage(name, tuple(driver.intended.tolist()), gripper, steps, self._speed))
+            return {}
+
+        def close(self) -> None:
+            pass
+
+    return PlannerStandIn
+
+
+def _pose_array(pose: Any) -> poses.Pose:
+    """A `sapien.Pose`, or ManiSkill's batched one, as an array."""
+    if hasattr(pose, "raw_pose"):
+        return np.asarray(pose.raw_pose[0], dtype=np.float64)
+    return to_array(pose)
+
+
+def _pose_name(frame: types.FrameType, pose: Any) -> str:
+    """What the script itself calls a waypoint: `reach_pose` is "reach"."""
+    line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+    match = re.search(r"\(\s*([a-z]\w*?)_pose\b", line)
+    if match:
+        return match.group(1).replace("_", " ")
+    for name, value in frame.f_locals.items():
+        if value is pose and name.endswith("_pose"):
+            return name.removesuffix("_pose").replace("_", " ")
+    return "move"

@@ -1,0 +1,1 @@
+"""What crosses a border between stages: frozen, versioned, free of any simulator."""

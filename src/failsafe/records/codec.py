@@ -1,0 +1,132 @@
+"""Records as JSON and back: versioned, strict, without pickle.
+
+A record is a frozen dataclass. Where it stands at the top of a file it carries `"format"` (its name and
+version); an unknown version or key is refused, because a key that nobody reads is a setting that silently
+does nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+from failsafe.errors import RecordError, UnknownNameError
+
+FORMAT_VERSION = 1
+T = TypeVar("T")
+
+
+def to_plain(value: Any) -> Any:
+    """A record, or anything made of records, as JSON's own types."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(k): to_plain(v) for k, v in cast(Mapping[Any, Any], value).items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(v) for v in cast(list[Any], value)]
+    if isinstance(value, np.ndarray):
+        return cast(Any, value.tolist())
+    if isinstance(value, np.generic):
+        return value.item()
+    return value
+
+
+def from_plain(cls: type[T], data: Any, where: str = "") -> T:
+    """The record of type `cls` that `data` (JSON's types) describes.
+
+    Args:
+        cls: A frozen dataclass.
+        data: What `to_plain` made of one.
+        where: Path of the value inside the file, for the error message.
+
+    Raises:
+        RecordError: On a missing field, or a value of another type.
+        UnknownNameError: On a key that the record does not have.
+    """
+    return cast(T, _decode(cls, data, where or cls.__name__))
+
+
+def dumps(record: Any) -> str:
+    """One line of JSON with the record's format on it; equal records give equal text."""
+    plain = {"format": f"{type(record).__name__}/{FORMAT_VERSION}", **to_plain(record)}
+    return json.dumps(plain, sort_keys=True, allow_nan=False, separators=(",", ":"))
+
+
+def loads(cls: type[T], text: str, where: str = "") -> T:
+    """Read what `dumps` wrote.
+
+    Raises:
+        RecordError: If the text is no JSON object, or of another format or version.
+    """
+    where = where or cls.__name__
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise RecordError(f"{where}: expected JSON, got something that does not parse ({error})") from error
+    if not isinstance(data, dict):
+        raise RecordError(f"{where}: expected a JSON object, got {type(data).__name__}")
+    fields = cast(dict[str, Any], data)
+    expected = f"{cls.__name__}/{FORMAT_VERSION}"
+    got = fields.pop("format", "no format")
+    if got != expected:
+        raise RecordError(
+            f"{where}: expected format '{expected}', got '{got}'; "
+            "read it with the version of FailSafe that wrote it, or generate it again"
+        )
+    return from_plain(cls, fields, where)
+
+
+def _decode(hint: Any, data: Any, where: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if data is None and type(None) in args:
+            return None
+        return _decode(next(a for a in args if a is not type(None)), data, where)
+    if dataclasses.is_dataclass(hint):
+        return _decode_record(cast(type[Any], hint), data, where)
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        known = [str(member.value) for member in hint]
+        if data not in known:
+            raise UnknownNameError(f"value of {where}", str(data), known)
+        return hint(data)
+    if origin in (tuple, list):
+        if not isinstance(data, list):
+            raise RecordError(f"{where}: expected a list, got {type(data).__name__}")
+        items = [_decode(args[0], v, f"{where}[{i}]") for i, v in enumerate(cast(list[Any], data))]
+        return tuple(items) if origin is tuple else items
+    if origin in (dict, Mapping) or (isinstance(origin, type) and issubclass(origin, Mapping)):
+        if not isinstance(data, dict):
+            raise RecordError(f"{where}: expected an object, got {type(data).__name__}")
+        return {k: _decode(args[1], v, f"{where}.{k}") for k, v in cast(dict[str, Any], data).items()}
+    if hint is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    if hint is Any or (isinstance(data, hint) and not (hint is int and isinstance(data, bool))):
+        return data
+    raise RecordError(f"{where}: expected {getattr(hint, '__name__', hint)}, got {data!r}")
+
+
+def _decode_record(cls: type[Any], data: Any, where: str) -> Any:
+    if not isinstance(data, dict):
+        raise RecordError(f"{where}: expected an object, got {type(data).__name__}")
+    given = cast(dict[str, Any], data)
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    for key in given:
+        if key not in fields:
+            raise UnknownNameError(f"key in {where}", key, fields)
+    values: dict[str, Any] = {}
+    for name, field in fields.items():
+        if name in given:
+            values[name] = _decode(hints[name], given[name], f"{where}.{name}")
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise RecordError(f"{where}: the key '{name}' is missing")
+    return cls(**values)

@@ -1,0 +1,143 @@
+"""Arithmetic of poses: `[x, y, z, qw, qx, qy, qz]`, metres and unit quaternions, float64.
+
+Written on plain arrays because a control step happens hundreds of thousands of times per dataset.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike, NDArray
+
+Pose = Float[np.ndarray, "7"]
+Quaternion = Float[np.ndarray, "4"]
+
+IDENTITY: NDArray[np.float64] = np.array([0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0])
+
+
+def pose(position: ArrayLike, quaternion: ArrayLike = (1.0, 0.0, 0.0, 0.0)) -> Pose:
+    """A pose from a position [3] in metres and a quaternion wxyz [4], which is normalised."""
+    q = np.asarray(quaternion, dtype=np.float64)
+    return np.concatenate([np.asarray(position, dtype=np.float64), q / np.linalg.norm(q)])
+
+
+def quaternion_multiply(a: Quaternion, b: Quaternion) -> Quaternion:
+    """Hamilton product: the rotation b followed by the rotation a."""
+    aw, ax, ay, az = a.tolist()
+    bw, bx, by, bz = b.tolist()
+    return np.array(
+        [
+            aw * bw - ax * bx - ay * by - az * bz,
+            aw * bx + ax * bw + ay * bz - az * by,
+            aw * by - ax * bz + ay * bw + az * bx,
+            aw * bz + ax * by - ay * bx + az * bw,
+        ]
+    )
+
+
+def quaternion_inverse(q: Quaternion) -> Quaternion:
+    """Inverse of a unit quaternion."""
+    return q * np.array([1.0, -1.0, -1.0, -1.0])
+
+
+def rotate(q: Quaternion, vector: ArrayLike) -> Float[np.ndarray, "3"]:
+    """A vector [3] turned by a unit quaternion."""
+    v = np.asarray(vector, dtype=np.float64)
+    u = q[1:]
+    t = 2.0 * np.cross(u, v)
+    return v + q[0] * t + np.cross(u, t)
+
+
+def from_rotation_vector(vector: ArrayLike) -> Quaternion:
+    """Unit quaternion of a rotation vector [3] in radians."""
+    x, y, z = np.asarray(vector, dtype=np.float64).tolist()
+    angle = math.sqrt(x * x + y * y + z * z)
+    if angle < 1e-12:
+        return np.array([1.0, 0.5 * x, 0.5 * y, 0.5 * z])
+    s = math.sin(angle / 2) / angle
+    return np.array([math.cos(angle / 2), x * s, y * s, z * s])
+
+
+def to_rotation_vector(q: Quaternion) -> Float[np.ndarray, "3"]:
+    """Rotation vector [3] in radians, of length at most pi, of a unit quaternion."""
+    w, x, y, z = (q if q[0] >= 0 else -q).tolist()
+    s = math.sqrt(x * x + y * y + z * z)
+    if s < 1e-12:
+        return np.array([2 * x, 2 * y, 2 * z])
+    k = 2.0 * math.atan2(s, w) / s
+    return np.array([x * k, y * k, z * k])
+
+
+def compose(a: Pose, b: Pose) -> Pose:
+    """The pose b, given in the frame a, in the frame that a is given in."""
+    return np.concatenate([a[:3] + rotate(a[3:], b[:3]), quaternion_multiply(a[3:], b[3:])])
+
+
+def inverse(a: Pose) -> Pose:
+    """The pose that undoes a."""
+    q = quaternion_inverse(a[3:])
+    return np.concatenate([-rotate(q, a[:3]), q])
+
+
+def relative(a: Pose, b: Pose) -> Pose:
+    """The pose b as seen from the frame a."""
+    return compose(inverse(a), b)
+
+
+def apply_delta(start: Pose, delta: ArrayLike) -> Pose:
+    """A pose moved by `[dx, dy, dz, rx, ry, rz]` (m, rad), both in the frame that the pose is given in.
+
+    The rotation vector turns the tool about its own origin, with axes of the outer frame.
+    """
+    d = np.asarray(delta, dtype=np.float64)
+    q = quaternion_multiply(from_rotation_vector(d[3:6]), start[3:])
+    return np.concatenate([start[:3] + d[:3], q / np.linalg.norm(q)])
+
+
+def delta_between(start: Pose, end: Pose) -> Float[np.ndarray, "6"]:
+    """The `[dx, dy, dz, rx, ry, rz]` for which `apply_delta(start, ...)` is `end`."""
+    turn = quaternion_multiply(end[3:], quaternion_inverse(start[3:]))
+    return np.concatenate([end[:3] - start[:3], to_rotation_vector(turn)])
+
+
+def distance(a: Pose, b: Pose) -> tuple[float, float]:
+    """How far two poses lie apart: metres, radians."""
+    delta = delta_between(a, b)
+    return float(np.linalg.norm(delta[:3])), float(np.linalg.norm(delta[3:]))
+
+
+def angles_between(a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n"]:
+    """Rotation angle in radians between rows of unit quaternions."""
+    dot = np.clip(np.abs(np.sum(a * b, axis=-1)), 0.0, 1.0)
+    return 2.0 * np.arccos(dot)
+
+
+def steps_between(start: Pose, end: Pose, max_translation: float, max_rotation: float) -> int:
+    """Least number of equal steps from start to end that keep both per-step limits (m, rad)."""
+    metres, radians = distance(start, end)
+    return max(math.ceil(metres / max_translation - 1e-9), math.ceil(radians / max_rotation - 1e-9))
+
+
+def interpolate(start: Pose, end: Pose, steps: int) -> Float[np.ndarray, "steps 7"]:
+    """Poses on the straight line from start to end, start left out, end included (slerp)."""
+    delta = delta_between(start, end)
+    path = np.empty((steps, 7))
+    for i in range(steps):
+        path[i] = apply_delta(start, delta * ((i + 1) / steps))
+    if steps:
+        path[-1, :3] = end[:3]
+    return path
+
+
+def limit_step(start: Pose, end: Pose, max_translation: float, max_rotation: float) -> Pose:
+    """The farthest pose towards end that one step may reach; end itself where it lies within."""
+    delta = delta_between(start, end)
+    metres = math.sqrt(float(delta[:3] @ delta[:3]))
+    radians = math.sqrt(float(delta[3:] @ delta[3:]))
+    if metres <= max_translation + 1e-9 and radians <= max_rotation + 1e-9:
+        return end
+    delta[:3] *= min(1.0, max_translation / max(metres, 1e-12))
+    delta[3:] *= min(1.0, max_rotation / max(radians, 1e-12))
+    return apply_delta(start, delta)

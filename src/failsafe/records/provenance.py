@@ -1,0 +1,67 @@
+"""Where a dataset comes from: commit, versions, machine, configuration."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+_PACKAGES = ("failsafe-vla", "numpy", "mani_skill", "sapien", "torch", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What is needed to tell whether two datasets could be the same.
+
+    Attributes:
+        commit: Commit of the FailSafe checkout, empty for an installed release.
+        dirty: Whether that checkout had uncommitted changes.
+        versions: Versions of Python and of the packages that take part.
+        platform: Operating system and processor.
+    """
+
+    commit: str
+    dirty: bool
+    versions: dict[str, str]
+    platform: str
+
+
+def collect_provenance() -> Provenance:
+    """The provenance of the running process."""
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    commit, dirty = _checkout()
+    return Provenance(commit, dirty, versions, f"{platform.system()}-{platform.machine()}")
+
+
+def command_line() -> str:
+    """The command that runs, as a user would type it."""
+    import shlex
+
+    name = Path(sys.argv[0]).name
+    return shlex.join(["failsafe" if name in ("__main__.py", "failsafe") else name, *sys.argv[1:]])
+
+
+def _checkout() -> tuple[str, bool]:
+    folder = Path(__file__).resolve().parent
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        tracked = _git(folder, "ls-files", "--error-unmatch", __file__)
+        dirty = bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.SubprocessError):
+        return "", False
+    return (commit, dirty) if tracked else ("", False)
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True
+    )
+    return done.stdout.strip()

@@ -1,0 +1,1 @@
+"""One small contract for any physics engine, and the engines that speak it."""

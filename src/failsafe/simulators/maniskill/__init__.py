@@ -1,0 +1,1 @@
+"""ManiSkill on SAPIEN, driven directly."""

@@ -1,0 +1,163 @@
+"""The robot of a ManiSkill task: inverse kinematics, joint targets, grip."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from failsafe.errors import PlanError
+from failsafe.records import poses
+from failsafe.records.poses import Pose
+from failsafe.simulators.maniskill.scene import Body, to_array, to_sapien
+
+_GRIP_FORCE = 0.5
+"""Newtons per finger from which on an object counts as held, as in ManiSkill's `is_grasping`."""
+_REACH_TOLERANCE = (0.08, 0.3)
+"""How far (m, rad) the stretched arm may stay short of a target before the target counts as out of reach."""
+_LIMIT_MARGIN = 0.01
+"""Radians kept from every joint limit."""
+
+
+class Arm:
+    """An articulated arm with or without a two-finger gripper, driven by joint targets.
+
+    Args:
+        agent: ManiSkill's agent in control mode `pd_joint_pos`.
+    """
+
+    def __init__(self, agent: Any) -> None:
+        self.articulation: Any = agent.robot._objs[0]
+        self._joints: list[Any] = list(self.articulation.active_joints)
+        self._tcp: Any = agent.tcp._objs[0]
+        links = list(self.articulation.links)
+        self._tcp_index = links.index(self._tcp)
+        self._model: Any = self.articulation.create_pinocchio_model()
+        controllers: Any = getattr(agent.controller, "controllers", {"arm": agent.controller})
+        names = [joint.name for joint in self._joints]
+        gripper: Any = controllers.get("gripper")
+        fingers: list[int] = (
+            [names.index(j._objs[0].name) for j in gripper.joints] if gripper is not None else []
+        )
+        self.has_gripper = bool(fingers)
+        self._fingers = np.array(fingers, dtype=np.int64)
+        if gripper is not None:
+            self._closed = float(np.min(gripper.config.lower))
+            self._open = float(np.max(gripper.config.upper))
+        self._mask = np.ones(len(names), dtype=np.int32)
+        self._mask[self._fingers] = 0
+        limits = np.concatenate([joint.limits for joint in self._joints])
+        self._lower, self._upper = limits[:, 0] + _LIMIT_MARGIN, limits[:, 1] - _LIMIT_MARGIN
+        self.finger_links = [self._joints[i].child_link for i in fingers]
+        self.finger_shapes: list[Any] = [s for link in self.finger_links for s in link.collision_shapes]
+        self.begin()
+
+    @property
+    def command_size(self) -> int:
+        """Number of joint targets: one per active joint, fingers included."""
+        return len(self._joints)
+
+    @property
+    def tcp_pose(self) -> Any:
+        """The tool's `sapien.Pose` in the world."""
+        return self._tcp.entity_pose
+
+    @property
+    def gripper_width(self) -> float:
+        """Opening between the fingers, metres."""
+        return float(self.articulation.qpos[self._fingers].sum()) if self.has_gripper else 0.0
+
+    def begin(self) -> None:
+        """Forget earlier commands: the joints are to stay where they are."""
+        self._last = self.articulation.qpos.astype(np.float64)
+        self.drive(self._last.astype(np.float32))
+
+    def drive(self, command: Float32[np.ndarray, "D"]) -> None:
+        """Set every joint's target, which the next command continues from."""
+        for joint, target in zip(self._joints, command.tolist(), strict=True):
+            joint.set_drive_target(target)
+        self._last = command.astype(np.float64)
+
+    def command(self, target: Pose, gripper: float) -> Float32[np.ndarray, "D"]:
+        """Joint targets for a tool pose in the base frame and a gripper in [-1, 1].
+
+        Raises:
+            PlanError: If no joint positions near the last ones reach the pose within the joints' limits.
+        """
+        solution = self._solve(target, self._last)
+        if solution is None:
+            raise PlanError(f"no joint positions within the limits reach the tool pose {np.round(target, 3)}")
+        if self.has_gripper:
+            opening = self._closed + (min(max(gripper, -1.0), 1.0) + 1) / 2 * (self._open - self._closed)
+            solution[self._fingers] = opening
+        return solution.astype(np.float32)
+
+    def reachable(self, target: Pose, steps: int = 12) -> bool:
+        """Whether the straight way from the tool's present pose has a solution throughout."""
+        joints = self._last
+        self._model.compute_forward_kinematics(joints)
+        start = to_array(self._model.get_link_pose(self._tcp_index))
+        for pose in poses.interpolate(start, target, steps):
+            solution = self._solve(pose, joints)
+            if solution is None:
+                return False
+            joints = solution
+        return True
+
+    def held(self, system: Any, bodies: list[Body]) -> tuple[str, ...]:
+        """Names of the bodies that the two fingers press on from opposite sides."""
+        if len(self.finger_links) != 2:
+            return ()
+        pressed: dict[tuple[int, int], np.ndarray] = {}
+        fingers = {link.entity: i for i, link in enumerate(self.finger_links)}
+        rows = {body.entity: i for i, body in enumerate(bodies)}
+        for contact in system.get_contacts():
+            first, second = contact.bodies[0].entity, contact.bodies[1].entity
+            sign = 1.0
+            if second in fingers:
+                first, second, sign = second, first, -1.0
+            if first not in fingers or second not in rows:
+                continue
+            key = (fingers[first], rows[second])
+            impulse = sign * np.sum([point.impulse for point in contact.points], axis=0)
+            pressed[key] = pressed.get(key, np.zeros(3)) + impulse
+        least = _GRIP_FORCE * system.timestep
+        names: list[str] = []
+        for i, body in enumerate(bodies):
+            a, b = pressed.get((0, i)), pressed.get((1, i))
+            if a is None or b is None:
+                continue
+            if min(np.linalg.norm(a), np.linalg.norm(b)) >= least and float(a @ b) < 0:
+                names.append(body.spec.name)
+        return tuple(names)
+
+    def _solve(self, target: Pose, start: np.ndarray) -> np.ndarray | None:
+        """Joint positions for a tool pose, by the closed-loop inverse kinematics of Pinocchio.
+
+        A full Gauss-Newton step (dt = 1) converges in a few iterations from a start one control step away,
+        ten times faster than the default. What lies beyond a joint limit is brought back, and the other
+        joints asked to make up for it: the Panda has one joint more than a pose needs. At the edge of the
+        workspace, where no exact solution exists, a damped one stretches the arm as far as it goes.
+        """
+        pose, joints, mask = to_sapien(target), start, self._mask
+        for _ in range(4):
+            joints, converged, _ = self._model.compute_inverse_kinematics(
+                self._tcp_index, pose, joints, mask, 1e-5, 30, 1.0, 1e-6
+            )
+            over = ((joints < self._lower) | (joints > self._upper)) & (mask > 0)
+            if not np.any(over):
+                if converged:
+                    return joints
+                break
+            joints = np.where(mask > 0, np.clip(joints, self._lower, self._upper), joints)
+            mask = np.where(over, 0, mask).astype(np.int32)
+            if mask.sum() < 6:
+                break
+        joints, _, _ = self._model.compute_inverse_kinematics(
+            self._tcp_index, pose, start, self._mask, 1e-4, 100, 0.5, 1e-2
+        )
+        joints = np.where(self._mask > 0, np.clip(joints, self._lower, self._upper), joints)
+        self._model.compute_forward_kinematics(joints)
+        metres, radians = poses.distance(to_array(self._model.get_link_pose(self._tcp_index)), target)
+        return joints if metres <= _REACH_TOLERANCE[0] and radians <= _REACH_TOLERANCE[1] else None

@@ -1,0 +1,211 @@
+"""Lighter visual meshes for robots, made at first use and kept on disk.
+
+Without a GPU a picture's cost is its triangles: 157,000 in a Panda, 425,000 more in the camera on its wrist.
+A tenth of them looks the same at the sizes that policies see. The assets may not be passed on under this
+project's licence, so the lighter meshes are made on the user's machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+_FORMAT = 1
+"""To be raised whenever `simplified` answers differently, so that files of older versions are not read."""
+
+
+class Mesh(NamedTuple):
+    """Triangles with one normal per vertex; vertices in the units of the file that they come from."""
+
+    vertices: Float[np.ndarray, "n 3"]
+    triangles: Int[np.ndarray, "m 3"]
+    normals: Float[np.ndarray, "n 3"]
+
+
+@dataclass(frozen=True)
+class Detail:
+    """How much of a mesh is kept.
+
+    Attributes:
+        ratio: Share of the triangles.
+        least: Triangles that are kept in any case, so that small parts seen from close by (fingers) stay whole.
+        most: Triangles that are never exceeded, whatever the share.
+        crease: Angle between neighbouring faces from which on the edge is sharp, radians.
+    """
+
+    ratio: float = 0.1
+    least: int = 300
+    most: int = 3000
+    crease: float = 0.7
+
+    def target(self, triangles: int) -> int:
+        """Triangles to keep of so many."""
+        return min(triangles, self.most, max(self.least, round(self.ratio * triangles)))
+
+
+def cache_folder() -> Path:
+    """Where meshes are kept: `meshes` in `$FAILSAFE_CACHE`, else in `~/.cache/failsafe`."""
+    return Path(os.environ.get("FAILSAFE_CACHE") or "~/.cache/failsafe").expanduser().absolute() / "meshes"
+
+
+def simplified(
+    vertices: Float[np.ndarray, "n 3"], triangles: Int[np.ndarray, "m 3"], detail: Detail
+) -> Mesh:
+    """A mesh with fewer triangles and fresh normals.
+
+    Args:
+        vertices: Corners, which may be repeated (renderers split them along every edge). [n, 3]
+        triangles: Rows of `vertices`. [m, 3]
+        detail: How much to keep.
+    """
+    from fast_simplification import simplify
+
+    # An edge whose two faces do not share their vertices is a border that no simplification may cross.
+    points, rows = np.unique(vertices.astype(np.float32), axis=0, return_inverse=True)
+    faces = _without_slivers(rows.reshape(-1)[triangles])
+    target = detail.target(len(triangles))
+    if target < len(faces):
+        points, faces = simplify(points, faces.astype(np.int32), target_count=target)
+        faces = _without_slivers(np.asarray(faces, dtype=np.int64))
+    return _with_normals(np.asarray(points, dtype=np.float64), faces, detail.crease)
+
+
+def load_simplified(
+    vertices: Float[np.ndarray, "n 3"],
+    triangles: Int[np.ndarray, "m 3"],
+    detail: Detail,
+    folder: Path,
+) -> Mesh:
+    """What `simplified` answers, from the folder where it is known already.
+
+    A folder that cannot be written costs time, not the picture.
+    """
+    key = hashlib.sha256(repr((_FORMAT, detail, vertices.shape, triangles.shape)).encode())
+    key.update(np.ascontiguousarray(vertices, dtype=np.float32).tobytes())
+    key.update(np.ascontiguousarray(triangles, dtype=np.uint32).tobytes())
+    path = folder / f"{key.hexdigest()[:32]}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return Mesh(file["vertices"], file["triangles"], file["normals"])
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+        pass  # not there, or damaged: made again
+    mesh = simplified(vertices, triangles, detail)
+    try:
+        _write(path, mesh)
+    except OSError:
+        pass
+    return mesh
+
+
+class MeshLibrary:
+    """The lighter meshes of one process, read from disk once.
+
+    Args:
+        detail: How much of each mesh is kept.
+        folder: Where they are kept on disk; `cache_folder()` if None.
+    """
+
+    def __init__(self, detail: Detail | None = None, folder: Path | None = None) -> None:
+        self._detail = detail or Detail()
+        self._folder = folder or cache_folder()
+        self._meshes: dict[tuple[str, int, int, int], Mesh] = {}
+
+    def lighten(self, entities: Iterable[Any]) -> int:
+        """Put lighter meshes in place of the full ones on SAPIEN entities that are in a scene.
+
+        Poses, scales and materials stay; so do shapes that are no meshes, and parts with a texture, whose
+        coordinates would be lost.
+
+        Returns:
+            How many triangles the meshes of these entities have now.
+        """
+        import sapien
+
+        total = 0
+        for entity in entities:
+            old: Any = entity.find_component_by_type(sapien.render.RenderBodyComponent)
+            if old is None:
+                continue
+            new: Any = sapien.render.RenderBodyComponent()
+            new.name, new.shading_mode, new.visibility = old.name, old.shading_mode, old.visibility
+            for shape in old.render_shapes:
+                if isinstance(shape, sapien.render.RenderShapeTriangleMesh):
+                    lighter = [self._lighter(shape, i) for i in range(len(shape.parts))]
+                else:
+                    lighter = [shape.clone()]
+                for each in lighter:
+                    new.attach(each)
+                    total += sum(len(part.triangles) for part in each.parts)
+            entity.remove_component(old)
+            entity.add_component(new)
+        return total
+
+    def _lighter(self, shape: Any, index: int) -> Any:
+        """A shape of one part of a mesh."""
+        import sapien
+
+        part = shape.parts[index]
+        textures = ("base_color", "normal", "roughness", "metallic", "emission", "transmission")
+        if any(getattr(part.material, f"{name}_texture") is not None for name in textures):
+            mesh, uvs = Mesh(part.vertices, part.triangles, part.get_vertex_normal()), part.get_vertex_uv()
+        else:
+            mesh = self._mesh(shape.filename, index, part)
+            uvs = np.zeros((len(mesh.vertices), 2), dtype=np.float32)
+        lighter: Any = sapien.render.RenderShapeTriangleMesh(
+            mesh.vertices, mesh.triangles, mesh.normals, uvs, part.material
+        )
+        lighter.scale, lighter.local_pose = shape.scale, shape.local_pose
+        lighter.name, lighter.front_face = shape.name, shape.front_face
+        return lighter
+
+    def _mesh(self, filename: str, index: int, part: Any) -> Mesh:
+        # The key on disk is the content, which takes reading the whole mesh back from the renderer. Within
+        # one process a file does not change; one without a name could be anything.
+        vertices, triangles = part.vertices, part.triangles
+        key = (filename, index, len(vertices), len(triangles))
+        if not filename or key not in self._meshes:
+            self._meshes[key] = load_simplified(vertices, triangles, self._detail, self._folder)
+        return self._meshes[key]
+
+
+def _without_slivers(faces: Int[np.ndarray, "m 3"]) -> Int[np.ndarray, "k 3"]:
+    a, b, c = faces.T
+    return faces[(a != b) & (b != c) & (c != a)]
+
+
+def _with_normals(points: Float[np.ndarray, "p 3"], faces: Int[np.ndarray, "m 3"], crease: float) -> Mesh:
+    """Every corner's normal: the area-weighted mean of the faces around it that do not lie beyond a crease."""
+    corners = points[faces]
+    weighted = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    unit = weighted / np.maximum(np.linalg.norm(weighted, axis=1, keepdims=True), 1e-30)
+    order = np.argsort(faces.reshape(-1), kind="stable")
+    ends = np.cumsum(np.bincount(faces.reshape(-1), minlength=len(points)))
+    normals = np.empty((faces.size, 3))
+    for around in np.split(order, ends[:-1]):  # the corners that meet in one point
+        smooth = unit[around // 3] @ unit[around // 3].T > np.cos(crease)
+        normals[around] = smooth @ weighted[around // 3]
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
+    triangles = np.arange(faces.size, dtype=np.uint32).reshape(-1, 3)
+    return Mesh(corners.reshape(-1, 3).astype(np.float32), triangles, normals.astype(np.float32))
+
+
+def _write(path: Path, mesh: Mesh) -> None:
+    """Write as a whole or not at all: other workers may be writing the same file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, vertices=mesh.vertices, triangles=mesh.triangles, normals=mesh.normals)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

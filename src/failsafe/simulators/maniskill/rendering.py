@@ -1,0 +1,205 @@
+"""Pictures of ManiSkill tasks, from a second environment of the task whose state the adapter sets.
+
+SAPIEN's cameras are asked directly: ManiSkill's sensors go through torch, and render what nobody looks at.
+"""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import sapien
+from jaxtyping import UInt8
+from scipy.spatial.transform import Rotation
+
+from failsafe.errors import MissingRendererError, UnknownNameError, UserError
+from failsafe.records import poses
+from failsafe.records.poses import Pose
+from failsafe.simulators.contract import Camera
+from failsafe.simulators.maniskill.meshes import MeshLibrary
+from failsafe.simulators.maniskill.scene import to_array, to_sapien
+from failsafe.simulators.maniskill.tasks import make_env
+
+_SHADERS = "minimal"
+"""The shader pack of ManiSkill's own image observations: what policies trained there have seen."""
+_NEAR, _FAR = 0.01, 100.0
+"""Distances between which a camera sees, metres."""
+_CUDA_PROBE = "import sapien; sapien.render.RenderSystem(sapien.Device('cuda'))"
+_PROBE_SECONDS = 60
+
+
+def look_at(eye: Sequence[float], target: Sequence[float], up: Sequence[float] = (0.0, 0.0, 1.0)) -> Pose:
+    """The pose [7] of a camera at `eye` [3] (m) that looks along its +x at `target` [3], `up` [3] upwards."""
+    forward = np.subtract(target, eye).astype(np.float64)
+    forward /= np.linalg.norm(forward)
+    left = np.cross(np.asarray(up, dtype=np.float64), forward)
+    left /= np.linalg.norm(left)
+    axes = np.stack([forward, left, np.cross(forward, left)], axis=1)
+    x, y, z, w = Rotation.from_matrix(axes).as_quat().tolist()
+    return poses.pose(eye, (w, x, y, z))
+
+
+# The middle of ManiSkill's tables is 0.615 m in front of the robot; objects lie within 0.2 m around it.
+_CAMERAS = {
+    camera.name: camera
+    for camera in (
+        Camera("front", tuple(look_at((1.25, 0.0, 0.60), (0.50, 0.0, 0.17)).tolist()), fov=0.9),
+        Camera("side", tuple(look_at((0.62, 0.85, 0.50), (0.55, 0.0, 0.17)).tolist()), fov=0.9),
+        Camera(
+            "hand",
+            tuple(look_at((0.08, 0.0, -0.10), (0.0, 0.0, 0.03), up=(1.0, 0.0, 0.0)).tolist()),
+            fov=1.3,
+            mounted=True,
+        ),
+    )
+}
+
+
+def default_camera(name: str) -> Camera:
+    """`front` (across the table, at the robot), `side` (from the robot's left) or `hand` (over the fingers).
+
+    Raises:
+        UnknownNameError: If the name is another.
+    """
+    if name not in _CAMERAS:
+        raise UnknownNameError("camera", name, _CAMERAS)
+    return _CAMERAS[name]
+
+
+@functools.cache
+def rendering_device() -> str:
+    """The device that renders here: "cuda" where there is one that can, else "cpu".
+
+    Raises:
+        MissingRendererError: If there is neither.
+    """
+    if _cuda_renders():
+        return "cuda"
+    try:
+        sapien.render.RenderSystem(sapien.Device("cpu"))
+    except RuntimeError as error:
+        raise MissingRendererError(
+            f"pictures need a Vulkan driver (of a GPU, or Mesa's software one) and none works here ({error}): "
+            "run `failsafe doctor` for the command that installs it"
+        ) from error
+    return "cpu"
+
+
+class SceneRenderer:
+    """One ManiSkill task to be looked at. Several can live in one process.
+
+    Args:
+        task: Name of the environment.
+        full_meshes: Leave the robot's meshes as they are: slower by a factor of four without a GPU.
+        show_goals: Show the marks of goals that ManiSkill hides from image observations.
+
+    Attributes:
+        env: The unwrapped environment, whose state is to be set before `render`. It has physics, but is
+            never stepped.
+
+    Raises:
+        MissingRendererError: If nothing can render on this machine.
+        UnknownNameError: If ManiSkill has no such task.
+        MissingAssetsError: If its assets are not on this machine.
+    """
+
+    def __init__(self, task: str, *, full_meshes: bool = False, show_goals: bool = True) -> None:
+        self._library = None if full_meshes else MeshLibrary()
+        self._show_goals = show_goals
+        self.env: Any = make_env(task, render_backend=rendering_device())
+        self._enter_scene()
+
+    def prepare(self, seed: int) -> None:
+        """Reset to a seed; where the task's shapes depend on it, `env` has new objects and links afterwards."""
+        _, info = self.env.reset(seed=seed)
+        if info["reconfigure"]:
+            self._enter_scene()
+        elif not self._show_goals:
+            self._hide_goals()
+
+    def render(self, cameras: Sequence[Camera], size: int) -> UInt8[np.ndarray, "V H W 3"]:
+        """Pictures of the state that `env` is in, RGB, square.
+
+        Args:
+            cameras: Where to look from.
+            size: Height and width in pixels.
+
+        Raises:
+            UserError: If a camera is mounted on the tool of a robot that has none.
+        """
+        components: list[Any] = []
+        for slot, camera in enumerate(cameras):
+            component = self._camera(slot, size)
+            frame = to_array(self._tool_pose() if camera.mounted else self.env.agent.robot._objs[0].pose)
+            component.entity.pose = to_sapien(poses.compose(frame, np.asarray(camera.pose)))
+            component.set_fovy(camera.fov, compute_x=True)
+            components.append(component)
+        self._scene.update_render()
+        for component in components:
+            component.take_picture()
+        pictures = np.empty((len(components), size, size, 3), dtype=np.uint8)
+        for picture, component in zip(pictures, components, strict=True):
+            picture[:] = component.get_picture("Color")[..., :3]
+        return pictures
+
+    def close(self) -> None:
+        """Let go of the environment."""
+        self._cameras = {}
+        self._scene = None
+        self.env.close()
+
+    def _enter_scene(self) -> None:
+        """Make ready a scene that has just been built."""
+        self._scene: Any = self.env.scene.sub_scenes[0]
+        self._cameras: dict[tuple[int, int], Any] = {}
+        if self._library is not None:
+            self._library.lighten(self._link_entities())
+        if not self._show_goals:
+            self._hide_goals()
+
+    def _link_entities(self) -> Iterable[Any]:
+        for agent in getattr(self.env.agent, "agents", [self.env.agent]):
+            for link in agent.robot.links:
+                yield link._objs[0].entity
+
+    def _hide_goals(self) -> None:
+        for actor in self.env._hidden_objects:
+            actor.hide_visual()
+
+    def _tool_pose(self) -> Any:
+        tool = getattr(self.env.agent, "tcp", None)
+        if tool is None:
+            raise UserError("a camera is mounted on the tool, but this task's robot names none: use another")
+        return tool._objs[0].entity_pose
+
+    def _camera(self, slot: int, size: int) -> Any:
+        """The camera that takes the picture number `slot`: making one costs more than moving one."""
+        if (slot, size) not in self._cameras:
+            from mani_skill.render.shaders import PREBUILT_SHADER_CONFIGS, set_shader_pack
+
+            # Shaders and pixel formats are global in SAPIEN, and whoever made a camera last has set them.
+            set_shader_pack(PREBUILT_SHADER_CONFIGS[_SHADERS])
+            component: Any = sapien.render.RenderCameraComponent(size, size)
+            component.near, component.far = _NEAR, _FAR
+            entity: Any = sapien.Entity()
+            entity.add_component(component)
+            self._scene.add_entity(entity)
+            self._cameras[slot, size] = component
+        return self._cameras[slot, size]
+
+
+def _cuda_renders() -> bool:
+    try:
+        sapien.Device("cuda")
+    except RuntimeError:
+        return False
+    # On some drivers a GPU that computes but cannot render ends the process: it is tried in another one.
+    probe = [sys.executable, "-c", _CUDA_PROBE]
+    try:
+        return subprocess.run(probe, capture_output=True, timeout=_PROBE_SECONDS).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False

@@ -1,0 +1,159 @@
+"""SAPIEN's objects behind a ManiSkill task: which are there, and how to move them to a fresh physics scene.
+
+A PhysX scene keeps state that nobody can read or set. So a rollout in a scene that has run before is not
+exact: it leaves the recorded one at the first contact. A scene that has just been made has no past. Taking
+every entity out of its scene and adding it, always in the same order, to a new one costs under a
+millisecond, and rollouts that begin so replay bit for bit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sapien
+from jaxtyping import Float, Float32
+from sapien import physx
+
+from failsafe.records import poses
+from failsafe.records.poses import Pose
+from failsafe.simulators.contract import ObjectSpec, Role
+
+_SCENERY_SIZE = 0.3
+"""Half extent (m) from which on a body that never moves is furniture and no object of the task."""
+_SCENERY_COUNT = 8
+"""Marks that come in such numbers (the dots of a drawing) are no objects either."""
+
+
+@dataclass(frozen=True)
+class Body:
+    """An object of the task: its spec, its entity, and its rigid body."""
+
+    spec: ObjectSpec
+    entity: Any
+    component: Any
+
+
+def task_bodies(env: Any) -> list[Body]:
+    """The objects of a ManiSkill environment, furniture left out, in the order of its own registry."""
+    bodies: list[Body] = []
+    for name, actor in env.scene.actors.items():
+        entity = actor._objs[0]
+        component = entity.find_component_by_type(physx.PhysxRigidDynamicComponent)
+        if component is None:
+            continue
+        half = _half_extents(component.collision_shapes)
+        if not component.kinematic:
+            role = Role.MOVABLE
+        elif not component.collision_shapes:
+            role = Role.GOAL
+        elif max(half) > _SCENERY_SIZE:
+            continue
+        else:
+            role = Role.FIXED
+        bodies.append(Body(ObjectSpec(re.sub(r"_0$", "", name), role, half), entity, component))
+    families = Counter(_family(b) for b in bodies)
+    return [b for b in bodies if families[_family(b)] < _SCENERY_COUNT]
+
+
+def move_to_fresh_scene(env: Any, entities: list[Any]) -> Any:
+    """Put entities into a physics scene without a past.
+
+    Args:
+        env: The ManiSkill environment, whose contact queries then go to the new scene.
+        entities: Every entity with a physics component, always in the same order.
+
+    Returns:
+        The new physics system, ready to be stepped.
+    """
+    system = physx.PhysxCpuSystem()
+    system.timestep = 1.0 / env.sim_freq
+    scene = sapien.Scene([system])
+    for entity in entities:
+        entity.remove_from_scene()
+    for entity in entities:
+        scene.add_entity(entity)
+    env.scene.px = system
+    env.scene._fresh_scene = scene  # keeps it alive for as long as its entities are used
+    return system
+
+
+def to_array(pose: Any) -> Float[np.ndarray, "7"]:
+    """A `sapien.Pose` as an array, float64."""
+    return np.concatenate([pose.p, pose.q]).astype(np.float64)
+
+
+def to_sapien(pose: Pose) -> Any:
+    """An array [7] as a `sapien.Pose`."""
+    return sapien.Pose(pose[:3].tolist(), pose[3:].tolist())
+
+
+class StateLayout:
+    """How the state of articulations and moving bodies lies in one float32 vector.
+
+    Per articulation: joint positions, joint velocities. Per moving body: position, quaternion, linear and
+    angular velocity, world frame. Bodies that no physics moves stay where the seed put them.
+
+    Args:
+        env: The ManiSkill environment.
+    """
+
+    def __init__(self, env: Any) -> None:
+        self.articulations = [a._objs[0] for a in env.scene.articulations.values()]
+        self.bodies = [b for b in task_bodies(env) if b.spec.role is Role.MOVABLE]
+
+    def read(self) -> Float32[np.ndarray, "S"]:
+        """The state now."""
+        parts: list[np.ndarray] = []
+        for articulation in self.articulations:
+            parts += [articulation.qpos, articulation.qvel]
+        for body in self.bodies:
+            pose = body.entity.pose
+            parts += [pose.p, pose.q, body.component.linear_velocity, body.component.angular_velocity]
+        return np.concatenate(parts)
+
+    def write(self, state: Float32[np.ndarray, "S"]) -> None:
+        """Put a state back."""
+        at = 0
+        for articulation in self.articulations:
+            dof = articulation.dof
+            articulation.qpos = state[at : at + dof]
+            articulation.qvel = state[at + dof : at + 2 * dof]
+            at += 2 * dof
+        for body in self.bodies:
+            body.entity.pose = sapien.Pose(state[at : at + 3].tolist(), state[at + 3 : at + 7].tolist())
+            body.component.linear_velocity = state[at + 7 : at + 10].tolist()
+            body.component.angular_velocity = state[at + 10 : at + 13].tolist()
+            at += 13
+
+
+def _family(body: Body) -> tuple[Role, str]:
+    return body.spec.role, re.sub(r"[\d_]+$", "", body.spec.name)
+
+
+def _half_extents(shapes: Any) -> tuple[float, float, float]:
+    """Half size of the box, centred on the body's origin, that holds all its collision shapes."""
+    reach = np.zeros(3)
+    for shape in shapes:
+        local = to_array(shape.local_pose)
+        corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * _half_size(shape)
+        for corner in corners:
+            reach = np.maximum(reach, np.abs(local[:3] + poses.rotate(local[3:], corner)))
+    return (float(reach[0]), float(reach[1]), float(reach[2]))
+
+
+def _half_size(shape: Any) -> np.ndarray:
+    if isinstance(shape, physx.PhysxCollisionShapeBox):
+        return np.asarray(shape.half_size, dtype=np.float64)
+    if isinstance(shape, physx.PhysxCollisionShapeSphere):
+        return np.full(3, shape.radius)
+    if isinstance(shape, physx.PhysxCollisionShapeCapsule):
+        return np.array([shape.half_length + shape.radius, shape.radius, shape.radius])
+    if isinstance(shape, physx.PhysxCollisionShapeCylinder):
+        return np.array([shape.half_length, shape.radius, shape.radius])
+    if hasattr(shape, "vertices"):
+        return np.abs(np.asarray(shape.vertices) * np.asarray(shape.scale)).max(axis=0)
+    return np.zeros(3)

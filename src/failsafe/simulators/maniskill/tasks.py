@@ -1,0 +1,61 @@
+"""ManiSkill's tasks: which there are, how to make one, what it asks for in words."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import re
+from typing import Any
+
+from failsafe.errors import MissingAssetsError, UnknownNameError
+
+
+def make_env(task: str, render_backend: str = "none") -> Any:
+    """The unwrapped ManiSkill environment of a task, on the CPU, with joint position targets.
+
+    Args:
+        task: Name of the environment.
+        render_backend: "none", "cpu" or "cuda".
+
+    Raises:
+        UnknownNameError: If there is no such task.
+        MissingAssetsError: If its assets are not on this machine.
+    """
+    import gymnasium
+    import mani_skill.envs  # noqa: F401  # pyright: ignore[reportUnusedImport]  (registers the tasks)
+    from mani_skill import logger
+    from mani_skill.utils.registration import REGISTERED_ENVS
+
+    # ManiSkill logs hints about default poses for every task that is made; none of them concerns the user.
+    logger.setLevel(logging.ERROR)
+    if task not in REGISTERED_ENVS:
+        raise UnknownNameError("task", task, REGISTERED_ENVS)
+    _check_assets(task, REGISTERED_ENVS[task].asset_download_ids)
+    return gymnasium.make(
+        task,
+        obs_mode="none",
+        control_mode="pd_joint_pos",
+        render_backend=render_backend,
+        sim_backend="physx_cpu",
+    ).unwrapped
+
+
+def read_instruction(task_class: type[Any]) -> str:
+    """The task in words, from the first paragraph of its class's documentation."""
+    text = inspect.getdoc(task_class) or task_class.__name__
+    text = re.sub(r"\*\*Task Description:?\*\*:?", "", text).strip()
+    paragraph = " ".join(re.split(r"\n\s*\n|\*\*", text)[0].split())
+    match = re.search(r"\b(?:is to|must)\s+(.+)", paragraph)
+    words = (match.group(1) if match else paragraph).lstrip("- ").split(". ")[0].rstrip(". ")
+    return words[0].upper() + words[1:]
+
+
+def _check_assets(task: str, asset_ids: Any) -> None:
+    from mani_skill.utils.assets.data import is_data_source_downloaded
+
+    missing = [name for name in asset_ids or [] if not is_data_source_downloaded(name)]
+    if missing:
+        raise MissingAssetsError(
+            f"task '{task}' needs assets that are not on this machine: run "
+            f"`python -m mani_skill.utils.download_asset {task}`, then try again"
+        )

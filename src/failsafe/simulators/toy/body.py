@@ -1,0 +1,174 @@
+"""One box: where it is, how it moves, and how it falls, slides and tips over.
+
+A box on an edge is drawn down by its weight about its lowest corner. Below the edge that brings it back onto
+the face it stood on, past the edge onto the next one: toppling needs no rule of its own.
+"""
+
+from __future__ import annotations
+
+import math
+
+from failsafe.simulators.toy.geometry import Axes, Rectangle, axes, turn
+
+GRAVITY = 9.81
+"""m/s²"""
+TABLE_FRICTION = 0.5
+FLAT = 0.05
+"""Tilt (rad) below which a box that falls back onto a face comes to lie on it."""
+EDGE = 0.02
+"""Sine of the tilt below which a box rests on a whole edge or face rather than on a corner of it."""
+
+STATE_SIZE = 15
+"""Position 3, quaternion 4, velocity 3, angular velocity 3, held, speed of slipping through the fingers."""
+
+
+class Body:
+    """A box.
+
+    Args:
+        name: Its name.
+        half: Half its size along its own axes, metres.
+        mass: kg.
+    """
+
+    __slots__ = (
+        "_flat_axis",
+        "_u",
+        "_v",
+        "a",
+        "axes",
+        "b",
+        "half",
+        "height",
+        "held",
+        "mass",
+        "name",
+        "q",
+        "radius",
+        "slip",
+        "tilt",
+        "vx",
+        "vy",
+        "vz",
+        "wx",
+        "wy",
+        "wz",
+        "x",
+        "y",
+        "z",
+    )
+
+    def __init__(self, name: str, half: tuple[float, float, float], mass: float) -> None:
+        self.name, self.half, self.mass = name, half, mass
+        self.radius = math.sqrt(half[0] ** 2 + half[1] ** 2 + half[2] ** 2)
+        self.load([0.0, 0.0, half[2], 1.0, *([0.0] * (STATE_SIZE - 4))])
+
+    def load(self, numbers: list[float]) -> None:
+        """Take the state that `numbers` gave."""
+        self.x, self.y, self.z = numbers[0], numbers[1], numbers[2]
+        self.q = (numbers[3], numbers[4], numbers[5], numbers[6])
+        self.vx, self.vy, self.vz, self.wx, self.wy, self.wz = numbers[7:13]
+        self.held, self.slip = numbers[13] > 0.5, numbers[14]
+        self.refresh()
+
+    def numbers(self) -> list[float]:
+        """The state as plain numbers, `STATE_SIZE` of them."""
+        velocity = [self.vx, self.vy, self.vz, self.wx, self.wy, self.wz]
+        return [self.x, self.y, self.z, *self.q, *velocity, float(self.held), self.slip]
+
+    def refresh(self) -> None:
+        """Work out what follows from the orientation: to be called whenever that has changed."""
+        r: Axes = axes(self.q)
+        self.axes = r
+        ups = (abs(r[2]), abs(r[5]), abs(r[8]))
+        half = self.half
+        self.height = ups[0] * half[0] + ups[1] * half[1] + ups[2] * half[2]
+        k = 2 if ups[2] >= ups[0] and ups[2] >= ups[1] else (0 if ups[0] >= ups[1] else 1)
+        i, j = ((1, 2), (0, 2), (0, 1))[k]
+        u, v = r[3 * i], r[3 * i + 1]
+        length = math.sqrt(u * u + v * v)
+        self._flat_axis, self._u, self._v, self.a, self.b = k, u / length, v / length, half[i], half[j]
+        self.tilt = math.acos(min(1.0, ups[k]))
+
+    @property
+    def rectangle(self) -> Rectangle:
+        """Its footprint, as if it lay flat on its lowest face."""
+        return (self.x, self.y, self._u, self._v, self.a, self.b)
+
+    @property
+    def speed(self) -> float:
+        """Metres per second, a turn counted by the speed of the corners."""
+        linear = self.vx**2 + self.vy**2 + self.vz**2
+        angular = self.wx**2 + self.wy**2 + self.wz**2
+        return math.sqrt(linear) + math.sqrt(angular) * self.radius + abs(self.slip)
+
+    def turn(self, rx: float, ry: float, rz: float) -> None:
+        """Turn in place by a rotation vector (rad, world axes)."""
+        self.q = turn(self.q, rx, ry, rz)
+        self.refresh()
+
+    def coast(self, dt: float) -> None:
+        """Move on with the present velocities for `dt` seconds."""
+        self.x += self.vx * dt
+        self.y += self.vy * dt
+        self.z += self.vz * dt
+        if self.wx or self.wy or self.wz:
+            self.turn(self.wx * dt, self.wy * dt, self.wz * dt)
+
+    def fall(self, dt: float, floor: float, floor_vx: float, floor_vy: float) -> None:
+        """Move freely for `dt` seconds above a floor at a height (m) that moves sideways (m/s)."""
+        bottom = self.z - self.height
+        still = not (self.vx or self.vy or self.vz or self.wx or self.wy or self.wz or self.tilt > 1e-3)
+        if still and abs(bottom - floor) < 1e-6 and not (floor_vx or floor_vy):
+            return
+        self.vz -= GRAVITY * dt
+        self.coast(dt)
+        if self.z - self.height > floor:
+            return
+        self.z = floor + self.height
+        self.vz = max(self.vz, 0.0)
+        self._pivot(dt)
+        self._slide(dt, floor_vx, floor_vy)
+
+    def _slide(self, dt: float, floor_vx: float, floor_vy: float) -> None:
+        vx, vy = self.vx - floor_vx, self.vy - floor_vy
+        speed, loss = math.sqrt(vx * vx + vy * vy), TABLE_FRICTION * GRAVITY * dt
+        keep = 0.0 if speed <= loss else 1.0 - loss / speed
+        self.vx, self.vy = floor_vx + vx * keep, floor_vy + vy * keep
+        spin_loss = loss / (0.6 * self.radius)
+        self.wz = math.copysign(max(0.0, abs(self.wz) - spin_loss), self.wz)
+
+    def _pivot(self, dt: float) -> None:
+        """Tip about the lowest corner, or come to lie."""
+        if self.tilt < 1e-3:
+            self._lie_flat()
+            return
+        r, half = self.axes, self.half
+        cx = cy = 0.0
+        for k in range(3):
+            weight = max(-1.0, min(1.0, r[3 * k + 2] / EDGE)) * half[k]
+            cx -= weight * r[3 * k]
+            cy -= weight * r[3 * k + 1]
+        inertia = 4.0 / 3.0 * (cx * cx + cy * cy + self.height * self.height)
+        pull = GRAVITY / inertia
+        ax, ay = pull * cy, -pull * cx
+        if self.tilt < FLAT and (ax * self.wx + ay * self.wy >= 0.0 or math.hypot(self.wx, self.wy) < 1.0):
+            self._lie_flat()
+            return
+        damping = 1.0 - 3.0 * dt
+        self.wx, self.wy = (self.wx + ax * dt) * damping, (self.wy + ay * dt) * damping
+        # The corner stands still, so the centre goes round it.
+        self.vx, self.vy = self.wy * self.height, -self.wx * self.height
+
+    def _lie_flat(self) -> None:
+        r, k = self.axes, self._flat_axis
+        up = 1.0 if r[3 * k + 2] > 0.0 else -1.0
+        ux, uy, uz = up * r[3 * k], up * r[3 * k + 1], up * r[3 * k + 2]
+        sine = math.hypot(ux, uy)
+        if sine > 1e-9:
+            angle = math.atan2(sine, uz)
+            # The shortest turn that brings the axis upright goes about (axis x up).
+            before = self.height
+            self.turn(uy / sine * angle, -ux / sine * angle, 0.0)
+            self.z += self.height - before
+        self.wx = self.wy = 0.0
