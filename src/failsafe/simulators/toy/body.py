@@ -102,6 +102,15 @@ class Body:
         angular = self.wx**2 + self.wy**2 + self.wz**2
         return math.sqrt(linear) + math.sqrt(angular) * self.radius + abs(self.slip)
 
+    def reach(self, x: float, y: float, z: float) -> float:
+        """How far it reaches from its middle along a unit vector, metres."""
+        r, half = self.axes, self.half
+        return (
+            half[0] * abs(r[0] * x + r[1] * y + r[2] * z)
+            + half[1] * abs(r[3] * x + r[4] * y + r[5] * z)
+            + half[2] * abs(r[6] * x + r[7] * y + r[8] * z)
+        )
+
     def turn(self, rx: float, ry: float, rz: float) -> None:
         """Turn in place by a rotation vector (rad, world axes)."""
         self.q = turn(self.q, rx, ry, rz)

@@ -1,4 +1,4 @@
-"""What happens where the gripper meets a box, and where two boxes meet: gripping, pushing, being in the way."""
+"""What happens where the gripper meets a box, and where boxes meet: gripping, pushing, standing on."""
 
 from __future__ import annotations
 
@@ -81,14 +81,12 @@ def keeps_hold(gripper: Gripper, body: Body) -> bool:
     """Whether the pads still press on a held box."""
     if gripper.target_width > gripper.width + 1e-4:
         return False
-    r, p, half = gripper.axes, body.axes, body.half
     dx, dy, dz = body.x - gripper.x, body.y - gripper.y, body.z - gripper.z
-    # The box's half size along the tool's z and x: how far it may slide before the pads touch air.
-    reach_z = sum(half[k] * abs(p[3 * k] * r[6] + p[3 * k + 1] * r[7] + p[3 * k + 2] * r[8]) for k in range(3))
-    reach_x = sum(half[k] * abs(p[3 * k] * r[0] + p[3 * k + 1] * r[1] + p[3 * k + 2] * r[2]) for k in range(3))
+    r = gripper.axes
+    aside = abs(dx * r[0] + dy * r[1] + dz * r[2])
     below = dx * r[6] + dy * r[7] + dz * r[8]
-    aside = dx * r[0] + dy * r[1] + dz * r[2]
-    return below - reach_z < TIP - 0.5 * MIN_OVERLAP and abs(aside) < reach_x + PAD
+    top = below - body.reach(r[6], r[7], r[8])
+    return top < TIP - 0.5 * MIN_OVERLAP and aside < body.reach(r[0], r[1], r[2]) + PAD
 
 
 def separate(first: Body, second: Body, fixed: tuple[bool, bool], dt: float) -> None:

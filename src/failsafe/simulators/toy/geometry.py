@@ -10,9 +10,9 @@ import math
 Quaternion = tuple[float, float, float, float]
 """Unit quaternion wxyz."""
 Axes = tuple[float, float, float, float, float, float, float, float, float]
-"""A rotation's columns one after the other: the x axis, the y axis, the z axis, each in world coordinates."""
+"""A rotation's columns one after the other: the x axis, the y axis, the z axis, in world coordinates."""
 Rectangle = tuple[float, float, float, float, float, float]
-"""On the ground, metres: centre x, centre y, long axis x, long axis y (unit), half length along, half across."""
+"""On the ground: centre x and y, first axis x and y (unit), half the size along it and across it (metres)."""
 
 
 def multiply(a: Quaternion, b: Quaternion) -> Quaternion:

@@ -132,6 +132,8 @@ class Gripper:
             return
         angle = 2.0 * math.acos(min(dot, 1.0))
         share = min(share, MAX_TURN * dt / max(angle, 1e-9))
-        q = normalise((w + (cw - w) * share, x + (cx - x) * share, y + (cy - y) * share, z + (cz - z) * share))
+        q = normalise(
+            (w + (cw - w) * share, x + (cx - x) * share, y + (cy - y) * share, z + (cz - z) * share)
+        )
         self.q, self.axes = q, axes(q)
         self.turned = multiply(q, (w, -x, -y, -z))

@@ -1,0 +1,218 @@
+"""Experts for the toy's tasks: from where things are now to stages, through a driver."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from failsafe.errors import PlanError
+from failsafe.experts.driver import Driver
+from failsafe.records import poses
+from failsafe.records.plan import CLOSED, OPEN, Stage
+from failsafe.records.poses import Pose
+
+CLEAR = 0.10
+"""How far above a box the tool passes, metres."""
+WIDEST = 0.076
+"""Widest box that the fingers still go around, metres."""
+DEEP = 0.022
+"""How far below a box's top the tool grasps at most (the palm is 5 cm above the tool), metres."""
+LOWEST = 0.014
+"""Lowest height of the tool at which the fingertips do not scrape the table, metres."""
+SLOW = 0.5
+CLOSING, OPENING = 8, 6
+"""Control steps that the gripper is given to close and to open."""
+
+
+class Lying(NamedTuple):
+    """How a box lies.
+
+    Attributes:
+        yaw: Direction of its first horizontal axis, radians.
+        first: Half its size along that axis, metres.
+        second: Half its size along the other horizontal axis, metres.
+        height: Half its vertical size, metres.
+        tilt: How far it is from lying flat, radians.
+    """
+
+    yaw: float
+    first: float
+    second: float
+    height: float
+    tilt: float
+
+
+def lying(pose: Pose, half: tuple[float, float, float]) -> Lying:
+    """How a box lies, on whichever face it came to lie."""
+    columns = np.array([poses.rotate(pose[3:], e) for e in np.eye(3)])
+    up = int(np.argmax(np.abs(columns[:, 2])))
+    i, j = (k for k in range(3) if k != up)
+    yaw = math.atan2(columns[i, 1], columns[i, 0])
+    tilt = math.acos(min(1.0, abs(float(columns[up, 2]))))
+    return Lying(yaw, half[i], half[j], half[up], tilt)
+
+
+def pointing_down(x: float, y: float, z: float, yaw: float) -> Pose:
+    """A tool pose with the hand pointing down and the fingers closing across the direction `yaw`."""
+    return poses.pose([x, y, z], [0.0, math.cos(yaw / 2), math.sin(yaw / 2), 0.0])
+
+
+def nearest_yaw(now: Pose, yaw: float) -> float:
+    """The yaw, of those half a turn apart, that the tool reaches with the least turning."""
+    pointing = poses.rotate(now[3:], (1.0, 0.0, 0.0))
+    current = math.atan2(pointing[1], pointing[0])
+    return current + (yaw - current + math.pi / 2) % math.pi - math.pi / 2
+
+
+class _Scene:
+    """A driver with the words that the three experts share."""
+
+    def __init__(self, driver: Driver) -> None:
+        self.driver = driver
+        self._spec = driver.simulator.spec
+
+    def pose(self, name: str) -> Pose:
+        return self.driver.observation.objects[self._spec.object_index(name)]
+
+    def lying(self, name: str) -> Lying:
+        return lying(self.pose(name), self._spec.objects[self._spec.object_index(name)].half_extents)
+
+    def go(self, name: str, target: Pose, gripper: float, hold: int = 2, speed: float = 1.0) -> None:
+        self.driver.do(Stage(name, tuple(target.tolist()), gripper, hold, speed))
+
+    def stay(self, name: str, gripper: float, hold: int) -> None:
+        self.go(name, self.driver.intended, gripper, hold)
+
+    def rise(self, height: float, gripper: float) -> None:
+        """Straight up to a height, where the hand is lower and would run into things on its way."""
+        now = self.driver.intended
+        if now[2] < height:
+            self.go("rise", poses.pose([now[0], now[1], height], now[3:]), gripper)
+
+    def wait_until_flat(self, name: str) -> None:
+        """Let a box that is falling or tipping over come to rest."""
+        for _ in range(4):
+            if self.lying(name).tilt < 0.02 and self._supported(name):
+                return
+            self.stay("wait", OPEN, 6)
+        if self.lying(name).tilt >= 0.02:
+            raise PlanError(f"expected '{name}' to come to rest, but it still stands on an edge")
+
+    def grasp(self, name: str) -> Pose:
+        """Reach, go down, close; the tool pose in which the box was gripped."""
+        self.wait_until_flat(name)
+        self.rise(self.pose(name)[2] + CLEAR / 2, OPEN)
+        target = self._grasp_pose(name)
+        above = target + np.array([0.0, 0.0, CLEAR, 0.0, 0.0, 0.0, 0.0])
+        self.go("reach", above, OPEN)
+        self.go("grasp", target, OPEN, speed=SLOW)
+        self.go("close gripper", target, CLOSED, CLOSING)
+        return target
+
+    def _grasp_pose(self, name: str) -> Pose:
+        box, at = self.lying(name), self.pose(name)
+        # The tool's x lies along the longer side, so that the fingers close across the shorter one.
+        yaw, width = (box.yaw, box.second) if box.first >= box.second else (box.yaw + math.pi / 2, box.first)
+        if 2 * width > WIDEST:
+            raise PlanError(f"expected a side of '{name}' narrower than {WIDEST} m, got {2 * width:.3f} m")
+        height = max(at[2], at[2] + box.height - DEEP, LOWEST)
+        yaws = [nearest_yaw(self.driver.intended, yaw)]
+        if 2 * max(box.first, box.second) <= WIDEST and abs(box.first - box.second) < 0.005:
+            yaws.append(nearest_yaw(self.driver.intended, yaw + math.pi / 2))
+        candidates = [pointing_down(at[0], at[1], height, y) for y in yaws]
+        return min(candidates, key=lambda p: poses.distance(self.driver.intended, p)[1])
+
+    def _supported(self, name: str) -> bool:
+        bottom = self.pose(name)[2] - self.lying(name).height
+        tops = [0.0]
+        for other in self._spec.objects:
+            if other.name != name:
+                tops.append(float(self.pose(other.name)[2]) + self.lying(other.name).height)
+        return any(abs(bottom - top) < 0.003 for top in tops)
+
+
+class ToyPickExpert:
+    """Grasps the box and carries it to the goal."""
+
+    def solve(self, driver: Driver) -> None:
+        """Carry out the whole task."""
+        scene = _Scene(driver)
+        grasped = scene.grasp("box")
+        lifted = grasped + np.array([0.0, 0.0, 0.08, 0.0, 0.0, 0.0, 0.0])
+        scene.go("lift", lifted, CLOSED)
+        goal, box = scene.pose("goal"), scene.pose("box")
+        target = driver.observation.tcp_pose.copy()
+        target[:3] += goal[:3] - box[:3]
+        target[3:] = lifted[3:]
+        scene.go("move to goal", target, CLOSED, hold=4)
+
+
+class ToyPushExpert:
+    """Pushes the box on the middle of a face, and then, where needed, on the one next to it."""
+
+    def solve(self, driver: Driver) -> None:
+        """Carry out the whole task."""
+        scene = _Scene(driver)
+        scene.wait_until_flat("box")
+        pushes = self._pushes(scene)
+        for i in range(pushes):
+            self._push(scene, "push" if i == 0 else "push across")
+        scene.rise(float(driver.intended[2]) + 0.04, CLOSED)
+
+    @staticmethod
+    def _ways(scene: _Scene) -> list[tuple[float, float, float]]:
+        """What remains to be pushed: direction (rad), distance (m), half the box along it; far first."""
+        box, goal, at = scene.lying("box"), scene.pose("goal"), scene.pose("box")
+        dx, dy = float(goal[0] - at[0]), float(goal[1] - at[1])
+        ways: list[tuple[float, float, float]] = []
+        for yaw, half in ((box.yaw, box.first), (box.yaw + math.pi / 2, box.second)):
+            along = dx * math.cos(yaw) + dy * math.sin(yaw)
+            ways.append((yaw if along >= 0 else yaw + math.pi, abs(along), half))
+        return sorted(ways, key=lambda way: -way[1])
+
+    def _pushes(self, scene: _Scene) -> int:
+        return sum(distance > 0.02 for _, distance, _ in self._ways(scene))
+
+    def _push(self, scene: _Scene, name: str) -> None:
+        direction, distance, half = self._ways(scene)[0]
+        at, box = scene.pose("box"), scene.lying("box")
+        cos, sin = math.cos(direction), math.sin(direction)
+        back = half + 0.035
+        height = max(LOWEST, float(at[2]) - 0.3 * box.height)
+        yaw = nearest_yaw(scene.driver.intended, direction)
+        scene.rise(float(at[2]) + box.height + 0.03, CLOSED)
+        behind = pointing_down(at[0] - back * cos, at[1] - back * sin, height + CLEAR, yaw)
+        scene.go("reach" if name == "push" else "go round", behind, CLOSED)
+        behind[2] = height
+        scene.go("lower", behind, CLOSED, speed=SLOW)
+        # The closed fingers are 1 cm deep in the direction of the push.
+        travel = back - half - 0.01 + distance
+        pushed = pointing_down(behind[0] + travel * cos, behind[1] + travel * sin, height, yaw)
+        scene.go(name, pushed, CLOSED, hold=4, speed=SLOW)
+
+
+class ToyStackExpert:
+    """Grasps the small box, aligns it above the big one, sets it down and lets go."""
+
+    def solve(self, driver: Driver) -> None:
+        """Carry out the whole task."""
+        scene = _Scene(driver)
+        scene.wait_until_flat("box_b")
+        grasped = scene.grasp("box_a")
+        box_a, box_b = scene.lying("box_a"), scene.lying("box_b")
+        top = float(scene.pose("box_b")[2]) + box_b.height
+        clear = max(float(grasped[2]) + 0.06, top + CLEAR)
+        scene.go("lift", poses.pose([grasped[0], grasped[1], clear], grasped[3:]), CLOSED)
+        offset = scene.pose("box_b")[:3] - scene.pose("box_a")[:3]
+        above = poses.pose([*(driver.observation.tcp_pose[:2] + offset[:2]), clear], grasped[3:])
+        scene.go("align", above, CLOSED, hold=4)
+        drop = float(scene.pose("box_a")[2]) - box_a.height - top
+        placed = above - np.array([0.0, 0.0, drop - 0.001, 0.0, 0.0, 0.0, 0.0])
+        scene.go("place", placed, CLOSED, hold=4, speed=SLOW)
+        scene.go("open gripper", placed, OPEN, OPENING)
+        scene.rise(float(placed[2]) + 0.08, OPEN)
+
+
+__all__ = ["ToyPickExpert", "ToyPushExpert", "ToyStackExpert", "lying", "nearest_yaw", "pointing_down"]

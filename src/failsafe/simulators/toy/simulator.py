@@ -1,0 +1,204 @@
+"""The toy as a `Simulator`: the contract's words for `physics`, `tasks` and `drawing`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from failsafe.errors import DivergedError, PlanError, UnknownNameError
+from failsafe.records.poses import Pose
+from failsafe.records.trace import Disturbance
+from failsafe.simulators.contract import (
+    Camera,
+    Evaluation,
+    Exactness,
+    Observation,
+    Role,
+    SimulatorSpec,
+)
+from failsafe.simulators.toy import drawing
+from failsafe.simulators.toy.body import STATE_SIZE, Body
+from failsafe.simulators.toy.gripper import MAX_OPENING
+from failsafe.simulators.toy.gripper import STATE_SIZE as GRIPPER_SIZE
+from failsafe.simulators.toy.physics import SUBSTEP, SUBSTEPS, World
+from failsafe.simulators.toy.tasks import PickTask, PushTask, StackTask, ToyTask
+
+SHOULDER, ARM = (0.0, 0.0, 0.33), 0.9
+"""Where the arm that is not simulated would begin, and how far it would reach, metres."""
+DENSITY = 1000.0
+"""kg/m³"""
+
+
+class ToySimulator:
+    """One of the toy's tasks.
+
+    The state is the gripper's, then every box's, then the goals' poses (`physics`).
+    """
+
+    task: ClassVar[type[ToyTask]]
+
+    def __init__(self) -> None:
+        task = self.task()
+        self._task = task
+        self._spec = SimulatorSpec(
+            task=task.name,
+            instruction=task.instruction,
+            exactness=Exactness.RESTORE,
+            control_hz=1.0 / (SUBSTEP * SUBSTEPS),
+            command_size=8,
+            max_translation=0.025,
+            max_rotation=0.125,
+            controls_rotation=True,
+            has_gripper=True,
+            objects=task.objects,
+            cameras=tuple(drawing.CAMERAS),
+            asset_licence="Apache-2.0",
+        )
+        self._world = World(
+            [
+                Body(o.name, o.half_extents, 8.0 * math.prod(o.half_extents) * DENSITY)
+                for o in task.objects
+                if o.role is Role.MOVABLE
+            ]
+        )
+        self._rows = {body.name: i for i, body in enumerate(self._world.bodies)}
+        self._goals: dict[str, list[float]] = {o.name: [] for o in task.objects if o.role is Role.GOAL}
+        self.reset(0)
+
+    @property
+    def spec(self) -> SimulatorSpec:
+        """What the task is and the toy can do."""
+        return self._spec
+
+    def reset(self, seed: int, objects: Mapping[str, Pose] | None = None) -> None:
+        """Begin an episode.
+
+        Raises:
+            UnknownNameError: If `objects` names one that the task does not have.
+        """
+        layout = self._task.layout(self._task.generator(seed))
+        for name, given in (objects or {}).items():
+            if name not in layout:
+                raise UnknownNameError("object", name, layout)
+            layout[name] = given
+        numbers = [*self._task.home, 0.0, 1.0, 0.0, 0.0, MAX_OPENING]
+        for body in self._world.bodies:
+            numbers += [*layout[body.name].tolist(), *([0.0] * (STATE_SIZE - 7))]
+        for name in self._goals:
+            numbers += layout[name].tolist()
+        self._load(np.array(numbers, dtype=np.float32))
+
+    def observe(self) -> Observation:
+        """Ground truth now."""
+        numbers, at = self._state, GRIPPER_SIZE
+        objects = np.empty((len(self._spec.objects), 7))
+        goals = iter(self._goals)
+        for i, spec in enumerate(self._spec.objects):
+            if spec.name in self._rows:
+                start = at + self._rows[spec.name] * STATE_SIZE
+                objects[i] = numbers[start : start + 7]
+            else:
+                objects[i] = self._goals[next(goals)]
+        return Observation(numbers[:7].astype(np.float64), float(numbers[7]), objects)
+
+    def held(self) -> tuple[str, ...]:
+        """Names of the boxes in the grip."""
+        return tuple(body.name for body in self._world.bodies if body.held)
+
+    def state(self) -> Float32[np.ndarray, "S"]:
+        """Everything that the future depends on."""
+        return self._state.copy()
+
+    def restore(self, state: Float32[np.ndarray, "S"]) -> None:
+        """Put a state back, exactly."""
+        self._load(state.copy())
+
+    def command(self, target: Pose, gripper: float) -> Float32[np.ndarray, "D"]:
+        """The native command: the tool pose itself, and the opening in metres, 8 numbers.
+
+        Raises:
+            PlanError: If the pose is out of the arm's reach.
+        """
+        far = math.dist(target[:3].tolist(), SHOULDER)
+        if not far <= ARM:
+            raise PlanError(f"expected a tool pose within {ARM} m of the shoulder, got one {far:.2f} m away")
+        opening = 0.5 * (min(1.0, max(-1.0, gripper)) + 1.0) * MAX_OPENING
+        return np.array([*target.tolist(), opening], dtype=np.float32)
+
+    def step(self, command: Float32[np.ndarray, "D"], disturbances: Sequence[Disturbance] = ()) -> None:
+        """Advance 50 ms.
+
+        Raises:
+            DivergedError: If the command, and so the state, is not finite.
+            UnknownNameError: If a disturbance names no box.
+        """
+        numbers: list[float] = command.tolist()
+        if not all(map(math.isfinite, numbers)):
+            raise DivergedError("expected a finite command, got one with NaN or infinity in it")
+        forced: dict[str, tuple[float, ...]] = {}
+        friction: dict[str, float] = {}
+        for d in disturbances:
+            if d.object not in self._rows:
+                raise UnknownNameError("object", d.object, self._rows)
+            if d.velocity is not None:
+                forced[d.object] = d.velocity
+            if d.friction is not None:
+                friction[d.object] = d.friction
+        self._world.step(numbers, forced, friction)
+        after = self._world.numbers()
+        for goal in self._goals.values():
+            after += goal
+        self._load(np.array(after, dtype=np.float32))
+
+    def evaluate(self) -> Evaluation:
+        """Judge this moment."""
+        return self._task.judge(self._world.bodies, self._goals)
+
+    def render(self, cameras: Sequence[Camera], size: int) -> UInt8[np.ndarray, "V H W 3"]:
+        """Pictures of this moment, drawn on the CPU."""
+        return drawing.draw(self._world, self._goals, self._spec.objects, cameras, size)
+
+    def camera(self, name: str) -> Camera:
+        """One of the spec's cameras.
+
+        Raises:
+            UnknownNameError: If there is none of that name.
+        """
+        if name not in drawing.CAMERAS:
+            raise UnknownNameError("camera", name, drawing.CAMERAS)
+        return drawing.CAMERAS[name]
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _load(self, state: np.ndarray) -> None:
+        # The world goes on from the rounded numbers, so that it makes no difference whether they were stored.
+        self._state = state
+        numbers: list[float] = state.tolist()
+        self._world.load(numbers)
+        at = self._world.size
+        for name in self._goals:
+            self._goals[name] = numbers[at : at + 7]
+            at += 7
+
+
+class ToyPick(ToySimulator):
+    """Bring a box to a point in the air and hold it there."""
+
+    task = PickTask
+
+
+class ToyPush(ToySimulator):
+    """Push a box to a round region with the closed gripper."""
+
+    task = PushTask
+
+
+class ToyStack(ToySimulator):
+    """Put one box on another and let go."""
+
+    task = StackTask
