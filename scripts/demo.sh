@@ -9,7 +9,7 @@ out=${FAILSAFE_DEMO_OUT:-out/demo}
 
 "$bin/failsafe" generate PickCube-v1 PushCube-v1 StackCube-v1 --failures 60 --out "$out"
 
-if "$bin/failsafe" doctor --json | "$bin/python" -c '
+if { "$bin/failsafe" doctor --json || true; } | "$bin/python" -c '
 import json, sys
 sys.exit(not all(check["ok"] for check in json.load(sys.stdin)["checks"] if check["needed_for"] == "rendering"))'
 then
@@ -21,8 +21,9 @@ fi
 "$bin/failsafe" gallery "$out"
 "$bin/failsafe" coverage "$out"
 
-page() { find "$(cd "$out" && pwd)" -name '*.html' -path "*$1*" | sort | head -n 1; }
-gallery=$(page gallery) coverage=$(page coverage)
+# The page nearest to the top of the dataset's folder whose path has this word in it.
+page() { (cd "$out" && find "$PWD" -name '*.html' -printf '%d %P\n' | grep "$1" | sort -n | sed -n "1s|^[0-9]* |$PWD/|p"); }
+gallery=$(page gallery || true) coverage=$(page coverage || true)
 [ -n "$gallery" ] && [ -n "$coverage" ] || { echo "demo: a page is missing under $out" >&2; exit 1; }
 echo
 echo "Open the gallery:  $gallery"
