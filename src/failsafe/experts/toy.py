@@ -12,6 +12,8 @@ from failsafe.experts.driver import Driver
 from failsafe.records import poses
 from failsafe.records.plan import CLOSED, OPEN, Stage
 from failsafe.records.poses import Pose
+from failsafe.simulators.contract import Role
+from failsafe.simulators.toy.gripper import MAX_OPENING, THICKNESS
 
 CLEAR = 0.10
 """How far above a box the tool passes, metres."""
@@ -21,6 +23,8 @@ DEEP = 0.022
 """How far below a box's top the tool grasps at most (the palm is 5 cm above the tool), metres."""
 LOWEST = 0.014
 """Lowest height of the tool at which the fingertips do not scrape the table, metres."""
+FINGER_ROOM = 0.015
+"""Room that a finger needs around its middle, metres."""
 SLOW = 0.5
 CLOSING, OPENING = 8, 6
 """Control steps that the gripper is given to close and to open."""
@@ -59,10 +63,15 @@ def pointing_down(x: float, y: float, z: float, yaw: float) -> Pose:
     return poses.pose([x, y, z], [0.0, math.cos(yaw / 2), math.sin(yaw / 2), 0.0])
 
 
+def yaw_of(tool: Pose) -> float:
+    """Direction of the tool's x axis, radians."""
+    pointing = poses.rotate(tool[3:], (1.0, 0.0, 0.0))
+    return math.atan2(pointing[1], pointing[0])
+
+
 def nearest_yaw(now: Pose, yaw: float) -> float:
     """The yaw, of those half a turn apart, that the tool reaches with the least turning."""
-    pointing = poses.rotate(now[3:], (1.0, 0.0, 0.0))
-    current = math.atan2(pointing[1], pointing[0])
+    current = yaw_of(now)
     return current + (yaw - current + math.pi / 2) % math.pi - math.pi / 2
 
 
@@ -104,25 +113,47 @@ class _Scene:
         """Reach, go down, close; the tool pose in which the box was gripped."""
         self.wait_until_flat(name)
         self.rise(self.pose(name)[2] + CLEAR / 2, OPEN)
-        target = self._grasp_pose(name)
+        target, opening = self._grasp_pose(name)
         above = target + np.array([0.0, 0.0, CLEAR, 0.0, 0.0, 0.0, 0.0])
-        self.go("reach", above, OPEN)
-        self.go("grasp", target, OPEN, speed=SLOW)
+        self.go("reach", above, opening)
+        self.go("grasp", target, opening, speed=SLOW)
         self.go("close gripper", target, CLOSED, CLOSING)
         return target
 
-    def _grasp_pose(self, name: str) -> Pose:
+    def _grasp_pose(self, name: str) -> tuple[Pose, float]:
+        """Where to grasp a box, and how far to open the gripper for it."""
         box, at = self.lying(name), self.pose(name)
         # The tool's x lies along the longer side, so that the fingers close across the shorter one.
         yaw, width = (box.yaw, box.second) if box.first >= box.second else (box.yaw + math.pi / 2, box.first)
         if 2 * width > WIDEST:
             raise PlanError(f"expected a side of '{name}' narrower than {WIDEST} m, got {2 * width:.3f} m")
         height = max(at[2], at[2] + box.height - DEEP, LOWEST)
-        yaws = [nearest_yaw(self.driver.intended, yaw)]
+        now = self.driver.intended
+        yaws = [nearest_yaw(now, yaw)]
         if 2 * max(box.first, box.second) <= WIDEST and abs(box.first - box.second) < 0.005:
-            yaws.append(nearest_yaw(self.driver.intended, yaw + math.pi / 2))
-        candidates = [pointing_down(at[0], at[1], height, y) for y in yaws]
-        return min(candidates, key=lambda p: poses.distance(self.driver.intended, p)[1])
+            yaws.append(nearest_yaw(now, yaw + math.pi / 2))
+        # Room for the fingers first, then the least turning; in a tight place they open only as far as they must.
+        for opening in (MAX_OPENING, 2 * width + 0.012):
+            rooms = [min(self._room(name, y, opening), FINGER_ROOM) for y in yaws]
+            if max(rooms) == FINGER_ROOM:
+                break
+        best = max(range(len(yaws)), key=lambda i: (rooms[i], -abs(yaws[i] - yaw_of(now))))
+        return pointing_down(at[0], at[1], height, yaws[best]), 2 * opening / MAX_OPENING - 1
+
+    def _room(self, name: str, yaw: float, opening: float) -> float:
+        """Least distance from the middle of a finger around one box to any other box, metres."""
+        offset = 0.5 * (opening + THICKNESS)
+        at, room = self.pose(name), math.inf
+        for other in self._spec.objects:
+            if other.role is not Role.MOVABLE or other.name == name:
+                continue
+            box, there = self.lying(other.name), self.pose(other.name)
+            cos, sin = math.cos(box.yaw), math.sin(box.yaw)
+            for side in (-offset, offset):
+                dx, dy = at[0] - side * math.sin(yaw) - there[0], at[1] + side * math.cos(yaw) - there[1]
+                along, across = abs(dx * cos + dy * sin) - box.first, abs(dy * cos - dx * sin) - box.second
+                room = min(room, math.hypot(max(along, 0.0), max(across, 0.0)))
+        return room
 
     def _supported(self, name: str) -> bool:
         bottom = self.pose(name)[2] - self.lying(name).height

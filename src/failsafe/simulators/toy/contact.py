@@ -21,7 +21,7 @@ ALIGN_SPEED = 4.0
 REACH = 0.012
 """How far a box may stick out beyond the pads and still be pushed in between them, metres."""
 CHAMFER = 0.0005
-"""Vertical overlap that counts as standing on the box rather than running into it, metres."""
+"""How far an edge is rounded: what overlaps less glides off rather than stands on it, metres."""
 MAX_SHOVE = 0.004
 """Most that two boxes are moved apart in one substep, metres."""
 
@@ -167,7 +167,7 @@ def _run_into(
     hit = overlap(rectangle, body.rectangle)
     if hit is None:
         return
-    if depth <= max(g.descent, 0.0) + CHAMFER:
+    if depth <= max(g.descent, 0.0) + CHAMFER and hit[0] > 4 * CHAMFER:
         g.rise(depth, dt)
         return
     if body.held:
