@@ -134,14 +134,18 @@ class Driver:
     def do(self, stage: Stage) -> None:
         """Carry out one stage: the straight path to its target at the allowed speed, then the hold.
 
+        The path starts from where the tool is, not from where it was told to be, so that a tool that was
+        stopped by a contact does not go on pressing while it is led away.
+
         Raises:
             PlanError: If the target cannot be reached, or the rollout has run out of steps.
         """
         limits = (self._spec.max_translation * stage.speed, self._spec.max_rotation * stage.speed)
         target = stage.pose
-        moving = poses.steps_between(self.intended, target, *limits)
-        path = poses.interpolate(self.intended, target, moving)
-        travel, turn = poses.distance(self.intended, target)
+        measured = self.observation.tcp_pose
+        moving = poses.steps_between(measured, target, *limits)
+        path = poses.interpolate(measured, target, moving)
+        travel, turn = poses.distance(measured, target)
         start, gripper_before, held = self.step_count, self.gripper, self._grip()
         index = len(self.stages)
         self.stages.append(stage)

@@ -169,10 +169,7 @@ class Simulator(Protocol):
     def command(self, target: Pose, gripper: float) -> Float32[np.ndarray, "D"]:
         """The native command that leads the tool to a pose (robot base frame), gripper in [-1, 1].
 
-        Continues from the command given to `step` last.
-
-        Raises:
-            PlanError: If the pose cannot be reached at all.
+        Continues from the command given to `step` last. A pose out of reach is approached as far as it goes.
         """
         ...
 

@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from failsafe.errors import PlanError
 from failsafe.records import poses
 from failsafe.records.poses import Pose
 from failsafe.simulators.maniskill.scene import Body, to_array, to_sapien
 
 _GRIP_FORCE = 0.5
 """Newtons per finger from which on an object counts as held, as in ManiSkill's `is_grasping`."""
-_REACH_TOLERANCE = (0.08, 0.3)
+_REACH_TOLERANCE = (0.005, 0.05)
 """How far (m, rad) the stretched arm may stay short of a target before the target counts as out of reach."""
 _LIMIT_MARGIN = 0.01
 """Radians kept from every joint limit."""
@@ -82,28 +81,21 @@ class Arm:
     def command(self, target: Pose, gripper: float) -> Float32[np.ndarray, "D"]:
         """Joint targets for a tool pose in the base frame and a gripper in [-1, 1].
 
-        Raises:
-            PlanError: If no joint positions near the last ones reach the pose within the joints' limits.
+        Beyond the workspace the arm stretches as far as it goes, as a real one would.
         """
         solution = self._solve(target, self._last)
-        if solution is None:
-            raise PlanError(f"no joint positions within the limits reach the tool pose {np.round(target, 3)}")
         if self.has_gripper:
             opening = self._closed + (min(max(gripper, -1.0), 1.0) + 1) / 2 * (self._open - self._closed)
             solution[self._fingers] = opening
         return solution.astype(np.float32)
 
     def reachable(self, target: Pose, steps: int = 12) -> bool:
-        """Whether the straight way from the tool's present pose has a solution throughout."""
+        """Whether the straight way from the present joint targets, taken in `steps`, ends at a tool pose."""
         joints = self._last
-        self._model.compute_forward_kinematics(joints)
-        start = to_array(self._model.get_link_pose(self._tcp_index))
-        for pose in poses.interpolate(start, target, steps):
-            solution = self._solve(pose, joints)
-            if solution is None:
-                return False
-            joints = solution
-        return True
+        for pose in poses.interpolate(self._tool_pose(joints), target, steps):
+            joints = self._solve(pose, joints)
+        metres, radians = poses.distance(self._tool_pose(joints), target)
+        return metres <= _REACH_TOLERANCE[0] and radians <= _REACH_TOLERANCE[1]
 
     def held(self, system: Any, bodies: list[Body]) -> tuple[str, ...]:
         """Names of the bodies that the two fingers press on from opposite sides."""
@@ -132,32 +124,33 @@ class Arm:
                 names.append(body.spec.name)
         return tuple(names)
 
-    def _solve(self, target: Pose, start: np.ndarray) -> np.ndarray | None:
+    def _tool_pose(self, joints: np.ndarray) -> Pose:
+        self._model.compute_forward_kinematics(joints)
+        return to_array(self._model.get_link_pose(self._tcp_index))
+
+    def _solve(self, target: Pose, start: np.ndarray) -> np.ndarray:
         """Joint positions for a tool pose, by the closed-loop inverse kinematics of Pinocchio.
 
         A full Gauss-Newton step (dt = 1) converges in a few iterations from a start one control step away,
         ten times faster than the default. What lies beyond a joint limit is brought back, and the other
         joints asked to make up for it: the Panda has one joint more than a pose needs. At the edge of the
-        workspace, where no exact solution exists, a damped one stretches the arm as far as it goes.
+        workspace, where no exact solution exists, a damped one comes near.
         """
-        pose, joints, mask = to_sapien(target), start, self._mask
+        pose = to_sapien(target)
+        joints, converged = self._solve_within_limits(pose, start, damped=False)
+        return joints if converged else self._solve_within_limits(pose, start, damped=True)[0]
+
+    def _solve_within_limits(self, pose: Any, start: np.ndarray, damped: bool) -> tuple[np.ndarray, bool]:
+        """Solve, hold the joints that went past their limits at them, and solve for the rest, in turn."""
+        joints, mask = start, self._mask
+        settings = (1e-4, 100, 0.5, 1e-2) if damped else (1e-5, 30, 1.0, 1e-6)
         for _ in range(4):
             joints, converged, _ = self._model.compute_inverse_kinematics(
-                self._tcp_index, pose, joints, mask, 1e-5, 30, 1.0, 1e-6
+                self._tcp_index, pose, joints, mask, *settings
             )
             over = ((joints < self._lower) | (joints > self._upper)) & (mask > 0)
             if not np.any(over):
-                if converged:
-                    return joints
-                break
-            joints = np.where(mask > 0, np.clip(joints, self._lower, self._upper), joints)
+                return joints, bool(converged)
+            joints = np.where(self._mask > 0, np.clip(joints, self._lower, self._upper), joints)
             mask = np.where(over, 0, mask).astype(np.int32)
-            if mask.sum() < 6:
-                break
-        joints, _, _ = self._model.compute_inverse_kinematics(
-            self._tcp_index, pose, start, self._mask, 1e-4, 100, 0.5, 1e-2
-        )
-        joints = np.where(self._mask > 0, np.clip(joints, self._lower, self._upper), joints)
-        self._model.compute_forward_kinematics(joints)
-        metres, radians = poses.distance(to_array(self._model.get_link_pose(self._tcp_index)), target)
-        return joints if metres <= _REACH_TOLERANCE[0] and radians <= _REACH_TOLERANCE[1] else None
+        return joints, False

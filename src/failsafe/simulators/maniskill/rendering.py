@@ -47,11 +47,11 @@ def look_at(eye: Sequence[float], target: Sequence[float], up: Sequence[float] =
 _CAMERAS = {
     camera.name: camera
     for camera in (
-        Camera("front", tuple(look_at((1.25, 0.0, 0.60), (0.50, 0.0, 0.17)).tolist()), fov=0.9),
-        Camera("side", tuple(look_at((0.62, 0.85, 0.50), (0.55, 0.0, 0.17)).tolist()), fov=0.9),
+        Camera("front", tuple(look_at((1.30, 0.0, 0.68), (0.52, 0.0, 0.13)).tolist()), fov=0.8),
+        Camera("side", tuple(look_at((0.65, -0.80, 0.58), (0.58, 0.0, 0.13)).tolist()), fov=0.8),
         Camera(
             "hand",
-            tuple(look_at((0.08, 0.0, -0.10), (0.0, 0.0, 0.03), up=(1.0, 0.0, 0.0)).tolist()),
+            tuple(look_at((0.115, 0.0, -0.075), (0.015, 0.0, 0.03), up=(1.0, 0.0, 0.0)).tolist()),
             fov=1.3,
             mounted=True,
         ),
@@ -60,7 +60,7 @@ _CAMERAS = {
 
 
 def default_camera(name: str) -> Camera:
-    """`front` (across the table, at the robot), `side` (from the robot's left) or `hand` (over the fingers).
+    """`front` (across the table, at the robot), `side` (from the robot's right) or `hand` (over the fingers).
 
     Raises:
         UnknownNameError: If the name is another.
@@ -83,7 +83,7 @@ def rendering_device() -> str:
         sapien.render.RenderSystem(sapien.Device("cpu"))
     except RuntimeError as error:
         raise MissingRendererError(
-            f"pictures need a Vulkan driver (of a GPU, or Mesa's software one) and none works here ({error}): "
+            f"pictures need a Vulkan driver, a GPU's or Mesa's software one, and none works here ({error}): "
             "run `failsafe doctor` for the command that installs it"
         ) from error
     return "cpu"
@@ -114,7 +114,7 @@ class SceneRenderer:
         self._enter_scene()
 
     def prepare(self, seed: int) -> None:
-        """Reset to a seed; where the task's shapes depend on it, `env` has new objects and links afterwards."""
+        """Reset to a seed; where the shapes of the task depend on it, `env` has new entities afterwards."""
         _, info = self.env.reset(seed=seed)
         if info["reconfigure"]:
             self._enter_scene()

@@ -147,7 +147,7 @@ class ManiSkillSimulator(Simulator):
         return self._arm.command(target, gripper)
 
     def reachable(self, target: Pose) -> bool:
-        """Whether the straight way to a pose in the base frame has joint positions within the limits."""
+        """Whether the straight way to a pose in the base frame ends there, within the joints' limits."""
         return self._arm.reachable(target)
 
     def step(self, command: Float32[np.ndarray, "D"], disturbances: Sequence[Disturbance] = ()) -> None:
@@ -161,6 +161,7 @@ class ManiSkillSimulator(Simulator):
             self._system.step()
         if self._after_step is not None:
             self._after_step()
+            self.env.evaluate()  # such tasks also gather evidence of success there
         speed = float(np.abs(self._arm.articulation.qvel).max())
         if not speed < _FAR:  # also true for NaN
             raise DivergedError(f"{self._task}: the physics diverged (joint speed {speed:.3g} rad/s)")

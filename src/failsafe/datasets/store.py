@@ -1,0 +1,210 @@
+"""The dataset on disk: one file a work item, tables for queries, a manifest that regenerates it all.
+
+```
+data/
+  manifest.json               the configuration and where it comes from
+  nominal/TASK/SEED.npz       the unperturbed twin: record and trace
+  cases/TASK/CASE.npz         one work item: record, perturbed rollout, recovered rollouts
+  tables/*.parquet            what is queried: cases, labels, attempts; made from the files above
+  README.md                   the dataset card
+```
+A work item's file is its record of having been done: it is whole or absent, and nothing else says how far a
+run has got. Recovered rollouts are stored from the step on at which they leave the failing one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from failsafe.datasets.files import write_atomically
+from failsafe.errors import RecordError, StoreError, UserError
+from failsafe.records import codec
+from failsafe.records.case import FailureCase, Nominal
+from failsafe.records.trace import Trace, pack, trace_from_arrays, trace_to_arrays, unpack
+
+FAILING = "failing"
+"""Name of the perturbed rollout among a case's traces."""
+
+
+class Dataset:
+    """A dataset folder.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write_nominal(self, nominal: Nominal, trace: Trace) -> None:
+        """Store the unperturbed twin of a task and seed."""
+        arrays = {"record": _text(codec.dumps(nominal)), **trace_to_arrays(trace)}
+        write_atomically(self._nominal_path(nominal.task, nominal.seed), pack(arrays))
+
+    def write_case(self, case: FailureCase, traces: dict[str, Trace]) -> None:
+        """Store a work item.
+
+        Args:
+            case: Its record.
+            traces: The rollout `FAILING`, and one whole recovered rollout for each name in `Label.recovery`.
+        """
+        arrays = {"record": _text(codec.dumps(case))}
+        starts = {label.recovery: label.step for label in case.labels}
+        for name, trace in traces.items():
+            arrays |= trace_to_arrays(_suffix(trace, starts.get(name, 0)), prefix=f"{name}.")
+        write_atomically(self.case_path(case.task, case.case_id), pack(arrays))
+
+    def has_case(self, task: str, case_id: str) -> bool:
+        """Whether a work item has been done."""
+        return self.case_path(task, case_id).exists()
+
+    def nominal(self, task: str, seed: int) -> tuple[Nominal, Trace]:
+        """The unperturbed twin of a task and seed.
+
+        Raises:
+            UserError: If the dataset has none.
+            RecordError: If its file is damaged or of another version.
+        """
+        path = self._nominal_path(task, seed)
+        arrays = _read(path)
+        return codec.loads(Nominal, _untext(arrays, path), str(path)), trace_from_arrays(arrays)
+
+    def case(self, task: str, case_id: str) -> FailureCase:
+        """The record of a work item; errors as for `nominal`."""
+        path = self.case_path(task, case_id)
+        return codec.loads(FailureCase, _untext(_read(path), path), str(path))
+
+    def traces(self, task: str, case_id: str) -> dict[str, Trace]:
+        """A work item's rollouts, each from its first step on; errors as for `nominal`."""
+        path = self.case_path(task, case_id)
+        arrays = _read(path)
+        case = codec.loads(FailureCase, _untext(arrays, path), str(path))
+        if f"{FAILING}.commands" not in arrays:
+            return {}
+        failing = trace_from_arrays(arrays, f"{FAILING}.")
+        traces = {FAILING: failing}
+        for label in case.labels:
+            if label.recovery:
+                suffix = trace_from_arrays(arrays, f"{label.recovery}.")
+                traces[label.recovery] = _join(failing, suffix, label.step)
+        return traces
+
+    def case_path(self, task: str, case_id: str) -> Path:
+        """The file of a work item."""
+        return self.path / "cases" / task / f"{case_id}.npz"
+
+    def case_files(self) -> list[Path]:
+        """The files of all work items, in the order of task and name."""
+        return sorted((self.path / "cases").glob("*/*.npz"))
+
+    def nominal_files(self) -> list[Path]:
+        """The files of all nominal twins, in the order of task and seed."""
+        return sorted((self.path / "nominal").glob("*/*.npz"))
+
+    def cases(self, skip_damaged: bool = False) -> Iterator[FailureCase]:
+        """The records of all work items, in the order of task and name.
+
+        Raises:
+            RecordError: On a damaged file, unless they are to be skipped.
+        """
+        yield from self._records(FailureCase, self.case_files(), skip_damaged)
+
+    def nominals(self, skip_damaged: bool = False) -> Iterator[Nominal]:
+        """The records of all nominal twins, in the order of task and seed; errors as for `cases`."""
+        yield from self._records(Nominal, self.nominal_files(), skip_damaged)
+
+    def find(self, case_id: str) -> FailureCase:
+        """A work item by its name alone.
+
+        Raises:
+            UserError: If there is none, or the folder is no dataset.
+        """
+        self.require()
+        for path in (self.path / "cases").glob(f"*/{case_id}.npz"):
+            return self.case(path.parent.name, case_id)
+        raise UserError(f"no episode '{case_id}' in {self.path}; `failsafe gallery` and tables/cases.parquet name them")
+
+    def require(self) -> None:
+        """Check that the folder is a dataset.
+
+        Raises:
+            UserError: If it has no manifest.
+        """
+        if not (self.path / "manifest.json").exists():
+            raise UserError(f"expected a dataset made by `failsafe generate`, got {self.path}, which has no manifest.json")
+
+    def check_files(self) -> None:
+        """Check that the folder holds nothing that could be overwritten or taken for a work item.
+
+        Raises:
+            StoreError: Naming the files that are not this program's.
+        """
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise StoreError(f"expected a folder, got the file {self.path}; choose another with --out")
+        if any(self.path.iterdir()) and not (self.path / "manifest.json").exists():
+            foreign = sorted(p.name for p in self.path.iterdir())[:5]
+            raise StoreError(
+                f"expected an empty folder or a dataset, got {self.path} with {', '.join(foreign)}; "
+                "choose another with --out"
+            )
+        for folder in ("cases", "nominal"):
+            foreign = sorted(
+                str(p.relative_to(self.path))
+                for p in (self.path / folder).rglob("*")
+                if p.is_file() and p.suffix != ".npz" and not p.name.endswith(".partial")
+            )
+            if foreign:
+                raise StoreError(f"these files in {self.path} are no part of a dataset: {', '.join(foreign[:5])}; move them away")
+
+    def _nominal_path(self, task: str, seed: int) -> Path:
+        return self.path / "nominal" / task / f"{seed:08d}.npz"
+
+    def _records(self, cls: type, files: list[Path], skip_damaged: bool) -> Iterator:  # type: ignore[type-arg]
+        for path in files:
+            try:
+                yield codec.loads(cls, _untext(_read(path), path), str(path))
+            except RecordError:
+                if not skip_damaged:
+                    raise
+
+
+def _text(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode(), dtype=np.uint8)
+
+
+def _untext(arrays: dict[str, np.ndarray], path: Path) -> str:
+    if "record" not in arrays:
+        raise RecordError(f"{path}: expected a record, got an archive without one")
+    return arrays["record"].tobytes().decode()
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise UserError(f"there is no {path}") from error
+    return unpack(data, str(path))
+
+
+
+def _suffix(trace: Trace, start: int) -> Trace:
+    arrays = {f.name: getattr(trace, f.name)[start:] for f in dataclasses.fields(trace) if f.name != "disturbances"}
+    later = tuple((step - start, d) for step, d in trace.disturbances if step >= start)
+    return Trace(**arrays, disturbances=later)
+
+
+def _join(head: Trace, tail: Trace, at: int) -> Trace:
+    arrays = {
+        f.name: np.concatenate([getattr(head, f.name)[:at], getattr(tail, f.name)])
+        for f in dataclasses.fields(head)
+        if f.name != "disturbances"
+    }
+    early = tuple((step, d) for step, d in head.disturbances if step < at)
+    late = tuple((step + at, d) for step, d in tail.disturbances)
+    return Trace(**arrays, disturbances=early + late)
