@@ -164,10 +164,11 @@ class Body:
         if self.tilt < FLAT and (ax * self.wx + ay * self.wy >= 0.0 or math.hypot(self.wx, self.wy) < 1.0):
             self._lie_flat()
             return
-        damping = 1.0 - 3.0 * dt
+        damping = 1.0 - 6.0 * dt
         self.wx, self.wy = (self.wx + ax * dt) * damping, (self.wy + ay * dt) * damping
         # The corner stands still, so the centre goes round it.
         self.vx, self.vy = self.wy * self.height, -self.wx * self.height
+        self.vz = self.wy * cx - self.wx * cy
 
     def _lie_flat(self) -> None:
         r, k = self.axes, self._flat_axis
