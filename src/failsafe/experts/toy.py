@@ -13,7 +13,7 @@ from failsafe.records import poses
 from failsafe.records.plan import CLOSED, OPEN, Stage
 from failsafe.records.poses import Pose
 from failsafe.simulators.contract import Role
-from failsafe.simulators.toy.gripper import MAX_OPENING, THICKNESS
+from failsafe.simulators.toy.gripper import ARM, MAX_OPENING, SHOULDER, THICKNESS
 
 CLEAR = 0.10
 """How far above a box the tool passes, metres."""
@@ -109,6 +109,13 @@ class _Scene:
         if self.lying(name).tilt >= 0.02:
             raise PlanError(f"expected '{name}' to come to rest, but it still stands on an edge")
 
+    def check_reach(self, what: str, at: Pose) -> None:
+        far = math.dist(at[:3].tolist(), SHOULDER)
+        if far > ARM:
+            raise PlanError(
+                f"expected '{what}' within {ARM} m of the arm's shoulder, got it {far:.2f} m away"
+            )
+
     def grasp(self, name: str) -> Pose:
         """Reach, go down, close; the tool pose in which the box was gripped."""
         self.wait_until_flat(name)
@@ -123,6 +130,7 @@ class _Scene:
     def _grasp_pose(self, name: str) -> tuple[Pose, float]:
         """Where to grasp a box, and how far to open the gripper for it."""
         box, at = self.lying(name), self.pose(name)
+        self.check_reach(name, at)
         # The tool's x lies along the longer side, so that the fingers close across the shorter one.
         yaw, width = (box.yaw, box.second) if box.first >= box.second else (box.yaw + math.pi / 2, box.first)
         if 2 * width > WIDEST:
@@ -132,7 +140,7 @@ class _Scene:
         yaws = [nearest_yaw(now, yaw)]
         if 2 * max(box.first, box.second) <= WIDEST and abs(box.first - box.second) < 0.005:
             yaws.append(nearest_yaw(now, yaw + math.pi / 2))
-        # Room for the fingers first, then the least turning; in a tight place they open only as far as they must.
+        # Room for the fingers first, then the least turning; in a tight place they open no wider than needed.
         for opening in (MAX_OPENING, 2 * width + 0.012):
             rooms = [min(self._room(name, y, opening), FINGER_ROOM) for y in yaws]
             if max(rooms) == FINGER_ROOM:
@@ -220,7 +228,9 @@ class ToyPushExpert:
         scene.go("lower", behind, CLOSED, speed=SLOW)
         # The closed fingers are 1 cm deep in the direction of the push.
         travel = back - half - 0.01 + distance
+        scene.check_reach("box", behind)
         pushed = pointing_down(behind[0] + travel * cos, behind[1] + travel * sin, height, yaw)
+        scene.check_reach("goal", pushed)
         scene.go(name, pushed, CLOSED, hold=4, speed=SLOW)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from failsafe.records.poses import Pose
 from failsafe.simulators.toy.geometry import Quaternion, Rectangle, axes, multiply, normalise
 
 MAX_OPENING = 0.08
@@ -29,8 +30,20 @@ PALM = 0.05
 PALM_HALF = (0.025, 0.055)
 """Half the size of the palm along the tool's x and y, metres."""
 
+SHOULDER, ARM = (0.0, 0.0, 0.33), 0.9
+"""Where the arm that is not simulated would begin, and how far it would reach, metres."""
+
 STATE_SIZE = 8
 """Position 3, quaternion 4, opening."""
+
+
+def within_reach(target: Pose) -> list[float]:
+    """A tool pose, drawn towards the shoulder as far as the arm is too short for it."""
+    numbers: list[float] = target.tolist()
+    far = math.dist(numbers[:3], SHOULDER)
+    if far > ARM:
+        numbers[:3] = [s + (p - s) * ARM / far for p, s in zip(numbers, SHOULDER, strict=False)]
+    return numbers
 
 
 class Gripper:

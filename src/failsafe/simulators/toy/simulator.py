@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from failsafe.errors import DivergedError, PlanError, UnknownNameError
+from failsafe.errors import DivergedError, UnknownNameError
 from failsafe.records.poses import Pose
 from failsafe.records.trace import Disturbance
 from failsafe.simulators.contract import (
@@ -22,13 +22,11 @@ from failsafe.simulators.contract import (
 )
 from failsafe.simulators.toy import drawing
 from failsafe.simulators.toy.body import STATE_SIZE, Body
-from failsafe.simulators.toy.gripper import MAX_OPENING
+from failsafe.simulators.toy.gripper import ARM, MAX_OPENING, SHOULDER, within_reach
 from failsafe.simulators.toy.gripper import STATE_SIZE as GRIPPER_SIZE
 from failsafe.simulators.toy.physics import SUBSTEP, SUBSTEPS, World
 from failsafe.simulators.toy.tasks import PickTask, PushTask, StackTask, ToyTask
 
-SHOULDER, ARM = (0.0, 0.0, 0.33), 0.9
-"""Where the arm that is not simulated would begin, and how far it would reach, metres."""
 DENSITY = 1000.0
 """kg/m³"""
 
@@ -118,16 +116,13 @@ class ToySimulator:
         self._load(state.copy())
 
     def command(self, target: Pose, gripper: float) -> Float32[np.ndarray, "D"]:
-        """The native command: the tool pose itself, and the opening in metres, 8 numbers.
-
-        Raises:
-            PlanError: If the pose is out of the arm's reach.
-        """
-        far = math.dist(target[:3].tolist(), SHOULDER)
-        if not far <= ARM:
-            raise PlanError(f"expected a tool pose within {ARM} m of the shoulder, got one {far:.2f} m away")
+        """The native command: the tool pose, brought within the arm's reach, and the opening in metres."""
         opening = 0.5 * (min(1.0, max(-1.0, gripper)) + 1.0) * MAX_OPENING
-        return np.array([*target.tolist(), opening], dtype=np.float32)
+        return np.array([*within_reach(target), opening], dtype=np.float32)
+
+    def reachable(self, target: Pose) -> bool:
+        """Whether a pose is within the arm's reach."""
+        return math.dist(target[:3].tolist(), SHOULDER) <= ARM
 
     def step(self, command: Float32[np.ndarray, "D"], disturbances: Sequence[Disturbance] = ()) -> None:
         """Advance 50 ms.

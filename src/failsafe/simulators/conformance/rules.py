@@ -1,0 +1,353 @@
+"""The rules of the contract, one function each: the docstring is the rule.
+
+A rule returns what was seen, or raises `Broken` with which part of it is not kept and how far off.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from failsafe.errors import DivergedError, MissingRendererError, UnknownNameError
+from failsafe.records import poses
+from failsafe.records.trace import Disturbance
+from failsafe.simulators.conformance.bench import LIFTED, SEED, Bench, Broken, expect_same
+from failsafe.simulators.contract import Exactness, Observation, Role, Simulator
+
+REACH_ERROR, REACH_ANGLE = 0.005, 0.05
+"""How near the tool must come to a commanded pose, metres and radians."""
+PICTURE_ERROR = 0.001
+"""How well a restored state must agree with the recorded one, metres."""
+
+
+def the_spec_is_sane(bench: Bench) -> str:
+    """Rates, sizes and limits are positive, names unique, and something says what the task is."""
+    under_test: object = bench.simulator
+    if not isinstance(under_test, Simulator):
+        raise Broken("a method or property of failsafe.simulators.contract.Simulator is missing")
+    spec = bench.simulator.spec
+    for key in ("control_hz", "command_size", "max_translation", "max_rotation"):
+        value = getattr(spec, key)
+        if not (math.isfinite(value) and value > 0):
+            raise Broken(f"expected {key} to be positive, got {value}")
+    if not spec.task or not spec.instruction.strip():
+        raise Broken("expected a task name and an instruction in words, got an empty one")
+    for kind, names in (("object", [o.name for o in spec.objects]), ("camera", list(spec.cameras))):
+        if len(set(names)) != len(names):
+            raise Broken(f"expected {kind} names to be unique, got {', '.join(names)}")
+    for o in spec.objects:
+        if not all(math.isfinite(h) and h >= 0 for h in o.half_extents):
+            raise Broken(f"expected half extents of '{o.name}' in metres, got {o.half_extents}")
+    return (
+        f"{spec.task}: {len(spec.objects)} objects, {spec.control_hz:g} Hz, exact by {spec.exactness.value}"
+    )
+
+
+def observations_have_their_shapes(bench: Bench) -> str:
+    """Poses are finite, of the contract's shapes, with unit quaternions, in an episode with contacts."""
+    count, commands = len(bench.simulator.spec.objects), bench.commands
+    bench.simulator.reset(SEED)
+    _look(bench.simulator.observe(), count)
+    for command in commands:
+        bench.simulator.step(command)
+        _look(bench.simulator.observe(), count)
+    return f"tool and {count} objects, over {len(commands)} steps"
+
+
+def the_state_keeps_its_size(bench: Bench) -> str:
+    """The state is a finite float32 vector of one size, in all episodes and all steps."""
+    states = bench.play(bench.commands)
+    for seed in (SEED + 1, SEED + 2):
+        states += bench.play(bench.commands[:3], seed)
+    for state in states:
+        if state.dtype != np.float32 or state.ndim != 1:
+            raise Broken(f"expected a float32 vector, got {state.dtype} of shape {state.shape}")
+        if not np.isfinite(state).all():
+            raise Broken("expected finite numbers, got NaN or infinity")
+    sizes = sorted({len(state) for state in states})
+    if len(sizes) != 1:
+        raise Broken(f"expected one size, got {sizes}")
+    if states[0] is states[1] or np.shares_memory(states[0], states[1]):
+        raise Broken("expected a copy of the state, got memory that the next step overwrites")
+    return f"{sizes[0]} numbers"
+
+
+def a_reset_repeats_exactly(bench: Bench) -> str:
+    """The same seed and commands give the same states, bit for bit, also after other episodes."""
+    first = bench.play(bench.commands)
+    for _ in range(2):
+        bench.disturb_other_episodes()
+        expect_same(first, bench.play(bench.commands), "after other episodes")
+    name = bench.movable()
+    moved = "no movable object"
+    if name:
+        end = bench.position(name)
+        bench.simulator.reset(SEED)
+        moved = f"'{name}' ended {np.linalg.norm(end - bench.position(name)):.3f} m from where it was"
+    return f"three times {len(bench.commands)} steps alike ({moved})"
+
+
+def seeds_differ(bench: Bench) -> str:
+    """Different seeds give different initial states."""
+    starts = {bench.play([], seed)[0].tobytes() for seed in range(5)}
+    if len(starts) < 5:
+        raise Broken(f"expected 5 initial states for 5 seeds, got {len(starts)}")
+    return "5 seeds, 5 initial states"
+
+
+def the_declared_exactness_holds(bench: Bench) -> str:
+    """RESTORE: going on from a restored state is exact. REPLAY: going on after a replayed prefix is."""
+    commands = bench.commands
+    states = bench.play(commands)
+    exactness = bench.simulator.spec.exactness
+    for at in (len(commands) // 4, len(commands) // 2, 3 * len(commands) // 4):
+        bench.disturb_other_episodes()
+        if exactness is Exactness.RESTORE:
+            bench.simulator.reset(SEED)
+            bench.simulator.restore(states[at])
+            again = bench.play(commands[at:], seed=None)
+        else:
+            bench.play([*commands[:at], *commands[:5]])  # one branch from there
+            again = bench.play(commands)[at:]  # the other
+        expect_same(states[at:], again, f"from step {at} on")
+    return f"exact by {exactness.value} from a quarter, a half and three quarters of the episode on"
+
+
+def objects_can_be_placed(bench: Bench) -> str:
+    """`reset(objects=...)` puts objects where it is told, and does not outlast the episode."""
+    spec, tried = bench.simulator.spec, []
+    before = bench.play([])[0]
+    for name in (*spec.names(Role.MOVABLE), *spec.names(Role.GOAL)):
+        bench.simulator.reset(SEED)
+        pose = bench.simulator.observe().objects[spec.object_index(name)].copy()
+        pose[:3] += [0.031, -0.023, 0.0]
+        bench.simulator.reset(SEED, {name: pose})
+        off = float(np.linalg.norm(bench.position(name) - pose[:3]))
+        if not off <= PICTURE_ERROR:
+            raise Broken(f"expected '{name}' at the pose given to reset, got it {off:.4f} m away")
+        tried.append(name)
+    expect_same([before], bench.play([]), "in a reset without `objects` after one with them")
+    return ", ".join(tried) or "no object to place"
+
+
+def commands_are_reached(bench: Bench) -> str:
+    """A commanded pose is reached within 5 mm and 0.05 rad once the tool has had time."""
+    spec = bench.simulator.spec
+    bench.simulator.reset(SEED)
+    start = bench.simulator.observe().tcp_pose
+    delta = [0.02, -0.03, -0.02 if start[2] > 0.1 else 0.02, 0.0, 0.0, 0.3 if spec.controls_rotation else 0.0]
+    target = poses.apply_delta(start, delta)
+    bench.lead(target, 1.0, 60)
+    metres, radians = poses.distance(bench.simulator.observe().tcp_pose, target)
+    if metres > REACH_ERROR or (spec.controls_rotation and radians > REACH_ANGLE):
+        raise Broken(
+            f"expected the tool at the commanded pose, got it {metres:.4f} m and {radians:.3f} rad away"
+        )
+    return f"{metres * 1000:.2f} mm and {radians:.4f} rad off after 60 steps"
+
+
+def too_large_a_step_does_no_harm(bench: Bench) -> str:
+    """A pose far beyond the step limits, or out of reach, is approached; the state stays finite."""
+    bench.simulator.reset(SEED)
+    start = bench.simulator.observe().tcp_pose
+    for delta in ([0.3, 0.2, 0.0, 0.0, 0.0, 1.5], [5.0, 0.0, 0.0, 0.0, 0.0, 0.0]):
+        target = poses.apply_delta(start, delta)
+        for _ in range(5):
+            before = bench.simulator.observe().tcp_pose
+            try:
+                bench.simulator.step(bench.simulator.command(target, 1.0))
+            except DivergedError as error:
+                raise Broken(
+                    f"expected the tool to approach the pose, but the physics diverged ({error})"
+                ) from error
+            moved = float(np.linalg.norm(bench.simulator.observe().tcp_pose[:3] - before[:3]))
+            if not (np.isfinite(bench.simulator.state()).all() and moved < 0.5):
+                raise Broken(
+                    f"expected a finite state and a tool that moves steadily, got a leap of {moved:.3g} m"
+                )
+    return "0.36 m at once, and 5 m, with a finite state"
+
+
+def a_forced_velocity_moves_the_object(bench: Bench) -> str:
+    """`Disturbance.velocity` moves the object by velocity x time, whatever gravity and contacts say."""
+    name = bench.movable()
+    if not name:
+        return "no movable object"
+    bench.simulator.reset(SEED)
+    velocity = np.array([0.2, 0.1, 0.2])
+    before = bench.position(name)
+    hold = bench.simulator.command(bench.simulator.observe().tcp_pose, 1.0)
+    bench.simulator.step(hold, [Disturbance(name, (*velocity.tolist(), 0.0, 0.0, 0.0))])
+    moved, expected = bench.position(name) - before, velocity / bench.simulator.spec.control_hz
+    if not np.linalg.norm(moved - expected) <= 0.2 * np.linalg.norm(expected):
+        raise Broken(f"expected '{name}' to move by {_mm(expected)} mm in one step, got {_mm(moved)} mm")
+    return f"'{name}' moved by {_mm(moved)} mm, {_mm(expected)} mm expected"
+
+
+def friction_can_be_set(bench: Bench) -> str:
+    """`Disturbance.friction` is accepted, and an object in the grip slides out of it where there is none."""
+    name = bench.movable()
+    if not name:
+        return "no movable object"
+    bench.play(bench.commands[:LIFTED])
+    held, before = name in bench.simulator.held(), bench.position(name)
+    hold = bench.simulator.command(bench.simulator.observe().tcp_pose, -1.0)
+    for friction in (2.0, *([0.0] * 12)):
+        bench.simulator.step(hold, [Disturbance(name, None, friction)])
+    if not np.isfinite(bench.simulator.state()).all():
+        raise Broken("expected a finite state after a change of friction, got NaN or infinity")
+    fallen = float((before - bench.position(name))[2])
+    if held and fallen < 0.01:
+        raise Broken(
+            f"expected '{name}' to slide out of the grip without friction, got it {fallen:.4f} m lower"
+        )
+    return (
+        f"'{name}' slid down by {fallen:.3f} m"
+        if held
+        else f"accepted for '{name}', which was not in the grip"
+    )
+
+
+def looking_changes_nothing(bench: Bench) -> str:
+    """`observe`, `state`, `held`, `evaluate` and `command` leave the episode as it would be without them."""
+    simulator = bench.simulator
+    undisturbed = bench.play(bench.commands)
+    simulator.reset(SEED)
+    states = [simulator.state()]
+    for command in bench.commands:
+        seen = simulator.observe()
+        simulator.evaluate()
+        simulator.held()
+        simulator.state()
+        simulator.command(poses.apply_delta(seen.tcp_pose, [0.01, 0.0, 0.01, 0.0, 0.0, 0.0]), -1.0)
+        seen.tcp_pose[:], seen.objects[:] = 0.0, 0.0  # what was handed out is the caller's
+        simulator.step(command)
+        states.append(simulator.state())
+    expect_same(undisturbed, states, "when it was looked at in every step")
+    if simulator.evaluate() != simulator.evaluate():
+        raise Broken("expected the same judgement of the same moment twice, got two")
+    return f"{len(bench.commands)} steps with and without"
+
+
+def held_names_what_is_in_the_grip(bench: Bench) -> str:
+    """`held` names movable objects only, and none while the gripper stands open at the start."""
+    bench.simulator.reset(SEED)
+    if bench.simulator.held():
+        raise Broken(f"expected nothing in the grip at the start, got {bench.simulator.held()}")
+    known, seen = bench.simulator.spec.names(Role.MOVABLE), set[str]()
+    for command in bench.commands:
+        bench.simulator.step(command)
+        seen.update(bench.simulator.held())
+    if seen - set(known):
+        raise Broken(f"expected names of movable objects, got {', '.join(sorted(seen - set(known)))}")
+    return f"seen in the grip: {', '.join(sorted(seen)) or 'nothing'}"
+
+
+def a_restored_state_shows_the_same_scene(bench: Bench) -> str:
+    """After `restore` everything is within 1 mm of where it was, however exact the simulator is."""
+    bench.simulator.reset(SEED)
+    moments: list[tuple[np.ndarray, Observation]] = []
+    for command in bench.commands:
+        bench.simulator.step(command)
+        moments.append((bench.simulator.state(), bench.simulator.observe()))
+    for state, seen in moments[::5]:
+        bench.simulator.restore(state)
+        now = bench.simulator.observe()
+        pairs = [(now.tcp_pose, seen.tcp_pose), *zip(now.objects, seen.objects, strict=True)]
+        off = max(float(np.linalg.norm(a[:3] - b[:3])) for a, b in pairs)
+        turned = max(poses.distance(a, b)[1] for a, b in pairs)
+        if not (off <= PICTURE_ERROR and turned <= 0.01):
+            raise Broken(f"expected the recorded scene, got one that is {off:.4f} m and {turned:.3f} rad off")
+    return f"{len(moments[::5])} moments of an episode"
+
+
+def pictures_can_be_taken(bench: Bench) -> str:
+    """Every camera of the spec gives a square picture that shows something, and leaves the state alone."""
+    simulator = bench.simulator
+    cameras = [simulator.camera(name) for name in simulator.spec.cameras]
+    if not cameras:
+        return "no cameras"
+    before = bench.play([])[0]
+    try:
+        pictures = simulator.render(cameras, 64)
+    except MissingRendererError as error:
+        return f"not tried: {error}"
+    if pictures.shape != (len(cameras), 64, 64, 3) or pictures.dtype != np.uint8:
+        raise Broken(
+            f"expected uint8 [{len(cameras)}, 64, 64, 3], got {pictures.dtype} {list(pictures.shape)}"
+        )
+    blank = [c.name for c, p in zip(cameras, pictures, strict=True) if p.min() == p.max()]
+    if blank:
+        raise Broken(f"expected pictures of something, got one colour from {', '.join(blank)}")
+    expect_same([before], [simulator.state()], "after taking pictures")
+    return ", ".join(simulator.spec.cameras)
+
+
+def unknown_names_are_refused(bench: Bench) -> str:
+    """A camera or object that does not exist raises UnknownNameError, and is never passed over."""
+    simulator, name = bench.simulator, "no such thing"
+    simulator.reset(SEED)
+    hold = simulator.command(simulator.observe().tcp_pose, 1.0)
+    attempts: Sequence[tuple[str, Callable[[], object]]] = (
+        ("camera", lambda: simulator.camera(name)),
+        ("step", lambda: simulator.step(hold, [Disturbance(name, (0.0,) * 6)])),
+        ("reset", lambda: simulator.reset(SEED, {name: poses.IDENTITY.copy()})),
+    )
+    for method, attempt in attempts:
+        try:
+            attempt()
+        except UnknownNameError:
+            continue
+        except Exception as error:
+            raise Broken(f"expected UnknownNameError from `{method}`, got {type(error).__name__}") from error
+        raise Broken(f"expected UnknownNameError from `{method}`, but the name was accepted")
+    return "camera, step, reset"
+
+
+def closing_twice_is_allowed(bench: Bench) -> str:
+    """`close` may be called again."""
+    simulator = bench.factory()
+    simulator.close()
+    simulator.close()
+    return "a second call does nothing"
+
+
+RULES: tuple[Callable[[Bench], str], ...] = (
+    the_spec_is_sane,
+    observations_have_their_shapes,
+    the_state_keeps_its_size,
+    a_reset_repeats_exactly,
+    seeds_differ,
+    the_declared_exactness_holds,
+    objects_can_be_placed,
+    commands_are_reached,
+    too_large_a_step_does_no_harm,
+    a_forced_velocity_moves_the_object,
+    friction_can_be_set,
+    looking_changes_nothing,
+    held_names_what_is_in_the_grip,
+    a_restored_state_shows_the_same_scene,
+    pictures_can_be_taken,
+    unknown_names_are_refused,
+    closing_twice_is_allowed,
+)
+"""Every rule, in the order in which they are tried."""
+
+
+def _look(seen: Observation, count: int) -> None:
+    for what, got, shape in (("tcp_pose", seen.tcp_pose, (7,)), ("objects", seen.objects, (count, 7))):
+        if got.shape != shape:
+            raise Broken(f"expected {what} of shape {shape}, got {got.shape}")
+        if not np.isfinite(got).all():
+            raise Broken(f"expected finite numbers in {what}, got NaN or infinity")
+        norms = np.linalg.norm(got[..., 3:], axis=-1)
+        if not np.allclose(norms, 1.0, atol=1e-3):
+            raise Broken(f"expected unit quaternions in {what}, got lengths {np.round(norms, 4).tolist()}")
+    if not 0.0 <= seen.gripper_width < 1.0:
+        raise Broken(f"expected the gripper's opening in metres, got {seen.gripper_width}")
+
+
+def _mm(vector: np.ndarray) -> list[float]:
+    return np.round(1000.0 * vector, 2).tolist()
