@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 
 _FORMAT = 1
 """To be raised whenever `simplified` answers differently, so that files of older versions are not read."""
@@ -28,7 +28,7 @@ class Mesh(NamedTuple):
     """Triangles with one normal per vertex; vertices in the units of the file that they come from."""
 
     vertices: Float[np.ndarray, "n 3"]
-    triangles: Int[np.ndarray, "m 3"]
+    triangles: Integer[np.ndarray, "m 3"]
     normals: Float[np.ndarray, "n 3"]
 
 
@@ -58,7 +58,9 @@ def cache_folder() -> Path:
     return Path(os.environ.get("FAILSAFE_CACHE") or "~/.cache/failsafe").expanduser().absolute() / "meshes"
 
 
-def simplified(vertices: Float[np.ndarray, "n 3"], triangles: Int[np.ndarray, "m 3"], detail: Detail) -> Mesh:
+def simplified(
+    vertices: Float[np.ndarray, "n 3"], triangles: Integer[np.ndarray, "m 3"], detail: Detail
+) -> Mesh:
     """A mesh with fewer triangles and fresh normals.
 
     Args:
@@ -80,7 +82,7 @@ def simplified(vertices: Float[np.ndarray, "n 3"], triangles: Int[np.ndarray, "m
 
 def load_simplified(
     vertices: Float[np.ndarray, "n 3"],
-    triangles: Int[np.ndarray, "m 3"],
+    triangles: Integer[np.ndarray, "m 3"],
     detail: Detail,
     folder: Path,
 ) -> Mesh:
@@ -93,7 +95,7 @@ def load_simplified(
     key.update(np.ascontiguousarray(triangles, dtype=np.uint32).tobytes())
     path = folder / f"{key.hexdigest()[:32]}.npz"
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             return Mesh(file["vertices"], file["triangles"], file["normals"])
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
         pass  # not there, or damaged: made again
@@ -114,7 +116,7 @@ class MeshLibrary:
     def __init__(self, detail: Detail | None = None, folder: Path | None = None) -> None:
         self._detail = detail or Detail()
         self._folder = folder or cache_folder()
-        self._meshes: dict[tuple[str, int, int, int], Mesh] = {}
+        self._meshes: dict[tuple[str, int], Mesh] = {}
 
     def lighten(self, entities: Iterable[Any]) -> int:
         """Put lighter meshes in place of the full ones on SAPIEN entities that are in a scene.
@@ -165,18 +167,18 @@ class MeshLibrary:
         return lighter
 
     def _mesh(self, filename: str, index: int, part: Any) -> Mesh:
-        # The key on disk is the content, which takes reading the whole mesh back from the renderer. Within
-        # one process a file does not change; one without a name could be anything.
-        vertices, triangles = part.vertices, part.triangles
-        key = (filename, index, len(vertices), len(triangles))
+        # On disk the key is the content, which has to be read back from the renderer. Within one process a
+        # file does not change; a mesh without one could be anything.
+        key = (filename, index)
         if not filename or key not in self._meshes:
-            self._meshes[key] = load_simplified(vertices, triangles, self._detail, self._folder)
+            mesh = load_simplified(part.vertices, part.triangles, self._detail, self._folder)
+            self._meshes[key] = mesh
         return self._meshes[key]
 
 
 def _weld(
-    vertices: Float[np.ndarray, "n 3"], triangles: Int[np.ndarray, "m 3"]
-) -> tuple[Float[np.ndarray, "p 3"], Int[np.ndarray, "k 3"]]:
+    vertices: Float[np.ndarray, "n 3"], triangles: Integer[np.ndarray, "m 3"]
+) -> tuple[Float[np.ndarray, "p 3"], Integer[np.ndarray, "k 3"]]:
     """The same surface with every point once, and without the triangles that thereby vanish."""
     points, rows = np.unique(vertices.astype(np.float64), axis=0, return_inverse=True)
     faces = rows.reshape(-1)[triangles]
@@ -185,8 +187,8 @@ def _weld(
 
 
 def _decimate(
-    points: Float[np.ndarray, "p 3"], faces: Int[np.ndarray, "m 3"], target: int
-) -> tuple[Float[np.ndarray, "q 3"], Int[np.ndarray, "k 3"]]:
+    points: Float[np.ndarray, "p 3"], faces: Integer[np.ndarray, "m 3"], target: int
+) -> tuple[Float[np.ndarray, "q 3"], Integer[np.ndarray, "k 3"]]:
     """As near to `target` triangles as the shape allows."""
     import fast_simplification
 
@@ -196,7 +198,7 @@ def _decimate(
     return _weld(*simplify(points, faces.astype(np.int64), target_count=target))
 
 
-def _with_normals(points: Float[np.ndarray, "p 3"], faces: Int[np.ndarray, "m 3"], crease: float) -> Mesh:
+def _with_normals(points: Float[np.ndarray, "p 3"], faces: Integer[np.ndarray, "m 3"], crease: float) -> Mesh:
     """Give every corner the area-weighted mean normal of the faces around it that no crease parts from it."""
     corners = points[faces]
     weighted = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
