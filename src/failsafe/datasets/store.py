@@ -22,12 +22,11 @@ import numpy as np
 
 from failsafe.datasets.files import write_atomically
 from failsafe.errors import RecordError, StoreError, UserError
+from failsafe.generation.work import FAILING
 from failsafe.records import codec
 from failsafe.records.case import FailureCase, Nominal
 from failsafe.records.trace import Trace, pack, trace_from_arrays, trace_to_arrays, unpack
 
-FAILING = "failing"
-"""Name of the perturbed rollout among a case's traces."""
 
 
 class Dataset:

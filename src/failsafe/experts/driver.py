@@ -22,6 +22,9 @@ from failsafe.simulators.contract import Observation, Simulator
 SETTLE_STEPS = 12
 """Control steps (0.6 s at 20 Hz) for which the last command is held before a rollout is judged."""
 
+OUTSIDE_STAGES = -1
+"""Number of the stage in a trace for steps that belong to no stage: the actions of a correction."""
+
 
 @dataclass
 class Command:
@@ -70,6 +73,7 @@ class Driver:
         interceptors: What acts along the loop, in order.
         max_steps: Steps after which the rollout is over, however far it got.
         watch_grip: Measure at the borders of stages what is held (the nominal twin needs it).
+        first_stage: Number of the first stage to come, where a plan is taken up in its middle.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class Driver:
         interceptors: Sequence[Interceptor] = (),
         max_steps: int = 1000,
         watch_grip: bool = False,
+        first_stage: int = 0,
     ) -> None:
         self.simulator = simulator
         self.stages: list[Stage] = []
@@ -85,6 +90,7 @@ class Driver:
         self._interceptors = tuple(interceptors)
         self._max_steps = max_steps
         self._watch_grip = watch_grip
+        self.first_stage = first_stage
         self._spec = simulator.spec
         self._commands: list[np.ndarray] = []
         self._targets: list[Pose] = []
@@ -147,7 +153,7 @@ class Driver:
         path = poses.interpolate(measured, target, moving)
         travel, turn = poses.distance(measured, target)
         start, gripper_before, held = self.step_count, self.gripper, self._grip()
-        index = len(self.stages)
+        index = self.first_stage + len(self.stages)
         self.stages.append(stage)
         self.gripper = stage.gripper
         steps = moving + stage.hold
@@ -172,12 +178,12 @@ class Driver:
         """One 7-DoF action: move on from the pose commanded before by a delta (base frame; m, rad)."""
         self.intended = poses.apply_delta(self.commanded, delta)
         self.gripper = gripper
-        self._command(max(len(self.stages) - 1, 0), 0, 1)
+        self._command(OUTSIDE_STAGES, 0, 1)
 
     def settle(self, steps: int = SETTLE_STEPS) -> None:
         """Hold the last command, so that what is still moving comes to rest."""
         for i in range(steps):
-            self._command(max(len(self.stages) - 1, 0), i, steps)
+            self._command(self.first_stage + max(len(self.stages) - 1, 0), i, steps)
 
     def trace(self) -> Trace:
         """The rollout so far."""

@@ -166,6 +166,8 @@ class FailureCase:
         times: Injection, onset, failure, detection.
         labels: Moments after the onset, each with its correction or without one.
         stage_names: Names of the stages that the perturbed rollout went through.
+        lane: Lane of the run that asked for the case.
+        slot: Number of the wanted failure, within the run, that the case was an attempt at.
     """
 
     case_id: str
@@ -178,6 +180,8 @@ class FailureCase:
     times: Times
     labels: tuple[Label, ...]
     stage_names: tuple[str, ...] = ()
+    lane: int = 0
+    slot: int = 0
 
     @property
     def verified(self) -> bool:

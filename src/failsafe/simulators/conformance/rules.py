@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 
@@ -24,8 +25,7 @@ PICTURE_ERROR = 0.001
 
 def the_spec_is_sane(bench: Bench) -> str:
     """Rates, sizes and limits are positive, names unique, and something says what the task is."""
-    under_test: object = bench.simulator
-    if not isinstance(under_test, Simulator):
+    if not isinstance(cast(object, bench.simulator), Simulator):
         raise Broken("a method or property of failsafe.simulators.contract.Simulator is missing")
     spec = bench.simulator.spec
     for key in ("control_hz", "command_size", "max_translation", "max_rotation"):
@@ -200,14 +200,8 @@ def friction_can_be_set(bench: Bench) -> str:
         raise Broken("expected a finite state after a change of friction, got NaN or infinity")
     fallen = float((before - bench.position(name))[2])
     if held and fallen < 0.01:
-        raise Broken(
-            f"expected '{name}' to slide out of the grip without friction, got it {fallen:.4f} m lower"
-        )
-    return (
-        f"'{name}' slid down by {fallen:.3f} m"
-        if held
-        else f"accepted for '{name}', which was not in the grip"
-    )
+        raise Broken(f"expected '{name}' to slide out of the grip, got it {fallen:.4f} m lower")
+    return f"'{name}' slid down by {fallen:.3f} m" if held else f"accepted; '{name}' was not in the grip"
 
 
 def looking_changes_nothing(bench: Bench) -> str:

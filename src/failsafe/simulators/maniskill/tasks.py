@@ -22,15 +22,11 @@ def make_env(task: str, render_backend: str = "none") -> Any:
         MissingAssetsError: If its assets are not on this machine.
     """
     import gymnasium
-    import mani_skill.envs  # noqa: F401  # pyright: ignore[reportUnusedImport]  (registers the tasks)
     from mani_skill import logger
-    from mani_skill.utils.registration import REGISTERED_ENVS
 
     # ManiSkill logs hints about default poses for every task that is made; none of them concerns the user.
     logger.setLevel(logging.ERROR)
-    if task not in REGISTERED_ENVS:
-        raise UnknownNameError("task", task, REGISTERED_ENVS)
-    _check_assets(task, REGISTERED_ENVS[task].asset_download_ids)
+    check_known(task)
     return gymnasium.make(
         task,
         obs_mode="none",
@@ -38,6 +34,27 @@ def make_env(task: str, render_backend: str = "none") -> Any:
         render_backend=render_backend,
         sim_backend="physx_cpu",
     ).unwrapped
+
+
+def check_known(task: str) -> None:
+    """Check that ManiSkill has a task and everything that it needs.
+
+    Raises:
+        UnknownNameError: If there is no such task.
+        MissingAssetsError: If its assets are not on this machine; says which command downloads them.
+    """
+    import mani_skill.envs  # noqa: F401  # pyright: ignore[reportUnusedImport]  (registers the tasks)
+    from mani_skill.utils.assets.data import is_data_source_downloaded
+    from mani_skill.utils.registration import REGISTERED_ENVS
+
+    if task not in REGISTERED_ENVS:
+        raise UnknownNameError("task", task, REGISTERED_ENVS)
+    asset_ids: Any = REGISTERED_ENVS[task].asset_download_ids
+    if not all(is_data_source_downloaded(name) for name in asset_ids or []):
+        raise MissingAssetsError(
+            f"task '{task}' needs assets that are not on this machine: run "
+            f"`python -m mani_skill.utils.download_asset {task}`, then try again"
+        )
 
 
 def read_instruction(task_class: type[Any]) -> str:
@@ -48,14 +65,3 @@ def read_instruction(task_class: type[Any]) -> str:
     match = re.search(r"\b(?:is to|must)\s+(.+)", paragraph)
     words = (match.group(1) if match else paragraph).lstrip("- ").split(". ")[0].rstrip(". ")
     return words[0].upper() + words[1:]
-
-
-def _check_assets(task: str, asset_ids: Any) -> None:
-    from mani_skill.utils.assets.data import is_data_source_downloaded
-
-    missing = [name for name in asset_ids or [] if not is_data_source_downloaded(name)]
-    if missing:
-        raise MissingAssetsError(
-            f"task '{task}' needs assets that are not on this machine: run "
-            f"`python -m mani_skill.utils.download_asset {task}`, then try again"
-        )

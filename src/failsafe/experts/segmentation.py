@@ -1,0 +1,166 @@
+"""From a rollout to a plan: what a closed-loop policy or a demonstration did, cut into stages.
+
+The commanded poses are cut where the gripper command changes and where the tool rests, and the paths between
+are simplified into as few straight lines as stay near them. The plan's timing is that of the rollout, so that
+carrying it out open loop, from the same initial state, does the task again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from failsafe.errors import PlanError
+from failsafe.records import poses
+from failsafe.records.plan import Stage, StagePlan
+from failsafe.records.trace import Trace
+from failsafe.simulators.contract import Role, SimulatorSpec
+
+GRIPPER_CHANGE = 0.25
+"""Change of the gripper command, of the 2 between closed and open, that begins a new stage."""
+REST_TRANSLATION, REST_ROTATION = 0.0005, 0.005
+"""A commanded step shorter than this (m, rad) is a rest."""
+REST_STEPS = 2
+"""Control steps of rest that end a stage."""
+TOLERANCE_TRANSLATION, TOLERANCE_ROTATION = 0.003, 0.03
+"""How far a simplified path may leave the commanded one (m, rad)."""
+MOVED = 0.01
+"""Distance (m) from which on an object counts as moved by a stage."""
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A part of a rollout that becomes one stage: moving in steps [start, rest), resting in [rest, stop)."""
+
+    start: int
+    rest: int
+    stop: int
+
+
+def segment(trace: Trace, spec: SimulatorSpec, instruction: str) -> StagePlan:
+    """Cut a successful rollout into stages.
+
+    Args:
+        trace: The rollout.
+        spec: Of the simulator that it was made in.
+        instruction: The task in words.
+
+    Returns:
+        A plan whose stages are named after what happens in them: "approach", "close gripper", "carry", "push",
+        "move", "open gripper", "retreat"; the rollout's first pose is where it must begin.
+
+    Raises:
+        PlanError: If the rollout has no steps.
+    """
+    if not len(trace):
+        raise PlanError("expected a rollout with at least one control step, got an empty one")
+    path = np.concatenate([trace.tcp_poses[:1], trace.targets]).astype(np.float64)
+    path[:, 3:] /= np.linalg.norm(path[:, 3:], axis=1, keepdims=True)
+    cuts = _gripper_changes(trace.gripper_commands)
+    stages: list[Stage] = []
+    opened = False
+    for begin, end in zip(cuts[:-1], cuts[1:], strict=True):
+        gripper = float(trace.gripper_commands[end - 1])
+        pieces = [part for piece in _pieces(path, begin, end) for part in _straight(path, piece)]
+        for i, piece in enumerate(pieces):
+            changes = i == 0 and begin > 0
+            if changes and gripper > float(trace.gripper_commands[begin - 1]):
+                opened = True
+            name = _name(trace, spec, piece, gripper, changes, opened)
+            stages.append(_stage(name, path, piece, gripper, spec))
+    return StagePlan(instruction, tuple(stages))
+
+
+def _gripper_changes(commands: np.ndarray) -> list[int]:
+    """Steps with which a new gripper command begins, the first and one past the last included."""
+    cuts, current = [0], float(commands[0])
+    for step, command in enumerate(commands.tolist()):
+        if abs(command - current) > GRIPPER_CHANGE:
+            cuts.append(step)
+            current = command
+    return [*cuts, len(commands)]
+
+
+def _pieces(path: np.ndarray, begin: int, end: int) -> list[_Piece]:
+    """Cut steps [begin, end) behind each rest."""
+    resting = [_rests(path[step], path[step + 1]) for step in range(begin, end)]
+    pieces: list[_Piece] = []
+    start = step = begin
+    while step < end:
+        stop = step
+        while stop < end and resting[stop - begin]:
+            stop += 1
+        if stop - step >= REST_STEPS or (stop == end and stop > step):
+            pieces.append(_Piece(start, step, stop))
+            start = stop
+        step = max(stop, step + 1)
+    if start < end:
+        pieces.append(_Piece(start, end, end))
+    return pieces
+
+
+def _rests(before: np.ndarray, after: np.ndarray) -> bool:
+    metres, radians = poses.distance(before, after)
+    return metres < REST_TRANSLATION and radians < REST_ROTATION
+
+
+def _straight(path: np.ndarray, piece: _Piece) -> list[_Piece]:
+    """Cut a piece where one straight line would leave its path (Douglas and Peucker, 1973)."""
+    if piece.rest - piece.start < 2:
+        return [piece]
+    start, end = path[piece.start], path[piece.rest]
+    delta = poses.delta_between(start, end)
+    length = float(np.linalg.norm(delta[:3]))
+    worst, corner = 1.0, -1
+    for at in range(piece.start + 1, piece.rest):
+        gone = path[at, :3] - start[:3]
+        along = min(1.0, max(0.0, float(gone @ delta[:3]) / length**2)) if length > 1e-6 else 0.0
+        share = along if length > TOLERANCE_TRANSLATION else (at - piece.start) / (piece.rest - piece.start)
+        metres, radians = poses.distance(poses.apply_delta(start, share * delta), path[at])
+        error = max(metres / TOLERANCE_TRANSLATION, radians / TOLERANCE_ROTATION)
+        if error > worst:
+            worst, corner = error, at
+    if corner < 0:
+        return [piece]
+    before, after = _Piece(piece.start, corner, corner), _Piece(corner, piece.rest, piece.stop)
+    return [*_straight(path, before), *_straight(path, after)]
+
+
+def _stage(name: str, path: np.ndarray, piece: _Piece, gripper: float, spec: SimulatorSpec) -> Stage:
+    """The stage that takes as long as the piece did, as far as the step limits let it."""
+    moving = piece.rest - piece.start
+    metres, radians = poses.distance(path[piece.start], path[piece.rest])
+    speed = max(metres / spec.max_translation, radians / spec.max_rotation) / max(moving, 1)
+    target = tuple(path[piece.stop].tolist())
+    return Stage(name, target, gripper, piece.stop - piece.rest, min(1.0, max(0.02, speed)))
+
+
+def _name(
+    trace: Trace, spec: SimulatorSpec, piece: _Piece, gripper: float, changes: bool, opened: bool
+) -> str:
+    """What a piece does, from what the gripper and the objects do in it."""
+    if changes and piece.rest - piece.start <= 1:
+        return "open gripper" if gripper > 0 else "close gripper"
+    moved = [spec.object_index(n) for n in spec.names(Role.MOVABLE) if _moves(trace, spec, n, piece)]
+    if moved:
+        carried = any(_stays_with_tool(trace, index, piece) for index in moved)
+        return "carry" if carried and gripper <= 0 else "push"
+    if opened:
+        return "retreat"
+    return "approach" if gripper > 0 or not _ever_open(trace, piece.start) else "move"
+
+
+def _moves(trace: Trace, spec: SimulatorSpec, name: str, piece: _Piece) -> bool:
+    index = spec.object_index(name)
+    step = trace.objects[piece.stop, index, :3] - trace.objects[piece.start, index, :3]
+    return float(np.linalg.norm(step)) > MOVED
+
+
+def _stays_with_tool(trace: Trace, index: int, piece: _Piece) -> bool:
+    offset = trace.objects[:, index, :3] - trace.tcp_poses[:, :3]
+    return float(np.linalg.norm(offset[piece.stop] - offset[piece.start])) < MOVED
+
+
+def _ever_open(trace: Trace, step: int) -> bool:
+    return bool((trace.gripper_commands[: step + 1] > 0).any())

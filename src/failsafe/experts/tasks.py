@@ -1,0 +1,84 @@
+"""Every task that FailSafe can make fail: a simulator and an expert for each name."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from failsafe.errors import UserError
+from failsafe.experts.contract import Expert
+from failsafe.simulators.contract import Simulator
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task, ready to be run."""
+
+    simulator: Simulator
+    expert: Expert
+
+
+def task_names() -> list[str]:
+    """Names of all tasks that come with an expert on this machine."""
+    names = list(importlib.import_module("failsafe.simulators.toy").TASKS)
+    if importlib.util.find_spec("mani_skill") is not None:
+        names += list(importlib.import_module("failsafe.experts.maniskill").maniskill_tasks())
+    return names
+
+
+def load_task(name: str, full_meshes: bool = False) -> Task:
+    """Make the simulator and the expert of a task.
+
+    Args:
+        name: A name from `task_names`, or `MODULE:FUNCTION` of one's own, a function without arguments that
+            returns a `Task`.
+        full_meshes: Render the robot's full meshes (ManiSkill only).
+
+    Raises:
+        UnknownNameError: If there is no task of that name.
+        UserError: If the module or the function cannot be had.
+    """
+    if ":" in name:
+        return _load_own(name)
+    if name not in task_names():
+        _refuse(name)
+    # Adapters are loaded by name: what is not asked for need not be installed.
+    if name.startswith("Toy"):
+        simulator = importlib.import_module("failsafe.simulators.toy").make(name)
+        return Task(simulator, importlib.import_module("failsafe.experts.toy").EXPERTS[name]())
+    simulator = importlib.import_module("failsafe.simulators.maniskill.simulator").ManiSkillSimulator(
+        name, full_meshes
+    )
+    return Task(simulator, importlib.import_module("failsafe.experts.maniskill").ManiSkillExpert(name))
+
+
+def _refuse(name: str) -> None:
+    if importlib.util.find_spec("mani_skill") is None:
+        raise UserError(
+            f"unknown task '{name}', or ManiSkill is not installed (`pip install 'failsafe-vla[maniskill]'`); "
+            f"without it there are: {', '.join(task_names())}"
+        )
+    tasks = importlib.import_module("failsafe.simulators.maniskill.tasks")
+    tasks.check_known(name)
+    raise UserError(
+        f"task '{name}' exists in ManiSkill but has no expert there; give one with MODULE:FUNCTION, or choose "
+        f"from: {', '.join(task_names())}"
+    )
+
+
+def _load_own(name: str) -> Task:
+    module_name, _, function_name = name.partition(":")
+    try:
+        module: Any = importlib.import_module(module_name)
+        function: Callable[[], Any] = getattr(module, function_name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"expected MODULE:FUNCTION that returns a failsafe.experts.tasks.Task, got '{name}': {error}") from error
+    task = function()
+    if not isinstance(task, Task):
+        raise UserError(f"'{name}' returned a {type(task).__name__}; expected a failsafe.experts.tasks.Task")
+    return task
+
+

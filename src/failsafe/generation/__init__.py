@@ -1,0 +1,1 @@
+"""Nominal, perturb, judge, correct, verify: from a seed to failures with proven ways back."""

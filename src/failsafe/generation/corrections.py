@@ -1,0 +1,235 @@
+"""Candidates for a correction: short ways from a failing state to where the task can go on.
+
+Two kinds of reference are led to. Where the scene is as the nominal twin has it at some step (the same
+objects in the same places, the same ones in the grip), that step's tool pose will do, and the plan goes on
+from there. Where an object has moved, dropped or toppled, the expert is asked for a fresh plan from the
+present state, and the way leads to its first waypoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool
+
+from failsafe.errors import DivergedError, PlanError
+from failsafe.experts.driver import Driver
+from failsafe.experts.tasks import Task
+from failsafe.generation.rollouts import Twin
+from failsafe.records import poses
+from failsafe.records.case import Way
+from failsafe.records.plan import OPEN, Stage
+from failsafe.records.poses import Pose
+from failsafe.records.trace import Trace
+from failsafe.simulators.contract import Role, SimulatorSpec
+
+MAX_ACTIONS = 24
+"""The most actions of a correction (1.2 s at 20 Hz, 0.6 m at the per-step limit)."""
+_SAME_METRES = 0.008
+_SAME_RADIANS = 0.12
+"""How far an object may be from the twin's place, in the world or in the grip, to count as in place."""
+_SAME_WIDTH = 0.006
+_FINGER_STEPS = 4
+"""Control steps that fingers take to open or close."""
+_CLEARANCE = 0.08
+"""Metres to lift before going across, so as not to run into what lies about."""
+_SAME_GRIPPER = 0.2
+
+
+@dataclass(frozen=True)
+class Waypoint:
+    """Somewhere to go on the way back: tool pose and gripper."""
+
+    pose: Pose
+    gripper: float
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A correction that has yet to prove itself.
+
+    Attributes:
+        way: Which reference it leads to.
+        actions: K rows of 7-DoF actions, as in `Correction.actions`.
+        resume_index: Stage of the nominal plan to go on with, or -1 for a fresh plan.
+        resume_stage: Name of that stage.
+    """
+
+    way: Way
+    actions: tuple[tuple[float, ...], ...]
+    resume_index: int
+    resume_stage: str
+
+
+def propose(task: Task, twin: Twin, trace: Trace, step: int, live: Driver) -> list[Candidate]:
+    """Candidates for one moment of a failing rollout, shortest first.
+
+    Args:
+        task: The task.
+        twin: Its nominal twin.
+        trace: The failing rollout.
+        step: The moment: the correction's first action takes the place of this step's command.
+        live: A driver whose simulator is in the state at that moment; it is asked, not moved.
+    """
+    spec = twin.scene.spec
+    start = trace.tcp_poses[step].astype(np.float64)
+    gripper = float(trace.gripper_commands[step - 1]) if step else OPEN
+    found = _to_nominal_path(twin, trace, step, spec, gripper)
+    first = _first_waypoint(task, live)
+    if first is not None:
+        lifted = start.copy()
+        lifted[2] += _CLEARANCE
+        over = first.pose.copy()
+        over[2] = max(over[2], lifted[2])
+        target = Waypoint(first.pose, first.gripper)
+        ways = [
+            (Way.FRESH_PLAN, [target]),
+            (Way.FRESH_PLAN_VIA_LIFT, [
+                Waypoint(start, first.gripper),
+                Waypoint(lifted, first.gripper),
+                Waypoint(over, first.gripper),
+                target,
+            ]),
+        ]
+        if spec.has_gripper and (down := _set_down(twin, trace, step, start, gripper)) is not None:
+            ways.append((Way.SET_DOWN_AND_RETRY, down))
+        for way, waypoints in ways:
+            actions = to_actions(start, gripper, waypoints, spec)
+            found.append(Candidate(way, actions, -1, first.name))
+    return sorted((c for c in found if len(c.actions) <= MAX_ACTIONS), key=lambda c: len(c.actions))
+
+
+def to_actions(
+    start: Pose, gripper: float, waypoints: Sequence[Waypoint], spec: SimulatorSpec
+) -> tuple[tuple[float, ...], ...]:
+    """7-DoF actions from the measured tool pose through waypoints, each within the per-step limits.
+
+    Fingers that have to open or close get the time for it; there is at least one action.
+    """
+    rows: list[tuple[float, ...]] = []
+    at, fingers = start, gripper
+    for waypoint in waypoints:
+        moving = poses.steps_between(at, waypoint.pose, spec.max_translation, spec.max_rotation)
+        settle = _FINGER_STEPS if abs(waypoint.gripper - fingers) > _SAME_GRIPPER else 0
+        for pose in poses.interpolate(at, waypoint.pose, moving):
+            rows.append((*poses.delta_between(at, pose).tolist(), waypoint.gripper))
+            at = pose
+        rows += [(0.0,) * 6 + (waypoint.gripper,)] * max(settle - moving, 0)
+        fingers = waypoint.gripper
+    return tuple(rows) or ((0.0,) * 6 + (fingers,),)
+
+
+def _to_nominal_path(
+    twin: Twin, trace: Trace, step: int, spec: SimulatorSpec, gripper: float
+) -> list[Candidate]:
+    """For each stage of the plan in which the scene is the twin's, the nearest point of its path."""
+    start = trace.tcp_poses[step].astype(np.float64)
+    same = _in_place(twin, trace, step)
+    found: list[Candidate] = []
+    for index, span in enumerate(twin.record.spans):
+        best: tuple[int, int] | None = None
+        for at in range(span.start, span.stop):
+            if not same[at]:
+                continue
+            pose = twin.trace.tcp_poses[at].astype(np.float64)
+            cost = max(1, poses.steps_between(start, pose, spec.max_translation, spec.max_rotation))
+            if best is None or cost <= best[0]:  # the later of equals: it is further on
+                best = (cost, at)
+        if best is None:
+            continue
+        at = best[1]
+        target = Waypoint(
+            twin.trace.tcp_poses[at].astype(np.float64), float(twin.trace.gripper_commands[at - 1] if at else OPEN)
+        )
+        actions = to_actions(start, gripper, [target], spec)
+        found.append(Candidate(Way.NOMINAL_PATH, actions, index, span.name))
+    # Of equally short ones, the one that is furthest on is tried first.
+    return sorted(found, key=lambda c: (len(c.actions), -c.resume_index))
+
+
+def _in_place(twin: Twin, trace: Trace, step: int) -> Bool[np.ndarray, "T"]:
+    """At which of the twin's steps the scene is as it is now: free objects in the world, held ones in the grip."""
+    path, steps = twin.trace, len(twin.trace)
+    same = np.ones(steps, dtype=bool)
+    held_at = [set[str]() for _ in range(steps)]
+    for span in twin.record.spans:
+        for at in range(span.start, span.stop):
+            held_at[at] = set(span.held)
+    tool = trace.tcp_poses[step].astype(np.float64)
+    for i, spec in enumerate(twin.scene.spec.objects):
+        if spec.role is not Role.MOVABLE:
+            continue
+        held = np.array([spec.name in names for names in held_at])
+        now = trace.objects[step, i].astype(np.float64)
+        theirs = path.objects[:steps, i].astype(np.float64)
+        free_same = (np.linalg.norm(theirs[:, :3] - now[:3], axis=1) <= _SAME_METRES) & (
+            poses.angles_between(theirs[:, 3:], np.broadcast_to(now[3:], theirs[:, 3:].shape)) <= _SAME_RADIANS
+        )
+        in_grip = poses.relative(tool, now)
+        held_same = np.zeros(steps, dtype=bool)
+        for at in np.flatnonzero(held):
+            there = poses.relative(path.tcp_poses[at].astype(np.float64), theirs[at])
+            metres, radians = poses.distance(in_grip, there)
+            widths = abs(float(trace.gripper_widths[step] - path.gripper_widths[at]))
+            held_same[at] = metres <= _SAME_METRES and radians <= _SAME_RADIANS and widths <= _SAME_WIDTH
+        same &= np.where(held, held_same, free_same)
+    return same
+
+
+def _set_down(twin: Twin, trace: Trace, step: int, start: Pose, gripper: float) -> list[Waypoint] | None:
+    """Lower what is carried to the height at which it stood at first, let go, and rise; None if nothing is."""
+    width = float(trace.gripper_widths[step])
+    for i, spec in enumerate(twin.scene.spec.objects):
+        if spec.role is not Role.MOVABLE:
+            continue
+        now = trace.objects[step, i].astype(np.float64)
+        near = float(np.linalg.norm(now[:3] - start[:3])) < 2 * max(spec.half_extents) + 0.02
+        drop = float(now[2] - trace.objects[0, i, 2])
+        if not near or width < 0.002 or drop < 0.005:
+            continue
+        low, high = start.copy(), start.copy()
+        low[2] -= drop
+        high[2] = low[2] + _CLEARANCE
+        return [Waypoint(low, gripper), Waypoint(low, OPEN), Waypoint(high, OPEN)]
+    return None
+
+
+class _FirstStage(Exception):  # noqa: N818  (no error: it carries the answer out of the expert)
+    def __init__(self, stage: Stage, gripper: float) -> None:
+        super().__init__()
+        self.stage, self.gripper = stage, gripper
+
+
+class _Probe:
+    """A driver's stand-in that carries out nothing and stops the expert at its first waypoint."""
+
+    def __init__(self, live: Driver) -> None:
+        self._live = live
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._live, name)
+
+    def do(self, stage: Stage) -> None:
+        metres, radians = poses.distance(self._live.observation.tcp_pose, stage.pose)
+        if metres > 0.002 or radians > 0.02:
+            raise _FirstStage(stage, stage.gripper)
+
+
+@dataclass(frozen=True)
+class _First:
+    pose: Pose
+    gripper: float
+    name: str
+
+
+def _first_waypoint(task: Task, live: Driver) -> _First | None:
+    """Where the expert would go first from the present state; None if it has no plan or is there."""
+    try:
+        task.expert.solve(_Probe(live))  # type: ignore[arg-type]
+    except _FirstStage as first:
+        return _First(first.stage.pose, first.gripper, first.stage.name)
+    except (PlanError, DivergedError):
+        return None
+    return None

@@ -1,0 +1,154 @@
+"""Rollouts of one task: the unperturbed twin, and the same episode with something wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from failsafe.errors import DivergedError, PlanError
+from failsafe.experts.contract import PlanExpert
+from failsafe.experts.driver import Command, Driver, Interceptor, Moment
+from failsafe.experts.tasks import Task
+from failsafe.perturbations import MODES, Mode, Scene
+from failsafe.records.case import Nominal
+from failsafe.records.perturbation import Perturbation
+from failsafe.records.plan import StagePlan, StageSpan
+from failsafe.records.poses import Pose
+from failsafe.records.trace import Disturbance, Trace
+
+
+@dataclass(frozen=True)
+class Twin:
+    """The nominal rollout of a task and seed, with what perturbations need to know of it."""
+
+    record: Nominal
+    trace: Trace
+    scene: Scene
+
+
+@dataclass(frozen=True)
+class Perturbed:
+    """A rollout with something wrong.
+
+    Attributes:
+        trace: What happened, settling included.
+        success: The task's judgement at its end.
+        plan: The stages that were carried out.
+        spans: Where in the trace each of them lies.
+        injection_step: First step on which a cause acted, None if none did.
+    """
+
+    trace: Trace
+    success: bool
+    plan: StagePlan
+    spans: tuple[StageSpan, ...]
+    injection_step: int | None
+
+
+def run_nominal(task: Task, seed: int) -> Twin:
+    """Let the expert solve the task, and record what it did.
+
+    A plan that fails, and physics that diverges, make a twin without success, with the reason.
+    """
+    simulator = task.simulator
+    simulator.reset(seed)
+    driver = Driver(simulator, watch_grip=True)
+    success, reason = False, ""
+    try:
+        task.expert.solve(driver)
+        driver.settle()
+        success = simulator.evaluate().success
+        reason = "" if success else "the expert's rollout did not end in success"
+    except PlanError as error:
+        reason = f"planner: {error}"
+    except DivergedError as error:
+        reason = f"physics: {error}"
+    plan = StagePlan(simulator.spec.instruction, tuple(driver.stages))
+    spans = tuple(driver.spans)
+    record = Nominal(simulator.spec.task, seed, success, reason, plan, spans)
+    return make_twin(task, record, driver.trace())
+
+
+def make_twin(task: Task, record: Nominal, trace: Trace) -> Twin:
+    """A twin from its stored parts."""
+    scene = Scene(
+        spec=task.simulator.spec,
+        plan=record.plan,
+        spans=record.spans,
+        objects=trace.objects[0].astype(np.float64),
+        tcp_pose=trace.tcp_poses[0].astype(np.float64),
+    )
+    return Twin(record, trace, scene)
+
+
+def run_perturbed(task: Task, twin: Twin, perturbations: Sequence[Perturbation]) -> Perturbed:
+    """Carry out the twin's plan with something wrong.
+
+    Raises:
+        PlanError: If the expert finds no plan for what it takes the scene to be.
+        DivergedError: If the physics diverges.
+    """
+    simulator = task.simulator
+    modes = [MODES[p.mode](p, twin.scene) for p in perturbations]
+    plan = _plan_on_belief(task, twin, modes)
+    for mode in modes:
+        plan = mode.edit(plan)
+    watched = [_Watched(mode) for mode in modes]
+    simulator.reset(twin.record.seed)
+    driver = Driver(simulator, watched)
+    PlanExpert(plan).solve(driver)
+    driver.settle()
+    changed = _first_change(twin.record.plan, plan)
+    steps = [w.first_step for w in watched if w.first_step is not None]
+    if changed is not None and changed < len(driver.spans):
+        steps.append(driver.spans[changed].start)
+    return Perturbed(
+        trace=driver.trace(),
+        success=simulator.evaluate().success,
+        plan=plan,
+        spans=tuple(driver.spans),
+        injection_step=min(steps) if steps else None,
+    )
+
+
+def _plan_on_belief(task: Task, twin: Twin, modes: Sequence[Mode]) -> StagePlan:
+    """The plan that the expert makes for what it takes the scene to be: it solves that world."""
+    believed: dict[str, Pose] = {}
+    for mode in modes:
+        believed.update(mode.believe())
+    if not believed:
+        return twin.record.plan
+    task.simulator.reset(twin.record.seed, objects=believed)
+    driver = Driver(task.simulator)
+    task.expert.solve(driver)
+    return StagePlan(twin.record.plan.instruction, tuple(driver.stages))
+
+
+def _first_change(nominal: StagePlan, plan: StagePlan) -> int | None:
+    for i, (before, after) in enumerate(zip(nominal.stages, plan.stages, strict=False)):
+        if before.gripper != after.gripper or not np.allclose(before.target, after.target, atol=1e-4):
+            return i
+    same = len(nominal.stages) == len(plan.stages)
+    return None if same else min(len(nominal.stages), len(plan.stages))
+
+
+class _Watched(Interceptor):
+    """Notes the first step on which a mode acts."""
+
+    def __init__(self, mode: Mode) -> None:
+        self._mode = mode
+        self.first_step: int | None = None
+
+    def intercept(self, moment: Moment, command: Command) -> Command:
+        changed = self._mode.intercept(moment, command)
+        if changed is not command and self.first_step is None:
+            self.first_step = moment.step
+        return changed
+
+    def disturb(self, moment: Moment) -> Sequence[Disturbance]:
+        disturbances = self._mode.disturb(moment)
+        if disturbances and self.first_step is None:
+            self.first_step = moment.step
+        return disturbances

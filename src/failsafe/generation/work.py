@@ -1,0 +1,125 @@
+"""One work item: a task, a seed and a perturbation, from the nominal twin to the proven corrections."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from failsafe.errors import DivergedError, PlanError
+from failsafe.experts.tasks import Task
+from failsafe.generation.judging import judge_times
+from failsafe.generation.rollouts import Perturbed, Twin, run_perturbed
+from failsafe.generation.verification import prove
+from failsafe.records import codec
+from failsafe.records.case import FailureCase, Label, Outcome, Times
+from failsafe.records.perturbation import Perturbation
+from failsafe.records.trace import Trace
+
+FAILING = "failing"
+"""Name of the perturbed rollout among a case's traces."""
+
+
+@dataclass(frozen=True)
+class WorkItem:
+    """What is to be done: the key of a case, and who asked for it."""
+
+    task: str
+    seed: int
+    perturbations: tuple[Perturbation, ...]
+    lane: int = 0
+    slot: int = 0
+
+    @property
+    def case_id(self) -> str:
+        """Name of the case: equal items have equal names."""
+        text = "".join(codec.dumps(p) for p in self.perturbations)
+        return f"{self.task}-{self.seed:06d}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A case and its rollouts, ready to be stored."""
+
+    case: FailureCase
+    traces: dict[str, Trace]
+
+
+def work(task: Task, twin: Twin, item: WorkItem, labels: int, rollouts: int) -> Finished:
+    """Perturb, judge, correct, verify.
+
+    Args:
+        task: The task.
+        twin: Its nominal twin for the item's seed, which ended in success.
+        item: What is to be done.
+        labels: Moments after the onset to find corrections for.
+        rollouts: Rollouts with each correction: one exact, the others with noise.
+    """
+    try:
+        rollout = run_perturbed(task, twin, item.perturbations)
+    except PlanError as error:
+        return unfinished(item, twin.record.plan.instruction, Outcome.PLAN_FAILED, str(error))
+    except DivergedError as error:
+        return unfinished(item, twin.record.plan.instruction, Outcome.DIVERGED, str(error))
+    times = judge_times(twin, rollout)
+    outcome = Outcome.HARMLESS if rollout.success else Outcome.FAILURE
+    traces = {FAILING: rollout.trace}
+    found: list[Label] = []
+    if outcome is Outcome.FAILURE:
+        rng = _stream(item)
+        for i, step in enumerate(label_steps(rollout, times, labels, rng)):
+            proof = prove(task, twin, rollout, step, rollouts, rng)
+            label = proof.label
+            if proof.recovered is not None:
+                name = f"recovery_{i}"
+                traces[name] = proof.recovered
+                label = Label(label.step, label.stage, label.correction, label.verification, name)
+            found.append(label)
+    case = FailureCase(
+        case_id=item.case_id,
+        task=item.task,
+        seed=item.seed,
+        instruction=twin.record.plan.instruction,
+        perturbations=item.perturbations,
+        outcome=outcome,
+        reason="",
+        times=times,
+        labels=tuple(found),
+        stage_names=tuple(s.name for s in rollout.plan.stages),
+        lane=item.lane,
+        slot=item.slot,
+    )
+    return Finished(case, traces)
+
+
+def unfinished(item: WorkItem, instruction: str, outcome: Outcome, reason: str) -> Finished:
+    """A case that came to no rollout that could be judged."""
+    case = FailureCase(
+        case_id=item.case_id,
+        task=item.task,
+        seed=item.seed,
+        instruction=instruction,
+        perturbations=item.perturbations,
+        outcome=outcome,
+        reason=reason,
+        times=Times(),
+        labels=(),
+        lane=item.lane,
+        slot=item.slot,
+    )
+    return Finished(case, {})
+
+
+def label_steps(rollout: Perturbed, times: Times, count: int, rng: np.random.Generator) -> Sequence[int]:
+    """Moments after the onset, one drawn from each of `count` equal parts of what is left of the rollout."""
+    end = len(rollout.trace)
+    start = min((times.onset_step if times.onset_step is not None else 0) + 1, end)
+    shares = (np.arange(count) + rng.random(count)) / count
+    return sorted({int(round(start + share * (end - start))) for share in shares})
+
+
+def _stream(item: WorkItem) -> np.random.Generator:
+    digest = hashlib.sha256(item.case_id.encode()).digest()
+    return np.random.default_rng(np.frombuffer(digest[:16], dtype=np.uint32))

@@ -1,0 +1,126 @@
+"""Causes on the way from the plan to the robot: the command is right, and something else arrives."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from failsafe.experts.driver import Command, Moment
+from failsafe.perturbations.distributions import Uniform
+from failsafe.perturbations.mode import Mode, Scene, register
+from failsafe.records.perturbation import Level
+from failsafe.records.plan import OPEN
+
+_MOST_DRIFT = 0.1
+"""Metres at which a drift stops growing."""
+
+
+@register("no_op")
+class NoOp(Mode):
+    """Nothing arrives for a while: the robot keeps its last command, and time goes on."""
+
+    level = Level.ACTUATION
+    unit = "steps"
+    magnitude = Uniform(8, 60)
+    timed = True
+    _last: Command | None = None
+
+    @classmethod
+    def applies(cls, scene: Scene, stage: int) -> bool:
+        """Any stage."""
+        return True
+
+    def intercept(self, moment: Moment, command: Command) -> Command:
+        """The last command that arrived."""
+        if self._last is not None and 0 <= self.steps_since(moment) < self.perturbation.magnitude:
+            return Command(self._last.target, self._last.gripper)
+        self._last = command
+        return command
+
+
+@register("gripper_stays_open")
+class GripperStaysOpen(Mode):
+    """The gripper is told to close and goes only part of the way, or none of it."""
+
+    level = Level.ACTUATION
+    unit = "of closing"
+    magnitude = Uniform(0.0, 0.4)
+    _before: float | None = None
+
+    @classmethod
+    def applies(cls, scene: Scene, stage: int) -> bool:
+        """Where the gripper closes on something."""
+        return scene.spans[stage].closes and bool(scene.spans[stage].held_after)
+
+    def intercept(self, moment: Moment, command: Command) -> Command:
+        """The part of the closing that happens, until the gripper is told to open again."""
+        before = self.scene.spans[self.perturbation.stage].gripper_before
+        if moment.stage < self.perturbation.stage or command.gripper >= before:
+            return command
+        return Command(command.target, before + self.perturbation.magnitude * (command.gripper - before))
+
+
+@register("early_release")
+class EarlyRelease(Mode):
+    """The gripper opens while it should hold."""
+
+    level = Level.ACTUATION
+    unit = "of opening"
+    magnitude = Uniform(0.4, 1.0)
+    timed = True
+
+    @classmethod
+    def applies(cls, scene: Scene, stage: int) -> bool:
+        """Where something is held and carried."""
+        span = scene.spans[stage]
+        return bool(span.held) and bool(span.held_after) and span.travel > 0.005
+
+    def intercept(self, moment: Moment, command: Command) -> Command:
+        """The opening, from the moment on."""
+        if self.steps_since(moment) < 0:
+            return command
+        opening = command.gripper + self.perturbation.magnitude * (OPEN - command.gripper)
+        return Command(command.target, opening)
+
+
+@register("late_close")
+class LateClose(Mode):
+    """The gripper closes some steps after it should, when the arm is already on its way."""
+
+    level = Level.ACTUATION
+    unit = "steps"
+    magnitude = Uniform(4, 20)
+
+    @classmethod
+    def applies(cls, scene: Scene, stage: int) -> bool:
+        """Where the gripper closes on something."""
+        return scene.spans[stage].closes and bool(scene.spans[stage].held_after)
+
+    def intercept(self, moment: Moment, command: Command) -> Command:
+        """The earlier gripper command, for the length of the delay."""
+        if 0 <= self.steps_since(moment) < self.perturbation.magnitude:
+            return Command(command.target, self.scene.spans[self.perturbation.stage].gripper_before)
+        return command
+
+
+@register("drift")
+class Drift(Mode):
+    """A bias that grows with every step, in a horizontal direction."""
+
+    level = Level.ACTUATION
+    unit = "m/step"
+    magnitude = Uniform(0.001, 0.005)
+    timed = True
+
+    @classmethod
+    def applies(cls, scene: Scene, stage: int) -> bool:
+        """Where the tool travels."""
+        return scene.spans[stage].travel > 0.005
+
+    def intercept(self, moment: Moment, command: Command) -> Command:
+        """The command with the bias so far."""
+        steps = self.steps_since(moment)
+        if steps < 0:
+            return command
+        target = command.target.copy()
+        target[:3] += np.minimum(self.perturbation.magnitude * (steps + 1), _MOST_DRIFT) * self.azimuth
+        return Command(target, command.gripper)

@@ -1,0 +1,128 @@
+"""What a mode of failure is, and the registry of all modes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
+
+import numpy as np
+from jaxtyping import Float
+
+from failsafe.experts.driver import Interceptor, Moment
+from failsafe.perturbations.distributions import Distribution, Uniform
+from failsafe.records.perturbation import Level, Perturbation
+from failsafe.records.plan import StagePlan, StageSpan
+from failsafe.records.poses import Pose
+from failsafe.simulators.contract import SimulatorSpec
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a mode may know of an episode: the nominal twin's facts, from ground truth.
+
+    Attributes:
+        spec: What the simulator can do, and which objects there are.
+        plan: The nominal plan.
+        spans: What each of its stages did.
+        objects: Initial poses of the objects, robot base frame. [N, 7]
+        tcp_pose: Initial tool pose. [7]
+    """
+
+    spec: SimulatorSpec
+    plan: StagePlan
+    spans: tuple[StageSpan, ...]
+    objects: Float[np.ndarray, "N 7"]
+    tcp_pose: Float[np.ndarray, "7"]
+
+    def free_objects(self, stage: int) -> tuple[str, ...]:
+        """Movable objects that are not in the grip at any time of a stage."""
+        span = self.spans[stage]
+        held = {*span.held, *span.held_after}
+        return tuple(o.name for o in self.spec.objects if o.role.value == "movable" and o.name not in held)
+
+    def ever_held(self) -> set[str]:
+        """Objects that the nominal twin grips at any time."""
+        return {name for span in self.spans for name in (*span.held, *span.held_after)}
+
+
+class Mode(Interceptor):
+    """One way to fail, with a drawn perturbation.
+
+    A mode acts by one of four hooks: `believe` (what the expert thinks the scene is), `edit` (the plan),
+    `intercept` (commands on their way to the robot) or `disturb` (the scene itself).
+
+    Attributes:
+        name: Name of the mode.
+        level: Where along the robot's loop it acts.
+        unit: Unit of the magnitude.
+        magnitude: Default distribution of the magnitude's size.
+        signed: Whether the magnitude goes either way.
+        timed: Whether it sets in at a moment within a stage, rather than with the stage.
+    """
+
+    name: ClassVar[str]
+    level: ClassVar[Level]
+    unit: ClassVar[str]
+    magnitude: ClassVar[Distribution] = Uniform(0.0, 1.0)
+    signed: ClassVar[bool] = False
+    timed: ClassVar[bool] = False
+
+    def __init__(self, perturbation: Perturbation, scene: Scene) -> None:
+        self.perturbation = perturbation
+        self.scene = scene
+        self._first_step: int | None = None
+
+    @classmethod
+    def applies(cls, scene: Scene, stage: int) -> bool:
+        """Whether the mode makes sense at a stage, by generic facts."""
+        raise NotImplementedError
+
+    @classmethod
+    def candidates(cls, scene: Scene, stage: int) -> tuple[str, ...]:
+        """Names of the objects that it could act on there; an empty name is the robot itself."""
+        return ("",)
+
+    def believe(self) -> Mapping[str, Pose]:
+        """Poses that the expert takes the objects to have, where they are not the true ones."""
+        return {}
+
+    def edit(self, plan: StagePlan) -> StagePlan:
+        """The plan that is carried out instead; the number of stages stays."""
+        return plan
+
+    def steps_since(self, moment: Moment) -> int:
+        """Control steps since the perturbation set in; -1 before."""
+        if self._first_step is None:
+            p = self.perturbation
+            onset = min(round(p.moment * moment.stage_steps), moment.stage_steps - 1)
+            reached = moment.stage == p.stage and moment.stage_step >= onset
+            if not (reached or moment.stage > p.stage):
+                return -1
+            self._first_step = moment.step
+        return moment.step - self._first_step
+
+    @property
+    def azimuth(self) -> Float[np.ndarray, "3"]:
+        """Unit vector of the drawn direction in the horizontal plane."""
+        angle = self.perturbation.direction
+        return np.array([np.cos(angle), np.sin(angle), 0.0])
+
+
+MODES: dict[str, type[Mode]] = {}
+"""Every mode by name, in the order of the levels of cause."""
+
+M = TypeVar("M", bound=type[Mode])
+
+
+def register(name: str) -> Callable[[M], M]:
+    """Class decorator that puts a mode into `MODES`."""
+
+    def add(cls: M) -> M:
+        if name in MODES:
+            raise ValueError(f"there is already a mode '{name}'")
+        cls.name = name
+        MODES[name] = cls
+        return cls
+
+    return add

@@ -1,0 +1,128 @@
+"""Causes in the plan: the stages themselves are wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from failsafe.perturbations.distributions import Choice, Uniform
+from failsafe.perturbations.mode import Mode, Scene, register
+from failsafe.records import poses
+from failsafe.records.perturbation import Level
+from failsafe.records.plan import OPEN, Stage, StagePlan
+
+
+class OffsetMode(Mode):
+    """The targets of a run of stages are displaced or turned.
+
+    The run begins at the drawn stage and ends with the next stage that moves the fingers, so that a tool that
+    is led astray also closes or opens astray, as one with a wrong calibration or a biased policy does.
+    """
+
+    level = Level.PLAN
+    signed = True
+    axis = 0
+    """Which of `[dx, dy, dz, rx, ry, rz]` in the robot's base frame."""
+
+    @classmethod
+    def applies(cls, scene: Scene, stage: int) -> bool:
+        """Where the tool travels."""
+        if cls.axis >= 3 and not scene.spec.controls_rotation:
+            return False
+        return scene.spans[stage].travel > 0.005
+
+    def edit(self, plan: StagePlan) -> StagePlan:
+        """Offset every target of the run."""
+        delta = np.zeros(6)
+        delta[self.axis] = self.perturbation.magnitude
+        stages = list(plan.stages)
+        for i in range(self.perturbation.stage, len(stages)):
+            moved = poses.apply_delta(stages[i].pose, delta)
+            stages[i] = dataclasses.replace(stages[i], target=tuple(moved.tolist()))
+            if i > self.perturbation.stage and stages[i].gripper != stages[i - 1].gripper:
+                break
+        return dataclasses.replace(plan, stages=tuple(stages))
+
+
+class Translation(OffsetMode):
+    """The tool goes past its target along an axis."""
+
+    unit = "m"
+    magnitude = Uniform(0.02, 0.1)
+
+
+class Rotation(OffsetMode):
+    """The tool arrives turned about an axis."""
+
+    unit = "rad"
+    magnitude = Uniform(0.2, 1.0)
+
+
+@register("translation_x")
+class TranslationX(Translation):
+    """Along x of the robot's base: towards or away from the robot."""
+
+    axis = 0
+
+
+@register("translation_y")
+class TranslationY(Translation):
+    """Along y of the robot's base: sideways."""
+
+    axis = 1
+
+
+@register("translation_z")
+class TranslationZ(Translation):
+    """Along z of the robot's base: too high or too low."""
+
+    axis = 2
+
+
+@register("rotation_x")
+class RotationX(Rotation):
+    """About x of the robot's base."""
+
+    axis = 3
+
+
+@register("rotation_y")
+class RotationY(Rotation):
+    """About y of the robot's base."""
+
+    axis = 4
+
+
+@register("rotation_z")
+class RotationZ(Rotation):
+    """About z of the robot's base: the yaw of a tool that points down."""
+
+    axis = 5
+
+
+@register("step_omitted")
+class StepOmitted(Mode):
+    """A stage is left out."""
+
+    level = Level.PLAN
+    unit = "stages"
+    magnitude = Choice((1.0,))
+
+    @classmethod
+    def applies(cls, scene: Scene, stage: int) -> bool:
+        """Any stage that does something."""
+        span = scene.spans[stage]
+        return span.travel > 0.005 or span.closes or span.opens
+
+    def edit(self, plan: StagePlan) -> StagePlan:
+        """Replace the stage by staying where the one before ends, so that stages keep their numbers."""
+        index = self.perturbation.stage
+        target, gripper = tuple(self.scene.tcp_pose.tolist()), OPEN
+        if index:
+            before = plan.stages[index - 1]
+            target, gripper = before.target, before.gripper
+        left_out = plan.stages[index]
+        stages = list(plan.stages)
+        stages[index] = Stage(f"{left_out.name} (left out)", target, gripper, 0, left_out.speed)
+        return dataclasses.replace(plan, stages=tuple(stages))

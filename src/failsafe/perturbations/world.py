@@ -1,0 +1,127 @@
+"""Causes in the scene itself: the robot does what it should, and the world does something else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from failsafe.experts.driver import Moment
+from failsafe.perturbations.distributions import Uniform
+from failsafe.perturbations.mode import Mode, Scene, register
+from failsafe.records.perturbation import Level
+from failsafe.records.trace import Disturbance
+
+_STEPS = 4
+"""Control steps for which an object is forced to move: 0.2 s at 20 Hz, the length of a bump."""
+_TIPPING_STEPS = 8
+_FALL_SPEED = 0.6
+"""Downward speed in m/s at which an object is torn out of the grip."""
+
+
+class WorldMode(Mode):
+    """A mode that moves an object."""
+
+    level = Level.WORLD
+    timed = True
+
+    @classmethod
+    def applies(cls, scene: Scene, stage: int) -> bool:
+        """Where there is an object that it could act on."""
+        return bool(cls.candidates(scene, stage))
+
+    def _row(self, moment: Moment) -> np.ndarray:
+        return moment.observation.objects[self.scene.spec.object_index(self.perturbation.object)]
+
+    def _seconds(self, steps: int) -> float:
+        return steps / self.scene.spec.control_hz
+
+
+class HeldMode(WorldMode):
+    """A mode that acts on what is in the grip."""
+
+    @classmethod
+    def candidates(cls, scene: Scene, stage: int) -> tuple[str, ...]:
+        """What is held from the beginning of the stage to its end."""
+        span = scene.spans[stage]
+        return tuple(name for name in span.held if name in span.held_after)
+
+
+class FreeMode(WorldMode):
+    """A mode that acts on what is not in the grip."""
+
+    @classmethod
+    def candidates(cls, scene: Scene, stage: int) -> tuple[str, ...]:
+        """Movable objects that are not held in the stage."""
+        return scene.free_objects(stage)
+
+
+@register("slip")
+class Slip(HeldMode):
+    """The object slides down in the grip, and is held again where it then is."""
+
+    unit = "m"
+    magnitude = Uniform(0.01, 0.035)
+    _tool: np.ndarray | None = None
+
+    def disturb(self, moment: Moment) -> Sequence[Disturbance]:
+        """The tool's own velocity, and downwards on top of it, without friction."""
+        tool, self._tool = self._tool, moment.observation.tcp_pose[:3].copy()
+        if not 0 <= self.steps_since(moment) < _STEPS or tool is None or self._tool is None:
+            return ()
+        velocity = (self._tool - tool) * self.scene.spec.control_hz
+        velocity[2] -= self.perturbation.magnitude / self._seconds(_STEPS)
+        return (Disturbance(self.perturbation.object, (*velocity.tolist(), 0.0, 0.0, 0.0), friction=0.0),)
+
+
+@register("object_pushed")
+class ObjectPushed(FreeMode):
+    """Something bumps into an object and moves it along the table."""
+
+    unit = "m"
+    magnitude = Uniform(0.03, 0.1)
+
+    def disturb(self, moment: Moment) -> Sequence[Disturbance]:
+        """A steady horizontal velocity that covers the drawn distance."""
+        if not 0 <= self.steps_since(moment) < _STEPS:
+            return ()
+        velocity = self.azimuth * (self.perturbation.magnitude / self._seconds(_STEPS))
+        return (Disturbance(self.perturbation.object, (*velocity.tolist(), 0.0, 0.0, 0.0)),)
+
+
+@register("object_knocked_over")
+class ObjectKnockedOver(FreeMode):
+    """An object is tipped over one of its lower edges."""
+
+    unit = "rad"
+    magnitude = Uniform(1.2, 1.9)
+
+    def disturb(self, moment: Moment) -> Sequence[Disturbance]:
+        """A rotation about the lower edge that lies in the drawn direction."""
+        since = self.steps_since(moment)
+        if not 0 <= since < _TIPPING_STEPS:
+            return ()
+        row = self._row(moment)
+        spec = self.scene.spec.objects[self.scene.spec.object_index(self.perturbation.object)]
+        if since == 0:
+            reach = min(spec.half_extents[0], spec.half_extents[1])
+            self._pivot = row[:3] + reach * self.azimuth - np.array([0.0, 0.0, spec.half_extents[2]])
+        axis = np.cross(np.array([0.0, 0.0, 1.0]), self.azimuth)
+        turning = axis * (self.perturbation.magnitude / self._seconds(_TIPPING_STEPS))
+        linear = np.cross(turning, row[:3] - self._pivot)
+        return (Disturbance(self.perturbation.object, (*linear.tolist(), *turning.tolist())),)
+
+
+@register("object_dropped")
+class ObjectDropped(HeldMode):
+    """The object is torn out of the closed grip and falls."""
+
+    unit = "m/s"
+    magnitude = Uniform(0.0, 0.3)
+
+    def disturb(self, moment: Moment) -> Sequence[Disturbance]:
+        """Downwards, with the drawn speed sideways, without friction, until it is out of the fingers."""
+        if not 0 <= self.steps_since(moment) < _STEPS:
+            return ()
+        velocity = self.azimuth * self.perturbation.magnitude + np.array([0.0, 0.0, -_FALL_SPEED])
+        return (Disturbance(self.perturbation.object, (*velocity.tolist(), 0.0, 0.0, 0.0), friction=0.0),)
