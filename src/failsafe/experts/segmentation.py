@@ -27,6 +27,11 @@ TOLERANCE_TRANSLATION, TOLERANCE_ROTATION = 0.003, 0.03
 """How far a simplified path may leave the commanded one (m, rad)."""
 MOVED = 0.01
 """Distance (m) from which on an object counts as moved by a stage."""
+LAST_REST = 4
+"""Control steps of rest kept at the end; whoever carries a plan out lets things settle anyway."""
+SLOWEST = 0.02
+"""Least share of the step limits that a stage uses."""
+CLOSE, OPEN = "close gripper", "open gripper"
 
 
 @dataclass(frozen=True)
@@ -58,17 +63,21 @@ def segment(trace: Trace, spec: SimulatorSpec, instruction: str) -> StagePlan:
     path = np.concatenate([trace.tcp_poses[:1], trace.targets]).astype(np.float64)
     path[:, 3:] /= np.linalg.norm(path[:, 3:], axis=1, keepdims=True)
     cuts = _gripper_changes(trace.gripper_commands)
+    pieces = [
+        straight
+        for begin, end in zip(cuts[:-1], cuts[1:], strict=True)
+        for piece in _pieces(path, begin, end)
+        for straight in _straight(path, piece)
+    ]
+    last = pieces[-1]
+    pieces[-1] = _Piece(last.start, last.rest, min(last.stop, last.rest + LAST_REST))
+    deeds = [_deed(trace, spec, piece) for piece in pieces]
     stages: list[Stage] = []
-    opened = False
-    for begin, end in zip(cuts[:-1], cuts[1:], strict=True):
-        gripper = float(trace.gripper_commands[end - 1])
-        pieces = [part for piece in _pieces(path, begin, end) for part in _straight(path, piece)]
-        for i, piece in enumerate(pieces):
-            changes = i == 0 and begin > 0
-            if changes and gripper > float(trace.gripper_commands[begin - 1]):
-                opened = True
-            name = _name(trace, spec, piece, gripper, changes, opened)
-            stages.append(_stage(name, path, piece, gripper, spec))
+    for i, piece in enumerate(pieces):
+        gripped = CLOSE in deeds[:i] and OPEN not in deeds[:i]
+        # What acts on nothing leads to the next deed, or away from the last.
+        idle = ("move" if gripped else "approach") if any(deeds[i:]) else "retreat"
+        stages.append(_stage(deeds[i] or idle, path, trace, piece, spec))
     return StagePlan(instruction, tuple(stages))
 
 
@@ -127,40 +136,31 @@ def _straight(path: np.ndarray, piece: _Piece) -> list[_Piece]:
     return [*_straight(path, before), *_straight(path, after)]
 
 
-def _stage(name: str, path: np.ndarray, piece: _Piece, gripper: float, spec: SimulatorSpec) -> Stage:
+def _stage(name: str, path: np.ndarray, trace: Trace, piece: _Piece, spec: SimulatorSpec) -> Stage:
     """The stage that takes as long as the piece did, as far as the step limits let it."""
-    moving = piece.rest - piece.start
     metres, radians = poses.distance(path[piece.start], path[piece.rest])
-    speed = max(metres / spec.max_translation, radians / spec.max_rotation) / max(moving, 1)
-    target = tuple(path[piece.stop].tolist())
-    return Stage(name, target, gripper, piece.stop - piece.rest, min(1.0, max(0.02, speed)))
+    needed = max(metres / spec.max_translation, radians / spec.max_rotation)
+    moving = piece.rest - piece.start
+    speed = min(1.0, max(SLOWEST, needed / moving)) if moving else 1.0
+    gripper = float(trace.gripper_commands[piece.stop - 1])
+    return Stage(name, tuple(path[piece.stop].tolist()), gripper, piece.stop - piece.rest, speed)
 
 
-def _name(
-    trace: Trace, spec: SimulatorSpec, piece: _Piece, gripper: float, changes: bool, opened: bool
-) -> str:
-    """What a piece does, from what the gripper and the objects do in it."""
-    if changes and piece.rest - piece.start <= 1:
-        return "open gripper" if gripper > 0 else "close gripper"
-    moved = [spec.object_index(n) for n in spec.names(Role.MOVABLE) if _moves(trace, spec, n, piece)]
-    if moved:
-        carried = any(_stays_with_tool(trace, index, piece) for index in moved)
-        return "carry" if carried and gripper <= 0 else "push"
-    if opened:
-        return "retreat"
-    return "approach" if gripper > 0 or not _ever_open(trace, piece.start) else "move"
-
-
-def _moves(trace: Trace, spec: SimulatorSpec, name: str, piece: _Piece) -> bool:
-    index = spec.object_index(name)
-    step = trace.objects[piece.stop, index, :3] - trace.objects[piece.start, index, :3]
-    return float(np.linalg.norm(step)) > MOVED
-
-
-def _stays_with_tool(trace: Trace, index: int, piece: _Piece) -> bool:
-    offset = trace.objects[:, index, :3] - trace.tcp_poses[:, :3]
-    return float(np.linalg.norm(offset[piece.stop] - offset[piece.start])) < MOVED
-
-
-def _ever_open(trace: Trace, step: int) -> bool:
-    return bool((trace.gripper_commands[: step + 1] > 0).any())
+def _deed(trace: Trace, spec: SimulatorSpec, piece: _Piece) -> str:
+    """What a piece does to the gripper or to an object; empty where it does nothing to either."""
+    gripper = float(trace.gripper_commands[piece.stop - 1])
+    change = gripper - float(trace.gripper_commands[piece.start - 1]) if piece.start else 0.0
+    if abs(change) > GRIPPER_CHANGE:
+        return OPEN if change > 0 else CLOSE
+    start, stop = trace.objects[piece.start, :, :3], trace.objects[piece.stop, :, :3]
+    tool = trace.tcp_poses[piece.stop, :3] - trace.tcp_poses[piece.start, :3]
+    deed = ""
+    for index in map(spec.object_index, spec.names(Role.MOVABLE)):
+        step = stop[index] - start[index]
+        if np.linalg.norm(step) <= MOVED:
+            continue
+        lifted = stop[index, 2] - trace.objects[0, index, 2] > MOVED / 2
+        if lifted and np.linalg.norm(step - tool) <= MOVED:
+            return "carry"
+        deed = "push"
+    return deed

@@ -26,6 +26,10 @@ LOWEST = 0.014
 FINGER_ROOM = 0.015
 """Room that a finger needs around its middle, metres."""
 SLOW = 0.5
+GAIN = 0.4
+"""Share of the way to where it wants to be that the closed-loop policy commands in one step."""
+PATIENCE = 150
+"""Control steps after which the closed-loop policy gives up."""
 CLOSING, OPENING = 8, 6
 """Control steps that the gripper is given to close and to open."""
 
@@ -120,14 +124,14 @@ class _Scene:
         """Reach, go down, close; the tool pose in which the box was gripped."""
         self.wait_until_flat(name)
         self.rise(self.pose(name)[2] + CLEAR / 2, OPEN)
-        target, opening = self._grasp_pose(name)
+        target, opening = self.grasp_pose(name)
         above = target + np.array([0.0, 0.0, CLEAR, 0.0, 0.0, 0.0, 0.0])
         self.go("reach", above, opening)
         self.go("grasp", target, opening, speed=SLOW)
         self.go("close gripper", target, CLOSED, CLOSING)
         return target
 
-    def _grasp_pose(self, name: str) -> tuple[Pose, float]:
+    def grasp_pose(self, name: str) -> tuple[Pose, float]:
         """Where to grasp a box, and how far to open the gripper for it."""
         box, at = self.lying(name), self.pose(name)
         self.check_reach(name, at)
@@ -256,4 +260,63 @@ class ToyStackExpert:
         scene.rise(float(placed[2]) + 0.08, OPEN)
 
 
-__all__ = ["ToyPickExpert", "ToyPushExpert", "ToyStackExpert", "lying", "nearest_yaw", "pointing_down"]
+class ToyPickPolicy:
+    """Picks in closed loop, without naming a waypoint: looks in every step and commands a small move.
+
+    It stands for the scripted policies of other benchmarks, whose rollouts `segmentation` cuts into stages.
+    """
+
+    def solve(self, driver: Driver) -> None:
+        """Carry out the whole task.
+
+        Raises:
+            PlanError: If the box is not at the goal after `PATIENCE` control steps.
+        """
+        scene = _Scene(driver)
+        width_before, arrived = math.inf, 0
+        for _ in range(PATIENCE):
+            seen = driver.observation
+            desired, gripper = self._desired(scene, width_before)
+            width_before = seen.gripper_width
+            driver.act(GAIN * poses.delta_between(seen.tcp_pose, self._near(seen.tcp_pose, desired)), gripper)
+            arrived = arrived + 1 if self._offset(scene) < 0.005 else 0
+            if arrived >= 3:
+                return
+        raise PlanError(f"expected the box at the goal within {PATIENCE} steps, got it elsewhere")
+
+    @staticmethod
+    def _near(now: Pose, desired: Pose) -> Pose:
+        return poses.limit_step(now, desired, 0.02 / GAIN, 0.1 / GAIN)
+
+    @staticmethod
+    def _offset(scene: _Scene) -> float:
+        return float(np.linalg.norm(scene.pose("box")[:3] - scene.pose("goal")[:3]))
+
+    @staticmethod
+    def _desired(scene: _Scene, width_before: float) -> tuple[Pose, float]:
+        """Where the tool should go from here, and what the gripper should do."""
+        tool, width = scene.driver.observation.tcp_pose, scene.driver.observation.gripper_width
+        grasp = scene.grasp_pose("box")[0]
+        aside = float(np.linalg.norm(tool[:2] - grasp[:2]))
+        astray = aside > 0.01 or poses.distance(tool, grasp)[1] > 0.1
+        at_box = aside < 0.02 and abs(tool[2] - grasp[2]) < 0.012
+        if at_box and width < 0.06 and abs(width - width_before) < 1e-4:
+            target = tool.copy()
+            target[:3] += scene.pose("goal")[:3] - scene.pose("box")[:3]
+            return target, CLOSED
+        if at_box and (not astray or width < 0.06):
+            return grasp, CLOSED
+        if astray:
+            grasp[2] += CLEAR
+        return grasp, OPEN
+
+
+__all__ = [
+    "ToyPickExpert",
+    "ToyPickPolicy",
+    "ToyPushExpert",
+    "ToyStackExpert",
+    "lying",
+    "nearest_yaw",
+    "pointing_down",
+]
