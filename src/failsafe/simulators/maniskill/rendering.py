@@ -46,7 +46,7 @@ def look_at(eye: Sequence[float], target: Sequence[float], up: Sequence[float] =
     return poses.pose(np.array(eye), np.array([w, x, y, z]))
 
 
-# The middle of ManiSkill's tables is 0.615 m in front of the robot; objects lie within 0.2 m around it.
+# Where a Panda stands, the middle of ManiSkill's tables is 0.615 m ahead, and objects lie within 0.2 m of it.
 _CAMERAS = {
     camera.name: camera
     for camera in (
@@ -126,8 +126,6 @@ class SceneRenderer:
             _, info = self.env.reset(seed=seed)
         if info["reconfigure"]:
             self._enter_scene()
-        elif not self._show_goals:
-            self._hide_goals()
 
     def render(self, cameras: Sequence[Camera], size: int) -> UInt8[np.ndarray, "V H W 3"]:
         """Pictures of the state that `env` is in, RGB, square.
@@ -139,6 +137,8 @@ class SceneRenderer:
         Raises:
             UserError: If a camera is mounted on the tool of a robot that has none.
         """
+        for actor in [] if self._show_goals else self.env._hidden_objects:
+            actor.hide_visual()
         components: list[Any] = []
         for slot, camera in enumerate(cameras):
             component = self._camera(slot, size)
@@ -166,17 +166,9 @@ class SceneRenderer:
         self._cameras: dict[tuple[int, int], Any] = {}
         if self._library is not None:
             self._library.lighten(self._link_entities())
-        if not self._show_goals:
-            self._hide_goals()
 
     def _link_entities(self) -> Iterable[Any]:
-        for agent in getattr(self.env.agent, "agents", [self.env.agent]):
-            for link in agent.robot.links:
-                yield link._objs[0].entity
-
-    def _hide_goals(self) -> None:
-        for actor in self.env._hidden_objects:
-            actor.hide_visual()
+        return (link._objs[0].entity for link in self.env.agent.robot.links)
 
     def _tool_pose(self) -> Any:
         tool = getattr(self.env.agent, "tcp", None)
