@@ -7,6 +7,7 @@ carrying it out open loop, from the same initial state, does the task again.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,8 +53,8 @@ def segment(trace: Trace, spec: SimulatorSpec, instruction: str) -> StagePlan:
         instruction: The task in words.
 
     Returns:
-        A plan whose stages are named after what happens in them: "approach", "close gripper", "carry", "push",
-        "move", "open gripper", "retreat"; the rollout's first pose is where it must begin.
+        A plan that begins where the rollout did, its stages named after what happens in them: "approach",
+        "close gripper", "carry", "push", "move", "open gripper", "retreat".
 
     Raises:
         PlanError: If the rollout has no steps.
@@ -65,7 +66,7 @@ def segment(trace: Trace, spec: SimulatorSpec, instruction: str) -> StagePlan:
     cuts = _gripper_changes(trace.gripper_commands)
     pieces = [
         straight
-        for begin, end in zip(cuts[:-1], cuts[1:], strict=True)
+        for begin, end in itertools.pairwise(cuts)
         for piece in _pieces(path, begin, end)
         for straight in _straight(path, piece)
     ]

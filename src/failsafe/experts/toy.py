@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from failsafe.errors import PlanError
+from failsafe.experts.contract import Expert
 from failsafe.experts.driver import Driver
 from failsafe.records import poses
 from failsafe.records.plan import CLOSED, OPEN, Stage
@@ -311,7 +313,15 @@ class ToyPickPolicy:
         return grasp, OPEN
 
 
+EXPERTS: Mapping[str, type[Expert]] = {
+    "ToyPick-v0": ToyPickExpert,
+    "ToyPush-v0": ToyPushExpert,
+    "ToyStack-v0": ToyStackExpert,
+}
+"""The expert of each of the toy's tasks."""
+
 __all__ = [
+    "EXPERTS",
     "ToyPickExpert",
     "ToyPickPolicy",
     "ToyPushExpert",

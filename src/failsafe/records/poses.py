@@ -6,18 +6,22 @@ Written on plain arrays because a control step happens hundreds of thousands of 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 Pose = Float[np.ndarray, "7"]
 Quaternion = Float[np.ndarray, "4"]
+Vector = Sequence[Any] | np.ndarray
+"""Numbers in a row. (Checked at run time, NumPy's `ArrayLike` refuses tuples.)"""
 
 IDENTITY: NDArray[np.float64] = np.array([0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0])
 
 
-def pose(position: ArrayLike, quaternion: ArrayLike = (1.0, 0.0, 0.0, 0.0)) -> Pose:
+def pose(position: Vector, quaternion: Vector = (1.0, 0.0, 0.0, 0.0)) -> Pose:
     """A pose from a position [3] in metres and a quaternion wxyz [4], which is normalised."""
     q = np.asarray(quaternion, dtype=np.float64)
     return np.concatenate([np.asarray(position, dtype=np.float64), q / np.linalg.norm(q)])
@@ -42,7 +46,7 @@ def quaternion_inverse(q: Quaternion) -> Quaternion:
     return q * np.array([1.0, -1.0, -1.0, -1.0])
 
 
-def rotate(q: Quaternion, vector: ArrayLike) -> Float[np.ndarray, "3"]:
+def rotate(q: Quaternion, vector: Vector) -> Float[np.ndarray, "3"]:
     """A vector [3] turned by a unit quaternion."""
     v = np.asarray(vector, dtype=np.float64)
     u = q[1:]
@@ -50,7 +54,7 @@ def rotate(q: Quaternion, vector: ArrayLike) -> Float[np.ndarray, "3"]:
     return v + q[0] * t + np.cross(u, t)
 
 
-def from_rotation_vector(vector: ArrayLike) -> Quaternion:
+def from_rotation_vector(vector: Vector) -> Quaternion:
     """Unit quaternion of a rotation vector [3] in radians."""
     x, y, z = np.asarray(vector, dtype=np.float64).tolist()
     angle = math.sqrt(x * x + y * y + z * z)
@@ -86,7 +90,7 @@ def relative(a: Pose, b: Pose) -> Pose:
     return compose(inverse(a), b)
 
 
-def apply_delta(start: Pose, delta: ArrayLike) -> Pose:
+def apply_delta(start: Pose, delta: Vector) -> Pose:
     """A pose moved by `[dx, dy, dz, rx, ry, rz]` (m, rad), both in the frame that the pose is given in.
 
     The rotation vector turns the tool about its own origin, with axes of the outer frame.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from failsafe.simulators.toy.body import GRAVITY, Body
-from failsafe.simulators.toy.geometry import covers, overlap, span_in_strip
-from failsafe.simulators.toy.gripper import MAX_OPENING, PAD, THICKNESS, TIP, Gripper
+from failsafe.simulators.toy.geometry import Rectangle, covers, overlap, span_in_strip
+from failsafe.simulators.toy.gripper import MAX_OPENING, PAD, TIP, Gripper
 
 FRICTION = 0.8
 """Friction coefficient between pads and boxes."""
@@ -37,8 +37,8 @@ def meet(gripper: Gripper, body: Body, dt: float) -> None:
         return
     at = gripper.axis_at(0.5 * (top + max(body.z - body.height, min(min(tips), top))))
     if not _squeeze(gripper, body, dt, at, top - max(tips)):
-        for side, tip in ((1.0, tips[0]), (-1.0, tips[1])):
-            _run_into(gripper, body, dt, gripper.finger(side, at), top - tip, PAD)
+        for side in (1.0, -1.0):
+            _run_into(gripper, body, dt, gripper.finger(side, at), top - gripper.tip(side))
     block_with_palm(gripper, body, dt)
 
 
@@ -47,7 +47,7 @@ def block_with_palm(gripper: Gripper, body: Body, dt: float) -> None:
     rectangle, underside = gripper.palm()
     depth = body.z + body.height - underside
     if depth > 0.0:
-        _run_into(gripper, body, dt, rectangle, depth, 0.04)
+        _run_into(gripper, body, dt, rectangle, depth)
 
 
 def carry(gripper: Gripper, body: Body, old: tuple[float, float, float], dt: float) -> None:
@@ -153,14 +153,7 @@ def _squeeze(g: Gripper, body: Body, dt: float, at: tuple[float, float], reach: 
     return True
 
 
-def _run_into(
-    g: Gripper,
-    body: Body,
-    dt: float,
-    rectangle: tuple[float, float, float, float, float, float],
-    depth: float,
-    half_face: float,
-) -> None:
+def _run_into(g: Gripper, body: Body, dt: float, rectangle: Rectangle, depth: float) -> None:
     """Let a part of the gripper that reaches `depth` metres below the box's top stand on it or push it."""
     if depth <= 0.0:
         return
@@ -177,12 +170,18 @@ def _run_into(
     # pusher's face lies flat on the box, it takes up a lever shorter than half that face.
     rx, ry = rectangle[0] - body.x, rectangle[1] - body.y
     lever = rx * ny - ry * nx
+    along, across = abs(rectangle[2] * nx + rectangle[3] * ny), abs(rectangle[2] * ny - rectangle[3] * nx)
+    half_face = rectangle[4] * across + rectangle[5] * along
     lever = math.copysign(max(0.0, abs(lever) - half_face), lever)
     gyration = (body.a * body.a + body.b * body.b) / 3.0
-    straight = by / (1.0 + lever * lever / gyration)
-    _move(body, nx, ny, straight, g.vx * nx + g.vy * ny)
+    share = 1.0 / (1.0 + lever * lever / gyration)
+    speed = (g.vx * nx + g.vy * ny) * share
+    _move(body, nx, ny, by * share, speed)
     if lever:
-        body.turn(0.0, 0.0, straight * lever / gyration)
+        spin = lever / gyration
+        body.turn(0.0, 0.0, by * share * spin)
+        if speed > 0.0 and abs(body.wz) < abs(speed * spin):
+            body.wz = speed * spin
 
 
 def _move(body: Body, nx: float, ny: float, by: float, speed: float) -> None:
@@ -195,6 +194,3 @@ def _move(body: Body, nx: float, ny: float, by: float, speed: float) -> None:
     if lacking > 0.0:
         body.vx += nx * lacking
         body.vy += ny * lacking
-
-
-__all__ = ["FRICTION", "THICKNESS", "block_with_palm", "carry", "keeps_hold", "meet", "separate", "slip"]
