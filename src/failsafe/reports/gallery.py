@@ -1,0 +1,138 @@
+"""The gallery: one static folder in which every failure stands beside its twin and its recovery.
+
+It opens from disk, without a server or a network. Browsers do not let such a page read files, only refer to
+them: so the cases come as a script, and the frames as pictures, referred to where they are in the dataset.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+
+from failsafe.datasets.files import write_atomically
+from failsafe.datasets.store import Dataset
+from failsafe.errors import UserError
+from failsafe.records.case import FailureCase, Outcome
+from failsafe.reports.gallery_cases import VERDICTS, folders, plain_case, plain_twin
+
+TEMPLATES = Path(__file__).parent / "templates"
+_STATIC = ("gallery.css", "player.js", "card.js", "gallery.js")
+
+
+def write_gallery(
+    dataset: Dataset,
+    out: Path | None = None,
+    limit: int | None = None,
+    skip_damaged: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Path:
+    """Write the gallery of a dataset; equal datasets give equal galleries.
+
+    Args:
+        dataset: The dataset, with frames or, less vividly, without.
+        out: The folder to write to; by default `gallery` in the dataset. Inside the dataset the page refers
+            to the frames, so that all can be moved as a whole; elsewhere they are copied beside the page.
+        limit: Show at most so many cases, spread over tasks, verdicts and modes.
+        skip_damaged: Leave out damaged files instead of stopping at the first.
+        progress: Is told of every case.
+
+    Returns:
+        The page to open.
+
+    Raises:
+        UserError: If the folder is no dataset, or the limit is no positive number.
+        RecordError: On a damaged file.
+        StoreError: If the folder cannot be written.
+    """
+    if limit is not None and limit < 1:
+        raise UserError(f"expected a limit of at least 1 case, got {limit}")
+    dataset.require()
+    out = out or dataset.path / "gallery"
+    every_case = list(dataset.cases(skip_damaged=skip_damaged))
+    # The proven ones first: they are what one comes to see.
+    order = list(VERDICTS)
+    shown = sorted(spread(every_case, limit), key=lambda case: order.index(case.verdict))
+    frames = dataset.path / "frames"
+    if out.resolve().is_relative_to(dataset.path.resolve()):
+        base = Path(os.path.relpath(frames.resolve(), out.resolve())).as_posix()
+    else:
+        _copy_frames(frames, out / "frames", shown)
+        base = "frames"
+    cases: list[dict[str, Any]] = []
+    twins: dict[str, Any] = {}
+    for case in shown:
+        own, twin = (quote(folder.as_posix()) for folder in folders(case))
+        if twin not in twins:
+            twins[twin] = plain_twin(dataset, case.task, case.seed)
+        cases.append({**plain_case(dataset, case), "folder": own, "twin": twin})
+        if progress is not None:
+            progress(1)
+    data = {"base": quote(base), "verdicts": VERDICTS, "twins": twins, "cases": cases}
+    # ASCII alone: JSON allows two line separators in strings that older browsers refuse in scripts.
+    script = f"window.FAILSAFE = {json.dumps(data, separators=(',', ':'))};\n"
+    write_atomically(out / "cases.js", script.encode("ascii"))
+    for name in _STATIC:
+        write_atomically(out / name, (TEMPLATES / name).read_bytes())
+    page = out / "index.html"
+    write_atomically(page, _page(every_case, cases, twins).encode())
+    return page
+
+
+def figures(cases: Sequence[FailureCase]) -> dict[str, int]:
+    """A dataset in numbers, by what they count."""
+    labels = [label for case in cases for label in case.labels]
+    return {
+        "cases": len(cases),
+        "verified failures": sum(case.verified for case in cases),
+        "unrecoverable": sum(case.verdict == "unrecoverable" for case in cases),
+        "harmless": sum(case.outcome is Outcome.HARMLESS for case in cases),
+        "proven corrections": sum(
+            label.correction is not None and label.verification.proven for label in labels
+        ),
+        "tasks": len({case.task for case in cases}),
+    }
+
+
+def spread(cases: Sequence[FailureCase], limit: int | None) -> list[FailureCase]:
+    """At most so many cases, one of each task, verdict and mode in turn, in their own order."""
+    if limit is None or len(cases) <= limit:
+        return list(cases)
+    groups: dict[tuple[str, ...], int] = defaultdict(int)
+    turns: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for i, case in enumerate(cases):
+        group = (case.task, case.verdict, *(p.mode for p in case.perturbations))
+        turns[case.task].append((groups[group], i))
+        groups[group] += 1
+    ranked = sorted((rank, i) for task in turns.values() for rank, (_, i) in enumerate(sorted(task)))
+    return [cases[i] for i in sorted(i for _, i in ranked[:limit])]
+
+
+def _page(every_case: Sequence[FailureCase], cases: list[dict[str, Any]], twins: dict[str, Any]) -> str:
+    loader = jinja2.FileSystemLoader(TEMPLATES)
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    frames = [c["frames"] for c in cases if c["frames"]] + [
+        t["frames"] for t in twins.values() if t["frames"]
+    ]
+    cameras = {name: None for index in frames for name in index["cameras"]}
+    # What a person looks from first, then the others by name.
+    order = sorted(cameras, key=lambda name: (["front", "side", "hand", name].index(name), name))
+    return environment.get_template("gallery.html.jinja").render(
+        figures=figures(every_case),
+        tasks=sorted({case.task for case in every_case}),
+        cameras=order,
+        shown=len(cases),
+        total=len(every_case),
+    )
+
+
+def _copy_frames(source: Path, target: Path, cases: Sequence[FailureCase]) -> None:
+    for folder in sorted({folder for case in cases for folder in folders(case)}):
+        for sheet in sorted((source / folder).glob("*/*.webp")):
+            write_atomically(target / sheet.relative_to(source), sheet.read_bytes())

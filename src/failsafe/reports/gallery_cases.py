@@ -1,0 +1,157 @@
+"""What the gallery's page is told of each case: plain JSON, in the units and words that a reader wants."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from failsafe.datasets.sheets import NOMINAL, FrameIndex, case_folder, nominal_folder, read_index
+from failsafe.datasets.store import FAILING, Dataset
+from failsafe.errors import UserError
+from failsafe.records.case import Correction, FailureCase, Label, Outcome, Verification
+from failsafe.records.trace import Trace
+
+VERDICTS = {
+    "recoverable": "recoverable",
+    "unrecoverable": "unrecoverable",
+    "failure": "failure without a label",
+    "harmless": "harmless",
+    "diverged": "physics diverged",
+    "plan_failed": "no plan found",
+    "crashed": "simulator crashed",
+}
+"""Every verdict, in the order in which they are offered, and what it is called."""
+
+_NO_RECOVERY = {
+    Outcome.FAILURE: "No way back was proven.",
+    Outcome.HARMLESS: "None needed: the rollout still ends in success.",
+    Outcome.DIVERGED: "None: the physics left the finite numbers.",
+    Outcome.PLAN_FAILED: "None: the expert found no plan.",
+    Outcome.CRASHED: "None: the simulator crashed.",
+}
+_ENDS = {Outcome.FAILURE: "fails", Outcome.HARMLESS: "succeeds", Outcome.DIVERGED: "diverges"}
+
+Plain = dict[str, Any]
+
+
+def plain_case(dataset: Dataset, case: FailureCase) -> Plain:
+    """A case with everything that its card shows."""
+    traces = dataset.traces(case.task, case.case_id)
+    index = read_index(case_folder(dataset, case.task, case.case_id))
+    times = case.times
+    marks = {
+        "injection": times.injection_step,
+        "onset": times.onset_step,
+        "failure": times.failure_step,
+        "detection": times.detection_step,
+    }
+    return {
+        "id": case.case_id,
+        "task": case.task,
+        "seed": case.seed,
+        "instruction": case.instruction,
+        "verdict": case.verdict,
+        "reason": case.reason,
+        "causes": [{"mode": p.mode, "stage": p.stage_name, "words": p.words} for p in case.perturbations],
+        "times": {name: step for name, step in marks.items() if step is not None},
+        "stages": _stages(case, traces.get(FAILING)),
+        "ends": _ENDS.get(case.outcome, ""),
+        "unrecovered": _NO_RECOVERY[case.outcome],
+        "labels": [_plain_label(label) for label in case.labels],
+        "frames": plain_frames(index),
+        "recorded": FAILING in traces,
+    }
+
+
+def plain_twin(dataset: Dataset, task: str, seed: int) -> Plain:
+    """The nominal twin that the cases of a seed share."""
+    try:
+        nominal, _ = dataset.nominal(task, seed)
+        ends = "succeeds" if nominal.success else "fails"
+    except UserError:
+        ends = ""
+    return {"frames": plain_frames(read_index(nominal_folder(dataset, task, seed))), "ends": ends}
+
+
+def plain_frames(index: FrameIndex | None) -> Plain | None:
+    """What there are frames of, or None where nothing was rendered."""
+    if index is None or not index.traces:
+        return None
+    return {
+        "size": index.size,
+        "hz": index.control_hz,
+        "cameras": [camera.name for camera in index.cameras],
+        "traces": {t.trace: {"steps": list(t.steps), "columns": t.columns} for t in index.traces},
+    }
+
+
+def folders(case: FailureCase) -> tuple[Path, Path]:
+    """Where the frames of a case and of its twin are, below `frames`."""
+    return Path(case.task, case.case_id), Path(case.task, f"{NOMINAL}-{case.seed:08d}")
+
+
+def _stages(case: FailureCase, failing: Trace | None) -> list[tuple[int, str]]:
+    """First step and name of every stage of the failing rollout."""
+    if failing is None:
+        return []
+    found: list[tuple[int, str]] = []
+    before: int | None = None
+    for step, stage in enumerate(failing.stages.tolist()):
+        if stage != before:
+            known = 0 <= stage < len(case.stage_names)
+            found.append((step, case.stage_names[stage] if known else f"stage {stage}"))
+            before = stage
+    return found
+
+
+def _plain_label(label: Label) -> Plain:
+    return {
+        "step": label.step,
+        "stage": label.stage,
+        "recovery": label.recovery,
+        "proven": label.correction is not None and label.verification.proven,
+        "correction": None if label.correction is None else _plain_correction(label.correction),
+        "evidence": _plain_evidence(label.verification),
+    }
+
+
+def _plain_correction(correction: Correction) -> Plain:
+    return {
+        # Millimetres and degrees, as the table shows them.
+        "actions": [
+            [
+                *(round(1000 * v, 2) for v in a[:3]),
+                *(round(math.degrees(v), 2) for v in a[3:6]),
+                round(a[6], 2),
+            ]
+            for a in correction.actions
+        ],
+        "millimetres": round(sum(1000 * math.hypot(*a[:3]) for a in correction.actions), 1),
+        "degrees": round(sum(math.degrees(math.hypot(*a[3:6])) for a in correction.actions), 1),
+        "frame": correction.frame.replace("_", " "),
+        "way": correction.way.value.replace("_", " "),
+        "resume": correction.resume_stage,
+        "fresh": correction.resume_index < 0,
+        "then": list(correction.plan_stages),
+    }
+
+
+def _plain_evidence(verification: Verification) -> Plain:
+    return {
+        "exact": verification.prefix_exact,
+        "without": verification.without_succeeds,
+        "with": verification.with_succeeds,
+        "successes": verification.successes,
+        "rollouts": verification.rollouts,
+        "noise": verification.noise,
+        "attempts": [
+            {
+                "way": attempt.way.value.replace("_", " "),
+                "actions": attempt.actions,
+                "success": attempt.success,
+                "reason": attempt.reason,
+            }
+            for attempt in verification.attempts
+        ],
+    }

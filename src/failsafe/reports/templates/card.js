@@ -1,0 +1,207 @@
+"use strict";
+/* The card of one case. Every text is set as text, never as markup. */
+
+/** An element with attributes and children; strings become text. */
+function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value !== false && value !== null) element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.filter((child) => child !== null));
+  return element;
+}
+
+const plural = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
+const spoken = (name) => name.replaceAll("_", " ");
+const signed = (x) => (x > 0 ? "+" : x < 0 ? "−" : "") + Math.abs(x).toFixed(1);
+const MARKS = { injection: "injection", onset: "onset", failure: "failure", detection: "detection", label: "label" };
+
+class Card {
+  constructor(data) {
+    this.data = data;
+    this.element = make("article", { class: "card", tabindex: "0", "data-id": data.id, "aria-label": `Case ${data.id}` });
+    this.element.card = this;
+    this.player = null;
+    this.label = 0;
+  }
+
+  /** Build the contents, which happens when the card first comes near. */
+  fill() {
+    if (this.player) return;
+    const { data } = this, { verdicts, twins } = window.FAILSAFE, twin = twins[data.twin];
+    this.twin = twin;
+    const frames = data.frames || twin.frames;
+    this.panes = this.makePanes();
+    this.player = new Player(this.panes.map((p) => p.pane), frames ? frames.hz : 20, (step) => this.onStep(step));
+    this.evidence = make("section", { class: "evidence", "aria-label": "Evidence" });
+    this.correction = make("section", { class: "correction", "aria-label": "Correction" });
+    this.labels = make("div", { class: "labels", role: "group", "aria-label": "Moments that are labelled" });
+    this.marks = make("div", { class: "marks" });
+    this.ticks = make("div", { class: "ticks", "aria-hidden": "true" });
+    this.clock = make("span", { class: "clock" });
+    this.slider = make("input", {
+      type: "range", min: 0, max: 0, step: 1, value: 0, "aria-label": "Control step", class: "slider",
+      oninput: () => { this.setPlaying(false); this.player.seek(Number(this.slider.value)); },
+    });
+    this.button = make("button", { type: "button", class: "play", onclick: () => this.setPlaying(!this.player.playing) });
+    const hasFrames = this.panes.some((p) => p.rollout.steps.length > 0);
+    this.element.append(
+      make("header", {},
+        make("span", { class: `verdict ${data.verdict}` }, verdicts[data.verdict] || data.verdict),
+        make("h2", {}, data.causes.map((c) => spoken(c.mode)).join(" + ") || "no cause"),
+        make("span", { class: "where" }, `${data.task} · seed ${data.seed}`)),
+      make("p", { class: "instruction" }, data.instruction),
+      ...data.causes.map((c) => make("p", { class: "cause" }, c.words)),
+      ...(data.reason ? [make("p", { class: "reason" }, data.reason)] : []),
+      make("div", { class: "panes" }, ...this.panes.map((p) => p.element)),
+      ...(hasFrames ? [make("div", { class: "transport" }, this.button,
+        make("div", { class: "track" }, this.ticks, this.slider), this.clock)] : []),
+      this.marks, this.labels,
+      make("div", { class: "columns" }, this.correction, this.evidence),
+      make("p", { class: "id" }, make("code", {}, data.id)));
+    this.setPlaying(false);
+    const first = data.labels.findIndex((label) => label.proven);
+    this.setLabel(Math.max(first, 0));
+    this.player.seek(this.player.last); // a card at rest shows how the three end, not three equal beginnings
+  }
+
+  makePanes() {
+    const { data, twin } = this;
+    const rollouts = [
+      ["Nominal twin", new Rollout(twin.frames, data.twin, "nominal"), "twin"],
+      [data.ends === "fails" ? "Failure" : "Perturbed", new Rollout(data.frames, data.folder, "failing"), "failing"],
+      ["Recovery", new Rollout(data.frames, data.folder, ""), "recovery"],
+    ];
+    return rollouts.map(([title, rollout, kind]) => {
+      const canvas = make("canvas", { width: 224, height: 224, role: "img", "aria-label": title });
+      const missing = make("p", { class: "missing" }), state = make("span", { class: "state" });
+      const frame = make("div", { class: "frame" }, canvas, missing);
+      const element = make("figure", { class: `pane ${kind}` }, frame,
+        make("figcaption", {}, make("b", {}, title), " ", state));
+      const pane = new Pane(canvas);
+      const made = { element, pane, rollout, missing, state, kind };
+      this.setRollout(made, [{ rollout, from: 0 }], "");
+      return made;
+    });
+  }
+
+  setRollout(made, parts, why) {
+    made.rollout = parts[parts.length - 1].rollout;
+    const seen = made.rollout.steps.length > 0;
+    made.pane.setRollouts(seen ? parts : []);
+    made.element.classList.toggle("empty", !seen);
+    made.missing.textContent = seen ? "" : why || (made.kind === "twin" || this.data.recorded ? "Not rendered." : "No rollout was recorded.");
+  }
+
+  /** Choose one of the labelled moments; everything that depends on it changes. */
+  setLabel(index) {
+    this.label = index;
+    const { data } = this, label = data.labels[index], [, failing, recovery] = this.panes;
+    if (label && label.recovery) {
+      const own = new Rollout(data.frames, data.folder, label.recovery);
+      this.setRollout(recovery, [{ rollout: failing.rollout, from: 0 }, { rollout: own, from: label.step }], "");
+    } else {
+      const none = new Rollout(null, "", "");
+      this.setRollout(recovery, [{ rollout: none, from: 0 }], data.unrecovered);
+    }
+    this.labels.replaceChildren(...(data.labels.length > 1 ? data.labels.map((l, i) => make("button", {
+      type: "button", class: "chip", "aria-pressed": String(i === index), onclick: () => this.setLabel(i),
+    }, `at step ${l.step}, ${l.stage}: `, make("b", {}, l.proven ? `${l.evidence.successes}/${l.evidence.rollouts}` : "no way"))) : []));
+    this.correction.replaceChildren(...correctionParts(data, label));
+    this.evidence.replaceChildren(...evidenceParts(label));
+    this.makeMarks(label);
+    if (this.player.visible) this.player.show(); // with the other recovery's sheet
+    else this.player.draw();
+  }
+
+  makeMarks(label) {
+    const times = { ...this.data.times, ...(label ? { label: label.step } : {}) };
+    const last = this.player.last;
+    this.slider.max = last;
+    const marks = Object.keys(MARKS).filter((name) => name in times).map((name) => [name, times[name]]);
+    this.marks.replaceChildren(...marks.map(([name, step]) => make("button", {
+      type: "button", class: `mark ${name}`, title: `Go to step ${step}`,
+      onclick: () => { this.setPlaying(false); this.player.seek(step); },
+    }, `${MARKS[name]} `, make("b", {}, String(step)))));
+    this.ticks.replaceChildren(...marks.map(([name, step]) => {
+      const tick = make("i", { class: `tick ${name}` });
+      tick.style.setProperty("--at", String(last ? Math.min(step / last, 1) : 0));
+      return tick;
+    }));
+  }
+
+  setPlaying(wanted) {
+    this.player.play(wanted);
+    this.button.textContent = wanted ? "❚❚" : "►";
+    this.button.setAttribute("aria-label", wanted ? "Pause" : "Play");
+  }
+
+  onStep(step) {
+    if (!this.clock) return;
+    const { data, player } = this;
+    this.slider.value = step;
+    this.clock.textContent = `step ${step}/${player.last} · ${(step / player.hz).toFixed(1)} s`;
+    for (const made of this.panes) {
+      const [words, tone] = stateWords(made, step, data, data.labels[this.label], this.twin);
+      made.state.textContent = words;
+      made.element.dataset.tone = tone;
+    }
+  }
+}
+
+/** What a pane shows at a step, and the colour that goes with it. */
+function stateWords(made, step, data, label, twin) {
+  const { times } = data, ended = made.rollout.steps.length && step >= made.rollout.last;
+  const stageAt = (at) => (data.stages.filter(([start]) => start <= at).pop() || ["", ""])[1];
+  if (!made.rollout.steps.length) return ["", ""];
+  if (made.kind === "twin") return ended ? [`end: ${twin.ends}`, twin.ends === "succeeds" ? "good" : ""] : ["nothing perturbed", ""];
+  if (made.kind === "failing") {
+    if (ended) return [`end: ${data.ends}`, data.ends === "succeeds" ? "good" : "bad"];
+    if (step >= (times.failure ?? Infinity)) return [`out of reach: ${stageAt(step)}`, "bad"];
+    if (step >= (times.onset ?? Infinity)) return [`off the twin: ${stageAt(step)}`, "warn"];
+    if (step >= (times.injection ?? Infinity)) return [`perturbed: ${stageAt(step)}`, "warn"];
+    return [stageAt(step), ""];
+  }
+  const actions = label.correction ? label.correction.actions.length : 0;
+  if (ended) return [`end: ${label.evidence.with ? "succeeds" : "fails"}`, label.evidence.with ? "good" : "bad"];
+  if (step < label.step) return ["as perturbed, so far", "before"];
+  if (step < label.step + actions) return [`correction, action ${step - label.step + 1} of ${actions}`, "act"];
+  return ["the plan goes on", "good"];
+}
+
+function correctionParts(data, label) {
+  if (!label) return [make("h3", {}, "Correction"), make("p", {}, data.unrecovered)];
+  const { correction } = label, heading = make("h3", {}, `Correction at step ${label.step}, ${label.stage}`);
+  if (!correction) return [heading, make("p", {}, "No candidate ended in success from here.")];
+  const names = ["", "x mm", "y mm", "z mm", "x °", "y °", "z °", "gripper"];
+  const grip = (g) => (g >= 0.99 ? "open" : g <= -0.99 ? "closed" : g.toFixed(2));
+  const rows = correction.actions.map((action, i) => make("tr", {}, make("th", { scope: "row" }, String(i + 1)),
+    ...action.slice(0, 6).map((v) => make("td", { class: v === 0 ? "zero" : null }, signed(v))), make("td", {}, grip(action[6]))));
+  return [heading,
+    make("p", {}, make("b", {}, correction.way), `: ${plural(correction.actions.length, "action")}, `
+      + `${correction.millimetres} mm and ${correction.degrees}° in all, in the frame “${correction.frame}”.`),
+    make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Actions" }, make("table", {},
+      make("thead", {}, make("tr", {}, ...names.map((name) => make("th", { scope: "col" }, name)))), make("tbody", {}, ...rows))),
+    make("p", {}, "Then ", correction.fresh ? "a fresh plan" : "the plan", " goes on at ", make("b", {}, correction.resume || "its end"),
+      correction.then.length ? `: ${correction.then.join(" → ")}.` : ".")];
+}
+
+function evidenceParts(label) {
+  if (!label) return [];
+  const { evidence } = label, { attempts } = evidence;
+  const fact = (ok, words) => make("li", { class: ok ? "yes" : "no" }, words);
+  const ends = (success) => (success ? "ends in success" : "fails");
+  const items = [
+    fact(evidence.exact, evidence.exact ? "Prefix replayed bit for bit" : "Prefix did not replay exactly"),
+    fact(!evidence.without, `Without the correction it ${ends(evidence.without)}`)];
+  if (label.correction) {
+    items.push(fact(evidence.with, `With it, it ${ends(evidence.with)}`));
+    items.push(make("li", { class: evidence.successes === evidence.rollouts ? "yes" : "part" },
+      `Recoverability: ${evidence.successes} of ${plural(evidence.rollouts, "rollout")}${evidence.noise ? ` (${evidence.noise})` : ""}`));
+  }
+  const tried = attempts.map((attempt) => make("li", { class: attempt.success ? "yes" : "no" },
+    `${attempt.way}, ${plural(attempt.actions, "action")}: ${attempt.success ? "succeeds" : attempt.reason || "fails"}`));
+  return [make("h3", {}, label.proven ? "Proof" : "Evidence"), make("ul", {}, ...items),
+    ...(tried.length ? [make("details", {}, make("summary", {}, `${plural(tried.length, "candidate")} tried`), make("ul", {}, ...tried))] : [])];
+}
