@@ -28,7 +28,6 @@ from failsafe.records.case import FailureCase, Nominal
 from failsafe.records.trace import Trace, pack, trace_from_arrays, trace_to_arrays, unpack
 
 
-
 class Dataset:
     """A dataset folder.
 
@@ -60,6 +59,10 @@ class Dataset:
     def has_case(self, task: str, case_id: str) -> bool:
         """Whether a work item has been done."""
         return self.case_path(task, case_id).exists()
+
+    def has_nominal(self, task: str, seed: int) -> bool:
+        """Whether there is a twin for a task and seed."""
+        return self._nominal_path(task, seed).exists()
 
     def nominal(self, task: str, seed: int) -> tuple[Nominal, Trace]:
         """The unperturbed twin of a task and seed.
@@ -125,7 +128,9 @@ class Dataset:
         self.require()
         for path in (self.path / "cases").glob(f"*/{case_id}.npz"):
             return self.case(path.parent.name, case_id)
-        raise UserError(f"no episode '{case_id}' in {self.path}; `failsafe gallery` and tables/cases.parquet name them")
+        raise UserError(
+            f"no episode '{case_id}' in {self.path}; `failsafe gallery` and tables/cases.parquet name them"
+        )
 
     def require(self) -> None:
         """Check that the folder is a dataset.
@@ -134,7 +139,9 @@ class Dataset:
             UserError: If it has no manifest.
         """
         if not (self.path / "manifest.json").exists():
-            raise UserError(f"expected a dataset made by `failsafe generate`, got {self.path}, which has no manifest.json")
+            raise UserError(
+                f"expected a dataset made by `failsafe generate`, got {self.path}, which has no manifest.json"
+            )
 
     def check_files(self) -> None:
         """Check that the folder holds nothing that could be overwritten or taken for a work item.
@@ -159,7 +166,9 @@ class Dataset:
                 if p.is_file() and p.suffix != ".npz" and not p.name.endswith(".partial")
             )
             if foreign:
-                raise StoreError(f"these files in {self.path} are no part of a dataset: {', '.join(foreign[:5])}; move them away")
+                raise StoreError(
+                    f"these files in {self.path} are no part of a dataset: {', '.join(foreign[:5])}; move them away"
+                )
 
     def _nominal_path(self, task: str, seed: int) -> Path:
         return self.path / "nominal" / task / f"{seed:08d}.npz"
@@ -191,9 +200,10 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     return unpack(data, str(path))
 
 
-
 def _suffix(trace: Trace, start: int) -> Trace:
-    arrays = {f.name: getattr(trace, f.name)[start:] for f in dataclasses.fields(trace) if f.name != "disturbances"}
+    arrays = {
+        f.name: getattr(trace, f.name)[start:] for f in dataclasses.fields(trace) if f.name != "disturbances"
+    }
     later = tuple((step - start, d) for step, d in trace.disturbances if step >= start)
     return Trace(**arrays, disturbances=later)
 

@@ -86,12 +86,15 @@ def propose(task: Task, twin: Twin, trace: Trace, step: int, live: Driver) -> li
         target = Waypoint(first.pose, first.gripper)
         ways = [
             (Way.FRESH_PLAN, [target]),
-            (Way.FRESH_PLAN_VIA_LIFT, [
-                Waypoint(start, first.gripper),
-                Waypoint(lifted, first.gripper),
-                Waypoint(over, first.gripper),
-                target,
-            ]),
+            (
+                Way.FRESH_PLAN_VIA_LIFT,
+                [
+                    Waypoint(start, first.gripper),
+                    Waypoint(lifted, first.gripper),
+                    Waypoint(over, first.gripper),
+                    target,
+                ],
+            ),
         ]
         if spec.has_gripper and (down := _set_down(twin, trace, step, start, gripper)) is not None:
             ways.append((Way.SET_DOWN_AND_RETRY, down))
@@ -141,7 +144,8 @@ def _to_nominal_path(
             continue
         at = best[1]
         target = Waypoint(
-            twin.trace.tcp_poses[at].astype(np.float64), float(twin.trace.gripper_commands[at - 1] if at else OPEN)
+            twin.trace.tcp_poses[at].astype(np.float64),
+            float(twin.trace.gripper_commands[at - 1] if at else OPEN),
         )
         actions = to_actions(start, gripper, [target], spec)
         found.append(Candidate(Way.NOMINAL_PATH, actions, index, span.name))
@@ -165,7 +169,8 @@ def _in_place(twin: Twin, trace: Trace, step: int) -> Bool[np.ndarray, "T"]:
         now = trace.objects[step, i].astype(np.float64)
         theirs = path.objects[:steps, i].astype(np.float64)
         free_same = (np.linalg.norm(theirs[:, :3] - now[:3], axis=1) <= _SAME_METRES) & (
-            poses.angles_between(theirs[:, 3:], np.broadcast_to(now[3:], theirs[:, 3:].shape)) <= _SAME_RADIANS
+            poses.angles_between(theirs[:, 3:], np.broadcast_to(now[3:], theirs[:, 3:].shape))
+            <= _SAME_RADIANS
         )
         in_grip = poses.relative(tool, now)
         held_same = np.zeros(steps, dtype=bool)

@@ -71,6 +71,15 @@ def run_nominal(task: Task, seed: int) -> Twin:
     return make_twin(task, record, driver.trace())
 
 
+def crashed_twin(task: Task, seed: int) -> Twin:
+    """The twin of a seed whose nominal rollout kills the process: no steps and no success."""
+    task.simulator.reset(seed)
+    plan = StagePlan(task.simulator.spec.instruction, ())
+    reason = "the process died twice while at work on it"
+    record = Nominal(task.simulator.spec.task, seed, False, reason, plan, ())
+    return make_twin(task, record, Driver(task.simulator).trace())
+
+
 def make_twin(task: Task, record: Nominal, trace: Trace) -> Twin:
     """A twin from its stored parts."""
     scene = Scene(

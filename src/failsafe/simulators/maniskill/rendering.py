@@ -5,12 +5,10 @@ SAPIEN's cameras are asked directly: ManiSkill's sensors go through torch, and r
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import gc
 import subprocess
 import sys
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +21,7 @@ from failsafe.records import poses
 from failsafe.records.poses import Pose
 from failsafe.simulators.contract import Camera
 from failsafe.simulators.maniskill.meshes import MeshLibrary
+from failsafe.simulators.maniskill.resets import Resets
 from failsafe.simulators.maniskill.scene import to_array, to_sapien
 from failsafe.simulators.maniskill.tasks import make_env
 
@@ -30,7 +29,6 @@ _SHADERS = "minimal"
 """The shader pack of ManiSkill's own image observations: what policies trained there have seen."""
 _NEAR, _FAR = 0.01, 100.0
 """Distances between which a camera sees, metres."""
-_RESETS_PER_COLLECTION = 8
 _CUDA_PROBE = "import sapien; sapien.render.RenderSystem(sapien.Device('cuda'))"
 _PROBE_SECONDS = 60
 
@@ -114,17 +112,12 @@ class SceneRenderer:
         self._library = None if full_meshes else MeshLibrary()
         self._show_goals = show_goals
         self.env: Any = make_env(task, render_backend=rendering_device())
-        self._resets = 0
+        self._resets = Resets(self.env)
         self._enter_scene()
 
     def prepare(self, seed: int) -> None:
         """Reset to a seed; where the shapes of the task depend on it, `env` has new entities afterwards."""
-        # ManiSkill collects garbage whenever it rebuilds a scene: 150 ms, as torch is large. Old scenes, of
-        # 11 MB each, are garbage that must go, but not at once.
-        self._resets += 1
-        with _shielded_from_collection(self._resets % _RESETS_PER_COLLECTION != 0):
-            _, info = self.env.reset(seed=seed)
-        if info["reconfigure"]:
+        if self._resets.reset(seed):
             self._enter_scene()
 
     def render(self, cameras: Sequence[Camera], size: int) -> UInt8[np.ndarray, "V H W 3"]:
@@ -190,19 +183,6 @@ class SceneRenderer:
             self._scene.add_entity(entity)
             self._cameras[slot, size] = component
         return self._cameras[slot, size]
-
-
-@contextlib.contextmanager
-def _shielded_from_collection(shield: bool) -> Generator[None, None, None]:
-    """While this lasts, the garbage collector does not walk through what there is already."""
-    if not shield or gc.get_freeze_count() > 0:  # who has frozen objects for good wants them to stay so
-        yield
-        return
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def _cuda_renders() -> bool:

@@ -28,6 +28,7 @@ from failsafe.simulators.contract import (
     SimulatorSpec,
 )
 from failsafe.simulators.maniskill.arm import Arm
+from failsafe.simulators.maniskill.resets import Resets
 from failsafe.simulators.maniskill.scene import (
     StateLayout,
     move_to_fresh_scene,
@@ -59,6 +60,7 @@ class ManiSkillSimulator(Simulator):
 
     def __init__(self, task: str, full_meshes: bool = False) -> None:
         self.env: Any = make_env(task)
+        self._resets = Resets(self.env)
         self._task = task
         self._full_meshes = full_meshes
         self._renderer: Any = None
@@ -71,8 +73,7 @@ class ManiSkillSimulator(Simulator):
 
     def _start(self, seed: int) -> None:
         """Let ManiSkill draw the initial state of a seed, and note where everything is."""
-        rebuilt = self.env.reconfiguration_freq != 0
-        self.env.reset(seed=seed)
+        rebuilt = self._resets.reset(seed)
         if rebuilt or self._seed is None:
             self._entities = list(self.env.scene.sub_scenes[0].entities)
             self._layout = StateLayout(self.env)
@@ -196,7 +197,9 @@ class ManiSkillSimulator(Simulator):
 
     def close(self) -> None:
         """Let go of the environment."""
-        self._renderer = None
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
         self.env.close()
 
     def _apply(self, disturbances: Sequence[Disturbance]) -> list[tuple[Any, list[float], list[float]]]:
@@ -231,5 +234,3 @@ def _overridden_after_step(env: Any) -> Any:
 
     overridden = type(env)._after_control_step is not BaseEnv._after_control_step
     return env._after_control_step if overridden else None
-
-

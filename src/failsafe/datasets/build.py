@@ -1,0 +1,120 @@
+"""From a configuration to a dataset folder: begin or go on, run, then make tables and card."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from failsafe.datasets.card import write_card
+from failsafe.datasets.files import remove_partials, write_atomically
+from failsafe.datasets.manifest import Manifest, differing_keys, read_manifest, write_manifest
+from failsafe.datasets.store import Dataset
+from failsafe.datasets.tables import write_tables
+from failsafe.errors import StoreError, UserError
+from failsafe.generation.config import GenerationConfig
+from failsafe.generation.lane import Progress
+from failsafe.generation.runner import run_processes
+from failsafe.records.provenance import collect_provenance
+
+
+def build_dataset(
+    config: GenerationConfig,
+    folder: Path,
+    tell: Callable[[Progress], None],
+    workers: int = 1,
+    shard: tuple[int, int] | None = None,
+) -> Dataset:
+    """Make a dataset, or what is still missing of one.
+
+    Args:
+        config: What it is to hold.
+        folder: Where; what is there already must be of the same configuration.
+        tell: Called after every work item.
+        workers: Number of processes.
+        shard: Which part (i, n) of it to make, None for the whole.
+
+    Raises:
+        StoreError: If the folder cannot be written, or holds something else.
+        UserError: If it holds a dataset of another configuration.
+    """
+    dataset = Dataset(folder)
+    dataset.check_files()
+    name = f"{shard[0]}/{shard[1]}" if shard else ""
+    manifest = Manifest(config, collect_provenance(), name)
+    if (folder / "manifest.json").exists():
+        _check_same(read_manifest(folder), manifest, folder)
+    else:
+        write_manifest(folder, manifest)
+    remove_partials(folder)
+    lanes = [n for n in range(config.lanes) if shard is None or n % shard[1] == shard[0]]
+    run_processes(config, dataset, lanes, tell, workers)
+    finish(dataset)
+    return dataset
+
+
+def merge_datasets(folder: Path, parts: Sequence[Path]) -> Dataset:
+    """Put shards together to the dataset that one run would have made.
+
+    Raises:
+        UserError: If the parts are of different configurations, or one is missing.
+        StoreError: If the folder cannot be written, holds something else, or parts contradict each other.
+    """
+    manifests = [read_manifest(part) for part in parts]
+    first = manifests[0]
+    for part, manifest in zip(parts, manifests, strict=True):
+        if keys := differing_keys(first.config, manifest.config):
+            raise UserError(f"{part} was made with another configuration than {parts[0]}: {', '.join(keys)}")
+    _check_complete(manifests)
+    dataset = Dataset(folder)
+    dataset.check_files()
+    whole = Manifest(first.config, first.provenance)
+    if (folder / "manifest.json").exists():
+        _check_same(read_manifest(folder), whole, folder)
+    else:
+        write_manifest(folder, whole)
+    for part in parts:
+        source = Dataset(part)
+        for path in [*source.nominal_files(), *source.case_files()]:
+            _copy(path, folder / path.relative_to(part))
+    finish(dataset)
+    return dataset
+
+
+def finish(dataset: Dataset) -> None:
+    """Make what is derived from the work items: tables and card."""
+    write_tables(dataset)
+    write_card(dataset, read_manifest(dataset.path))
+
+
+def _check_same(there: Manifest, wanted: Manifest, folder: Path) -> None:
+    keys = differing_keys(there.config, wanted.config)
+    if there.shard != wanted.shard:
+        keys.append("shard")
+    if keys:
+        raise UserError(
+            f"{folder} holds a dataset made with other settings ({', '.join(keys)}): give the same ones to go "
+            "on with it, or choose another folder with --out"
+        )
+
+
+def _check_complete(manifests: Sequence[Manifest]) -> None:
+    names = [m.shard for m in manifests]
+    if len(names) == 1 and not names[0]:
+        return
+    counts = {name.partition("/")[2] for name in names}
+    if len(counts) != 1 or "" in counts:
+        raise UserError(
+            f"expected shards of one run, got: {', '.join(n or 'a whole dataset' for n in names)}"
+        )
+    missing = {f"{i}/{counts.copy().pop()}" for i in range(int(counts.copy().pop()))} - set(names)
+    if missing:
+        raise UserError(f"these shards are missing: {', '.join(sorted(missing))}")
+
+
+def _copy(source: Path, target: Path) -> None:
+    data = source.read_bytes()
+    if target.exists():
+        if target.read_bytes() != data:
+            raise StoreError(f"{source} and {target} hold different results for the same work item")
+        return
+    write_atomically(target, data)

@@ -1,0 +1,98 @@
+"""The dataset card: what is in the folder, how it was made, what it covers, and under which licence."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+
+from failsafe.datasets.files import write_atomically
+from failsafe.datasets.manifest import Manifest
+from failsafe.datasets.store import Dataset
+from failsafe.datasets.tables import label_reason
+from failsafe.generation.config import GenerationConfig
+from failsafe.records.case import FailureCase, Outcome
+
+_ASSETS = (
+    "Images rendered from this dataset show ManiSkill's robots and scenes, whose assets are licensed "
+    "**CC BY-NC 4.0**; images inherit that licence. The records and traces themselves hold no assets."
+)
+
+
+def write_card(dataset: Dataset, manifest: Manifest) -> None:
+    """Write `README.md` into the dataset; the same work items give the same bytes."""
+    cases = list(dataset.cases())
+    nominals = list(dataset.nominals())
+    failed = sum(not n.success for n in nominals)
+    verdicts = Counter(case.verdict for case in cases)
+    versions = manifest.provenance.versions
+    lines = [
+        "# A dataset of robot failures with proven recoveries",
+        "",
+        f"Made by FailSafe {versions.get('failsafe-vla', '')}: every failure has an unperturbed twin that "
+        "succeeds from the same seed, and every correction was proven by rollout: from the same state, "
+        "without it the episode fails, with it it succeeds.",
+        "",
+        "## How it was made",
+        "```",
+        manifest.command,
+        "```",
+        "The magnitudes and moments of each mode are in `manifest.json`. "
+        f"Commit `{manifest.provenance.commit or 'release'}`"
+        f"{' with uncommitted changes' if manifest.provenance.dirty else ''}; "
+        + ", ".join(f"{k} {v}" for k, v in sorted(versions.items()))
+        + ".",
+        "",
+        "## What is in it",
+        f"{len(cases)} perturbed episodes of {len(manifest.config.tasks)} task(s) over "
+        f"{len({(c.task, c.seed) for c in cases})} initial states: "
+        + ", ".join(f"{n} {verdict}" for verdict, n in sorted(verdicts.items()))
+        + f". {failed} of {len(nominals)} unperturbed rollouts did not succeed and were left out.",
+        "",
+        "`cases/` and `nominal/` hold one file an episode (record and traces, NumPy `.npz` without pickles), "
+        "`tables/*.parquet` the same facts for queries. Poses are in the robot's base frame (m, quaternion "
+        "wxyz); actions are `[dx, dy, dz, rx, ry, rz, gripper]` (m, rotation vector in rad, -1 closed to +1 "
+        "open), one row a control step.",
+        "",
+        "## Coverage",
+        *_mode_table(cases, manifest.config),
+        "",
+        "## Why some failures have no correction",
+        *_reasons(cases),
+        "",
+        "## Licence",
+        _ASSETS if any(not t.startswith("Toy") for t in manifest.config.tasks) else "No third-party assets.",
+        "",
+    ]
+    write_atomically(dataset.path / "README.md", "\n".join(lines).encode())
+
+
+def _mode_table(cases: Iterable[FailureCase], config: GenerationConfig) -> list[str]:
+    by_mode: dict[tuple[str, str], list[FailureCase]] = defaultdict(list)
+    for case in cases:
+        by_mode[(case.task, case.perturbations[0].mode)].append(case)
+    lines = [
+        "| task | mode | tried | failures | with a proven correction | harmless | other |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for task, mode in itertools.product(config.tasks, config.modes):
+        group = by_mode.get((task, mode), [])
+        failures = [c for c in group if c.outcome is Outcome.FAILURE]
+        harmless = sum(c.outcome is Outcome.HARMLESS for c in group)
+        proven = sum(c.verified for c in failures)
+        share = f"{proven} ({proven / len(failures):.0%})" if failures else "none"
+        other = len(group) - len(failures) - harmless
+        lines.append(f"| {task} | {mode} | {len(group)} | {len(failures)} | {share} | {harmless} | {other} |")
+    return lines
+
+
+def _reasons(cases: Iterable[FailureCase]) -> list[str]:
+    reasons: Counter[tuple[str, str]] = Counter()
+    for case in cases:
+        if case.verdict == "unrecoverable":
+            for reason in sorted({label_reason(label) for label in case.labels}):
+                reasons[(case.perturbations[0].mode, reason)] += 1
+    if not reasons:
+        return ["Every failure has one."]
+    lines = ["| mode | reason | failures |", "|---|---|---:|"]
+    return lines + [f"| {mode} | {reason} | {n} |" for (mode, reason), n in sorted(reasons.items())]

@@ -1,0 +1,218 @@
+"""What a dataset is to hold: one frozen configuration, from flags or a YAML file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from failsafe.errors import UnknownNameError, UserError
+from failsafe.perturbations import MODES
+from failsafe.perturbations.distributions import Distribution, Uniform, parse_distribution
+
+LANES = 16
+"""Independent parts of a run. It is part of what a dataset is: shards are sets of lanes."""
+
+
+@dataclass(frozen=True)
+class ModeConfig:
+    """How one mode is drawn.
+
+    Attributes:
+        weight: Share of the failures, relative to the other modes.
+        magnitude: Distribution of the magnitude's size, in the mode's unit.
+        moment: Distribution of the moment within the stage, 0 to 1.
+    """
+
+    weight: float
+    magnitude: Distribution
+    moment: Distribution
+
+
+@dataclass(frozen=True)
+class GenerationConfig:
+    """Everything that determines a dataset's content.
+
+    Attributes:
+        tasks: Names of the tasks.
+        failures: Verified failures wanted: true failures with a proven correction.
+        modes: How each mode is drawn.
+        first_seed: First seed of the range.
+        last_seed: One past its last seed.
+        labels: Moments after the onset of each failure to find corrections for.
+        verify_rollouts: Rollouts with each correction: one exact, the others with noise and delay.
+        compound: Share of the cases with two perturbations at once.
+        attempts: Tries at one wanted failure before it is given up.
+        stream: Number that sets every draw apart from another run's over the same seeds.
+    """
+
+    tasks: tuple[str, ...]
+    failures: int
+    modes: Mapping[str, ModeConfig] = field(default_factory=lambda: default_modes())
+    first_seed: int = 0
+    last_seed: int = 100_000
+    labels: int = 4
+    verify_rollouts: int = 5
+    compound: float = 0.1
+    attempts: int = 20
+    stream: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse contradictions, in one sentence each."""
+        if not self.tasks:
+            raise UserError("expected at least one task, got none")
+        if len(set(self.tasks)) != len(self.tasks):
+            raise UserError(f"expected each task once, got {', '.join(self.tasks)}")
+        for name, value, least in (
+            ("--failures", self.failures, 1),
+            ("--labels", self.labels, 1),
+            ("--verify-rollouts", self.verify_rollouts, 1),
+            ("--attempts", self.attempts, 1),
+            ("--seeds", self.first_seed, 0),
+        ):
+            if value < least:
+                raise UserError(f"expected {name} to be at least {least}, got {value}")
+        if self.last_seed <= self.first_seed:
+            raise UserError(
+                f"expected a seed range A:B with A < B, got {self.first_seed}:{self.last_seed}, which is empty"
+            )
+        if not 0 <= self.compound <= 1:
+            raise UserError(f"expected --compound between 0 and 1, got {self.compound}")
+        if not any(mode.weight > 0 for mode in self.modes.values()):
+            raise UserError("expected at least one mode with a weight above 0, got none")
+
+    @property
+    def lanes(self) -> int:
+        """Independent parts of the run: fewer where failures or seeds are few."""
+        return max(1, min(LANES, self.failures, self.last_seed - self.first_seed))
+
+    def to_plain(self) -> dict[str, Any]:
+        """As a JSON object, for the manifest."""
+        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        plain["tasks"] = list(self.tasks)
+        plain["modes"] = {
+            name: {
+                "weight": mode.weight,
+                "magnitude": mode.magnitude.to_plain(),
+                "moment": mode.moment.to_plain(),
+            }
+            for name, mode in sorted(self.modes.items())
+        }
+        return plain
+
+
+def default_modes(names: tuple[str, ...] = ()) -> dict[str, ModeConfig]:
+    """Every mode, or the named ones, with equal weights and their own magnitudes.
+
+    Raises:
+        UnknownNameError: If there is no mode of a name.
+    """
+    for name in names:
+        if name not in MODES:
+            raise UnknownNameError("mode", name, MODES)
+    chosen = names or tuple(MODES)
+    return {name: ModeConfig(1.0, MODES[name].magnitude, Uniform(0.0, 1.0)) for name in chosen}
+
+
+def config_from_plain(plain: Mapping[str, Any], where: str) -> GenerationConfig:
+    """A configuration from a manifest or a YAML file; keys that are absent keep their defaults.
+
+    Raises:
+        UserError: On a value of the wrong kind.
+        UnknownNameError: On a key that does not exist.
+    """
+    known = {f.name: f for f in dataclasses.fields(GenerationConfig)}
+    values: dict[str, Any] = {}
+    for key, value in plain.items():
+        if key not in known:
+            raise UnknownNameError(f"key in {where}", key, known)
+        if key == "modes":
+            values[key] = _parse_modes(value, where)
+        elif key == "tasks":
+            if not isinstance(value, list) or not all(isinstance(v, str) for v in cast(list[Any], value)):
+                raise UserError(f"{where}.tasks: expected a list of names, got {value!r}")
+            values[key] = tuple(cast(list[str], value))
+        else:
+            kinds = (int, float) if key == "compound" else (int,)
+            if isinstance(value, bool) or not isinstance(value, kinds):
+                raise UserError(f"{where}.{key}: expected a number, got {value!r}")
+            values[key] = value
+    missing = {"tasks", "failures"} - values.keys()
+    if missing:
+        raise UserError(f"{where}: expected the keys {', '.join(sorted(missing))}, which are absent")
+    return GenerationConfig(**values)
+
+
+def read_modes_file(path: Path) -> dict[str, ModeConfig]:
+    """The modes of a YAML file: `MODE: {weight: 1, magnitude: {uniform: [a, b]}, moment: {uniform: [0, 1]}}`.
+
+    Raises:
+        UserError: If it cannot be read or holds something else.
+    """
+    try:
+        data = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(f"could not read {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: expected YAML, got something that does not parse: {error}") from error
+    return _parse_modes(data, str(path))
+
+
+def parse_seeds(text: str) -> tuple[int, int]:
+    """The range `A:B` of a flag.
+
+    Raises:
+        UserError: If it is no such range.
+    """
+    first, colon, last = text.partition(":")
+    if not (colon and first.isdigit() and last.isdigit()):
+        raise UserError(f"expected --seeds A:B with two whole numbers, got '{text}'")
+    return int(first), int(last)
+
+
+def parse_shard(text: str, lanes: int) -> tuple[int, int]:
+    """The shard `i/n` of a flag: 0-based i, at most as many shards as there are lanes.
+
+    Raises:
+        UserError: If it is no such pair.
+    """
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdigit() and count.isdigit()):
+        raise UserError(f"expected --shard i/n with two whole numbers, got '{text}'")
+    i, n = int(index), int(count)
+    if not (0 <= i < n):
+        raise UserError(f"expected --shard i/n with 0 <= i < n, got {text}")
+    if n > lanes:
+        raise UserError(f"expected at most {lanes} shards for this configuration, got {n}")
+    return i, n
+
+
+def _parse_modes(data: Any, where: str) -> dict[str, ModeConfig]:
+    if not isinstance(data, Mapping):
+        raise UserError(f"{where}: expected modes by name, got {type(data).__name__}")
+    modes: dict[str, ModeConfig] = {}
+    for name, raw in cast(Mapping[str, Any], data).items():
+        if name not in MODES:
+            raise UnknownNameError(f"mode in {where}", str(name), MODES)
+        settings = cast(Mapping[str, Any], raw if isinstance(raw, Mapping) else {})
+        if raw is not None and not isinstance(raw, Mapping):
+            raise UserError(f"{where}.{name}: expected weight, magnitude or moment, got {raw!r}")
+        for key in settings:
+            if key not in ("weight", "magnitude", "moment"):
+                raise UnknownNameError(f"key in {where}.{name}", str(key), ("weight", "magnitude", "moment"))
+        weight = settings.get("weight", 1.0)
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or weight < 0:
+            raise UserError(f"{where}.{name}.weight: expected a number of at least 0, got {weight!r}")
+        magnitude, moment = MODES[name].magnitude, Uniform(0.0, 1.0)
+        if "magnitude" in settings:
+            magnitude = parse_distribution(settings["magnitude"], f"{where}.{name}.magnitude")
+        if "moment" in settings:
+            moment = parse_distribution(settings["moment"], f"{where}.{name}.moment")
+            if not (0 <= moment.quantile(0.0) and moment.quantile(1.0) <= 1):
+                raise UserError(f"{where}.{name}.moment: expected a distribution within 0 and 1")
+        modes[name] = ModeConfig(float(weight), magnitude, moment)
+    return modes

@@ -1,0 +1,186 @@
+"""What to try next: the emptiest cells first, with each cell's yield learned on the way.
+
+A run is cut into lanes, and what a lane tries depends on nothing but the configuration and what the lane
+itself has found. So lanes run in any order, on any number of workers or machines, and a lane that is
+interrupted goes on where it was, by reading what is already stored: the dataset is the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from failsafe.generation.config import GenerationConfig
+from failsafe.generation.rollouts import Twin
+from failsafe.generation.work import WorkItem
+from failsafe.perturbations import MODES, Mode
+from failsafe.perturbations.mode import Scene
+from failsafe.records.case import FailureCase
+from failsafe.records.perturbation import Perturbation
+
+BINS = ("early", "middle", "late")
+"""Thirds of the distribution of moments."""
+SIZES = ("small", "medium", "large")
+"""Thirds of the distribution of magnitudes."""
+CASES_PER_SEED = 4
+"""Cases tried on one initial state before the next is taken: its nominal twin is made once for all."""
+PATIENCE = 10
+"""Tries without a verified failure after which a lane takes a mode for empty and turns to it last."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Where in the coverage table a case belongs."""
+
+    task: str
+    mode: str
+    stage: str
+    moment: str
+    magnitude: str
+
+
+def cell_of(case: FailureCase, config: GenerationConfig) -> Cell:
+    """The cell of a case, by its first perturbation and the configured distributions."""
+    p = case.perturbations[0]
+    settings = config.modes[p.mode]
+    sizes = [abs(settings.magnitude.quantile(share)) for share in (1 / 3, 2 / 3)]
+    moments = [settings.moment.quantile(share) for share in (1 / 3, 2 / 3)]
+    timed = MODES[p.mode].timed
+    return Cell(
+        task=case.task,
+        mode=p.mode,
+        stage=p.stage_name,
+        moment=BINS[int(np.searchsorted(moments, p.moment, side="right"))] if timed else "with the stage",
+        magnitude=SIZES[int(np.searchsorted(sorted(sizes), abs(p.magnitude), side="right"))],
+    )
+
+
+def lane_slots(config: GenerationConfig, lane: int) -> list[int]:
+    """Numbers of the wanted failures that belong to a lane."""
+    return list(range(lane, config.failures, config.lanes))
+
+
+def slot_task(config: GenerationConfig, slot: int) -> str:
+    """The task of a wanted failure: all tasks get the same share."""
+    return config.tasks[slot % len(config.tasks)]
+
+
+class LaneSampler:
+    """Decides what one lane tries next.
+
+    Args:
+        config: What the dataset is to hold.
+        lane: Number of the lane.
+    """
+
+    def __init__(self, config: GenerationConfig, lane: int) -> None:
+        self._config = config
+        self._lane = lane
+        self._tries: Counter[tuple[str, ...]] = Counter()
+        self._verified: Counter[tuple[str, ...]] = Counter()
+        self._draws = 0
+        names = [n for n, m in config.modes.items() if m.weight > 0]
+        # Every lane begins elsewhere in the list, so that together they begin everywhere.
+        turn = lane * len(names) // config.lanes
+        self._order = names[turn:] + names[:turn]
+        self._seed_at: Counter[str] = Counter()
+
+    def seed(self, task: str) -> int:
+        """The seed to use now: the lane's own share of the range, over and over."""
+        config = self._config
+        own = range(config.first_seed + self._lane, config.last_seed, config.lanes)
+        return own[self._seed_at[task] // CASES_PER_SEED % len(own)]
+
+    def skip_seed(self, task: str) -> None:
+        """Leave an initial state that the expert does not solve."""
+        self._seed_at[task] += CASES_PER_SEED - self._seed_at[task] % CASES_PER_SEED
+
+    def seeds_tried(self, task: str) -> int:
+        """How many initial states were begun or left so far."""
+        return self._seed_at[task] // CASES_PER_SEED
+
+    def draw(self, twin: Twin, slot: int) -> WorkItem | None:
+        """The next thing to try for a wanted failure; None if no mode applies to the task at all."""
+        task, scene = twin.record.task, twin.scene
+        self._seed_at[task] += 1
+        self._draws += 1
+        rng = np.random.default_rng([self._config.stream, self._lane, self._draws])
+        mode = self._emptiest_mode(task, scene)
+        if mode is None:
+            return None
+        perturbations = [self._draw_perturbation(task, mode, scene, rng)]
+        if rng.random() < self._config.compound:
+            partners = [n for n in self._order if self._fits(MODES[n], mode, scene)]
+            if partners:
+                second = MODES[partners[int(rng.integers(len(partners)))]]
+                perturbations.append(self._draw_perturbation(task, second, scene, rng))
+        return WorkItem(task, twin.record.seed, tuple(perturbations), self._lane, slot)
+
+    def learn(self, case: FailureCase) -> None:
+        """Take note of what a try came to."""
+        p = case.perturbations[0]
+        keys = [(case.task, p.mode), (case.task, p.mode, p.stage_name)]
+        if len(case.perturbations) == 1:
+            cell = cell_of(case, self._config)
+            keys += [
+                (case.task, p.mode, "moment", cell.moment),
+                (case.task, p.mode, "magnitude", cell.magnitude),
+            ]
+        for key in keys:
+            self._tries[key] += 1
+            self._verified[key] += case.verified
+
+    def _emptiest_mode(self, task: str, scene: Scene) -> type[Mode] | None:
+        def need(name: str) -> tuple[float, float, int]:
+            key = (task, name)
+            # A mode that has given nothing so far is not given up, but made to wait its turn.
+            empty = self._verified[key] == 0 and self._tries[key] >= PATIENCE
+            got = self._verified[key] / self._config.modes[name].weight
+            return (self._tries[key] if empty else 0, got, self._order.index(name))
+
+        applying = [n for n in self._order if _stages(MODES[n], scene)]
+        return MODES[min(applying, key=need)] if applying else None
+
+    def _fits(self, second: type[Mode], first: type[Mode], scene: Scene) -> bool:
+        """Two causes at once come from two levels, or it would be one cause drawn twice."""
+        return second.level is not first.level and bool(_stages(second, scene))
+
+    def _draw_perturbation(
+        self, task: str, mode: type[Mode], scene: Scene, rng: np.random.Generator
+    ) -> Perturbation:
+        settings = self._config.modes[mode.name]
+        names = {i: scene.spans[i].name for i in _stages(mode, scene)}
+        stage = self._emptiest([(task, mode.name, names[i]) for i in names], list(names), rng)
+        size = self._emptiest([(task, mode.name, "magnitude", s) for s in SIZES], [0, 1, 2], rng)
+        magnitude = settings.magnitude.quantile((size + rng.random()) / 3)
+        moment = 0.0
+        if mode.timed:
+            third = self._emptiest([(task, mode.name, "moment", b) for b in BINS], [0, 1, 2], rng)
+            moment = settings.moment.quantile((third + rng.random()) / 3)
+        sign = -1.0 if mode.signed and rng.random() < 0.5 else 1.0
+        objects = mode.candidates(scene, stage)
+        return Perturbation(
+            mode=mode.name,
+            stage=stage,
+            stage_name=names[stage],
+            moment=float(moment),
+            magnitude=float(sign * magnitude),
+            unit=mode.unit,
+            direction=float(rng.uniform(-np.pi, np.pi)),
+            object=objects[int(rng.integers(len(objects)))],
+        )
+
+    def _emptiest(self, keys: list[tuple[str, ...]], values: list[int], rng: np.random.Generator) -> int:
+        """The value whose cell has the fewest verified failures for what was spent on it.
+
+        Cells are compared by what they hold; one that keeps giving nothing falls behind the others.
+        """
+        ties = rng.random(len(keys))
+        worth = [self._verified[k] + 0.25 * (self._tries[k] - self._verified[k]) for k in keys]
+        return values[min(range(len(keys)), key=lambda i: (worth[i], ties[i]))]
+
+
+def _stages(mode: type[Mode], scene: Scene) -> list[int]:
+    return [i for i in range(len(scene.spans)) if mode.applies(scene, i)]
