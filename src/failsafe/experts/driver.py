@@ -149,6 +149,9 @@ class Driver:
         limits = (self._spec.max_translation * stage.speed, self._spec.max_rotation * stage.speed)
         target = stage.pose
         measured = self.observation.tcp_pose
+        # The limits that an interceptor is bound by count from there, too: else one that does nothing would
+        # hold back a tool that was stopped.
+        self.commanded = measured
         moving = poses.steps_between(measured, target, *limits)
         path = poses.interpolate(measured, target, moving)
         travel, turn = poses.distance(measured, target)

@@ -7,7 +7,7 @@ exactness, so these are tried on motion with contacts.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from failsafe.simulators.conformance.bench import Bench, Broken
@@ -53,27 +53,29 @@ class Report:
         return tuple(check.name for check in self.checks if not check.passed)
 
 
-def check_simulator(factory: Callable[[], Simulator]) -> Report:
+def check_simulator(
+    factory: Callable[[], Simulator], rules: Sequence[Callable[[Bench], str]] = RULES
+) -> Report:
     """Try every rule on a simulator.
 
     Args:
         factory: Makes a simulator; a class without arguments will do.
+        rules: What to try, the contract's own rules by default.
 
     Returns:
-        One result for each check. A check that raises counts as failed, with what it raised.
+        One result for each rule. A rule that raises counts as not kept, with what it raised.
     """
     bench = Bench(factory)
+    task = bench.simulator.spec.task
     results: list[CheckResult] = []
-    for check in RULES:
-        name = check.__name__.replace("_", " ")
+    for rule in rules:
+        name = rule.__name__.replace("_", " ")
         try:
-            results.append(CheckResult(name, True, check(bench)))
+            results.append(CheckResult(name, True, rule(bench)))
         except Broken as broken:
             results.append(CheckResult(name, False, str(broken)))
         except Exception as error:  # whatever the code under test raises is a finding about it
             results.append(CheckResult(name, False, f"raised {type(error).__name__}: {error}"))
-    task = bench.simulator.spec.task
-    bench.simulator.close()
     return Report(task, tuple(results))
 
 

@@ -27,7 +27,6 @@ class Bench:
     """A simulator under test, and the ways to move it that the checks share."""
 
     def __init__(self, factory: Callable[[], Simulator]) -> None:
-        self.factory = factory
         self.simulator = factory()
 
     def movable(self) -> str:
