@@ -97,9 +97,7 @@ def _planner_class(driver: Driver, simulator: ManiSkillSimulator) -> type[Any]:
     class PlannerStandIn:
         OPEN, CLOSED = OPEN, CLOSED
 
-        def __init__(
-            self, env: Any, *_: Any, joint_vel_limits: float = _SCRIPT_SPEED, **__: Any
-        ) -> None:
+        def __init__(self, env: Any, *_: Any, joint_vel_limits: float = _SCRIPT_SPEED, **__: Any) -> None:
             self._speed = _SPEED * joint_vel_limits / _SCRIPT_SPEED
             self._gripper = OPEN
 

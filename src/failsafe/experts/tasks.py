@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.util
 from collections.abc import Callable
@@ -15,10 +16,17 @@ from failsafe.simulators.contract import Simulator
 
 @dataclass(frozen=True)
 class Task:
-    """A task, ready to be run."""
+    """A task, ready to be run.
+
+    Attributes:
+        simulator: Its simulator.
+        expert: Something that solves it.
+        name: The name that it is asked for by; `load_task` fills it in.
+    """
 
     simulator: Simulator
     expert: Expert
+    name: str = ""
 
 
 def task_names() -> list[str]:
@@ -41,18 +49,27 @@ def load_task(name: str, full_meshes: bool = False) -> Task:
         UnknownNameError: If there is no task of that name.
         UserError: If the module or the function cannot be had.
     """
+    check_task(name)
     if ":" in name:
         return _load_own(name)
-    if name not in task_names():
-        _refuse(name)
     # Adapters are loaded by name: what is not asked for need not be installed.
     if name.startswith("Toy"):
         simulator = importlib.import_module("failsafe.simulators.toy").make(name)
-        return Task(simulator, importlib.import_module("failsafe.experts.toy").EXPERTS[name]())
+        return Task(simulator, importlib.import_module("failsafe.experts.toy").EXPERTS[name](), name)
     simulator = importlib.import_module("failsafe.simulators.maniskill.simulator").ManiSkillSimulator(
         name, full_meshes
     )
-    return Task(simulator, importlib.import_module("failsafe.experts.maniskill").ManiSkillExpert(name))
+    return Task(simulator, importlib.import_module("failsafe.experts.maniskill").ManiSkillExpert(name), name)
+
+
+def check_task(name: str) -> None:
+    """Check that a task can be had, without making it; errors as for `load_task`."""
+    if ":" in name:
+        _own_function(name)
+    elif name not in task_names():
+        _refuse(name)
+    elif not name.startswith("Toy"):
+        importlib.import_module("failsafe.simulators.maniskill.tasks").check_known(name)
 
 
 def _refuse(name: str) -> None:
@@ -69,16 +86,18 @@ def _refuse(name: str) -> None:
     )
 
 
-def _load_own(name: str) -> Task:
+def _own_function(name: str) -> Callable[[], Any]:
     module_name, _, function_name = name.partition(":")
     try:
-        module: Any = importlib.import_module(module_name)
-        function: Callable[[], Any] = getattr(module, function_name)
+        return getattr(importlib.import_module(module_name), function_name)
     except (ImportError, AttributeError) as error:
-        raise UserError(f"expected MODULE:FUNCTION that returns a failsafe.experts.tasks.Task, got '{name}': {error}") from error
-    task = function()
+        raise UserError(
+            f"expected MODULE:FUNCTION that returns a failsafe.experts.tasks.Task, got '{name}': {error}"
+        ) from error
+
+
+def _load_own(name: str) -> Task:
+    task = _own_function(name)()
     if not isinstance(task, Task):
         raise UserError(f"'{name}' returned a {type(task).__name__}; expected a failsafe.experts.tasks.Task")
-    return task
-
-
+    return dataclasses.replace(task, name=name)

@@ -212,7 +212,7 @@ def _parse_modes(data: Any, where: str) -> dict[str, ModeConfig]:
             magnitude = parse_distribution(settings["magnitude"], f"{where}.{name}.magnitude")
         if "moment" in settings:
             moment = parse_distribution(settings["moment"], f"{where}.{name}.moment")
-            if not (0 <= moment.quantile(0.0) and moment.quantile(1.0) <= 1):
+            if not (moment.quantile(0.0) >= 0 and moment.quantile(1.0) <= 1):
                 raise UserError(f"{where}.{name}.moment: expected a distribution within 0 and 1")
         modes[name] = ModeConfig(float(weight), magnitude, moment)
     return modes

@@ -201,7 +201,7 @@ def _set_down(twin: Twin, trace: Trace, step: int, start: Pose, gripper: float) 
     return None
 
 
-class _FirstStage(Exception):  # noqa: N818  (no error: it carries the answer out of the expert)
+class _FirstStage(Exception):
     def __init__(self, stage: Stage, gripper: float) -> None:
         super().__init__()
         self.stage, self.gripper = stage, gripper

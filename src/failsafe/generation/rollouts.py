@@ -67,7 +67,7 @@ def run_nominal(task: Task, seed: int) -> Twin:
         reason = f"physics: {error}"
     plan = StagePlan(simulator.spec.instruction, tuple(driver.stages))
     spans = tuple(driver.spans)
-    record = Nominal(simulator.spec.task, seed, success, reason, plan, spans)
+    record = Nominal(task.name, seed, success, reason, plan, spans)
     return make_twin(task, record, driver.trace())
 
 
@@ -76,7 +76,7 @@ def crashed_twin(task: Task, seed: int) -> Twin:
     task.simulator.reset(seed)
     plan = StagePlan(task.simulator.spec.instruction, ())
     reason = "the process died twice while at work on it"
-    record = Nominal(task.simulator.spec.task, seed, False, reason, plan, ())
+    record = Nominal(task.name, seed, False, reason, plan, ())
     return make_twin(task, record, Driver(task.simulator).trace())
 
 

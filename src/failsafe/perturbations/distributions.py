@@ -102,7 +102,9 @@ def parse_distribution(data: Any, where: str) -> Distribution:
     if isinstance(data, int | float) and not isinstance(data, bool):
         return Choice((float(data),))
     if not isinstance(data, Mapping) or len(cast(Mapping[str, Any], data)) != 1:
-        raise UserError(f"{where}: expected a number or one of uniform, normal, choice with a list, got {data!r}")
+        raise UserError(
+            f"{where}: expected a number or one of uniform, normal, choice with a list, got {data!r}"
+        )
     kind, raw = next(iter(cast(Mapping[str, Any], data).items()))
     if kind not in _KINDS:
         raise UnknownNameError(f"distribution at {where}", str(kind), _KINDS)

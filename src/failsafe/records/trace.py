@@ -136,7 +136,9 @@ def unpack(data: bytes, where: str) -> dict[str, np.ndarray]:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, KeyError, NotImplementedError) as error:
-        raise RecordError(f"{where}: expected an .npz archive of arrays, got a damaged file ({error})") from error
+        raise RecordError(
+            f"{where}: expected an .npz archive of arrays, got a damaged file ({error})"
+        ) from error
     except Exception as error:
         if type(error).__name__ in ("BadZipFile", "error"):  # zipfile's and zlib's own
             raise RecordError(f"{where}: expected an .npz archive, got a damaged file ({error})") from error

@@ -1,0 +1,47 @@
+"""`failsafe check-adapter`: try a simulator against the rules of the contract."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import tyro
+
+from failsafe.cli.output import print_json
+from failsafe.errors import UserError
+from failsafe.records import codec
+from failsafe.simulators.conformance import check_simulator
+
+
+def check_adapter(
+    adapter: tyro.conf.Positional[str],
+    arguments: tyro.conf.Positional[tuple[str, ...]] = (),
+    /,
+    json: bool = False,
+) -> int:
+    """Run the conformance suite on a simulator of one's own.
+
+    Args:
+        adapter: MODULE:CLASS, or MODULE:FUNCTION that returns a simulator.
+        arguments: What to call it with, for example the name of a task.
+        json: Print the result as JSON.
+
+    Returns:
+        0 if every rule is kept, 1 if not.
+    """
+    module_name, colon, name = adapter.partition(":")
+    try:
+        factory: Any = getattr(importlib.import_module(module_name), name) if colon else None
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"expected MODULE:CLASS of a simulator, got '{adapter}': {error}") from error
+    if not callable(factory):
+        raise UserError(f"expected MODULE:CLASS of a simulator, got '{adapter}'")
+    report = check_simulator(lambda: factory(*arguments))
+    if json:
+        print_json({"task": report.task, "passed": report.passed, "checks": codec.to_plain(report.checks)})
+        return 0 if report.passed else 1
+    for check in report.checks:
+        print(f"{'ok    ' if check.passed else 'BROKEN'}  {check.name}: {check.sentence}")
+    kept = sum(check.passed for check in report.checks)
+    print(f"{report.task}: {kept} of {len(report.checks)} rules are kept")
+    return 0 if report.passed else 1

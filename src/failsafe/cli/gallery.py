@@ -1,0 +1,35 @@
+"""`failsafe gallery`: a page with every failure beside its twin and its recovery."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tyro
+
+from failsafe.cli.output import print_json
+from failsafe.datasets.store import Dataset
+from failsafe.reports.gallery import write_gallery
+
+
+def gallery(
+    data: tyro.conf.Positional[Path],
+    /,
+    out: Path | None = None,
+    limit: int | None = None,
+    skip_damaged: bool = False,
+    json: bool = False,
+) -> int:
+    """Write a static page of a dataset that opens from disk: twin, failure and recovery side by side.
+
+    Args:
+        data: Folder of the dataset.
+        out: Folder to write to; gallery/ in the dataset by default.
+        limit: Show at most so many cases, spread over tasks, verdicts and modes.
+        skip_damaged: Leave out damaged files instead of stopping at the first.
+        json: Print the result as JSON.
+    """
+    dataset = Dataset(data)
+    dataset.require()
+    page = write_gallery(dataset, out, limit, skip_damaged)
+    print_json({"page": str(page.resolve())}) if json else print(f"page: {page.resolve()}")
+    return 0

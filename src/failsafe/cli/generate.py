@@ -1,0 +1,119 @@
+"""`failsafe generate`: make tasks fail, and prove how to recover."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from failsafe.cli.output import ProgressReporter, print_json
+from failsafe.datasets.build import build_dataset
+from failsafe.errors import UserError
+from failsafe.experts.tasks import check_task
+from failsafe.generation.config import (
+    GenerationConfig,
+    default_modes,
+    parse_seeds,
+    parse_shard,
+    read_modes_file,
+)
+from failsafe.generation.lane import Progress
+from failsafe.generation.sampling import lane_slots
+
+
+def generate(
+    tasks: tyro.conf.Positional[tuple[str, ...]],
+    /,
+    out: Path,
+    failures: int = 100,
+    modes: str = "",
+    modes_file: Path | None = None,
+    seeds: str = "0:100000",
+    labels: int = 4,
+    verify_rollouts: int = 5,
+    compound: float = 0.1,
+    workers: Annotated[
+        int | None, tyro.conf.arg(help="Processes; as many as there are cores by default.")
+    ] = None,
+    shard: str = "",
+    json: bool = False,
+) -> int:
+    """Make tasks fail in many ways, and prove for each failure the smallest correction.
+
+    Interrupted at any moment, the same command goes on where it was.
+
+    Args:
+        tasks: Names of the tasks, or MODULE:FUNCTION that returns a failsafe.experts.tasks.Task.
+        out: Folder of the dataset.
+        failures: Failures with a proven correction to make; the harmless and unrecoverable ones are extra.
+        modes: Modes to use, separated by commas; all by default.
+        modes_file: YAML file with weight, magnitude and moment of each mode.
+        seeds: Range A:B of seeds for the initial states, B left out.
+        labels: Moments after the onset of each failure to find corrections for.
+        verify_rollouts: Rollouts with each correction: one exact, the others with noise and delay.
+        compound: Share of the cases with two perturbations at once.
+        shard: Part i/n of the dataset to make here, i from 0; `failsafe merge` puts parts together.
+        json: Print the result as JSON.
+    """
+    settings = read_modes_file(modes_file) if modes_file else default_modes(_names(modes))
+    if modes_file and modes:
+        chosen = default_modes(_names(modes))
+        settings = {name: settings.get(name, chosen[name]) for name in chosen}
+    first, last = parse_seeds(seeds)
+    config = GenerationConfig(
+        tasks=tasks,
+        failures=failures,
+        modes=settings,
+        first_seed=first,
+        last_seed=last,
+        labels=labels,
+        verify_rollouts=verify_rollouts,
+        compound=compound,
+    )
+    part = parse_shard(shard, config.lanes) if shard else None
+    for task in tasks:
+        check_task(task)
+    count = workers if workers is not None else (os.cpu_count() or 1)
+    if count < 1:
+        raise UserError(f"expected --workers to be at least 1, got {count}")
+    begun = time.monotonic()
+    wanted = sum(
+        len(lane_slots(config, lane))
+        for lane in range(config.lanes)
+        if part is None or lane % part[1] == part[0]
+    )
+    verdicts: Counter[str] = Counter()
+    resumed = 0
+    with ProgressReporter("failures", wanted, quiet=json) as reporter:
+
+        def tell(progress: Progress) -> None:
+            nonlocal resumed
+            verdicts[progress.verdict] += 1
+            resumed += progress.resumed
+            note = ", ".join(f"{n} {v}" for v, n in sorted(verdicts.items()) if v != "nominal")
+            reporter.advance(int(progress.slot_done), note)
+
+        build_dataset(config, out, tell, count, part)
+    seconds = time.monotonic() - begun
+    verified, nominal_failed = verdicts["recoverable"], verdicts["nominal_failed"]
+    if json:
+        result = {"dataset": str(out), "wanted": wanted, "verified": verified, "seconds": round(seconds, 1)}
+        print_json(result | {"resumed": resumed, "verdicts": dict(verdicts)})
+        return 0
+    print(f"{out}: {verified} of {wanted} wanted failures have a proven correction, after {seconds:.0f} s")
+    print(
+        ", ".join(f"{n} {v}" for v, n in sorted(verdicts.items()))
+        + (f"; {resumed} were there" if resumed else "")
+    )
+    if nominal_failed:
+        print(f"{nominal_failed} initial states were left out: the expert did not solve them")
+    print(f"next: failsafe render {out} && failsafe gallery {out} && failsafe coverage {out}")
+    return 0
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -1,0 +1,47 @@
+"""Where the command begins: verbs, and what happens to errors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import tyro
+
+from failsafe.cli.check_adapter import check_adapter
+from failsafe.cli.coverage import coverage
+from failsafe.cli.doctor import doctor
+from failsafe.cli.gallery import gallery
+from failsafe.cli.generate import generate
+from failsafe.cli.merge import merge
+from failsafe.cli.render import render
+from failsafe.cli.replay import replay
+from failsafe.errors import FailSafeError
+
+VERBS: dict[str, Callable[..., int]] = {
+    "doctor": doctor,
+    "generate": generate,
+    "render": render,
+    "coverage": coverage,
+    "gallery": gallery,
+    "replay": replay,
+    "merge": merge,
+    "check-adapter": check_adapter,
+}
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run a verb. A user's mistake is one sentence and exit status 2; a bug is a traceback."""
+    try:
+        status = tyro.extras.subcommand_cli_from_dict(
+            VERBS,
+            prog="failsafe",
+            description="Make robot policies survive their own failures.",
+        )
+    except FailSafeError as error:
+        print(f"failsafe: {error}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("failsafe: interrupted; the same command goes on where this one was", file=sys.stderr)
+        status = INTERRUPTED
+    sys.exit(status)

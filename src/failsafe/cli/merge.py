@@ -1,0 +1,32 @@
+"""`failsafe merge`: put shards together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tyro
+
+from failsafe.cli.output import print_json
+from failsafe.datasets.build import merge_datasets
+from failsafe.errors import UserError
+
+
+def merge(
+    data: tyro.conf.Positional[Path], shards: tyro.conf.Positional[tuple[Path, ...]], /, json: bool = False
+) -> int:
+    """Put the shards of a run together to the dataset that one run would have made.
+
+    Args:
+        data: Folder of the dataset to make.
+        shards: Folders of all its shards.
+        json: Print the result as JSON.
+    """
+    if not shards:
+        raise UserError("expected at least one shard to merge, got none")
+    dataset = merge_datasets(data, shards)
+    cases = len(dataset.case_files())
+    if json:
+        print_json({"dataset": str(data), "cases": cases, "shards": [str(s) for s in shards]})
+    else:
+        print(f"{data}: {cases} work items from {len(shards)} shard(s)")
+    return 0

@@ -1,0 +1,84 @@
+"""`failsafe render`: turn traces into frames."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import tyro
+
+from failsafe.cli.output import ProgressReporter, print_json
+from failsafe.datasets.cameras import parse_cameras
+from failsafe.datasets.frames import EVERY, SIZE, write_steps
+from failsafe.datasets.render import View, choose_cases, render_dataset
+from failsafe.datasets.store import Dataset
+from failsafe.errors import UserError
+from failsafe.experts.tasks import load_task
+
+
+def render(
+    data: tyro.conf.Positional[Path],
+    /,
+    cameras: str = "front,side,hand",
+    size: int = SIZE,
+    every: int = EVERY,
+    verdicts: str = "recoverable,unrecoverable",
+    workers: int | None = None,
+    full_meshes: bool = False,
+    skip_damaged: bool = False,
+    episode: str = "",
+    rollout: str = "failing",
+    steps: tuple[int, ...] = (),
+    out: Path = Path(),
+    json: bool = False,
+) -> int:
+    """Render the rollouts of a dataset from their traces; what is rendered already is left out.
+
+    Args:
+        data: Folder of the dataset.
+        cameras: Names, or poses as NAME@X:Y:Z@X:Y:Z (from, to) in metres, separated by commas.
+        size: Height and width of a frame in pixels.
+        every: A frame of every so many control steps; marked moments and the end are always there.
+        verdicts: Which work items, separated by commas.
+        workers: Processes; as many as there are cores by default.
+        full_meshes: Render the robot's full meshes instead of the decimated ones.
+        skip_damaged: Leave out damaged files instead of stopping at the first.
+        episode: With --steps: the work item to write single moments of, as PNG files.
+        rollout: With --steps: "nominal", "failing", or "recovery_0" and so on.
+        steps: Control steps to write as PNG files into the folder --out.
+        out: With --steps: the folder to write to.
+        json: Print the result as JSON.
+    """
+    dataset = Dataset(data)
+    dataset.require()
+    if episode or steps:
+        if not (episode and steps):
+            raise UserError("expected --episode and --steps together, got one of them")
+        case = dataset.find(episode)
+        simulator = load_task(case.task, full_meshes).simulator
+        wanted = parse_cameras(simulator, cameras)
+        paths = write_steps(dataset, simulator, case, rollout, steps, wanted, size, out)
+        print_json([str(p) for p in paths]) if json else print(*paths, sep="\n")
+        return 0
+    names = tuple(name.strip() for name in verdicts.split(",") if name.strip())
+    cases = choose_cases(dataset, names, skip_damaged)
+    if not cases:
+        raise UserError(f"there are no work items in {data} with the verdict {' or '.join(names)}")
+    begun = time.monotonic()
+    with ProgressReporter("episodes", len(cases), quiet=json) as reporter:
+        pictures = 0
+
+        def tell(episodes: int, made: int) -> None:
+            nonlocal pictures
+            pictures += made
+            reporter.advance(episodes, f"{pictures} pictures")
+
+        view = View(cameras, size, every, full_meshes)
+        total = render_dataset(dataset, cases, view, workers or os.cpu_count() or 1, tell)
+    seconds = time.monotonic() - begun
+    if json:
+        print_json({"episodes": len(cases), "pictures": total, "seconds": round(seconds, 1)})
+    else:
+        print(f"{data}: {total} pictures of {len(cases)} episodes, after {seconds:.0f} s")
+    return 0

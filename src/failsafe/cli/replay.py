@@ -1,0 +1,44 @@
+"""`failsafe replay`: re-run one episode from its record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tyro
+
+from failsafe.cli.output import print_json
+from failsafe.datasets.replay import replay_case
+from failsafe.datasets.store import Dataset
+from failsafe.experts.tasks import load_task
+from failsafe.records import codec
+
+
+def replay(
+    data: tyro.conf.Positional[Path], episode: tyro.conf.Positional[str], /, json: bool = False
+) -> int:
+    """Re-run one episode from its record, and say whether every state is the same, bit for bit.
+
+    Args:
+        data: Folder of the dataset.
+        episode: Name of the work item.
+        json: Print the result as JSON.
+
+    Returns:
+        0 if every state of every rollout was the same, 1 if not.
+    """
+    dataset = Dataset(data)
+    case = dataset.find(episode)
+    results = replay_case(dataset, load_task(case.task), case)
+    same = all(result.same for result in results)
+    if json:
+        print_json({"episode": episode, "same": same, "rollouts": codec.to_plain(results)})
+        return 0 if same else 1
+    print(f"{episode}: {', and '.join(p.words for p in case.perturbations)}; {case.verdict}")
+    for result in results:
+        says = (
+            "every state is the same, bit for bit"
+            if result.same
+            else f"differs from state {result.first_difference} on, by at most {result.largest_difference:.3g}"
+        )
+        print(f"  {result.rollout:<12} {result.steps:>4} steps: {says}")
+    return 0 if same else 1
