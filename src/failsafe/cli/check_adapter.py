@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 import tyro
@@ -11,6 +12,7 @@ from failsafe.cli.output import print_json
 from failsafe.errors import UserError
 from failsafe.records import codec
 from failsafe.simulators.conformance import check_simulator
+from failsafe.simulators.contract import Simulator
 
 
 def check_adapter(
@@ -36,7 +38,8 @@ def check_adapter(
         raise UserError(f"expected MODULE:CLASS of a simulator, got '{adapter}': {error}") from error
     if not callable(factory):
         raise UserError(f"expected MODULE:CLASS of a simulator, got '{adapter}'")
-    report = check_simulator(lambda: factory(*arguments))
+    make: Callable[..., Simulator] = factory
+    report = check_simulator(lambda: make(*arguments))
     if json:
         print_json({"task": report.task, "passed": report.passed, "checks": codec.to_plain(report.checks)})
         return 0 if report.passed else 1

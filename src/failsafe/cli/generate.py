@@ -6,12 +6,11 @@ import os
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
 from failsafe.cli.output import ProgressReporter, print_json
-from failsafe.datasets.build import build_dataset
+from failsafe.datasets.build import build_dataset, lanes_of
 from failsafe.errors import UserError
 from failsafe.experts.tasks import check_task
 from failsafe.generation.config import (
@@ -36,9 +35,7 @@ def generate(
     labels: int = 4,
     verify_rollouts: int = 5,
     compound: float = 0.1,
-    workers: Annotated[
-        int | None, tyro.conf.arg(help="Processes; as many as there are cores by default.")
-    ] = None,
+    workers: int | None = None,
     shard: str = "",
     json: bool = False,
 ) -> int:
@@ -56,6 +53,7 @@ def generate(
         labels: Moments after the onset of each failure to find corrections for.
         verify_rollouts: Rollouts with each correction: one exact, the others with noise and delay.
         compound: Share of the cases with two perturbations at once.
+        workers: Processes; as many as there are cores by default.
         shard: Part i/n of the dataset to make here, i from 0; `failsafe merge` puts parts together.
         json: Print the result as JSON.
     """
@@ -81,11 +79,7 @@ def generate(
     if count < 1:
         raise UserError(f"expected --workers to be at least 1, got {count}")
     begun = time.monotonic()
-    wanted = sum(
-        len(lane_slots(config, lane))
-        for lane in range(config.lanes)
-        if part is None or lane % part[1] == part[0]
-    )
+    wanted = sum(len(lane_slots(config, lane)) for lane in lanes_of(config, part))
     verdicts: Counter[str] = Counter()
     resumed = 0
     with ProgressReporter("failures", wanted, quiet=json) as reporter:
@@ -105,10 +99,8 @@ def generate(
         print_json(result | {"resumed": resumed, "verdicts": dict(verdicts)})
         return 0
     print(f"{out}: {verified} of {wanted} wanted failures have a proven correction, after {seconds:.0f} s")
-    print(
-        ", ".join(f"{n} {v}" for v, n in sorted(verdicts.items()))
-        + (f"; {resumed} were there" if resumed else "")
-    )
+    there = f"; {resumed} were there already" if resumed else ""
+    print(", ".join(f"{n} {v}" for v, n in sorted(verdicts.items())) + there)
     if nominal_failed:
         print(f"{nominal_failed} initial states were left out: the expert did not solve them")
     print(f"next: failsafe render {out} && failsafe gallery {out} && failsafe coverage {out}")

@@ -35,10 +35,10 @@ def replay(
         return 0 if same else 1
     print(f"{episode}: {', and '.join(p.words for p in case.perturbations)}; {case.verdict}")
     for result in results:
-        says = (
-            "every state is the same, bit for bit"
-            if result.same
-            else f"differs from state {result.first_difference} on, by at most {result.largest_difference:.3g}"
-        )
+        says = "every state is the same, bit for bit"
+        if not result.same:
+            says = (
+                f"differs from state {result.first_difference} on, by up to {result.largest_difference:.3g}"
+            )
         print(f"  {result.rollout:<12} {result.steps:>4} steps: {says}")
     return 0 if same else 1

@@ -46,10 +46,14 @@ def build_dataset(
     else:
         write_manifest(folder, manifest)
     remove_partials(folder)
-    lanes = [n for n in range(config.lanes) if shard is None or n % shard[1] == shard[0]]
-    run_processes(config, dataset, lanes, tell, workers)
+    run_processes(config, dataset, lanes_of(config, shard), tell, workers)
     finish(dataset)
     return dataset
+
+
+def lanes_of(config: GenerationConfig, shard: tuple[int, int] | None) -> list[int]:
+    """The lanes of a part (i, n) of a run, or of all of it."""
+    return [n for n in range(config.lanes) if shard is None or n % shard[1] == shard[0]]
 
 
 def merge_datasets(folder: Path, parts: Sequence[Path]) -> Dataset:
@@ -92,8 +96,8 @@ def _check_same(there: Manifest, wanted: Manifest, folder: Path) -> None:
         keys.append("shard")
     if keys:
         raise UserError(
-            f"{folder} holds a dataset made with other settings ({', '.join(keys)}): give the same ones to go "
-            "on with it, or choose another folder with --out"
+            f"{folder} holds a dataset made with other settings ({', '.join(keys)}): give the same ones to "
+            "go on with it, or choose another folder with --out"
         )
 
 

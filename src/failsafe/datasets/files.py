@@ -41,5 +41,8 @@ def _explain(error: OSError, path: Path) -> str:
             "so free some space and run the same command again"
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"expected a folder that can be written, got a read-only one: {path.parent}; choose another with --out"
+        return (
+            f"expected a folder that can be written, got a read-only one: {path.parent}; "
+            "choose another with --out"
+        )
     return f"could not write {path}: {error.strerror}; run the same command again to go on"

@@ -70,7 +70,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / "manifest.json"
     try:
-        plain = cast(Any, json.loads(path.read_text()))
+        plain: Any = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise UserError(
             f"expected a dataset made by `failsafe generate`, got {folder}, which has no manifest.json"

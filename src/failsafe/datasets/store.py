@@ -167,7 +167,8 @@ class Dataset:
             )
             if foreign:
                 raise StoreError(
-                    f"these files in {self.path} are no part of a dataset: {', '.join(foreign[:5])}; move them away"
+                    f"these files in {self.path} are no part of a dataset: {', '.join(foreign[:5])}; "
+                    "move them away"
                 )
 
     def _nominal_path(self, task: str, seed: int) -> Path:

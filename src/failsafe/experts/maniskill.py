@@ -7,9 +7,9 @@ tool, inverse kinematics, and every call one stage of the plan. No code per task
 
 from __future__ import annotations
 
+import inspect
 import linecache
 import re
-import sys
 import types
 from collections.abc import Callable
 from typing import Any
@@ -106,7 +106,7 @@ def _planner_class(driver: Driver, simulator: ManiSkillSimulator) -> type[Any]:
             if dry_run:
                 return {} if simulator.reachable(target) else -1
             # A target beyond the arm's reach is approached as far as it goes; success is judged at the end.
-            name, hold = _pose_name(sys._getframe(1), pose), _HOLD + refine_steps
+            name, hold = _pose_name(_caller(), pose), _HOLD + refine_steps
             driver.do(Stage(name, tuple(target.tolist()), self._gripper, hold, self._speed))
             return {}
 
@@ -135,6 +135,13 @@ def _pose_array(pose: Any) -> poses.Pose:
     if hasattr(pose, "raw_pose"):
         return np.asarray(pose.raw_pose[0], dtype=np.float64)
     return to_array(pose)
+
+
+def _caller() -> types.FrameType:
+    """The frame of the script that called the planner's method that called this."""
+    frame = inspect.currentframe()
+    assert frame is not None and frame.f_back is not None and frame.f_back.f_back is not None
+    return frame.f_back.f_back
 
 
 def _pose_name(frame: types.FrameType, pose: Any) -> str:

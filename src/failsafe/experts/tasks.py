@@ -75,14 +75,14 @@ def check_task(name: str) -> None:
 def _refuse(name: str) -> None:
     if importlib.util.find_spec("mani_skill") is None:
         raise UserError(
-            f"unknown task '{name}', or ManiSkill is not installed (`pip install 'failsafe-vla[maniskill]'`); "
-            f"without it there are: {', '.join(task_names())}"
+            f"unknown task '{name}', or ManiSkill is not installed "
+            f"(`pip install 'failsafe-vla[maniskill]'`); without it there are: {', '.join(task_names())}"
         )
     tasks = importlib.import_module("failsafe.simulators.maniskill.tasks")
     tasks.check_known(name)
     raise UserError(
-        f"task '{name}' exists in ManiSkill but has no expert there; give one with MODULE:FUNCTION, or choose "
-        f"from: {', '.join(task_names())}"
+        f"task '{name}' exists in ManiSkill but has no expert there; give one with MODULE:FUNCTION, "
+        f"or choose from: {', '.join(task_names())}"
     )
 
 

@@ -78,7 +78,8 @@ class GenerationConfig:
                 raise UserError(f"expected {name} to be at least {least}, got {value}")
         if self.last_seed <= self.first_seed:
             raise UserError(
-                f"expected a seed range A:B with A < B, got {self.first_seed}:{self.last_seed}, which is empty"
+                f"expected a seed range A:B with A < B, got {self.first_seed}:{self.last_seed}, "
+                "which is empty"
             )
         if not 0 <= self.compound <= 1:
             raise UserError(f"expected --compound between 0 and 1, got {self.compound}")

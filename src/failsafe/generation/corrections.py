@@ -154,7 +154,7 @@ def _to_nominal_path(
 
 
 def _in_place(twin: Twin, trace: Trace, step: int) -> Bool[np.ndarray, "T"]:
-    """At which of the twin's steps the scene is as it is now: free objects in the world, held ones in the grip."""
+    """At which of the twin's steps the scene is as it is now: held objects in the grip, others in the world."""
     path, steps = twin.trace, len(twin.trace)
     same = np.ones(steps, dtype=bool)
     held_at = [set[str]() for _ in range(steps)]
@@ -184,7 +184,7 @@ def _in_place(twin: Twin, trace: Trace, step: int) -> Bool[np.ndarray, "T"]:
 
 
 def _set_down(twin: Twin, trace: Trace, step: int, start: Pose, gripper: float) -> list[Waypoint] | None:
-    """Lower what is carried to the height at which it stood at first, let go, and rise; None if nothing is."""
+    """Lower what is carried to where it stood at first, let go, and rise; None if nothing is carried."""
     width = float(trace.gripper_widths[step])
     for i, spec in enumerate(twin.scene.spec.objects):
         if spec.role is not Role.MOVABLE:

@@ -9,7 +9,7 @@ from typing import Protocol
 from failsafe.errors import UserError
 from failsafe.experts.tasks import Task, load_task
 from failsafe.generation.config import GenerationConfig
-from failsafe.generation.rollouts import Twin, make_twin, run_nominal
+from failsafe.generation.rollouts import Twin, crashed_twin, make_twin, run_nominal
 from failsafe.generation.sampling import LaneSampler, lane_slots, slot_task
 from failsafe.generation.work import WorkItem, unfinished, work
 from failsafe.records.case import FailureCase, Nominal, Outcome
@@ -129,19 +129,25 @@ class LaneWorker:
         return self._tasks[name]
 
     def _solved_twin(self, sampler: LaneSampler, lane: int, task_name: str) -> Twin:
-        for _ in range(SEEDS_WITHOUT_SUCCESS):
-            seed = sampler.seed(task_name)
-            twin = self._twins.get(task_name)
-            if twin is None or twin.record.seed != seed:
-                twin = self._twin(lane, task_name, seed)
-                self._twins[task_name] = twin
-            if twin.record.success:
-                return twin
+        failed = 0
+        while (twin := self._current_twin(sampler, lane, task_name)).record.success is False:
+            failed += 1
+            if failed == SEEDS_WITHOUT_SUCCESS:
+                break
             sampler.skip_seed(task_name)
+        if twin.record.success:
+            return twin
         raise UserError(
-            f"the expert of {task_name} failed on {SEEDS_WITHOUT_SUCCESS} initial states in a row, the last of "
-            f"them seed {twin.record.seed}: {twin.record.reason}"
+            f"the expert of {task_name} failed on {SEEDS_WITHOUT_SUCCESS} initial states in a row, the last "
+            f"of them seed {twin.record.seed}: {twin.record.reason}"
         )
+
+    def _current_twin(self, sampler: LaneSampler, lane: int, task_name: str) -> Twin:
+        seed = sampler.seed(task_name)
+        twin = self._twins.get(task_name)
+        if twin is None or twin.record.seed != seed:
+            twin = self._twins[task_name] = self._twin(lane, task_name, seed)
+        return twin
 
     def _twin(self, lane: int, task_name: str, seed: int) -> Twin:
         task = self._task(task_name)

@@ -26,7 +26,7 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 def run_lanes(
     config: GenerationConfig, sink: Sink, lanes: Sequence[int], tell: Callable[[Progress], None]
 ) -> None:
-    """Run lanes one after another in this process. A crash of the simulator ends it; `run_processes` survives."""
+    """Run lanes one after another in this process, which a crash of the simulator ends."""
     worker = LaneWorker(config, sink, tell)
     try:
         for lane in lanes:

@@ -117,7 +117,7 @@ def label_steps(rollout: Perturbed, times: Times, count: int, rng: np.random.Gen
     end = len(rollout.trace)
     start = min((times.onset_step if times.onset_step is not None else 0) + 1, end)
     shares = (np.arange(count) + rng.random(count)) / count
-    return sorted({int(round(start + share * (end - start))) for share in shares})
+    return sorted({round(start + share * (end - start)) for share in shares})
 
 
 def _stream(item: WorkItem) -> np.random.Generator:

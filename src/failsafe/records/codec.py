@@ -34,7 +34,7 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [to_plain(v) for v in cast(list[Any], value)]
     if isinstance(value, np.ndarray):
-        return cast(Any, value.tolist())
+        return value.tolist()
     if isinstance(value, np.generic):
         return value.item()
     return value

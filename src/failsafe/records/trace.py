@@ -25,11 +25,13 @@ class Disturbance:
         velocity: `[vx, vy, vz, wx, wy, wz]` (m/s, rad/s, robot base frame) that the object is forced to move
             with, or None to leave it to the physics.
         friction: Friction coefficient between this object and the gripper, or None to leave it as it is.
+        with_tool: Whether the velocity comes on top of the tool's own motion, which carries the object along.
     """
 
     object: str
     velocity: tuple[float, ...] | None = None
     friction: float | None = None
+    with_tool: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,10 @@ def trace_to_arrays(trace: Trace, prefix: str = "") -> dict[str, np.ndarray]:
     """A trace as named arrays for an `.npz` file; disturbances become numbers and names."""
     arrays: dict[str, np.ndarray] = {prefix + name: getattr(trace, name) for name in _ARRAYS}
     rows = [
-        [step, *(d.velocity or [np.nan] * 6), np.nan if d.friction is None else d.friction]
+        [step, *(d.velocity or [np.nan] * 6), np.nan if d.friction is None else d.friction, d.with_tool]
         for step, d in trace.disturbances
     ]
-    arrays[prefix + "disturbances"] = np.array(rows, dtype=np.float64).reshape(len(rows), 8)
+    arrays[prefix + "disturbances"] = np.array(rows, dtype=np.float64).reshape(len(rows), 9)
     arrays[prefix + "disturbed"] = np.array([d.object for _, d in trace.disturbances], dtype="U64")
     return arrays
 
@@ -112,6 +114,7 @@ def trace_from_arrays(arrays: dict[str, np.ndarray], prefix: str = "") -> Trace:
                 object=str(name),
                 velocity=None if np.isnan(row[1]) else tuple(float(v) for v in row[1:7]),
                 friction=None if np.isnan(row[7]) else float(row[7]),
+                with_tool=bool(row[8]),
             ),
         )
         for row, name in zip(rows, names, strict=True)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 from sapien import physx
 
 from failsafe.errors import DivergedError
@@ -30,6 +30,7 @@ from failsafe.simulators.contract import (
 from failsafe.simulators.maniskill.arm import Arm
 from failsafe.simulators.maniskill.resets import Resets
 from failsafe.simulators.maniskill.scene import (
+    Body,
     StateLayout,
     move_to_fresh_scene,
     task_bodies,
@@ -156,10 +157,15 @@ class ManiSkillSimulator(Simulator):
         self._arm.drive(command)
         forced = self._apply(disturbances)
         for _ in range(self.env._sim_steps_per_control):
-            for body, linear, angular in forced:
+            for body, linear, angular, with_tool in forced:
+                if with_tool:
+                    carried_linear, carried_angular = self._arm.velocity_at(body.entity.pose.p)
+                    linear, angular = linear + carried_linear, angular + carried_angular
                 body.component.linear_velocity = linear
                 body.component.angular_velocity = angular
             self._system.step()
+        for body, *_ in forced:
+            body.component.disable_gravity = False
         if self._after_step is not None:
             self._after_step()
             self.env.evaluate()  # such tasks also gather evidence of success there
@@ -202,17 +208,24 @@ class ManiSkillSimulator(Simulator):
             self._renderer = None
         self.env.close()
 
-    def _apply(self, disturbances: Sequence[Disturbance]) -> list[tuple[Any, list[float], list[float]]]:
-        """Set frictions; return which bodies are forced to move, with their velocities in the world frame."""
+    def _apply(
+        self, disturbances: Sequence[Disturbance]
+    ) -> list[tuple[Body, Float[np.ndarray, "3"], Float[np.ndarray, "3"], bool]]:
+        """Set frictions; return which bodies are forced to move, with their velocities in the world frame.
+
+        Gravity is off for them, or it would add to the velocity and press them onto the table, which brakes.
+        """
         if self._materials:
             self._restore_friction()
-        forced: list[tuple[Any, list[float], list[float]]] = []
+        forced: list[tuple[Body, Float[np.ndarray, "3"], Float[np.ndarray, "3"], bool]] = []
         for disturbance in disturbances:
             body = self._by_name[disturbance.object]
             if disturbance.velocity is not None:
                 velocity = np.array(disturbance.velocity)
-                linear = poses.rotate(self._base[3:], velocity[:3]).tolist()
-                forced.append((body, linear, poses.rotate(self._base[3:], velocity[3:]).tolist()))
+                linear = poses.rotate(self._base[3:], velocity[:3])
+                angular = poses.rotate(self._base[3:], velocity[3:])
+                forced.append((body, linear, angular, disturbance.with_tool))
+                body.component.disable_gravity = True
             if disturbance.friction is not None:
                 material = physx.PhysxMaterial(disturbance.friction, disturbance.friction, 0.0)
                 shapes = [*body.component.collision_shapes, *self._arm.finger_shapes]
@@ -232,5 +245,6 @@ class ManiSkillSimulator(Simulator):
 def _overridden_after_step(env: Any) -> Any:
     from mani_skill.envs.sapien_env import BaseEnv
 
-    overridden = type(env)._after_control_step is not BaseEnv._after_control_step
-    return env._after_control_step if overridden else None
+    name = "_after_control_step"
+    overridden = getattr(type(env), name) is not getattr(BaseEnv, name)
+    return getattr(env, name) if overridden else None
