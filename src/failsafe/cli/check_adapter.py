@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import tyro
 
@@ -38,8 +37,7 @@ def check_adapter(
         raise UserError(f"expected MODULE:CLASS of a simulator, got '{adapter}': {error}") from error
     if not callable(factory):
         raise UserError(f"expected MODULE:CLASS of a simulator, got '{adapter}'")
-    make: Callable[..., Simulator] = factory
-    report = check_simulator(lambda: make(*arguments))
+    report = check_simulator(lambda: cast(Simulator, factory(*arguments)))
     if json:
         print_json({"task": report.task, "passed": report.passed, "checks": codec.to_plain(report.checks)})
         return 0 if report.passed else 1

@@ -154,7 +154,7 @@ def _to_nominal_path(
 
 
 def _in_place(twin: Twin, trace: Trace, step: int) -> Bool[np.ndarray, "T"]:
-    """At which of the twin's steps the scene is as it is now: held objects in the grip, others in the world."""
+    """At which of the twin's steps the scene is as now: held objects in the grip, others in the world."""
     path, steps = twin.trace, len(twin.trace)
     same = np.ones(steps, dtype=bool)
     held_at = [set[str]() for _ in range(steps)]

@@ -94,7 +94,8 @@ _KINDS = {"uniform": 2, "normal": 2, "choice": None}
 def parse_distribution(data: Any, where: str) -> Distribution:
     """A distribution as a configuration file has it.
 
-    One of `{uniform: [low, high]}`, `{normal: [mean, std]}` and `{choice: [...]}`. A bare number is that number always.
+    One of `{uniform: [low, high]}`, `{normal: [mean, std]}` and `{choice: [...]}`. A bare number is that
+    number always.
 
     Raises:
         UserError: If it is none of these.

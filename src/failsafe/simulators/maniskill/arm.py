@@ -154,7 +154,7 @@ class Arm:
                 self._tcp_index, pose, joints, mask, *settings
             )
             over = ((joints < self._lower) | (joints > self._upper)) & (mask > 0)
-            if not np.any(over):
+            if not over.any():
                 return joints, bool(converged)
             joints = np.where(self._mask > 0, np.clip(joints, self._lower, self._upper), joints)
             mask = np.where(over, 0, mask).astype(np.int32)

@@ -83,7 +83,9 @@ def move_to_fresh_scene(env: Any, entities: list[Any]) -> Any:
 
 def to_array(pose: Any) -> Float[np.ndarray, "7"]:
     """A `sapien.Pose` as an array, float64."""
-    return np.concatenate([pose.p, pose.q]).astype(np.float64)
+    array = np.empty(7)
+    array[:3], array[3:] = pose.p, pose.q
+    return array
 
 
 def to_sapien(pose: Pose) -> Any:

@@ -83,6 +83,7 @@ class ManiSkillSimulator(Simulator):
             self._arm = Arm(self.env.agent)
             self._base = to_array(self.env.agent.robot._objs[0].pose)
             self._base_inverse = poses.inverse(self._base)
+            self._turned = bool((self._base[4:] != 0).any())
             self._materials: dict[str, list[tuple[Any, Any]]] = {}
         self._initial = self._layout.read()
         self._marks = {b.spec.name: b.entity.pose for b in self._bodies if b.spec.role is not Role.MOVABLE}
@@ -121,10 +122,12 @@ class ManiSkillSimulator(Simulator):
 
     def observe(self) -> Observation:
         """Ground truth now."""
-        rows = [(b.entity.pose.p, b.entity.pose.q) for b in self._bodies]
-        objects = np.array([np.concatenate(r) for r in rows], dtype=np.float64).reshape(len(rows), 7)
+        objects = np.empty((len(self._bodies), 7))
+        for row, body in enumerate(self._bodies):
+            pose = body.entity.pose
+            objects[row, :3], objects[row, 3:] = pose.p, pose.q
         tcp = to_array(self._arm.tcp_pose)
-        if np.any(self._base[4:] != 0):
+        if self._turned:
             tcp = poses.compose(self._base_inverse, tcp)
             objects = np.array([poses.compose(self._base_inverse, o) for o in objects]).reshape(-1, 7)
         else:  # the usual case, and one that is met in every control step: the base is not turned
