@@ -7,6 +7,7 @@ the face it stood on, past the edge onto the next one: toppling needs no rule of
 from __future__ import annotations
 
 import math
+from typing import no_type_check
 
 from failsafe.simulators.toy.geometry import Axes, Rectangle, axes, turn
 
@@ -22,6 +23,7 @@ STATE_SIZE = 15
 """Position 3, quaternion 4, velocity 3, angular velocity 3, held, speed of slipping through the fingers."""
 
 
+@no_type_check  # no shapes to check at run time, and its methods are called ten times a substep
 class Body:
     """A box.
 

@@ -7,6 +7,7 @@ origin lies between the pads, a little above the fingertips.
 from __future__ import annotations
 
 import math
+from typing import no_type_check
 
 from failsafe.records.poses import Pose
 from failsafe.simulators.toy.geometry import Quaternion, Rectangle, axes, multiply, normalise
@@ -46,6 +47,7 @@ def within_reach(target: Pose) -> list[float]:
     return numbers
 
 
+@no_type_check  # as `Body`
 class Gripper:
     """The tool and its two fingers."""
 
