@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from failsafe.experts.driver import Driver
 from failsafe.records.plan import StagePlan
 
 
+@runtime_checkable
 class Expert(Protocol):
     """Solves a task by telling a driver which stages to carry out.
 

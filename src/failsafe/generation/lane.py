@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from failsafe.errors import UserError
 from failsafe.experts.tasks import Task, load_task
@@ -19,6 +19,7 @@ SEEDS_WITHOUT_SUCCESS = 25
 """Initial states in a row that the expert fails on before the task is given up."""
 
 
+@runtime_checkable
 class Sink(Protocol):
     """Where a lane puts what it finds, and looks up what it found before."""
 

@@ -20,7 +20,7 @@ class NoOp(Mode):
 
     level = Level.ACTUATION
     unit = "steps"
-    magnitude = Uniform(8, 60)
+    magnitude = Uniform(8.0, 60.0)
     timed = True
     _last: Command | None = None
 
@@ -88,7 +88,7 @@ class LateClose(Mode):
 
     level = Level.ACTUATION
     unit = "steps"
-    magnitude = Uniform(4, 20)
+    magnitude = Uniform(4.0, 20.0)
 
     @classmethod
     def applies(cls, scene: Scene, stage: int) -> bool:

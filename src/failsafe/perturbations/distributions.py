@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from failsafe.errors import UnknownNameError, UserError
 
 
-class Distribution(Protocol):
+class Distribution(ABC):
     """A distribution over numbers, by its quantiles: thirds of it are the bins of the coverage table."""
 
+    @abstractmethod
     def quantile(self, share: float) -> float:
         """The number below which `share` of the distribution lies, share in [0, 1]."""
-        ...
 
+    @abstractmethod
     def to_plain(self) -> dict[str, Any]:
         """As written in a configuration file."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,187 @@
+"""Whole runs on the toy: the same bytes however they were made, and nothing lost whatever happens."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from failsafe.datasets.build import build_dataset, merge_datasets
+from failsafe.datasets.store import Dataset
+from failsafe.errors import StoreError, UserError
+from failsafe.generation.config import GenerationConfig, default_modes
+from failsafe.records.case import Outcome
+
+MODES = ("translation_x", "no_op", "object_dropped", "early_release")
+
+
+def small(failures: int = 8, **settings: object) -> GenerationConfig:
+    fields = {"tasks": ("ToyPick-v0",), "failures": failures, "modes": default_modes(MODES)}
+    return GenerationConfig(**(fields | {"labels": 2, "verify_rollouts": 2} | settings))  # type: ignore[arg-type]
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file of a dataset but the manifest, without the lines that name the commit."""
+    files = (p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json")
+    return {
+        str(p.relative_to(folder)): re.sub(rb"Commit `.*", b"", p.read_bytes())
+        if p.suffix == ".md"
+        else p.read_bytes()
+        for p in files
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole") / "data"
+    build_dataset(small(), folder, lambda _: None)
+    return folder
+
+
+def test_a_run_gives_what_was_asked_for(whole: Path) -> None:
+    dataset = Dataset(whole)
+    cases = list(dataset.cases())
+    assert sum(case.verified for case in cases) == 8
+    for case in cases:
+        nominal, _ = dataset.nominal(case.task, case.seed)
+        assert nominal.success, "a failure is one only where its twin succeeds"
+        for label in case.labels:
+            assert label.correction is None or label.verification.proven
+            assert label.correction is None or label.recovery in dataset.traces(case.task, case.case_id)
+    rows = pq.read_table(whole / "tables" / "cases.parquet").to_pylist()
+    assert [row["case_id"] for row in rows] == [case.case_id for case in cases]
+    assert "failsafe generate ToyPick-v0 --failures 8" in (whole / "README.md").read_text()
+
+
+def test_workers_do_not_change_the_bytes(whole: Path, tmp_path: Path) -> None:
+    build_dataset(small(), tmp_path / "data", lambda _: None, workers=3)
+    assert content(tmp_path / "data") == content(whole)
+
+
+def test_shards_merge_to_the_same_bytes(whole: Path, tmp_path: Path) -> None:
+    parts = [tmp_path / f"part{i}" for i in range(3)]
+    for i, part in enumerate(parts):
+        build_dataset(small(), part, lambda _: None, shard=(i, 3))
+    merge_datasets(tmp_path / "data", parts)
+    assert content(tmp_path / "data") == content(whole)
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    build_dataset(small(2), tmp_path / "part", lambda _: None, shard=(1, 2))
+    with pytest.raises(UserError, match="these shards are missing: 0/2"):
+        merge_datasets(tmp_path / "data", [tmp_path / "part"])
+
+
+def test_other_settings_are_refused_and_nothing_is_touched(whole: Path) -> None:
+    before = content(whole)
+    with pytest.raises(UserError, match=r"other settings \(failures\)"):
+        build_dataset(small(9), whole, lambda _: None)
+    assert content(whole) == before
+
+
+def test_a_folder_with_something_else_in_it_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(StoreError, match=r"with thesis\.tex; choose another"):
+        build_dataset(small(), tmp_path, lambda _: None)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_foreign_files_among_the_cases_are_named(whole: Path) -> None:
+    foreign = whole / "cases" / "notes.txt"
+    foreign.write_text("mine")
+    try:
+        with pytest.raises(StoreError, match=r"no part of a dataset: cases/notes\.txt"):
+            build_dataset(small(), whole, lambda _: None)
+        assert foreign.read_text() == "mine"
+    finally:
+        foreign.unlink()
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"), [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "got a read-only one")]
+)
+def test_a_disk_that_cannot_be_written_ends_in_one_sentence(
+    code: int, sentence: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from failsafe.generation import runner
+
+    writes = 0
+    fsync = os.fsync
+
+    def full(descriptor: int) -> None:
+        nonlocal writes
+        writes += 1
+        if writes > 6:
+            raise OSError(code, os.strerror(code))
+        fsync(descriptor)
+
+    def in_process(config: GenerationConfig, sink: Dataset, lanes: list[int], tell: object, _: int) -> None:
+        runner.run_lanes(config, sink, lanes, tell)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("failsafe.datasets.build.run_processes", in_process)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", full)
+        with pytest.raises(StoreError, match=sentence):
+            build_dataset(small(), tmp_path / "data", lambda _: None)
+    build_dataset(small(), tmp_path / "data", lambda _: None)
+    assert content(tmp_path / "data") == content(whole)
+
+
+def test_killed_at_any_moment_nothing_is_lost_doubled_or_changed(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "failsafe",
+        "generate",
+        "ToyPick-v0",
+        "--failures",
+        "24",
+        "--labels",
+        "1",
+    ]
+    command += ["--verify-rollouts", "2", "--modes", ",".join(MODES), "--workers", "2", "--json", "--out"]
+    reference = tmp_path / "reference"
+    begun = time.monotonic()
+    subprocess.run([*command, str(reference)], check=True, stdout=subprocess.DEVNULL)
+    duration = time.monotonic() - begun
+    rng = np.random.default_rng(7)
+    kills = 0
+    runs: list[Path] = []
+    while kills < 20:
+        folder = tmp_path / f"killed{len(runs)}"
+        runs.append(folder)
+        while True:
+            process = subprocess.Popen(
+                [*command, str(folder)], stdout=subprocess.DEVNULL, start_new_session=True
+            )
+            try:
+                assert process.wait(timeout=float(rng.uniform(0.3, 1.0)) * duration) == 0
+                break
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                kills += 1
+    for folder in runs:
+        assert content(folder) == content(reference)
+
+
+def test_a_worker_that_dies_costs_one_item(tmp_path: Path) -> None:
+    config = small(
+        4, tasks=("tests.datasets.crashing:make",), modes=default_modes(("no_op", "translation_x"))
+    )
+    build_dataset(config, tmp_path / "data", lambda _: None, workers=2)
+    cases = list(Dataset(tmp_path / "data").cases())
+    crashed = [case for case in cases if case.outcome is Outcome.CRASHED]
+    assert crashed
+    assert all(case.perturbations[0].mode == "no_op" for case in crashed)
+    assert all("died twice" in case.reason for case in crashed)
+    assert sum(case.verified for case in cases) >= 2
