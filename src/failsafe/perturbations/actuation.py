@@ -7,7 +7,7 @@ import numpy as np
 from failsafe.experts.driver import Command, Moment
 from failsafe.perturbations.distributions import Uniform
 from failsafe.perturbations.mode import Mode, Scene, register
-from failsafe.records.perturbation import Level
+from failsafe.records.perturbation import Level, Perturbation
 from failsafe.records.plan import OPEN
 
 _MOST_DRIFT = 0.1
@@ -22,7 +22,10 @@ class NoOp(Mode):
     unit = "steps"
     magnitude = Uniform(8.0, 60.0)
     timed = True
-    _last: Command | None = None
+
+    def __init__(self, perturbation: Perturbation, scene: Scene) -> None:
+        super().__init__(perturbation, scene)
+        self._last = Command(scene.tcp_pose, OPEN)
 
     @classmethod
     def applies(cls, scene: Scene, stage: int) -> bool:
@@ -31,7 +34,7 @@ class NoOp(Mode):
 
     def intercept(self, moment: Moment, command: Command) -> Command:
         """The last command that arrived."""
-        if self._last is not None and 0 <= self.steps_since(moment) < self.perturbation.magnitude:
+        if 0 <= self.steps_since(moment) < self.perturbation.magnitude:
             return Command(self._last.target, self._last.gripper)
         self._last = command
         return command

@@ -9,12 +9,15 @@ import numpy as np
 from failsafe.experts.driver import Moment
 from failsafe.perturbations.distributions import Uniform
 from failsafe.perturbations.mode import Mode, Scene, register
+from failsafe.records import poses
 from failsafe.records.perturbation import Level
 from failsafe.records.trace import Disturbance
 
 _STEPS = 4
 """Control steps for which an object is forced to move: 0.2 s at 20 Hz, the length of a bump."""
 _TIPPING_STEPS = 8
+_CLEARANCE = 0.002
+"""Metres by which an object is lifted while it is tipped, so that its edge does not catch on the table."""
 _FALL_SPEED = 0.6
 """Downward speed in m/s at which an object is torn out of the grip."""
 
@@ -62,16 +65,14 @@ class Slip(HeldMode):
 
     unit = "m"
     magnitude = Uniform(0.01, 0.035)
-    _tool: np.ndarray | None = None
 
     def disturb(self, moment: Moment) -> Sequence[Disturbance]:
-        """The tool's own velocity, and downwards on top of it, without friction."""
-        tool, self._tool = self._tool, moment.observation.tcp_pose[:3].copy()
-        if not 0 <= self.steps_since(moment) < _STEPS or tool is None or self._tool is None:
+        """Downwards, while the tool carries it along, without friction."""
+        if not 0 <= self.steps_since(moment) < _STEPS:
             return ()
-        velocity = (self._tool - tool) * self.scene.spec.control_hz
-        velocity[2] -= self.perturbation.magnitude / self._seconds(_STEPS)
-        return (Disturbance(self.perturbation.object, (*velocity.tolist(), 0.0, 0.0, 0.0), friction=0.0),)
+        down = -self.perturbation.magnitude / self._seconds(_STEPS)
+        velocity = (0.0, 0.0, down, 0.0, 0.0, 0.0)
+        return (Disturbance(self.perturbation.object, velocity, friction=0.0, with_tool=True),)
 
 
 @register("object_pushed")
@@ -82,34 +83,45 @@ class ObjectPushed(FreeMode):
     magnitude = Uniform(0.03, 0.1)
 
     def disturb(self, moment: Moment) -> Sequence[Disturbance]:
-        """A steady horizontal velocity that covers the drawn distance."""
-        if not 0 <= self.steps_since(moment) < _STEPS:
+        """A steady horizontal velocity that covers the drawn distance, and then a stop."""
+        since = self.steps_since(moment)
+        if not 0 <= since <= _STEPS:
             return ()
-        velocity = self.azimuth * (self.perturbation.magnitude / self._seconds(_STEPS))
+        speed = self.perturbation.magnitude / self._seconds(_STEPS) if since < _STEPS else 0.0
+        velocity = self.azimuth * speed
         return (Disturbance(self.perturbation.object, (*velocity.tolist(), 0.0, 0.0, 0.0)),)
 
 
 @register("object_knocked_over")
 class ObjectKnockedOver(FreeMode):
-    """An object is tipped over one of its lower edges."""
+    """An object is tipped over the lowest edge or corner that lies in the drawn direction."""
 
     unit = "rad"
     magnitude = Uniform(1.2, 1.9)
 
     def disturb(self, moment: Moment) -> Sequence[Disturbance]:
-        """A rotation about the lower edge that lies in the drawn direction."""
+        """A rotation about where it stands farthest in the drawn direction, a little above the table."""
         since = self.steps_since(moment)
         if not 0 <= since < _TIPPING_STEPS:
             return ()
-        row = self._row(moment)
-        spec = self.scene.spec.objects[self.scene.spec.object_index(self.perturbation.object)]
+        row, up = self._row(moment), np.array([0.0, 0.0, 1.0])
         if since == 0:
-            reach = min(spec.half_extents[0], spec.half_extents[1])
-            self._pivot = row[:3] + reach * self.azimuth - np.array([0.0, 0.0, spec.half_extents[2]])
-        axis = np.cross(np.array([0.0, 0.0, 1.0]), self.azimuth)
-        turning = axis * (self.perturbation.magnitude / self._seconds(_TIPPING_STEPS))
-        linear = np.cross(turning, row[:3] - self._pivot)
-        return (Disturbance(self.perturbation.object, (*linear.tolist(), *turning.tolist())),)
+            self._pivot = row[:3] + self._reach(row, self.azimuth) * self.azimuth - self._reach(row, up) * up
+        axis = np.cross(up, self.azimuth)
+        angle = self.perturbation.magnitude / _TIPPING_STEPS
+        arm = row[:3] - self._pivot
+        moved = poses.rotate(poses.from_rotation_vector(axis * angle), arm) - arm
+        if since == 0:
+            moved += _CLEARANCE * up
+            self._pivot = self._pivot + _CLEARANCE * up
+        rates = np.concatenate([moved, axis * angle]) * self.scene.spec.control_hz
+        return (Disturbance(self.perturbation.object, tuple(rates.tolist())),)
+
+    def _reach(self, row: np.ndarray, direction: np.ndarray) -> float:
+        """How far the object's box reaches from its origin in a direction, metres."""
+        spec = self.scene.spec.objects[self.scene.spec.object_index(self.perturbation.object)]
+        inside = poses.rotate(poses.quaternion_inverse(row[3:]), direction)
+        return float(np.abs(inside) @ np.array(spec.half_extents))
 
 
 @register("object_dropped")

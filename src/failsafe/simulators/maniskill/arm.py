@@ -68,7 +68,7 @@ class Arm:
         return float(self.articulation.qpos[self._fingers].sum()) if self.has_gripper else 0.0
 
     def velocity_at(self, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """How a point that is fixed to the tool moves: linear and angular velocity in the world (m/s, rad/s)."""
+        """How a point that moves with the tool does so: linear and angular velocity, world (m/s, rad/s)."""
         angular = np.asarray(self._tcp.angular_velocity, dtype=np.float64)
         return self._tcp.linear_velocity + np.cross(angular, point - self._tcp.entity_pose.p), angular
 

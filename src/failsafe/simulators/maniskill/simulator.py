@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from sapien import physx
 
-from failsafe.errors import DivergedError
+from failsafe.errors import DivergedError, UnknownNameError
 from failsafe.records import poses
 from failsafe.records.poses import Pose
 from failsafe.records.trace import Disturbance
@@ -116,7 +116,7 @@ class ManiSkillSimulator(Simulator):
             self._by_name[name].entity.pose = pose
         self._layout.write(self._initial)
         for name, pose in (objects or {}).items():
-            self._by_name[name].entity.pose = to_sapien(poses.compose(self._base, pose))
+            self._body(name).entity.pose = to_sapien(poses.compose(self._base, pose))
         self._system = move_to_fresh_scene(self.env, self._entities)
         self._arm.begin()
 
@@ -160,12 +160,8 @@ class ManiSkillSimulator(Simulator):
         self._arm.drive(command)
         forced = self._apply(disturbances)
         for _ in range(self.env._sim_steps_per_control):
-            for body, linear, angular, with_tool in forced:
-                if with_tool:
-                    carried_linear, carried_angular = self._arm.velocity_at(body.entity.pose.p)
-                    linear, angular = linear + carried_linear, angular + carried_angular
-                body.component.linear_velocity = linear
-                body.component.angular_velocity = angular
+            for body, velocity, with_tool in forced:
+                self._force(body, velocity, with_tool)
             self._system.step()
         for body, *_ in forced:
             body.component.disable_gravity = False
@@ -211,23 +207,20 @@ class ManiSkillSimulator(Simulator):
             self._renderer = None
         self.env.close()
 
-    def _apply(
-        self, disturbances: Sequence[Disturbance]
-    ) -> list[tuple[Body, Float[np.ndarray, "3"], Float[np.ndarray, "3"], bool]]:
-        """Set frictions; return which bodies are forced to move, with their velocities in the world frame.
+    def _apply(self, disturbances: Sequence[Disturbance]) -> list[tuple[Body, Float[np.ndarray, "6"], bool]]:
+        """Set frictions; return which bodies are forced to move: velocity (world), whether with the tool.
 
         Gravity is off for them, or it would add to the velocity and press them onto the table, which brakes.
         """
         if self._materials:
             self._restore_friction()
-        forced: list[tuple[Body, Float[np.ndarray, "3"], Float[np.ndarray, "3"], bool]] = []
+        forced: list[tuple[Body, Float[np.ndarray, "6"], bool]] = []
         for disturbance in disturbances:
-            body = self._by_name[disturbance.object]
+            body = self._body(disturbance.object)
             if disturbance.velocity is not None:
-                velocity = np.array(disturbance.velocity)
-                linear = poses.rotate(self._base[3:], velocity[:3])
-                angular = poses.rotate(self._base[3:], velocity[3:])
-                forced.append((body, linear, angular, disturbance.with_tool))
+                linear, angular = np.split(np.array(disturbance.velocity), 2)
+                turned = [poses.rotate(self._base[3:], linear), poses.rotate(self._base[3:], angular)]
+                forced.append((body, np.concatenate(turned), disturbance.with_tool))
                 body.component.disable_gravity = True
             if disturbance.friction is not None:
                 material = physx.PhysxMaterial(disturbance.friction, disturbance.friction, 0.0)
@@ -237,6 +230,22 @@ class ManiSkillSimulator(Simulator):
                 for shape in shapes:
                     shape.physical_material = material
         return forced
+
+    def _force(self, body: Body, velocity: Float[np.ndarray, "6"], with_tool: bool) -> None:
+        """Set a body's velocity, which is its origin's; the engine wants that of its centre of mass."""
+        pose = body.entity.pose
+        centre = (pose * body.component.cmass_local_pose).p
+        linear, angular = velocity[:3] + np.cross(velocity[3:], centre - pose.p), velocity[3:]
+        if with_tool:
+            carried_linear, carried_angular = self._arm.velocity_at(centre)
+            linear, angular = linear + carried_linear, angular + carried_angular
+        body.component.linear_velocity = linear
+        body.component.angular_velocity = angular
+
+    def _body(self, name: str) -> Body:
+        if name not in self._by_name:
+            raise UnknownNameError("object", name, self._by_name)
+        return self._by_name[name]
 
     def _restore_friction(self) -> None:
         for shapes in reversed(self._materials.values()):

@@ -6,7 +6,7 @@ so that a state that was stored and put back goes on bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from failsafe.simulators.toy import body as bodies
 from failsafe.simulators.toy import contact, gripper
@@ -53,6 +53,7 @@ class World:
         command: list[float],
         forced: Mapping[str, Sequence[float]],
         friction: Mapping[str, float],
+        with_tool: Container[str] = (),
     ) -> None:
         """Advance one control step.
 
@@ -60,15 +61,20 @@ class World:
             command: Tool pose (m, wxyz) and opening (m) to go to. [8]
             forced: Velocities (m/s, rad/s) that boxes are made to move with, by name. [6]
             friction: Friction coefficients between boxes and pads that differ from the usual, by name.
+            with_tool: Names of the boxes that are carried along with the tool besides.
         """
         for body in self.bodies:
             if body.name in forced:
-                body.held, body.slip = False, 0.0
+                body.held, body.slip = body.held and body.name in with_tool, 0.0
         for _ in range(SUBSTEPS):
-            self._substep(command, forced, friction)
+            self._substep(command, forced, friction, with_tool)
 
     def _substep(
-        self, command: list[float], forced: Mapping[str, Sequence[float]], friction: Mapping[str, float]
+        self,
+        command: list[float],
+        forced: Mapping[str, Sequence[float]],
+        friction: Mapping[str, float],
+        with_tool: Container[str],
     ) -> None:
         hand, dt = self.gripper, SUBSTEP
         floors = [self._floor(body) for body in self.bodies]
@@ -81,9 +87,12 @@ class World:
                 contact.block_with_palm(hand, body, dt)
         for body, (floor, floor_vx, floor_vy) in zip(self.bodies, floors, strict=True):
             if body.name in forced:
+                if body.name in with_tool:
+                    contact.carry(hand, body, old, dt)
                 body.vx, body.vy, body.vz, body.wx, body.wy, body.wz = forced[body.name]
                 body.coast(dt)
                 body.z = max(body.z, floor + body.height)
+                body.held = body.held and contact.keeps_hold(hand, body)
             elif body.held:
                 self._hold(body, old, floor, friction.get(body.name, contact.FRICTION))
             else:

@@ -143,7 +143,8 @@ class ToySimulator:
                 forced[d.object] = d.velocity
             if d.friction is not None:
                 friction[d.object] = d.friction
-        self._world.step(numbers, forced, friction)
+        with_tool = [d.object for d in disturbances if d.with_tool]
+        self._world.step(numbers, forced, friction, with_tool)
         after = self._world.numbers()
         for goal in self._goals.values():
             after += goal
