@@ -133,7 +133,7 @@ def _squeeze(g: Gripper, body: Body, dt: float, at: tuple[float, float], reach: 
         return False  # the fingers come down on its edge
     if high - low < g.width:
         shift = half - high if high > half else -half - low
-        _move(body, u, v, shift, g.vx * u + g.vy * v + math.copysign(0.5 * g.width - half, shift))
+        _move(body, u, v, shift, g.vx * u + g.vy * v)
         return True
     if high - low > MAX_OPENING:
         return False
@@ -141,8 +141,14 @@ def _squeeze(g: Gripper, body: Body, dt: float, at: tuple[float, float], reach: 
     body.x, body.y = body.x - u * middle, body.y - v * middle
     body.vx, body.vy = g.vx, g.vy
     g.width = high - low
-    if g.target_width > g.width - 1e-4:
-        return True
+    if g.target_width < g.width - 1e-4:
+        _press(g, body, dt, reach)
+    return True
+
+
+def _press(g: Gripper, body: Body, dt: float, reach: float) -> None:
+    """Let both pads press on a box: turn its faces flush with them, then hold it."""
+    u, v = g.closing_axis()
     c = body.rectangle[2] * u + body.rectangle[3] * v
     s = u * body.rectangle[3] - v * body.rectangle[2]
     skew = (math.atan2(s, c) + 0.25 * math.pi) % (0.5 * math.pi) - 0.25 * math.pi
@@ -150,7 +156,6 @@ def _squeeze(g: Gripper, body: Body, dt: float, at: tuple[float, float], reach: 
         body.turn(0.0, 0.0, -max(-ALIGN_SPEED * dt, min(ALIGN_SPEED * dt, skew)))
     if abs(skew) < 0.01 and reach >= MIN_OVERLAP and g.tilt <= MAX_TILT:
         body.held, body.slip = True, 0.0
-    return True
 
 
 def _run_into(g: Gripper, body: Body, dt: float, rectangle: Rectangle, depth: float) -> None:
