@@ -1,0 +1,45 @@
+"""A task of one's own: ManiSkill's PokeCube, for which it ships no solution.
+
+All that a new task needs is a way to do it once. Here that is an expert of five stages; everything else
+(the modes of failure, the judging, the corrections and their proofs) follows from the rollout:
+
+    failsafe generate examples.poke_cube:make --failures 100 --out out/poke
+"""
+
+import numpy as np
+
+from failsafe.experts.driver import Driver
+from failsafe.experts.tasks import Task
+from failsafe.records import poses
+from failsafe.records.plan import CLOSED, OPEN, Stage
+from failsafe.simulators.maniskill.simulator import ManiSkillSimulator
+
+
+class PokeCubeExpert:
+    """Takes the peg, lines it up with the cube, and pokes the cube to the goal."""
+
+    def solve(self, driver: Driver) -> None:
+        """Carry out the task from where things are now (poses in the robot's base frame, metres)."""
+        spec, now = driver.simulator.spec, driver.observation
+        peg, cube, goal = (now.objects[spec.object_index(n)] for n in ("peg", "cube", "goal_region"))
+        peg_half = spec.objects[spec.object_index("peg")].half_extents
+        cube_half = spec.objects[spec.object_index("cube")].half_extents
+        down = np.array([0.0, 1.0, 0.0, 0.0])  # the tool points down, its fingers close along y
+
+        def go(name: str, x: float, y: float, z: float, gripper: float, hold: int = 4) -> None:
+            target = poses.pose(np.array([x, y, z]), down)
+            driver.do(Stage(name, tuple(target.tolist()), gripper, hold, speed=0.6))
+
+        x, y, z = peg[:3].tolist()
+        x -= 0.07  # hold it near its end: the goal is at the edge of the arm's reach
+        poke = float(goal[0] - cube_half[0] - peg_half[0]) - 0.07
+        go("reach the peg", x, y, z + 0.1, OPEN)
+        go("lower to the peg", x, y, z, OPEN)
+        go("close gripper", x, y, z, CLOSED, hold=6)
+        go("line up with the cube", x, float(cube[1]), z + 0.002, CLOSED)
+        go("poke the cube", poke, float(cube[1]), z + 0.002, CLOSED)
+
+
+def make() -> Task:
+    """The task, as `MODULE:FUNCTION` on the command line."""
+    return Task(ManiSkillSimulator("PokeCube-v1"), PokeCubeExpert())
