@@ -146,6 +146,17 @@ def test_a_forced_velocity_tears_a_box_out_of_the_grip(sim):
     assert sim.held() == ()
 
 
+def test_a_velocity_with_the_tool_comes_on_top_of_its_motion(sim):
+    pick(sim)
+    offset = sim.observe().objects[0, :3] - sim.observe().tcp_pose[:3]
+    sinking = Disturbance("box", (0.0, 0.0, -0.06, 0.0, 0.0, 0.0), with_tool=True)
+    for step in range(4):
+        sim.step(sim.command(tool(0.5, 0.02 * (step + 1), 0.2), CLOSED), [sinking])
+    moved = sim.observe().objects[0, :3] - sim.observe().tcp_pose[:3] - offset
+    np.testing.assert_allclose(moved, [0.0, 0.0, -0.012], atol=1e-5)
+    assert sim.held() == ("box",)
+
+
 def test_a_held_box_turns_with_the_hand(sim):
     pick(sim)
     before = sim.observe()

@@ -205,6 +205,25 @@ def friction_can_be_set(bench: Bench) -> str:
     return f"'{name}' slid down by {fallen:.3f} m" if held else f"accepted; '{name}' was not in the grip"
 
 
+def a_velocity_with_the_tool_comes_on_top(bench: Bench) -> str:
+    """With `Disturbance.with_tool` the tool carries the object along, and the velocity comes on top."""
+    name, simulator = bench.movable(), bench.simulator
+    bench.play(bench.commands[:LIFTED])
+    if name not in simulator.held():
+        return "nothing in the grip to try it on"
+    tool = simulator.observe().tcp_pose
+    before = bench.position(name) - tool[:3]
+    steps, sinking = 4, Disturbance(name, (0.0, 0.0, -0.05, 0.0, 0.0, 0.0), 0.0, with_tool=True)
+    for step in range(steps):
+        target = poses.apply_delta(tool, [0.0, 0.01 * (step + 1), 0.0, 0.0, 0.0, 0.0])
+        simulator.step(simulator.command(target, -1.0), [sinking])
+    moved = bench.position(name) - simulator.observe().tcp_pose[:3] - before
+    expected = np.array([0.0, 0.0, -0.05 * steps / simulator.spec.control_hz])
+    if not np.linalg.norm(moved - expected) <= 0.003:
+        raise Broken(f"expected '{name}' to move by {_mm(expected)} mm in the grip, got {_mm(moved)} mm")
+    return f"'{name}' moved by {_mm(moved)} mm in the grip, {_mm(expected)} mm expected"
+
+
 def looking_changes_nothing(bench: Bench) -> str:
     """`observe`, `state`, `held`, `evaluate` and `command` leave the episode as it would be without them."""
     simulator = bench.simulator
@@ -320,6 +339,7 @@ RULES: tuple[Callable[[Bench], str], ...] = (
     too_large_a_step_does_no_harm,
     a_forced_velocity_moves_the_object,
     friction_can_be_set,
+    a_velocity_with_the_tool_comes_on_top,
     looking_changes_nothing,
     held_names_what_is_in_the_grip,
     a_restored_state_shows_the_same_scene,

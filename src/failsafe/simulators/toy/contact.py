@@ -89,7 +89,7 @@ def keeps_hold(gripper: Gripper, body: Body) -> bool:
     return top < TIP - 0.5 * MIN_OVERLAP and aside < body.reach(r[0], r[1], r[2]) + PAD
 
 
-def separate(first: Body, second: Body, fixed: tuple[bool, bool], dt: float) -> None:
+def separate(first: Body, second: Body, fixed: tuple[bool, bool]) -> None:
     """Push two boxes apart that overlap at their sides; `fixed` says which of them gives no way."""
     low, high = (first, second) if first.z <= second.z else (second, first)
     depth = low.z + low.height - (high.z - high.height)

@@ -7,6 +7,7 @@ so that a state that was stored and put back goes on bit for bit.
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
+from typing import no_type_check
 
 from failsafe.simulators.toy import body as bodies
 from failsafe.simulators.toy import contact, gripper
@@ -22,6 +23,7 @@ STAND = 0.01
 """How far below another box's top a box's bottom may be and still come to stand on it, metres."""
 
 
+@no_type_check  # as `Body`
 class World:
     """A table at height zero with boxes on it, and the gripper above."""
 
@@ -100,7 +102,7 @@ class World:
         for i, first in enumerate(self.bodies):
             for second in self.bodies[i + 1 :]:
                 fixed = (first.held or first.name in forced, second.held or second.name in forced)
-                contact.separate(first, second, fixed, dt)
+                contact.separate(first, second, fixed)
 
     def _hold(self, body: Body, old: tuple[float, float, float], floor: float, friction: float) -> None:
         contact.carry(self.gripper, body, old, SUBSTEP)
