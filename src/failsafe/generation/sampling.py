@@ -133,7 +133,7 @@ class LaneSampler:
             self._verified[key] += case.verified
 
     def _emptiest_mode(self, task: str, scene: Scene) -> type[Mode] | None:
-        def need(name: str) -> tuple[float, float, int]:
+        def need(name: str) -> tuple[int, float, int]:
             key = (task, name)
             # A mode that has given nothing so far is not given up, but made to wait its turn.
             empty = self._verified[key] == 0 and self._tries[key] >= PATIENCE
