@@ -105,7 +105,7 @@ def _planner_class(driver: Driver, simulator: ManiSkillSimulator) -> type[Any]:
             target = poses.compose(base_inverse, _pose_array(pose))
             if dry_run:
                 return {} if simulator.reachable(target) else -1
-            # A target beyond the arm's reach is approached as far as it goes; success is judged at the end.
+            target = simulator.draw_in(target)
             name, hold = _pose_name(_caller(), pose), _HOLD + refine_steps
             driver.do(Stage(name, tuple(target.tolist()), self._gripper, hold, self._speed))
             return {}

@@ -15,6 +15,8 @@ _GRIP_FORCE = 0.5
 """Newtons per finger from which on an object counts as held, as in ManiSkill's `is_grasping`."""
 _REACH_TOLERANCE = (0.005, 0.05)
 """How far (m, rad) the stretched arm may stay short of a target before the target counts as out of reach."""
+_PULL, _LONGEST_PULL = 0.01, 0.15
+"""Metres by which a target beyond the arm's reach is drawn in, at a time and at most."""
 _LIMIT_MARGIN = 0.01
 """Radians kept from every joint limit."""
 
@@ -101,6 +103,16 @@ class Arm:
             joints = self._solve(pose, joints)
         metres, radians = poses.distance(self._tool_pose(joints), target)
         return metres <= _REACH_TOLERANCE[0] and radians <= _REACH_TOLERANCE[1]
+
+    def draw_in(self, target: Pose) -> Pose:
+        """The target, or what of it can be reached nearer to the robot's axis, as one leans over less."""
+        outwards = target[:2] / max(float(np.linalg.norm(target[:2])), 1e-9)
+        for pull in np.arange(0.0, _LONGEST_PULL, _PULL):
+            nearer = target.copy()
+            nearer[:2] -= pull * outwards
+            if self.reachable(nearer):
+                return nearer
+        return target
 
     def held(self, system: Any, bodies: list[Body]) -> tuple[str, ...]:
         """Names of the bodies that the two fingers press on from opposite sides."""

@@ -155,6 +155,10 @@ class ManiSkillSimulator(Simulator):
         """Whether the straight way to a pose in the base frame ends there, within the joints' limits."""
         return self._arm.reachable(target)
 
+    def draw_in(self, target: Pose) -> Pose:
+        """A pose in the base frame, drawn in to where the arm reaches; itself where no such pose is near."""
+        return self._arm.draw_in(target)
+
     def step(self, command: Float32[np.ndarray, "D"], disturbances: Sequence[Disturbance] = ()) -> None:
         """Advance one control step."""
         self._arm.drive(command)
