@@ -252,5 +252,5 @@ class Driver:
 
 
 def _observed(trace: Trace, at: int) -> Observation:
-    """What was observed in a state that has been reached again: to ask the simulator takes ten times as long."""
+    """What was observed in a state that has been reached again: to ask the simulator takes longer."""
     return Observation(trace.tcp_poses[at], float(trace.gripper_widths[at]), trace.objects[at])
