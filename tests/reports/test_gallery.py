@@ -122,6 +122,10 @@ def test_a_strip_has_three_rows_of_six(rendered: Dataset, tmp_path: Path) -> Non
     assert np.sum(row[:-1] & ~row[1:]) >= 6
     with pytest.raises(UserError, match="expected a case with a proven recovery, got 'pick-lost'"):
         write_strip(rendered, rendered.case("ToyPick-v0", "pick-lost"), out, "front")
+    with pytest.raises(
+        UserError, match=r"a proven recovery at label 2, got 'pick-open' \(recoverable, 2 labels\)"
+    ):
+        write_strip(rendered, rendered.case("ToyPick-v0", "pick-open"), out, "front", moment=2)
     with pytest.raises(UserError, match="'top'"):
         write_strip(rendered, rendered.case("ToyPick-v0", "pick-open"), out, "top")
 

@@ -32,7 +32,7 @@ NOMINAL = "nominal"
 """Name of the twin's rollout in its folder of frames."""
 MAX_SIDE = 16383
 """Longest side that WebP allows, pixels."""
-_QUALITY, _METHOD = 80, 2
+_QUALITY, _METHOD = 75, 2
 """WebP's quality, and its effort: a higher one takes longer than the rendering and saves a few percent."""
 
 

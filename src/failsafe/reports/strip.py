@@ -33,7 +33,9 @@ _FADED = 0.45
 """Opacity of what the recovery has in common with the failure."""
 
 
-def write_strip(dataset: Dataset, case: FailureCase, out: Path, camera: str) -> Path:
+def write_strip(
+    dataset: Dataset, case: FailureCase, out: Path, camera: str, moment: int | None = None
+) -> Path:
     """Write a PNG with three rows (twin, failure, recovery) of six moments, the times marked.
 
     Args:
@@ -41,6 +43,7 @@ def write_strip(dataset: Dataset, case: FailureCase, out: Path, camera: str) -> 
         case: A failure with a proven correction.
         out: The file.
         camera: Name of the camera.
+        moment: Which of the case's labels to show; by default the first one that is proven.
 
     Returns:
         The file.
@@ -48,9 +51,14 @@ def write_strip(dataset: Dataset, case: FailureCase, out: Path, camera: str) -> 
     Raises:
         UserError: If the case has no recovery to show, or no frames from that camera.
     """
-    label = next((x for x in case.labels if x.recovery and x.correction and x.verification.proven), None)
+    labels = case.labels if moment is None else case.labels[moment : moment + 1]
+    label = next((x for x in labels if x.recovery and x.correction and x.verification.proven), None)
     if label is None:
-        raise UserError(f"expected a case with a proven recovery, got '{case.case_id}' ({case.verdict})")
+        where = "" if moment is None else f" at label {moment}"
+        raise UserError(
+            f"expected a case with a proven recovery{where}, got '{case.case_id}' ({case.verdict}, "
+            f"{len(case.labels)} labels)"
+        )
     sheets = open_sheets(case_folder(dataset, case.task, case.case_id), camera)
     twin = open_sheets(nominal_folder(dataset, case.task, case.seed), camera)[NOMINAL]
     rows = {"Nominal twin": twin, "Failure": sheets[FAILING], "Recovery": sheets[label.recovery]}

@@ -14,7 +14,8 @@ function make(tag, attributes = {}, ...children) {
 
 const plural = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
 const spoken = (name) => name.replaceAll("_", " ");
-const signed = (x) => (x > 0 ? "+" : x < 0 ? "−" : "") + Math.abs(x).toFixed(1);
+const isZero = (x) => Math.abs(x) < 0.05; // as it is written
+const signed = (x) => (isZero(x) ? "" : x > 0 ? "+" : "−") + Math.abs(x).toFixed(1);
 const MARKS = { injection: "injection", onset: "onset", failure: "failure", detection: "detection", label: "label" };
 
 class Card {
@@ -91,7 +92,13 @@ class Card {
     const seen = made.rollout.steps.length > 0;
     made.pane.setRollouts(seen ? parts : []);
     made.element.classList.toggle("empty", !seen);
-    made.missing.textContent = seen ? "" : why || (made.kind === "twin" || this.data.recorded ? "Not rendered." : "No rollout was recorded.");
+    made.missing.textContent = seen ? "" : why || this.missing(made.kind);
+  }
+
+  missing(kind) {
+    if (kind !== "twin" && !this.data.recorded) return "No rollout was recorded.";
+    // Without any pictures the page's head says what to do; here only this verdict was left out.
+    return stage.camera ? `Not rendered: failsafe render --verdicts ${this.data.verdict}` : "Not rendered.";
   }
 
   /** Choose one of the labelled moments; everything that depends on it changes. */
@@ -105,9 +112,11 @@ class Card {
       const none = new Rollout(null, "", "");
       this.setRollout(recovery, [{ rollout: none, from: 0 }], data.unrecovered);
     }
-    this.labels.replaceChildren(...(data.labels.length > 1 ? data.labels.map((l, i) => make("button", {
+    const chips = data.labels.map((l, i) => make("button", {
       type: "button", class: "chip", "aria-pressed": String(i === index), onclick: () => this.setLabel(i),
-    }, `at step ${l.step}, ${l.stage}: `, make("b", {}, l.proven ? `${l.evidence.successes}/${l.evidence.rollouts}` : "no way"))) : []));
+      title: l.proven ? `${l.evidence.successes} of ${plural(l.evidence.rollouts, "rollout")} recovered from here` : "No way back was proven from here",
+    }, `${l.step} ${l.stage} `, make("b", {}, l.proven ? `${l.evidence.successes}/${l.evidence.rollouts}` : "no way")));
+    this.labels.replaceChildren(...(chips.length > 1 ? [make("span", {}, "Recover at step"), ...chips] : []));
     this.correction.replaceChildren(...correctionParts(data, label));
     this.evidence.replaceChildren(...evidenceParts(label));
     this.makeMarks(label);
@@ -177,7 +186,7 @@ function correctionParts(data, label) {
   const names = ["", "x mm", "y mm", "z mm", "x °", "y °", "z °", "gripper"];
   const grip = (g) => (g >= 0.99 ? "open" : g <= -0.99 ? "closed" : g.toFixed(2));
   const rows = correction.actions.map((action, i) => make("tr", {}, make("th", { scope: "row" }, String(i + 1)),
-    ...action.slice(0, 6).map((v) => make("td", { class: v === 0 ? "zero" : null }, signed(v))), make("td", {}, grip(action[6]))));
+    ...action.slice(0, 6).map((v) => make("td", { class: isZero(v) ? "zero" : null }, signed(v))), make("td", {}, grip(action[6]))));
   return [heading,
     make("p", {}, make("b", {}, correction.way), `: ${plural(correction.actions.length, "action")}, `
       + `${correction.millimetres} mm and ${correction.degrees}° in all, in the frame “${correction.frame}”.`),
