@@ -53,7 +53,7 @@ class Normal(Distribution):
 
     def __post_init__(self) -> None:
         """Refuse a width that is not positive."""
-        if not (math.isfinite(self.mean) and self.std > 0):
+        if not (math.isfinite(self.mean) and 0 < self.std < math.inf):
             raise UserError(f"a normal distribution needs std > 0, got [{self.mean}, {self.std}]")
 
     def quantile(self, share: float) -> float:
@@ -75,9 +75,9 @@ class Choice(Distribution):
     values: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        """Refuse an empty list."""
-        if not self.values:
-            raise UserError("a choice needs at least one number, got none")
+        """Refuse an empty list, and what is no number."""
+        if not self.values or not all(map(math.isfinite, self.values)):
+            raise UserError(f"a choice needs at least one finite number, got {list(self.values)}")
 
     def quantile(self, share: float) -> float:
         """See the protocol."""
@@ -102,7 +102,7 @@ def parse_distribution(data: Any, where: str) -> Distribution:
         UserError: If it is none of these.
     """
     if isinstance(data, int | float) and not isinstance(data, bool):
-        return Choice((float(data),))
+        return _make("choice", [float(data)], where)
     if not isinstance(data, Mapping) or len(cast(Mapping[str, Any], data)) != 1:
         raise UserError(
             f"{where}: expected a number or one of uniform, normal, choice with a list, got {data!r}"
@@ -117,6 +117,13 @@ def parse_distribution(data: Any, where: str) -> Distribution:
     wanted = _KINDS[kind]
     if wanted is not None and len(numbers) != wanted:
         raise UserError(f"{where}.{kind}: expected {wanted} numbers, got {len(numbers)}")
-    if kind == "choice":
-        return Choice(tuple(numbers))
-    return Uniform(numbers[0], numbers[1]) if kind == "uniform" else Normal(numbers[0], numbers[1])
+    return _make(kind, numbers, where)
+
+
+def _make(kind: str, numbers: list[float], where: str) -> Distribution:
+    try:
+        if kind == "choice":
+            return Choice(tuple(numbers))
+        return Uniform(numbers[0], numbers[1]) if kind == "uniform" else Normal(numbers[0], numbers[1])
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
