@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,16 +12,21 @@ import pytest
 from failsafe.cli.main import main
 from failsafe.datasets.store import Dataset
 
+Verb = Callable[..., tuple[int, str, str]]
 
-def run(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str
-) -> tuple[int, str, str]:
-    """Exit status, standard output and standard error of `failsafe WORDS`."""
-    monkeypatch.setattr("sys.argv", ["failsafe", *words])
-    with pytest.raises(SystemExit) as end:
-        main()
-    out, err = capsys.readouterr()
-    return int(end.value.code or 0), out, err
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Verb:
+    """Runs `failsafe WORDS`: exit status, standard output and standard error."""
+
+    def command(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["failsafe", *words])
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capsys.readouterr()
+        return int(end.value.code or 0), out, err
+
+    return command
 
 
 @pytest.fixture(scope="module")
@@ -33,32 +39,26 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_generate_says_what_came_of_it_and_goes_on_where_it_was(
-    made: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_generate_says_what_came_of_it_and_goes_on_where_it_was(made: Path, run: Verb) -> None:
     words = ["generate", "ToyPick-v0", "--failures", "3", "--labels", "1", "--verify-rollouts", "1"]
     words += ["--modes", "object_dropped,translation_x", "--out", str(made), "--json"]
-    status, out, _ = run(capsys, monkeypatch, *words)
+    status, out, _ = run(*words)
     result = json.loads(out)
     assert status == 0
     assert result["verified"] == result["wanted"] == 3
     assert result["resumed"] == len(Dataset(made).case_files()), "everything was there already"
 
 
-def test_replay_says_that_every_state_is_the_same(
-    made: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_replay_says_that_every_state_is_the_same(made: Path, run: Verb) -> None:
     case = next(c for c in Dataset(made).cases() if c.verified)
-    status, out, _ = run(capsys, monkeypatch, "replay", str(made), case.case_id, "--json")
+    status, out, _ = run("replay", str(made), case.case_id, "--json")
     result = json.loads(out)
     assert status == 0
     assert result["same"]
     assert [r["rollout"] for r in result["rollouts"]] == ["nominal", "failing", "recovery_0"]
 
 
-def test_replay_notices_a_state_that_is_not(
-    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_replay_notices_a_state_that_is_not(made: Path, tmp_path: Path, run: Verb) -> None:
     copy = tmp_path / "data"
     shutil.copytree(made, copy)
     dataset = Dataset(copy)
@@ -66,14 +66,12 @@ def test_replay_notices_a_state_that_is_not(
     traces = dataset.traces(case.task, case.case_id)
     traces["failing"].states[7, 0] += 1e-3
     dataset.write_case(case, traces)
-    status, out, _ = run(capsys, monkeypatch, "replay", str(copy), case.case_id)
+    status, out, _ = run("replay", str(copy), case.case_id)
     assert status == 1
     assert "differs from state 7 on, by up to 0.001" in out
 
 
-def test_render_gallery_and_coverage_make_their_pages(
-    made: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_render_gallery_and_coverage_make_their_pages(made: Path, run: Verb) -> None:
     status, out, _ = run(
         capsys,
         monkeypatch,
@@ -89,23 +87,21 @@ def test_render_gallery_and_coverage_make_their_pages(
     )
     assert status == 0
     assert json.loads(out)["pictures"] > 20
-    status, out, _ = run(capsys, monkeypatch, "gallery", str(made), "--json")
+    status, out, _ = run("gallery", str(made), "--json")
     assert status == 0
     assert Path(json.loads(out)["page"]).exists()
-    status, out, _ = run(capsys, monkeypatch, "coverage", str(made), "--json")
+    status, out, _ = run("coverage", str(made), "--json")
     assert status == 0
     assert Path(json.loads(out)["page"]).exists()
-    status, out, _ = run(capsys, monkeypatch, "coverage", str(made))
+    status, out, _ = run("coverage", str(made))
     assert "object_dropped" in out
 
 
-def test_merge_and_check_adapter(
-    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    status, out, _ = run(capsys, monkeypatch, "merge", str(tmp_path / "all"), str(made), "--json")
+def test_merge_and_check_adapter(made: Path, tmp_path: Path, run: Verb) -> None:
+    status, out, _ = run("merge", str(tmp_path / "all"), str(made), "--json")
     assert status == 0
     assert json.loads(out)["cases"] == len(Dataset(made).case_files())
-    status, out, _ = run(capsys, monkeypatch, "check-adapter", "failsafe.simulators.toy:ToyPush")
+    status, out, _ = run("check-adapter", "failsafe.simulators.toy:ToyPush")
     assert status == 0
     assert "ToyPush-v0: 18 of 18 rules are kept" in out
 
@@ -128,10 +124,9 @@ def test_mistakes_end_in_one_sentence(
     words: list[str],
     sentence: str,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    run: Verb,
 ) -> None:
-    status, _, err = run(capsys, monkeypatch, *words, "--out", str(tmp_path / "data"))
+    status, _, err = run(*words, "--out", str(tmp_path / "data"))
     assert status == 2
     assert sentence in err
     assert "Traceback" not in err
@@ -139,36 +134,30 @@ def test_mistakes_end_in_one_sentence(
 
 
 @pytest.mark.parametrize("verb", ["render", "coverage", "gallery"])
-def test_a_folder_that_is_no_dataset(
-    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    status, _, err = run(capsys, monkeypatch, verb, str(tmp_path))
+def test_a_folder_that_is_no_dataset(verb: str, tmp_path: Path, run: Verb) -> None:
+    status, _, err = run(verb, str(tmp_path))
     assert status == 2
     assert "which has no manifest.json" in err
 
 
-def test_unknown_cameras_and_episodes(
-    made: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    status, _, err = run(capsys, monkeypatch, "render", str(made), "--cameras", "frnt", "--workers", "1")
+def test_unknown_cameras_and_episodes(made: Path, run: Verb) -> None:
+    status, _, err = run("render", str(made), "--cameras", "frnt", "--workers", "1")
     assert status == 2
     assert "unknown camera 'frnt': did you mean 'front'?" in err
-    status, _, err = run(capsys, monkeypatch, "replay", str(made), "nothing")
+    status, _, err = run("replay", str(made), "nothing")
     assert status == 2
     assert "no episode 'nothing'" in err
 
 
-def test_a_damaged_file_is_named_and_skipped_only_on_request(
-    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_damaged_file_is_named_and_skipped_only_on_request(made: Path, tmp_path: Path, run: Verb) -> None:
     copy = tmp_path / "data"
     shutil.copytree(made, copy)
     damaged = Dataset(copy).case_files()[0]
     damaged.write_bytes(damaged.read_bytes()[:200])
-    status, _, err = run(capsys, monkeypatch, "gallery", str(copy))
+    status, _, err = run("gallery", str(copy))
     assert status == 2
     assert str(damaged) in err
     assert "damaged file" in err
-    status, _, _ = run(capsys, monkeypatch, "gallery", str(copy), "--skip-damaged")
+    status, _, _ = run("gallery", str(copy), "--skip-damaged")
     assert status == 0
     assert len(damaged.read_bytes()) == 200, "never overwritten"

@@ -140,7 +140,8 @@ def _pose_array(pose: Any) -> poses.Pose:
 def _caller() -> types.FrameType:
     """The frame of the script that called the planner's method that called this."""
     frame = inspect.currentframe()
-    assert frame is not None and frame.f_back is not None
+    assert frame is not None
+    assert frame.f_back is not None
     assert frame.f_back.f_back is not None
     return frame.f_back.f_back
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing as mp
 import os
+import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -125,6 +126,8 @@ def _handle(
     elif kind == "failed":
         name, text = content
         raise {"StoreError": StoreError, "UserError": UserError}.get(name, FailSafeError)(text)
+    elif kind == "bug":
+        raise RuntimeError(f"a worker process stopped at lane {worker.lane}:\n{content}")
 
 
 def _bury(worker: _Worker, todo: deque[int], crashes: Counter[str]) -> None:
@@ -160,5 +163,7 @@ def _serve(config: GenerationConfig, sink: Sink, connection: Connection, given_u
         connection.send(("failed", (type(error).__name__, str(error))))
     except (BrokenPipeError, EOFError, KeyboardInterrupt):
         return  # whoever asked for the work is gone
+    except Exception:  # a bug of ours is no crash of the simulator: it is shown, not retried
+        connection.send(("bug", traceback.format_exc()))
     finally:
         worker.close()
