@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from failsafe.cli.output import print_json
+from failsafe.cli.output import ProgressReporter, print_json
 from failsafe.datasets.store import Dataset
 from failsafe.reports.gallery import write_gallery
 
@@ -30,6 +30,8 @@ def gallery(
     """
     dataset = Dataset(data)
     dataset.require()
-    page = write_gallery(dataset, out, limit, skip_damaged)
+    total = len(dataset.case_files())
+    with ProgressReporter("episodes", min(total, limit or total), quiet=json) as reporter:
+        page = write_gallery(dataset, out, limit, skip_damaged, reporter.advance)
     print_json({"page": str(page.resolve())}) if json else print(f"page: {page.resolve()}")
     return 0

@@ -20,9 +20,10 @@ LOST_RADIANS = 0.35
 
 
 def judge_times(twin: Twin, rollout: Perturbed) -> Times:
-    """The moments of a failed rollout."""
+    """The moments of a perturbed rollout; one that did no harm has no failure step."""
     onset = onset_step(twin.trace, rollout.trace, rollout.injection_step or 0)
-    failure = None if onset is None else failure_step(twin, rollout, onset)
+    failed = onset is not None and not rollout.success
+    failure = failure_step(twin, rollout, onset) if failed else None
     return Times(injection_step=rollout.injection_step, onset_step=onset, failure_step=failure)
 
 

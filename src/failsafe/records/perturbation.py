@@ -43,5 +43,5 @@ class Perturbation:
     def words(self) -> str:
         """The perturbation as a clause that a person reads."""
         mode = self.mode.replace("_", " ")
-        on = f" on {self.object}" if self.object else ""
-        return f"{mode} of {self.magnitude:+.3g} {self.unit}{on}, {self.moment:.0%} into '{self.stage_name}'"
+        on = f" ({self.object})" if self.object else ""
+        return f"{mode}{on}: {self.magnitude:.3g} {self.unit}, {self.moment:.0%} into '{self.stage_name}'"

@@ -13,8 +13,6 @@ from jaxtyping import Float32, Int16
 
 from failsafe.errors import RecordError
 
-FORMAT = 1
-
 
 @dataclass(frozen=True)
 class Disturbance:
@@ -73,6 +71,8 @@ class Trace:
         return self.states.shape == other.states.shape and self.states.tobytes() == other.states.tobytes()
 
 
+_DISTURBANCE_COLUMNS = 9
+"""Step, six velocities, friction, whether they are the tool's."""
 _ARRAYS = (
     "commands",
     "targets",
@@ -92,7 +92,9 @@ def trace_to_arrays(trace: Trace, prefix: str = "") -> dict[str, np.ndarray]:
         [step, *(d.velocity or [np.nan] * 6), np.nan if d.friction is None else d.friction, d.with_tool]
         for step, d in trace.disturbances
     ]
-    arrays[prefix + "disturbances"] = np.array(rows, dtype=np.float64).reshape(len(rows), 9)
+    arrays[prefix + "disturbances"] = np.array(rows, dtype=np.float64).reshape(
+        len(rows), _DISTURBANCE_COLUMNS
+    )
     arrays[prefix + "disturbed"] = np.array([d.object for _, d in trace.disturbances], dtype="U64")
     return arrays
 
@@ -107,6 +109,11 @@ def trace_from_arrays(arrays: dict[str, np.ndarray], prefix: str = "") -> Trace:
     if missing:
         raise RecordError(f"expected a trace, but these arrays are missing: {', '.join(missing)}")
     rows, names = arrays[prefix + "disturbances"], arrays[prefix + "disturbed"]
+    if rows.ndim != 2 or rows.shape[1] != _DISTURBANCE_COLUMNS or len(rows) != len(names):
+        raise RecordError(
+            f"expected disturbances of {_DISTURBANCE_COLUMNS} numbers each, got an array of shape "
+            f"{rows.shape}; generate the dataset again with this version"
+        )
     disturbances = tuple(
         (
             int(row[0]),
