@@ -207,19 +207,28 @@ class _FirstStage(Exception):
         self.stage, self.gripper = stage, gripper
 
 
-class _Probe:
-    """A driver's stand-in that carries out nothing and stops the expert at its first waypoint."""
+class _Probe(Driver):
+    """A driver that carries out nothing and stops the expert at its first waypoint."""
 
     def __init__(self, live: Driver) -> None:
-        self._live = live
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._live, name)
+        super().__init__(live.simulator)
+        self.gripper = live.gripper
+        self.waited: Stage | None = None
 
     def do(self, stage: Stage) -> None:
-        metres, radians = poses.distance(self._live.observation.tcp_pose, stage.pose)
+        """Stop the expert where it wants to go; let it believe that it has waited."""
+        metres, radians = poses.distance(self.observation.tcp_pose, stage.pose)
         if metres > 0.002 or radians > 0.02:
             raise _FirstStage(stage, stage.gripper)
+        self.waited = stage
+
+    def act(self, delta: np.ndarray, gripper: float) -> None:
+        """Stop the expert at its first small step."""
+        target = poses.apply_delta(self.commanded, delta)
+        raise _FirstStage(Stage("act", tuple(target.tolist()), gripper, 0), gripper)
+
+    def settle(self, steps: int = 0) -> None:
+        """Nothing: time stands still."""
 
 
 @dataclass(frozen=True)
@@ -230,11 +239,18 @@ class _First:
 
 
 def _first_waypoint(task: Task, live: Driver) -> _First | None:
-    """Where the expert would go first from the present state; None if it has no plan or is there."""
+    """Where the expert would go first from the present state; None if it has no plan.
+
+    For an expert that waits first, until something has come to rest, that is where it is: what follows the
+    wait is not to be had without moving the simulator.
+    """
+    probe = _Probe(live)
     try:
-        task.expert.solve(_Probe(live))  # type: ignore[arg-type]
+        task.expert.solve(probe)
     except _FirstStage as first:
         return _First(first.stage.pose, first.gripper, first.stage.name)
     except (PlanError, DivergedError):
+        pass
+    if probe.waited is None:
         return None
-    return None
+    return _First(live.observation.tcp_pose.copy(), probe.waited.gripper, probe.waited.name)

@@ -1,0 +1,70 @@
+"""Rollouts written by hand: one object and a tool, metre by metre."""
+
+import numpy as np
+
+from failsafe.generation.rollouts import Perturbed, Twin
+from failsafe.perturbations import Scene
+from failsafe.records.case import Nominal
+from failsafe.records.plan import OPEN, Stage, StagePlan, StageSpan
+from failsafe.records.trace import Trace
+from failsafe.simulators.contract import Exactness, ObjectSpec, Role, SimulatorSpec
+
+SPEC = SimulatorSpec(
+    task="made up",
+    instruction="do it",
+    exactness=Exactness.REPLAY,
+    control_hz=20.0,
+    command_size=1,
+    max_translation=0.02,
+    max_rotation=0.1,
+    controls_rotation=True,
+    has_gripper=True,
+    objects=(
+        ObjectSpec("goal", Role.GOAL, (0.0, 0.0, 0.0)),
+        ObjectSpec("cube", Role.MOVABLE, (0.02, 0.02, 0.02)),
+    ),
+)
+
+
+def turned(position, yaw=0.0):
+    """A pose on the x axis, turned about z."""
+    return [position, 0.0, 0.0, np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)]
+
+
+def make_trace(cube, tool=None, yaw=None, widths=None, goal=None, grippers=None):
+    """A trace from where things are along x before each step and after the last. [T+1]"""
+    states = len(cube)
+    tool = [0.0] * states if tool is None else tool
+    cubes = [turned(x, y) for x, y in zip(cube, yaw or [0.0] * states, strict=True)]
+    goals = [turned(x) for x in (goal or [1.0] * states)]
+    targets = np.array([turned(x) for x in tool[1:]], dtype=np.float32).reshape(-1, 7)
+    return Trace(
+        commands=np.zeros((states - 1, 1), dtype=np.float32),
+        targets=targets,
+        gripper_commands=np.array(grippers or [OPEN] * (states - 1), dtype=np.float32),
+        stages=np.zeros(states - 1, dtype=np.int16),
+        tcp_poses=np.array([turned(x) for x in tool], dtype=np.float32),
+        gripper_widths=np.array(widths or [0.08] * states, dtype=np.float32),
+        objects=np.array([goals, cubes], dtype=np.float32).transpose(1, 0, 2),
+        states=np.array(cube, dtype=np.float32)[:, None],
+    )
+
+
+def make_spans(*stages):
+    """Spans from (name, steps) or (name, steps, held)."""
+    spans, at = [], 0
+    for name, steps, *held in stages:
+        in_grip = tuple(held)
+        spans.append(StageSpan(name, at, at + steps, 0.1, 0.0, OPEN, OPEN, in_grip, in_grip))
+        at += steps
+    return tuple(spans)
+
+
+def make_twin(trace, spans):
+    plan = StagePlan("do it", tuple(Stage(s.name, tuple(turned(0.0)), OPEN, 0) for s in spans))
+    scene = Scene(SPEC, plan, spans, trace.objects[0].astype(float), trace.tcp_poses[0].astype(float))
+    return Twin(Nominal("made up", 0, True, "", plan, spans), trace, scene)
+
+
+def make_perturbed(trace, spans, injection=0):
+    return Perturbed(trace, False, make_twin(trace, spans).record.plan, spans, injection)
