@@ -140,9 +140,9 @@ def page(ours, planner):
     rows, notes = table(ours, planner)
     return f"""# Experts
 
-An expert solves a task once, from ground truth. On ManiSkill it is the solution script that ManiSkill ships for
-the task, run with a stand-in for its planner class: straight lines of the tool and inverse kinematics in place
-of `mplib`, each call a stage with a name and a target. No task has code of its own.
+An expert solves a task once, from ground truth. On ManiSkill it is the solution script that ManiSkill ships
+for the task, run with a stand-in for its planner class: straight lines of the tool and inverse kinematics in
+place of `mplib`, each call a stage with a name and a target. No task has code of its own.
 
 ## How often they succeed
 
@@ -151,22 +151,22 @@ of `mplib`, each call a stage with a name and a target. No task has code of its 
 How to read it:
 
 - **Success is judged once, at the end**: the whole script has run, then the last command is held until things
-  have come to rest (12 control steps for ours, 10 for ManiSkill's planner), and then the task's own `evaluate`
-  decides. A success that came and went does not count. Neither does a motion for which no plan was found, or a
-  script that gave up: it is counted as a failure and reported with its reason.
+  have come to rest (12 control steps for ours, 10 for ManiSkill's planner), and then the task's own
+  `evaluate` decides. A success that came and went does not count. Neither does a motion for which no plan was
+  found, or a script that gave up: it is counted as a failure and reported with its reason.
 - **All seeds** are {_seeds(ours)}, **same seeds** those that were measured with ManiSkill's planner
   ({_seeds(planner)}): both start from the same initial states.
-- **DrawTriangle and DrawSVG**: with mani_skill 3.0.1, their two solutions raise `TypeError` as shipped, for they
-  hand one argument more to `BaseMotionPlanningSolver.__init__` than it takes. The stand-in accepts it.
-- **ms** is the median CPU time of a rollout with its reset, on one core. Ours is driven through SAPIEN directly
-  and includes the settling; the planner's goes through `env.step`, without it.
+- **DrawTriangle and DrawSVG**: with mani_skill 3.0.1, their two solutions raise `TypeError` as shipped, for
+  they hand one argument more to `BaseMotionPlanningSolver.__init__` than it takes. The stand-in accepts it.
+- **ms** is the median CPU time of a rollout with its reset, on one core. Ours is driven through SAPIEN
+  directly and includes the settling; the planner's goes through `env.step`, without it.
 
 Rollouts of ours that did not end in success, with the reason recorded; generation leaves such seeds out:
 
 {notes}
 
 Made by `benchmarks/nominal_success.py` from `benchmarks/results/nominal_success.jsonl` (ours) and
-`benchmarks/results/maniskill_planner.jsonl` (`benchmarks/maniskill_planner.py`, in an environment with numpy<2).
+`benchmarks/results/maniskill_planner.jsonl` (`benchmarks/maniskill_planner.py`, with numpy<2 and mplib).
 """
 
 
