@@ -22,8 +22,9 @@ LOST_RADIANS = 0.35
 def judge_times(twin: Twin, rollout: Perturbed) -> Times:
     """The moments of a perturbed rollout; one that did no harm has no failure step."""
     onset = onset_step(twin.trace, rollout.trace, rollout.injection_step or 0)
-    failed = onset is not None and not rollout.success
-    failure = failure_step(twin, rollout, onset) if failed else None
+    failure = None
+    if onset is not None and not rollout.success:
+        failure = failure_step(twin, rollout, onset)
     return Times(injection_step=rollout.injection_step, onset_step=onset, failure_step=failure)
 
 
