@@ -1,0 +1,173 @@
+"""Coverage of a dataset: as rows, as text for a terminal, and as one page that opens from disk."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+from rich.console import Console
+from rich.table import Table
+
+from failsafe.datasets.files import write_atomically
+from failsafe.datasets.manifest import Manifest, read_manifest
+from failsafe.datasets.store import Dataset
+from failsafe.records.case import FailureCase
+from failsafe.reports.coverage_charts import mode_charts
+from failsafe.reports.coverage_rows import (
+    SEVERAL,
+    STATES,
+    CoverageRow,
+    count_rows,
+    make_rows,
+    name_cell,
+    note,
+    wilson,
+)
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def coverage_table(dataset: Dataset, skip_damaged: bool = False) -> list[CoverageRow]:
+    """For each task and mode one row that sums it up, followed by its cells, in the order of the plan.
+
+    Args:
+        dataset: The dataset.
+        skip_damaged: Leave out damaged files instead of stopping at the first.
+
+    Raises:
+        UserError: If the folder is no dataset.
+        RecordError: On a damaged file.
+    """
+    return make_rows(list(dataset.cases(skip_damaged)), read_manifest(dataset.path).config)
+
+
+def format_coverage(dataset: Dataset, skip_damaged: bool = False, width: int | None = None) -> str:
+    """The table of tasks and modes as text for a terminal, and the cells that physics leaves empty.
+
+    Args:
+        dataset: The dataset.
+        skip_damaged: Leave out damaged files instead of stopping at the first.
+        width: Characters in a line; by default what the terminal has.
+    """
+    rows = coverage_table(dataset, skip_damaged)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("task", no_wrap=True)
+    table.add_column("mode", no_wrap=True)
+    for name in ("asked", "tried", "failures", "verified", "harmless", "yield (95 %)"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("note", overflow="fold")
+    for row in rows:
+        if row.kind == "mode":
+            counts = (row.asked, row.tried, row.failures, row.got, row.harmless)
+            table.add_row(row.task, row.mode, *map(str, counts), _percent(row), note(row))
+    buffer = io.StringIO()
+    console = Console(
+        file=buffer, width=width or shutil.get_terminal_size((120, 24)).columns, color_system=None
+    )
+    console.print(table)
+    counts, empty = count_rows(rows), [r for r in rows if r.kind == "cell" and r.state == "empty"]
+    lines = [line.rstrip() for line in buffer.getvalue().splitlines()]
+    lines += ["", ", ".join(f"{number} {name}" for name, number in counts.items())]
+    if empty:
+        lines += ["", f"never failed, in {SEVERAL} or more tries:"]
+        lines += [f"  {name_cell(row)} ({row.tried} tries)" for row in empty]
+    return "\n".join(lines)
+
+
+def write_coverage(dataset: Dataset, out: Path | None = None, skip_damaged: bool = False) -> Path:
+    """Write the coverage of a dataset as one page that opens from disk; equal datasets give equal pages.
+
+    Args:
+        dataset: The dataset.
+        out: The file; by default `coverage.html` in the dataset.
+        skip_damaged: Leave out damaged files instead of stopping at the first.
+
+    Returns:
+        The page to open.
+
+    Raises:
+        UserError: If the folder is no dataset.
+        RecordError: On a damaged file.
+        StoreError: If the file cannot be written.
+    """
+    manifest = read_manifest(dataset.path)
+    cases = list(dataset.cases(skip_damaged))
+    out = out or dataset.path / "coverage.html"
+    write_atomically(out, render_page(cases, make_rows(cases, manifest.config), manifest).encode())
+    return out
+
+
+def render_page(cases: Sequence[FailureCase], rows: Sequence[CoverageRow], manifest: Manifest) -> str:
+    """The page as HTML."""
+    modes = [row for row in rows if row.kind == "mode"]
+    tasks = list(manifest.config.tasks)
+    grid: dict[str, dict[str, CoverageRow]] = {}
+    for row in modes:
+        grid.setdefault(row.mode, {})[row.task] = row
+    cells = [row for row in rows if row.kind == "cell"]
+    counts = count_rows(rows)
+    loader = jinja2.FileSystemLoader(TEMPLATES)
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.filters.update(percent=_percent, spoken=_spoken, note=note)
+    return environment.get_template("coverage.html.jinja").render(
+        # One file is easier to hand on than a folder, so both are written into the page.
+        style=Markup("".join((TEMPLATES / name).read_text() for name in ("gallery.css", "coverage.css"))),
+        script=Markup((TEMPLATES / "coverage.js").read_text()),
+        figures=_figures(counts, len({(case.task, case.seed) for case in cases})),
+        command=manifest.command,
+        shard=manifest.shard,
+        tasks=tasks,
+        grid=grid,
+        modes=modes,
+        cells=cells,
+        states=STATES,
+        empty=[(name_cell(row), row.tried) for row in cells if row.state == "empty"],
+        never=[row for row in modes if row.state in ("empty", "thin", "untried", "no stage")],
+        charts=mode_charts(cases, manifest.config),
+        several=SEVERAL,
+        possible=_share(0, SEVERAL),
+        filters=_filters(cells),
+    )
+
+
+def _figures(counts: Mapping[str, int], states: int) -> dict[str, str]:
+    """What stands at the top of the page, by what it is."""
+    got, tried, failures = counts["verified failures"], counts["tried"], counts["failures"]
+    return {
+        "verified failures": str(got),
+        "failures": str(failures),
+        "of them verified": _share(got, failures),
+        "harmless": str(counts["harmless"]),
+        "not judged": str(counts["other"]),
+        "tried": str(tried),
+        "yield": _share(got, tried),
+        "cells with verified failures": f"{counts['cells filled']} of {counts['cells tried']}",
+        "initial states": str(states),
+    }
+
+
+def _spoken(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _share(number: int, of: int) -> str:
+    interval = wilson(number, of)
+    if interval is None:
+        return "none"
+    return f"{number / of:.1%} ({interval[0]:.0%}–{interval[1]:.0%})"
+
+
+def _filters(cells: Sequence[CoverageRow]) -> dict[str, list[str]]:
+    """What there is to choose from, in the order of the rows."""
+    keys = ("task", "mode", "stage", "moment", "magnitude", "state")
+    return {key: list(dict.fromkeys(str(getattr(row, key)) for row in cells)) for key in keys}
+
+
+def _percent(row: CoverageRow) -> str:
+    if row.yield_rate is None or row.yield_low is None or row.yield_high is None:
+        return ""
+    return f"{row.yield_rate:.0%} ({row.yield_low:.0%}-{row.yield_high:.0%})"

@@ -1,0 +1,106 @@
+"""Histograms of the coverage page: when each mode set in, how strong it was, and what came of it."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from failsafe.generation.config import GenerationConfig
+from failsafe.perturbations import MODES
+from failsafe.records.case import FailureCase, Outcome
+
+BARS = 12
+"""Bars over the whole range of a distribution."""
+KINDS = ("verified", "failure", "harmless", "other")
+"""What a case came to, from the bottom of a bar to its top."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of a bar, in shares of the drawing's width and height from its lower left corner."""
+
+    kind: str
+    x: float
+    y: float
+    width: float
+    height: float
+    words: str
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """One histogram: pieces of bars, the ends of the axis, and the height of the highest bar."""
+
+    title: str
+    low: str
+    high: str
+    most: int
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True)
+class ModeCharts:
+    """The histograms of one mode."""
+
+    mode: str
+    cases: int
+    histograms: tuple[Histogram, ...]
+
+
+def mode_charts(cases: Sequence[FailureCase], config: GenerationConfig) -> list[ModeCharts]:
+    """Histograms of moment and magnitude for every mode that was tried, in the order of the modes."""
+    groups: dict[str, list[FailureCase]] = defaultdict(list)
+    for case in cases:
+        groups[case.perturbations[0].mode].append(case)
+    found: list[ModeCharts] = []
+    for mode in (name for name in MODES if name in groups):
+        group, settings = groups[mode], config.modes[mode]
+        histograms: list[Histogram] = []
+        if MODES[mode].timed:
+            values = [(c.perturbations[0].moment, _kind(c)) for c in group]
+            histograms.append(histogram("moment in the stage", values, (0.0, 1.0), ""))
+        low, high = settings.magnitude.quantile(0.0), settings.magnitude.quantile(1.0)
+        ends = (-max(abs(low), abs(high)), max(abs(low), abs(high))) if MODES[mode].signed else (low, high)
+        values = [(c.perturbations[0].magnitude, _kind(c)) for c in group]
+        histograms.append(histogram("magnitude", values, ends, MODES[mode].unit))
+        found.append(ModeCharts(mode, len(group), tuple(histograms)))
+    return found
+
+
+def histogram(
+    title: str, values: Sequence[tuple[float, str]], ends: tuple[float, float], unit: str
+) -> Histogram:
+    """A histogram of numbers with what came of each, one of `KINDS`.
+
+    Args:
+        title: What the numbers are.
+        values: The numbers, each with its kind; those beyond the ends count for the outermost bars.
+        ends: Ends of the axis; a single bar where they are the same.
+        unit: Unit of the numbers.
+    """
+    low, high = ends
+    bars = BARS if high > low else 1
+    counts: Counter[tuple[int, str]] = Counter()
+    for value, kind in values:
+        share = (value - low) / (high - low) if high > low else 0.0
+        counts[min(max(int(share * bars), 0), bars - 1), kind] += 1
+    most = max((sum(counts[i, kind] for kind in KINDS) for i in range(bars)), default=0)
+    segments: list[Segment] = []
+    for i in range(bars):
+        base = 0
+        start, end = low + (high - low) * i / bars, low + (high - low) * (i + 1) / bars
+        for kind in KINDS:
+            if number := counts[i, kind]:
+                words = f"{number} {kind}, {start:.3g} to {end:.3g} {unit}".rstrip()
+                segments.append(Segment(kind, i / bars, base / most, 1 / bars, number / most, words))
+                base += number
+    return Histogram(
+        title, f"{low:.3g} {unit}".rstrip(), f"{high:.3g} {unit}".rstrip(), most, tuple(segments)
+    )
+
+
+def _kind(case: FailureCase) -> str:
+    if case.outcome is Outcome.FAILURE:
+        return "verified" if case.verified else "failure"
+    return "harmless" if case.outcome is Outcome.HARMLESS else "other"
