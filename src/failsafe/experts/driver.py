@@ -181,8 +181,11 @@ class Driver:
         )
 
     def act(self, delta: np.ndarray, gripper: float) -> None:
-        """One 7-DoF action: move on from the pose commanded before by a delta (base frame; m, rad)."""
-        self.intended = poses.apply_delta(self.commanded, delta)
+        """One 7-DoF action: move on from the pose asked for before by a delta (base frame; m, rad).
+
+        What an interceptor made of the last action does not enter: a late command loses no part of the way.
+        """
+        self.intended = poses.apply_delta(self.intended, delta)
         self.gripper = gripper
         self._command(OUTSIDE_STAGES, 0, 1)
 
