@@ -1,0 +1,226 @@
+"""A correction that counts as proven is one: done again by hand, on the toy."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from failsafe.experts.contract import PlanExpert
+from failsafe.experts.driver import Command, Driver, Interceptor, Moment
+from failsafe.experts.tasks import load_task
+from failsafe.generation import verification
+from failsafe.generation.rollouts import run_nominal, run_perturbed
+from failsafe.generation.verification import ActuationNoise, prove
+from failsafe.records import poses
+from failsafe.records.case import Way
+from failsafe.records.perturbation import Perturbation
+from failsafe.records.plan import CLOSED, OPEN
+from failsafe.records.trace import Disturbance
+from failsafe.simulators.contract import Observation
+
+DOWN = poses.pose([0.4, 0.0, 0.2], [0.0, 1.0, 0.0, 0.0])
+
+
+def draw(mode, stage, magnitude, name="", direction=0.0, moment=0.0):
+    return Perturbation(mode, stage, "", moment, magnitude, "", direction, name)
+
+
+CASES = {
+    "missed": ("ToyPick-v0", draw("translation_x", 0, 0.08), 34),
+    "left open": ("ToyPick-v0", draw("gripper_stays_open", 2, 0.0), 40),
+    "dropped": ("ToyPick-v0", draw("object_dropped", 4, 0.0, "box", moment=0.5), 60),
+    "pushed": ("ToyPush-v0", draw("object_pushed", 1, 0.08, "box", direction=1.5), 25),
+    "slipped": ("ToyPick-v0", draw("slip", 4, 0.03, "box"), 50),
+    "wrong place": ("ToyStack-v0", draw("wrong_goal", 0, 0.1, "box_b"), 45),
+}
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    tasks = {name: load_task(name) for name in ("ToyPick-v0", "ToyPush-v0", "ToyStack-v0")}
+    return {name: (task, run_nominal(task, 0)) for name, task in tasks.items()}
+
+
+def fail(scenes, case):
+    name, drawn, step = CASES[case]
+    task, twin = scenes[name]
+    failing = run_perturbed(task, twin, (drawn,))
+    assert twin.record.success
+    assert not failing.success
+    return task, twin, failing, step
+
+
+def replay(task, seed, trace, steps):
+    """The prefix, command by command, without a driver."""
+    task.simulator.reset(seed)
+    for step in range(steps):
+        task.simulator.step(trace.commands[step], trace.disturbances_at(step))
+    assert task.simulator.state().tobytes() == trace.states[steps].tobytes()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_proven_correction_is_one(scenes, case):
+    task, twin, failing, step = fail(scenes, case)
+    proof = prove(task, twin, failing, step, 1, np.random.default_rng(0))
+    correction, evidence = proof.label.correction, proof.label.verification
+    assert evidence.proven
+    assert (evidence.rollouts, evidence.successes, evidence.noise) == (1, 1, "")
+    # without it, from the same state
+    replay(task, 0, failing.trace, len(failing.trace))
+    assert not task.simulator.evaluate().success
+    # with it: the actions by hand, then the rest of the plan
+    replay(task, 0, failing.trace, step)
+    target = task.simulator.observe().tcp_pose
+    for action in correction.actions:
+        target = poses.apply_delta(target, action[:6])
+        task.simulator.step(task.simulator.command(target, action[6]))
+    rest = task.expert
+    if correction.resume_index >= 0:
+        rest = PlanExpert(twin.record.plan, correction.resume_index)
+        assert twin.record.plan.stages[correction.resume_index].name == correction.resume_stage
+    driver = Driver(task.simulator)
+    driver.intended, driver.gripper = target, correction.actions[-1][6]
+    rest.solve(driver)
+    driver.settle()
+    assert task.simulator.evaluate().success
+    assert tuple(stage.name for stage in driver.stages) == correction.plan_stages
+    # and that is the recovered rollout, bit for bit
+    recovered = proof.recovered
+    assert recovered.states[-1].tobytes() == task.simulator.state().tobytes()
+    assert recovered.states[: step + 1].tobytes() == failing.trace.states[: step + 1].tobytes()
+    assert len(recovered) == step + len(correction.actions) + driver.step_count
+    # it is the shortest of those that were tried, and the shorter ones failed
+    assert [a.success for a in evidence.attempts] == [False] * (len(evidence.attempts) - 1) + [True]
+    counts = [a.actions for a in evidence.attempts]
+    assert counts == sorted(counts)
+    assert counts[-1] == len(correction.actions)
+
+
+@pytest.mark.parametrize(
+    ("case", "step", "nominal"),
+    [("missed", 15, True), ("wrong place", 45, True), ("pushed", 25, False), ("slipped", 50, False)],
+)
+def test_the_way_back_depends_on_where_the_objects_are(scenes, case, step, nominal):
+    task, twin, failing, _ = fail(scenes, case)
+    way = prove(task, twin, failing, step, 1, np.random.default_rng(0)).label.correction.way
+    assert (way is Way.NOMINAL_PATH) is nominal
+
+
+def test_what_is_out_of_reach_cannot_be_recovered(scenes):
+    task, twin = scenes["ToyPick-v0"]
+    failing = run_perturbed(task, twin, (draw("object_pushed", 0, 1.2, "box"),))
+    proof = prove(task, twin, failing, 30, 5, np.random.default_rng(0))
+    assert proof.recovered is proof.label.correction is None
+    evidence = proof.label.verification
+    assert not evidence.proven
+    assert evidence.prefix_exact
+    assert (evidence.with_succeeds, evidence.rollouts, evidence.recoverability) == (False, 0, None)
+    assert not any(attempt.success for attempt in evidence.attempts)
+    assert all(attempt.reason for attempt in evidence.attempts)
+
+
+@pytest.mark.parametrize("at", [0, 7, 34])
+def test_a_prefix_that_is_not_met_again_proves_nothing(scenes, at):
+    task, twin, failing, step = fail(scenes, "missed")
+    states = failing.trace.states.copy()
+    states[at, 9] = np.nextafter(states[at, 9], np.float32(1.0))  # one number, by its last bit
+    tampered = dataclasses.replace(failing, trace=dataclasses.replace(failing.trace, states=states))
+    proof = prove(task, twin, tampered, step, 1, np.random.default_rng(0))
+    assert not proof.label.verification.prefix_exact
+    assert not proof.label.verification.proven
+    assert proof.label.correction is proof.recovered is None
+
+
+def test_what_is_tampered_with_after_the_moment_does_no_harm(scenes):
+    task, twin, failing, step = fail(scenes, "missed")
+    states = failing.trace.states.copy()
+    states[step + 1] = 0.0
+    later = dataclasses.replace(failing, trace=dataclasses.replace(failing.trace, states=states))
+    assert prove(task, twin, later, step, 1, np.random.default_rng(0)).label.verification.prefix_exact
+
+
+def test_a_rollout_that_succeeds_needs_no_correction(scenes):
+    task, twin, failing, step = fail(scenes, "missed")
+    proof = prove(task, twin, dataclasses.replace(failing, success=True), step, 1, np.random.default_rng(0))
+    assert not proof.label.verification.proven
+
+
+# ---------------------------------------------------------------- noise
+
+
+def moment(step):
+    nothing = Observation(DOWN, 0.08, np.zeros((0, 7)))
+    return Moment(step, 0, step, 100, nothing)
+
+
+def test_noise_has_its_size_and_comes_one_step_late():
+    noise = ActuationNoise(np.random.default_rng(0))
+    commanded = [poses.apply_delta(DOWN, [0.001 * i, 0.0, 0.0, 0.0, 0.0, 0.0]) for i in range(4001)]
+    late, grippers = [], []
+    for i, target in enumerate(commanded):
+        sent = noise.intercept(moment(i), Command(target, OPEN if i < 2000 else CLOSED))
+        late.append(poses.delta_between(commanded[max(i - 1, 0)], sent.target))
+        grippers.append(sent.gripper)
+    late = np.array(late)
+    np.testing.assert_allclose(late[:, :3].std(axis=0), 0.002, rtol=0.05)
+    np.testing.assert_allclose(late[:, 3:].std(axis=0), np.deg2rad(1.0), rtol=0.05)
+    np.testing.assert_allclose(late.mean(axis=0), 0.0, atol=0.001)
+    correlation = np.corrcoef(late[:-1, 0], late[1:, 0])[0, 1]
+    assert abs(correlation) < 0.05
+    assert grippers == [OPEN] * 2001 + [CLOSED] * 2000
+
+
+def test_an_arm_that_is_told_to_stay_stays():
+    noise = ActuationNoise(np.random.default_rng(0))
+    sent = [noise.intercept(moment(i), Command(DOWN.copy(), OPEN)).target for i in range(5)]
+    np.testing.assert_array_equal(sent, [sent[0]] * 5)
+    assert 1e-4 < np.linalg.norm(sent[0][:3] - DOWN[:3]) < 0.01
+
+
+def test_late_commands_lose_no_action(scenes, monkeypatch):
+    monkeypatch.setattr(verification, "_NOISE", np.zeros(6))
+    task, _ = scenes["ToyPick-v0"]
+    task.simulator.reset(0)
+    driver = Driver(task.simulator, [ActuationNoise(np.random.default_rng(0))])
+    start = driver.observation.tcp_pose
+    for action in [[0.02, 0.0, 0.0, 0.0, 0.0, 0.05]] * 6 + [[0.0] * 6] * 8:
+        driver.act(np.array(action), OPEN)
+    expected = [0.12, 0.0, 0.0, 0.0, 0.0, 0.3]
+    np.testing.assert_allclose(poses.delta_between(start, driver.observation.tcp_pose), expected, atol=1e-3)
+
+
+def test_recoverability_counts_noisy_rollouts(scenes):
+    task, twin, failing, step = fail(scenes, "missed")
+    label = prove(task, twin, failing, step, 5, np.random.default_rng(0)).label
+    assert label.verification.rollouts == 5
+    assert 1 <= label.verification.successes <= 5
+    assert label.verification.recoverability == label.verification.successes / 5
+    assert "2 mm and 1 degree" in label.verification.noise
+    assert prove(task, twin, failing, step, 5, np.random.default_rng(0)).label == label
+
+
+def test_noise_that_spoils_everything_leaves_the_exact_rollout_alone(scenes, monkeypatch):
+    monkeypatch.setattr(verification, "_NOISE", np.full(6, 0.3))
+    task, twin, failing, step = fail(scenes, "missed")
+    evidence = prove(task, twin, failing, step, 5, np.random.default_rng(0)).label.verification
+    assert (evidence.rollouts, evidence.successes, evidence.recoverability) == (5, 1, 0.2)
+    assert evidence.proven
+
+
+def test_noise_begins_with_the_correction_not_before(scenes):
+    class Counting(Interceptor):
+        calls = 0
+
+        def intercept(self, moment, command):
+            Counting.calls += 1
+            return command
+
+        def disturb(self, moment):
+            return [Disturbance("box", (0.0,) * 6)] if moment.step < 0 else ()
+
+    task, twin, failing, step = fail(scenes, "missed")
+    driver, exact = verification._branch(task, twin, failing.trace, step, [Counting()])
+    assert exact
+    assert Counting.calls == 0
+    driver.act(np.zeros(6), OPEN)
+    assert Counting.calls == 1
