@@ -30,16 +30,7 @@ def pose(position: Vector, quaternion: Vector = (1.0, 0.0, 0.0, 0.0)) -> Pose:
 
 def quaternion_multiply(a: Quaternion, b: Quaternion) -> Quaternion:
     """Hamilton product: the rotation b followed by the rotation a."""
-    aw, ax, ay, az = a.tolist()
-    bw, bx, by, bz = b.tolist()
-    return np.array(
-        [
-            aw * bw - ax * bx - ay * by - az * bz,
-            aw * bx + ax * bw + ay * bz - az * by,
-            aw * by - ax * bz + ay * bw + az * bx,
-            aw * bz + ax * by - ay * bx + az * bw,
-        ]
-    )
+    return np.array(_multiply(a.tolist(), b.tolist()))
 
 
 def quaternion_inverse(q: Quaternion) -> Quaternion:
@@ -65,22 +56,12 @@ def rotate(q: Quaternion, vector: Vector) -> Float[np.ndarray, "3"]:
 
 def from_rotation_vector(vector: Vector) -> Quaternion:
     """Unit quaternion of a rotation vector [3] in radians."""
-    x, y, z = np.asarray(vector, dtype=np.float64).tolist()
-    angle = math.sqrt(x * x + y * y + z * z)
-    if angle < 1e-12:
-        return np.array([1.0, 0.5 * x, 0.5 * y, 0.5 * z])
-    s = math.sin(angle / 2) / angle
-    return np.array([math.cos(angle / 2), x * s, y * s, z * s])
+    return np.array(_from_vector(*np.asarray(vector, dtype=np.float64).tolist()))
 
 
 def to_rotation_vector(q: Quaternion) -> Float[np.ndarray, "3"]:
     """Rotation vector [3] in radians, of length at most pi, of a unit quaternion."""
-    w, x, y, z = (q if q[0] >= 0 else -q).tolist()
-    s = math.sqrt(x * x + y * y + z * z)
-    if s < 1e-12:
-        return np.array([2 * x, 2 * y, 2 * z])
-    k = 2.0 * math.atan2(s, w) / s
-    return np.array([x * k, y * k, z * k])
+    return np.array(_to_vector(*q.tolist()))
 
 
 def compose(a: Pose, b: Pose) -> Pose:
@@ -104,15 +85,19 @@ def apply_delta(start: Pose, delta: Vector) -> Pose:
 
     The rotation vector turns the tool about its own origin, with axes of the outer frame.
     """
-    d = np.asarray(delta, dtype=np.float64)
-    q = quaternion_multiply(from_rotation_vector(d[3:6]), start[3:])
-    return np.concatenate([start[:3] + d[:3], q / math.sqrt(q.dot(q))])
+    x, y, z, *before = start.tolist()
+    dx, dy, dz, rx, ry, rz = np.asarray(delta, dtype=np.float64).tolist()
+    q = np.array(_multiply(_from_vector(rx, ry, rz), before))
+    w, i, j, k = (q / math.sqrt(q.dot(q))).tolist()
+    return np.array([x + dx, y + dy, z + dz, w, i, j, k])
 
 
 def delta_between(start: Pose, end: Pose) -> Float[np.ndarray, "6"]:
     """The `[dx, dy, dz, rx, ry, rz]` for which `apply_delta(start, ...)` is `end`."""
-    turn = quaternion_multiply(end[3:], quaternion_inverse(start[3:]))
-    return np.concatenate([end[:3] - start[:3], to_rotation_vector(turn)])
+    x, y, z, w, i, j, k = start.tolist()
+    to_x, to_y, to_z, *q = end.tolist()
+    turn = _to_vector(*_multiply(q, (w, -i, -j, -k)))
+    return np.array([to_x - x, to_y - y, to_z - z, *turn])
 
 
 def distance(a: Pose, b: Pose) -> tuple[float, float]:
@@ -154,3 +139,32 @@ def limit_step(start: Pose, end: Pose, max_translation: float, max_rotation: flo
     delta[:3] *= min(1.0, max_translation / max(metres, 1e-12))
     delta[3:] *= min(1.0, max_rotation / max(radians, 1e-12))
     return apply_delta(start, delta)
+
+
+def _multiply(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float, float]:
+    aw, ax, ay, az = a
+    bw, bx, by, bz = b
+    return (
+        aw * bw - ax * bx - ay * by - az * bz,
+        aw * bx + ax * bw + ay * bz - az * by,
+        aw * by - ax * bz + ay * bw + az * bx,
+        aw * bz + ax * by - ay * bx + az * bw,
+    )
+
+
+def _from_vector(x: float, y: float, z: float) -> tuple[float, float, float, float]:
+    angle = math.sqrt(x * x + y * y + z * z)
+    if angle < 1e-12:
+        return 1.0, 0.5 * x, 0.5 * y, 0.5 * z
+    s = math.sin(angle / 2) / angle
+    return math.cos(angle / 2), x * s, y * s, z * s
+
+
+def _to_vector(w: float, x: float, y: float, z: float) -> tuple[float, float, float]:
+    if w < 0:
+        w, x, y, z = -w, -x, -y, -z
+    s = math.sqrt(x * x + y * y + z * z)
+    if s < 1e-12:
+        return 2 * x, 2 * y, 2 * z
+    k = 2.0 * math.atan2(s, w) / s
+    return x * k, y * k, z * k

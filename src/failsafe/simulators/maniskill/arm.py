@@ -50,6 +50,9 @@ class Arm:
         self._mask[self._fingers] = 0
         limits = np.concatenate([joint.limits for joint in self._joints])
         self._lower, self._upper = limits[:, 0] + _LIMIT_MARGIN, limits[:, 1] - _LIMIT_MARGIN
+        self._limited: list[tuple[int, float, float]] = [
+            (j, float(self._lower[j]), float(self._upper[j])) for j in np.flatnonzero(self._mask).tolist()
+        ]
         self.finger_links = [self._joints[i].child_link for i in fingers]
         self.finger_shapes: list[Any] = [s for link in self.finger_links for s in link.collision_shapes]
         self.begin()
@@ -165,9 +168,11 @@ class Arm:
             joints, converged, _ = self._model.compute_inverse_kinematics(
                 self._tcp_index, pose, joints, mask, *settings
             )
-            over = ((joints < self._lower) | (joints > self._upper)) & (mask > 0)
-            if not over.any():
+            values, going = joints.tolist(), mask.tolist()
+            over = [j for j, low, high in self._limited if going[j] and (values[j] < low or values[j] > high)]
+            if not over:
                 return joints, bool(converged)
             joints = np.where(self._mask > 0, np.clip(joints, self._lower, self._upper), joints)
-            mask = np.where(over, 0, mask).astype(np.int32)
+            mask = mask.copy()
+            mask[over] = 0
         return joints, False
