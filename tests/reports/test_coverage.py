@@ -40,7 +40,15 @@ SLIP = 0.012
 
 def label(proven: bool, attempts: tuple[Attempt, ...] = ()) -> Label:
     correction = Correction(((0.0,) * 7,), "robot_base", Way.FRESH_PLAN, "grasp", -1, ("grasp",))
-    evidence = Verification(True, False, proven, 1, int(proven), attempts)
+    evidence = Verification(
+        prefix_exact=True,
+        without_succeeds=False,
+        with_succeeds=proven,
+        fault_ended_succeeds=False,
+        rollouts=1,
+        successes=int(proven),
+        attempts=attempts,
+    )
     return Label(9, "reach", correction if proven else None, evidence)
 
 
