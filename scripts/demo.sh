@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bin=${FAILSAFE_VENV:-.venv}/bin
 out=${FAILSAFE_DEMO_OUT:-out/demo}
 
-"$bin/failsafe" generate PickCube-v1 PushCube-v1 StackCube-v1 --failures 60 --out "$out"
+"$bin/failsafe" generate PickCube-v1 PushCube-v1 StackCube-v1 --failures 60 --labels 2 --out "$out"
 
 if { "$bin/failsafe" doctor --json || true; } | "$bin/python" -c '
 import json, sys

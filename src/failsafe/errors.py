@@ -42,6 +42,10 @@ class UnknownNameError(UserError):
         hint = f": did you mean '{near[0]}'?" if near else "."
         super().__init__(f"unknown {kind} '{got}'{hint} There are: {', '.join(names) or 'none'}.")
 
+    def __reduce__(self) -> tuple[type[UserError], tuple[str]]:
+        """Crosses the border between processes as its sentence."""
+        return UserError, (str(self),)
+
 
 class MissingAssetsError(UserError):
     """The task's assets are not on this machine."""

@@ -35,7 +35,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("verbs") / "data"
     modes = "object_dropped,translation_x"
-    generate(("ToyPick-v0",), folder, failures=3, labels=1, verify_rollouts=1, modes=modes, workers=1)
+    generate(("ToyPick-v0",), out=folder, failures=3, labels=1, verify_rollouts=1, modes=modes, workers=1)
     return folder
 
 
@@ -73,17 +73,7 @@ def test_replay_notices_a_state_that_is_not(made: Path, tmp_path: Path, run: Ver
 
 def test_render_gallery_and_coverage_make_their_pages(made: Path, run: Verb) -> None:
     status, out, _ = run(
-        capsys,
-        monkeypatch,
-        "render",
-        str(made),
-        "--size",
-        "64",
-        "--cameras",
-        "front",
-        "--workers",
-        "1",
-        "--json",
+        "render", str(made), "--size", "64", "--cameras", "front", "--workers", "1", "--json"
     )
     assert status == 0
     assert json.loads(out)["pictures"] > 20
@@ -130,7 +120,8 @@ def test_mistakes_end_in_one_sentence(
     assert status == 2
     assert sentence in err
     assert "Traceback" not in err
-    assert err.strip().count("\n") == 0
+    said = [line for line in err.strip().splitlines() if not line.startswith("failures: ")]
+    assert len(said) == 1
 
 
 @pytest.mark.parametrize("verb", ["render", "coverage", "gallery"])

@@ -209,5 +209,5 @@ def test_a_second_mode_of_a_name_is_refused():
 
 def test_a_perturbation_reads_as_a_clause():
     drawn = Perturbation("object_pushed", 1, "reach", 0.5, 0.042, "m", 1.0, "cube")
-    assert drawn.words == "object pushed of +0.042 m on cube, 50% into 'reach'"
-    assert "on" not in dataclasses.replace(drawn, object="", mode="drift").words.split(",")[0].split()
+    assert drawn.words == "object pushed (cube): 0.042 m, 50% into 'reach'"
+    assert dataclasses.replace(drawn, object="", mode="drift").words.startswith("drift: 0.042 m")

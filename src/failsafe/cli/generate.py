@@ -11,10 +11,12 @@ import tyro
 
 from failsafe.cli.output import ProgressReporter, print_json
 from failsafe.datasets.build import build_dataset, lanes_of
+from failsafe.datasets.manifest import read_manifest
 from failsafe.errors import UserError
 from failsafe.experts.tasks import check_task
 from failsafe.generation.config import (
     GenerationConfig,
+    ModeConfig,
     default_modes,
     parse_seeds,
     parse_shard,
@@ -25,8 +27,9 @@ from failsafe.generation.sampling import lane_slots
 
 
 def generate(
-    tasks: tyro.conf.Positional[tuple[str, ...]],
+    tasks: tyro.conf.Positional[tuple[str, ...]] = (),
     /,
+    *,
     out: Path,
     failures: int = 100,
     modes: str = "",
@@ -35,6 +38,7 @@ def generate(
     labels: int = 4,
     verify_rollouts: int = 5,
     compound: float = 0.1,
+    manifest: Path | None = None,
     workers: int | None = None,
     shard: str = "",
     json: bool = False,
@@ -53,27 +57,29 @@ def generate(
         labels: Moments after the onset of each failure to find corrections for.
         verify_rollouts: Rollouts with each correction: one exact, the others with noise and delay.
         compound: Share of the cases with two perturbations at once.
+        manifest: Take tasks and all settings from this manifest.json, to make its dataset again.
         workers: Processes; as many as there are cores by default.
         shard: Part i/n of the dataset to make here, i from 0; `failsafe merge` puts parts together.
         json: Print the result as JSON.
     """
-    settings = read_modes_file(modes_file) if modes_file else default_modes(_names(modes))
-    if modes_file and modes:
-        chosen = default_modes(_names(modes))
-        settings = {name: settings.get(name, chosen[name]) for name in chosen}
-    first, last = parse_seeds(seeds)
-    config = GenerationConfig(
-        tasks=tasks,
-        failures=failures,
-        modes=settings,
-        first_seed=first,
-        last_seed=last,
-        labels=labels,
-        verify_rollouts=verify_rollouts,
-        compound=compound,
-    )
+    if manifest is not None:
+        if tasks:
+            raise UserError("expected tasks or --manifest, got both: the manifest names the tasks")
+        config = read_manifest(manifest.parent if manifest.name == "manifest.json" else manifest).config
+    else:
+        first, last = parse_seeds(seeds)
+        config = GenerationConfig(
+            tasks=tasks,
+            failures=failures,
+            modes=_modes(modes, modes_file),
+            first_seed=first,
+            last_seed=last,
+            labels=labels,
+            verify_rollouts=verify_rollouts,
+            compound=compound,
+        )
     part = parse_shard(shard, config.lanes) if shard else None
-    for task in tasks:
+    for task in config.tasks:
         check_task(task)
     count = workers if workers is not None else (os.cpu_count() or 1)
     if count < 1:
@@ -107,5 +113,10 @@ def generate(
     return 0
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+def _modes(names: str, file: Path | None) -> dict[str, ModeConfig]:
+    """The modes of the flags: those of the file, those named, or those named as the file has them."""
+    chosen = default_modes(tuple(name.strip() for name in names.split(",") if name.strip()))
+    if file is None:
+        return chosen
+    settings = read_modes_file(file)
+    return {name: settings.get(name, mode) for name, mode in chosen.items()} if names else settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -32,6 +33,8 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run a verb. A user's mistake is one sentence and exit status 2; a bug is a traceback."""
+    # MODULE:FUNCTION of one's own is looked for where the command is typed, as `python -m` does.
+    sys.path.insert(0, os.getcwd())
     try:
         status = tyro.extras.subcommand_cli_from_dict(
             VERBS,

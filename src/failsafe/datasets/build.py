@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from failsafe.datasets.card import write_card
-from failsafe.datasets.files import remove_partials, write_atomically
+from failsafe.datasets.files import locked, remove_partials, write_atomically
 from failsafe.datasets.manifest import Manifest, differing_keys, read_manifest, write_manifest
 from failsafe.datasets.store import Dataset
 from failsafe.datasets.tables import write_tables
@@ -39,15 +40,11 @@ def build_dataset(
     """
     dataset = Dataset(folder)
     dataset.check_files()
-    name = f"{shard[0]}/{shard[1]}" if shard else ""
-    manifest = Manifest(config, collect_provenance(), name)
-    if (folder / "manifest.json").exists():
-        _check_same(read_manifest(folder), manifest, folder)
-    else:
-        write_manifest(folder, manifest)
-    remove_partials(folder)
-    run_processes(config, dataset, lanes_of(config, shard), tell, workers)
-    finish(dataset)
+    with locked(folder):
+        name = f"{shard[0]}/{shard[1]}" if shard else ""
+        _begin(dataset, Manifest(config, collect_provenance(), name))
+        run_processes(config, dataset, lanes_of(config, shard), tell, workers)
+        _finish(dataset)
     return dataset
 
 
@@ -69,25 +66,36 @@ def merge_datasets(folder: Path, parts: Sequence[Path]) -> Dataset:
         if keys := differing_keys(first.config, manifest.config):
             raise UserError(f"{part} was made with another configuration than {parts[0]}: {', '.join(keys)}")
     _check_complete(manifests)
+    for part, manifest in zip(parts, manifests, strict=True):
+        if not manifest.complete:
+            raise UserError(f"{part} is not finished: run the command that made it again, then merge")
     dataset = Dataset(folder)
     dataset.check_files()
-    whole = Manifest(first.config, first.provenance)
-    if (folder / "manifest.json").exists():
-        _check_same(read_manifest(folder), whole, folder)
-    else:
-        write_manifest(folder, whole)
-    for part in parts:
-        source = Dataset(part)
-        for path in [*source.nominal_files(), *source.case_files()]:
-            _copy(path, folder / path.relative_to(part))
-    finish(dataset)
+    with locked(folder):
+        _begin(dataset, Manifest(first.config, first.provenance))
+        for part in parts:
+            source = Dataset(part)
+            for path in [*source.nominal_files(), *source.case_files()]:
+                _copy(path, folder / path.relative_to(part))
+        _finish(dataset)
     return dataset
 
 
-def finish(dataset: Dataset) -> None:
-    """Make what is derived from the work items: tables and card."""
+def _begin(dataset: Dataset, manifest: Manifest) -> None:
+    """Write the manifest, or check that it is the one that is there."""
+    if (dataset.path / "manifest.json").exists():
+        _check_same(read_manifest(dataset.path), manifest, dataset.path)
+    else:
+        write_manifest(dataset.path, manifest)
+    remove_partials(dataset.path)
+
+
+def _finish(dataset: Dataset) -> None:
+    """Make what is derived from the work items, tables and card, and note that all are there."""
+    manifest = read_manifest(dataset.path)
     write_tables(dataset)
-    write_card(dataset, read_manifest(dataset.path))
+    write_card(dataset, manifest)
+    write_manifest(dataset.path, dataclasses.replace(manifest, complete=True))
 
 
 def _check_same(there: Manifest, wanted: Manifest, folder: Path) -> None:

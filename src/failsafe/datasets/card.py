@@ -11,12 +11,8 @@ from failsafe.datasets.manifest import Manifest
 from failsafe.datasets.store import Dataset
 from failsafe.datasets.tables import label_reason
 from failsafe.generation.config import GenerationConfig
-from failsafe.records.case import FailureCase, Outcome
-
-_ASSETS = (
-    "Images rendered from this dataset show ManiSkill's robots and scenes, whose assets are licensed "
-    "**CC BY-NC 4.0**; images inherit that licence. The records and traces themselves hold no assets."
-)
+from failsafe.generation.sampling import COMPOUND, cell_of
+from failsafe.records.case import FailureCase, Nominal, Outcome
 
 
 def write_card(dataset: Dataset, manifest: Manifest) -> None:
@@ -37,7 +33,8 @@ def write_card(dataset: Dataset, manifest: Manifest) -> None:
         "```",
         manifest.command,
         "```",
-        "The magnitudes and moments of each mode are in `manifest.json`. "
+        "`failsafe generate --manifest manifest.json --out FOLDER` makes it again with exactly these "
+        "settings, the magnitudes and moments of each mode among them. "
         f"Commit `{manifest.provenance.commit or 'release'}`"
         f"{' with uncommitted changes' if manifest.provenance.dirty else ''}; "
         + ", ".join(f"{k} {v}" for k, v in sorted(versions.items()))
@@ -47,7 +44,8 @@ def write_card(dataset: Dataset, manifest: Manifest) -> None:
         f"{len(cases)} perturbed episodes of {len(manifest.config.tasks)} task(s) over "
         f"{len({(c.task, c.seed) for c in cases})} initial states: "
         + ", ".join(f"{n} {verdict}" for verdict, n in sorted(verdicts.items()))
-        + f". {failed} of {len(nominals)} unperturbed rollouts did not succeed and were left out.",
+        + f". {_absorbed(cases)} {failed} of {len(nominals)} unperturbed rollouts did not succeed and were "
+        "left out.",
         "",
         "`cases/` and `nominal/` hold one file an episode (record and traces, NumPy `.npz` without pickles), "
         "`tables/*.parquet` the same facts for queries. Poses are in the robot's base frame (m, quaternion "
@@ -61,21 +59,43 @@ def write_card(dataset: Dataset, manifest: Manifest) -> None:
         *_reasons(cases),
         "",
         "## Licence",
-        _ASSETS if any(not t.startswith("Toy") for t in manifest.config.tasks) else "No third-party assets.",
+        *_licences(nominals),
         "",
     ]
     write_atomically(dataset.path / "README.md", "\n".join(lines).encode())
 
 
+def _absorbed(cases: Iterable[FailureCase]) -> str:
+    labels = [label for case in cases for label in case.labels if label.correction is not None]
+    alone = sum(bool(label.verification.fault_ended_succeeds) for label in labels)
+    return (
+        f"{len(labels)} moments have a proven correction; at {alone} of them it would have been enough, "
+        "for an expert that knows the true targets, that the cause ends."
+    )
+
+
+def _licences(nominals: Iterable[Nominal]) -> list[str]:
+    licences: dict[str, set[str]] = defaultdict(set)
+    for nominal in nominals:
+        licences[nominal.asset_licence].add(nominal.task)
+    lines = [
+        f"Images rendered of {', '.join(sorted(tasks))} show assets licensed **{licence}**, which goes for "
+        "the images, too."
+        for licence, tasks in sorted(licences.items())
+        if licence
+    ]
+    return [*lines, "The records and traces themselves hold no assets."]
+
+
 def _mode_table(cases: Iterable[FailureCase], config: GenerationConfig) -> list[str]:
     by_mode: dict[tuple[str, str], list[FailureCase]] = defaultdict(list)
     for case in cases:
-        by_mode[(case.task, case.perturbations[0].mode)].append(case)
+        by_mode[(case.task, cell_of(case, config).mode)].append(case)
     lines = [
         "| task | mode | tried | failures | with a proven correction | harmless | other |",
         "|---|---|---:|---:|---:|---:|---:|",
     ]
-    for task, mode in itertools.product(config.tasks, config.modes):
+    for task, mode in itertools.product(config.tasks, (*config.modes, COMPOUND)):
         group = by_mode.get((task, mode), [])
         failures = [c for c in group if c.outcome is Outcome.FAILURE]
         harmless = sum(c.outcome is Outcome.HARMLESS for c in group)
@@ -91,7 +111,7 @@ def _reasons(cases: Iterable[FailureCase]) -> list[str]:
     for case in cases:
         if case.verdict == "unrecoverable":
             for reason in sorted({label_reason(label) for label in case.labels}):
-                reasons[(case.perturbations[0].mode, reason)] += 1
+                reasons[(" and ".join(p.mode for p in case.perturbations), reason)] += 1
     if not reasons:
         return ["Every failure has one."]
     lines = ["| mode | reason | failures |", "|---|---|---:|"]

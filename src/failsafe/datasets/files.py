@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 from failsafe.errors import StoreError
+
+LOCK = ".lock"
+"""Name of the file that is locked while a dataset is being written."""
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -24,8 +30,34 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise StoreError(_explain(error, path)) from error
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Generator[None, None, None]:
+    """Keep other processes from writing to a dataset; the lock goes with the process that holds it.
+
+    Raises:
+        StoreError: If another process holds it, or the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK).open("w")
+    except OSError as error:
+        raise StoreError(_explain(error, folder / LOCK)) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StoreError(f"another process is at work on {folder}; wait until it has ended") from error
+        yield
+
+
+def is_partial(path: Path) -> bool:
+    """Whether a file is one that was still being written."""
+    return path.name.startswith(".") and path.name.endswith(".partial")
 
 
 def remove_partials(folder: Path) -> None:
@@ -45,4 +77,6 @@ def _explain(error: OSError, path: Path) -> str:
             f"expected a folder that can be written, got a read-only one: {path.parent}; "
             "choose another with --out"
         )
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return f"expected a folder, got a file on the way to {path}; choose another with --out"
     return f"could not write {path}: {error.strerror}; run the same command again to go on"

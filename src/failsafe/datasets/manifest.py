@@ -25,15 +25,17 @@ class Manifest:
         config: The configuration.
         provenance: Commit, versions and platform of the run that began it.
         shard: "i/n" for a part of it, empty for the whole.
+        complete: Whether the run that makes it has come to its end.
     """
 
     config: GenerationConfig
     provenance: Provenance
     shard: str = ""
+    complete: bool = False
 
     @property
     def command(self) -> str:
-        """The command that makes this dataset again, given the modes' settings in the manifest."""
+        """The command that makes this dataset again where the modes have their default settings."""
         config = self.config
         parts = [
             "failsafe generate",
@@ -56,6 +58,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "config": manifest.config.to_plain(),
         "provenance": codec.to_plain(manifest.provenance),
         "shard": manifest.shard,
+        "complete": manifest.complete,
     }
     text = json.dumps(plain, indent=1, sort_keys=True) + "\n"
     write_atomically(folder / "manifest.json", text.encode())
@@ -80,13 +83,15 @@ def read_manifest(folder: Path) -> Manifest:
     if not isinstance(plain, Mapping) or cast(Mapping[str, Any], plain).get("format") != FORMAT:
         raise RecordError(f"{path}: expected format '{FORMAT}'; read it with the version that wrote it")
     fields = cast(dict[str, Any], plain)
-    unknown = fields.keys() - {"format", "config", "provenance", "shard"}
-    if unknown:
-        raise RecordError(f"{path}: unknown key '{sorted(unknown)[0]}'")
+    keys = {"format", "config", "provenance", "shard", "complete"}
+    if fields.keys() != keys:
+        wrong = sorted(fields.keys() ^ keys)
+        raise RecordError(f"{path}: expected the keys {', '.join(sorted(keys))}; missing or unknown: {wrong}")
     return Manifest(
         config=config_from_plain(fields["config"], str(path)),
         provenance=codec.from_plain(Provenance, fields["provenance"], str(path)),
-        shard=fields["shard"],
+        shard=str(fields["shard"]),
+        complete=bool(fields["complete"]),
     )
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from failsafe.datasets.files import write_atomically
+from failsafe.datasets.files import LOCK, is_partial, write_atomically
 from failsafe.errors import RecordError, StoreError, UserError
 from failsafe.generation.work import FAILING
 from failsafe.records import codec
@@ -153,8 +153,8 @@ class Dataset:
             return
         if not self.path.is_dir():
             raise StoreError(f"expected a folder, got the file {self.path}; choose another with --out")
-        if any(self.path.iterdir()) and not (self.path / "manifest.json").exists():
-            foreign = sorted(p.name for p in self.path.iterdir())[:5]
+        foreign = sorted(p.name for p in self.path.iterdir() if p.name != LOCK and not is_partial(p))[:5]
+        if foreign and not (self.path / "manifest.json").exists():
             raise StoreError(
                 f"expected an empty folder or a dataset, got {self.path} with {', '.join(foreign)}; "
                 "choose another with --out"
@@ -163,7 +163,7 @@ class Dataset:
             foreign = sorted(
                 str(p.relative_to(self.path))
                 for p in (self.path / folder).rglob("*")
-                if p.is_file() and p.suffix != ".npz" and not p.name.endswith(".partial")
+                if p.is_file() and p.suffix != ".npz" and not is_partial(p)
             )
             if foreign:
                 raise StoreError(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from failsafe.errors import PlanError
+from failsafe.errors import DivergedError, PlanError
 from failsafe.records import poses
 from failsafe.records.plan import OPEN, Stage, StageSpan
 from failsafe.records.poses import Pose
@@ -22,6 +22,8 @@ from failsafe.simulators.contract import Observation, Simulator
 SETTLE_STEPS = 12
 """Control steps (0.6 s at 20 Hz) for which the last command is held before a rollout is judged."""
 
+FAR = 1e4
+"""Metres, radians or their rates beyond which a state is taken for diverged."""
 OUTSIDE_STAGES = -1
 """Number of the stage in a trace for steps that belong to no stage: the actions of a correction."""
 
@@ -241,12 +243,14 @@ class Driver:
         if step >= self._max_steps:
             raise PlanError(f"the rollout was not over after {self._max_steps} control steps")
         self.simulator.step(native, disturbances)
+        state = self.simulator.state()
+        if not float(np.abs(state).max(initial=0.0)) < FAR:  # also true for NaN
+            raise DivergedError("the physics diverged: part of the state is no number within reason")
         self._commands.append(native)
         self._targets.append(target)
         self._grippers.append(gripper)
         self._stage_of_step.append(stage)
         self._disturbances.extend((step, d) for d in disturbances)
-        state = self.simulator.state()
         self._states.append(state)
         if recorded is not None and state.tobytes() == recorded.states[step + 1].tobytes():
             self._observations.append(_observed(recorded, step + 1))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import linecache
 import re
+import traceback
 import types
 from collections.abc import Callable
 from typing import Any
@@ -72,9 +73,9 @@ class ManiSkillExpert:
         script = types.FunctionType(self._script.__code__, {**self._script.__globals__, **names})
         try:
             script(_EnvironmentInProgress(simulator.env), seed=None, debug=False, vis=False)
-        except PlanError:
-            raise
-        except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
+        except Exception as error:
+            if _came_through_ours(error):
+                raise
             # Scripts meet states that their authors did not foresee, such as a cube on its edge.
             raise PlanError(f"the solution script failed: {type(error).__name__}: {error}") from error
 
@@ -135,6 +136,13 @@ def _pose_array(pose: Any) -> poses.Pose:
     if hasattr(pose, "raw_pose"):
         return np.asarray(pose.raw_pose[0], dtype=np.float64)
     return to_array(pose)
+
+
+def _came_through_ours(error: Exception) -> bool:
+    """Whether an exception left the script through code of ours that it called, rather than by itself."""
+    frames = traceback.walk_tb(error.__traceback__)
+    names = [str(frame.f_globals.get("__name__", "")) for frame, _ in frames]
+    return any(name.startswith("failsafe.") for name in names[1:])
 
 
 def _caller() -> types.FrameType:

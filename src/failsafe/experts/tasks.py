@@ -79,7 +79,7 @@ def _refuse(name: str) -> None:
             f"(`pip install 'failsafe-vla[maniskill]'`); without it there are: {', '.join(task_names())}"
         )
     tasks = importlib.import_module("failsafe.simulators.maniskill.tasks")
-    tasks.check_known(name)
+    tasks.check_known(name, task_names())
     raise UserError(
         f"task '{name}' exists in ManiSkill but has no expert there; give one with MODULE:FUNCTION, "
         f"or choose from: {', '.join(task_names())}"

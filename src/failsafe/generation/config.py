@@ -62,7 +62,9 @@ class GenerationConfig:
     stream: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse contradictions, in one sentence each."""
+        """Refuse contradictions, in one sentence each; bring the modes into one order, for it is drawn by."""
+        ordered = {name: self.modes[name] for name in MODES if name in self.modes}
+        object.__setattr__(self, "modes", ordered)
         if not self.tasks:
             raise UserError("expected at least one task, got none")
         if len(set(self.tasks)) != len(self.tasks):
@@ -101,7 +103,7 @@ class GenerationConfig:
                 "magnitude": mode.magnitude.to_plain(),
                 "moment": mode.moment.to_plain(),
             }
-            for name, mode in sorted(self.modes.items())
+            for name, mode in self.modes.items()
         }
         return plain
 
@@ -211,6 +213,13 @@ def _parse_modes(data: Any, where: str) -> dict[str, ModeConfig]:
         magnitude, moment = MODES[name].magnitude, Uniform(0.0, 1.0)
         if "magnitude" in settings:
             magnitude = parse_distribution(settings["magnitude"], f"{where}.{name}.magnitude")
+            least, most = MODES[name].bounds
+            if not (least <= magnitude.quantile(0.0) and magnitude.quantile(1.0) <= most):
+                unit = MODES[name].unit
+                raise UserError(
+                    f"{where}.{name}.magnitude: expected a distribution of sizes from {least:g} to {most:g} "
+                    f"{unit}, got one from {magnitude.quantile(0.0):g} to {magnitude.quantile(1.0):g}"
+                )
         if "moment" in settings:
             moment = parse_distribution(settings["moment"], f"{where}.{name}.moment")
             if not (moment.quantile(0.0) >= 0 and moment.quantile(1.0) <= 1):

@@ -103,6 +103,7 @@ class LaneWorker:
             UserError: If the expert solves none of the task's initial states.
         """
         sampler = LaneSampler(self._config, lane)
+        done_here: set[str] = set()
         for slot in lane_slots(self._config, lane):
             for attempt in range(self._config.attempts):
                 task_name = slot_task(self._config, slot)
@@ -114,7 +115,11 @@ class LaneWorker:
                     )
                 case, resumed = self._case(twin, item)
                 sampler.learn(case)
-                done = case.verified or attempt == self._config.attempts - 1
+                new = (
+                    case.case_id not in done_here
+                )  # few states and a mode without magnitude repeat themselves
+                done_here.add(case.case_id)
+                done = (case.verified and new) or attempt == self._config.attempts - 1
                 self._tell(Progress(lane, task_name, item.perturbations[0].mode, case.verdict, done, resumed))
                 if done:
                     break
@@ -153,6 +158,7 @@ class LaneWorker:
     def _twin(self, lane: int, task_name: str, seed: int) -> Twin:
         task = self._task(task_name)
         if self._sink.has_nominal(task_name, seed):
+            task.simulator.reset(seed)
             return make_twin(task, *self._sink.nominal(task_name, seed))
         name = f"{task_name}-{seed:06d}-nominal"
         if name in self._give_up:

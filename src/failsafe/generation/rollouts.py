@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from failsafe.errors import DivergedError, PlanError
-from failsafe.experts.contract import PlanExpert
+from failsafe.experts.contract import Expert, PlanExpert
 from failsafe.experts.driver import Command, Driver, Interceptor, Moment
+from failsafe.experts.segmentation import segment
 from failsafe.experts.tasks import Task
 from failsafe.perturbations import MODES, Mode, Scene
+from failsafe.records import poses
 from failsafe.records.case import Nominal
 from failsafe.records.perturbation import Perturbation
 from failsafe.records.plan import StagePlan, StageSpan
@@ -38,6 +40,7 @@ class Perturbed:
         plan: The stages that were carried out.
         spans: Where in the trace each of them lies.
         injection_step: First step on which a cause acted, None if none did.
+        last_injection_step: First step on which the last of the causes acted.
     """
 
     trace: Trace
@@ -45,43 +48,59 @@ class Perturbed:
     plan: StagePlan
     spans: tuple[StageSpan, ...]
     injection_step: int | None
+    last_injection_step: int | None = None
 
 
 def run_nominal(task: Task, seed: int) -> Twin:
     """Let the expert solve the task, and record what it did.
 
-    A plan that fails, and physics that diverges, make a twin without success, with the reason.
+    A plan that fails, and physics that diverges, make a twin without success, with the reason. An expert
+    that names no stages, such as a closed-loop policy, has its rollout cut into stages, which are the plan.
     """
     simulator = task.simulator
-    simulator.reset(seed)
-    driver = Driver(simulator, watch_grip=True)
-    success, reason = False, ""
-    try:
-        task.expert.solve(driver)
-        driver.settle()
-        success = simulator.evaluate().success
-        reason = "" if success else "the expert's rollout did not end in success"
-    except PlanError as error:
-        reason = f"planner: {error}"
-    except DivergedError as error:
-        reason = f"physics: {error}"
+    driver, success, reason = _drive(task, seed, task.expert)
+    if success and not driver.stages:  # a closed-loop policy: its rollout is cut into stages, and they are it
+        plan = segment(driver.trace(), simulator.spec, simulator.spec.instruction)
+        driver, success, reason = _drive(task, seed, PlanExpert(plan))
     plan = StagePlan(simulator.spec.instruction, tuple(driver.stages))
     spans = tuple(driver.spans)
-    record = Nominal(task.name, seed, success, reason, plan, spans)
+    licence = simulator.spec.asset_licence
+    record = Nominal(task.name, seed, success, reason, plan, spans, licence)
     return make_twin(task, record, driver.trace())
 
 
-def crashed_twin(task: Task, seed: int) -> Twin:
-    """The twin of a seed whose nominal rollout kills the process: no steps and no success."""
+def _drive(task: Task, seed: int, expert: Expert) -> tuple[Driver, bool, str]:
+    """An undisturbed rollout; whether it ended in success, and why not."""
     task.simulator.reset(seed)
+    driver = Driver(task.simulator, watch_grip=True)
+    try:
+        expert.solve(driver)
+        driver.settle()
+    except PlanError as error:
+        return driver, False, f"planner: {error}"
+    except DivergedError as error:
+        return driver, False, f"physics: {error}"
+    success = task.simulator.evaluate().success
+    return driver, success, "" if success else "the expert's rollout did not end in success"
+
+
+def crashed_twin(task: Task, seed: int) -> Twin:
+    """The twin of a seed whose nominal rollout kills the process: no state, no success, and no second try."""
     plan = StagePlan(task.simulator.spec.instruction, ())
     reason = "the process died twice while at work on it"
     record = Nominal(task.name, seed, False, reason, plan, ())
-    return make_twin(task, record, Driver(task.simulator).trace())
+    nothing = np.zeros((0, 7), dtype=np.float32)
+    none = np.zeros(0, dtype=np.float32)
+    objects, states = np.zeros((0, 0, 7), dtype=np.float32), np.zeros((0, 0), dtype=np.float32)
+    trace = Trace(states, nothing, none, none.astype(np.int16), nothing, none, objects, states)
+    return make_twin(task, record, trace)
 
 
 def make_twin(task: Task, record: Nominal, trace: Trace) -> Twin:
-    """A twin from its stored parts."""
+    """A twin from its parts; the simulator must have been reset to its seed, for sizes may depend on it."""
+    if not len(trace.states):
+        scene = Scene(task.simulator.spec, record.plan, record.spans, np.zeros((0, 7)), poses.IDENTITY)
+        return Twin(record, trace, scene)
     scene = Scene(
         spec=task.simulator.spec,
         plan=record.plan,
@@ -118,12 +137,13 @@ def run_perturbed(task: Task, twin: Twin, perturbations: Sequence[Perturbation])
         success=simulator.evaluate().success,
         plan=plan,
         spans=tuple(driver.spans),
-        injection_step=min(steps) if steps else None,
+        injection_step=min(steps, default=None),
+        last_injection_step=max(steps, default=None),
     )
 
 
 def _plan_on_belief(task: Task, twin: Twin, modes: Sequence[Mode]) -> StagePlan:
-    """The plan that the expert makes for what it takes the scene to be: it solves that world."""
+    """The plan that the expert makes for what it takes the scene to be, by acting in that world."""
     believed: dict[str, Pose] = {}
     for mode in modes:
         believed.update(mode.believe())
@@ -131,7 +151,10 @@ def _plan_on_belief(task: Task, twin: Twin, modes: Sequence[Mode]) -> StagePlan:
         return twin.record.plan
     task.simulator.reset(twin.record.seed, objects=believed)
     driver = Driver(task.simulator)
-    task.expert.solve(driver)
+    try:
+        task.expert.solve(driver)
+    except DivergedError as error:
+        raise PlanError(f"the believed scene is not one that physics allows ({error})") from error
     return StagePlan(twin.record.plan.instruction, tuple(driver.stages))
 
 

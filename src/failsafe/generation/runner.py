@@ -120,6 +120,7 @@ def _handle(
     if kind == "begin":
         worker.item = content
     elif kind == "progress":
+        worker.item = ""
         tell(content)
     elif kind == "lane_done":
         worker.give(todo)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from failsafe.errors import RecordError
 from failsafe.generation.config import GenerationConfig
 from failsafe.generation.rollouts import Twin
 from failsafe.generation.work import WorkItem
@@ -24,6 +25,8 @@ BINS = ("early", "middle", "late")
 """Thirds of the distribution of moments."""
 SIZES = ("small", "medium", "large")
 """Thirds of the distribution of magnitudes."""
+COMPOUND = "compound"
+"""What two causes at once are called where modes are listed."""
 CASES_PER_SEED = 4
 """Cases tried on one initial state before the next is taken: its nominal twin is made once for all."""
 PATIENCE = 10
@@ -42,18 +45,28 @@ class Cell:
 
 
 def cell_of(case: FailureCase, config: GenerationConfig) -> Cell:
-    """The cell of a case, by its first perturbation and the configured distributions."""
+    """The cell of a case, by its perturbation and the configured distributions.
+
+    Two causes at once are a mode of their own: nobody knows which of them did it.
+    """
     p = case.perturbations[0]
+    if len(case.perturbations) > 1:
+        return Cell(case.task, COMPOUND, p.stage_name, "any", "any")
+    if p.mode not in config.modes:
+        raise RecordError(f"{case.case_id}: mode '{p.mode}' is not one of those in the manifest")
     settings = config.modes[p.mode]
-    sizes = [abs(settings.magnitude.quantile(share)) for share in (1 / 3, 2 / 3)]
+    sizes = [settings.magnitude.quantile(share) for share in (1 / 3, 2 / 3)]
     moments = [settings.moment.quantile(share) for share in (1 / 3, 2 / 3)]
     timed = MODES[p.mode].timed
+    fixed = settings.magnitude.quantile(0.0) == settings.magnitude.quantile(1.0)
     return Cell(
         task=case.task,
         mode=p.mode,
         stage=p.stage_name,
         moment=BINS[int(np.searchsorted(moments, p.moment, side="right"))] if timed else "with the stage",
-        magnitude=SIZES[int(np.searchsorted(sorted(sizes), abs(p.magnitude), side="right"))],
+        magnitude="fixed"
+        if fixed
+        else SIZES[int(np.searchsorted(sorted(sizes), abs(p.magnitude), side="right"))],
     )
 
 
@@ -119,16 +132,13 @@ class LaneSampler:
         return WorkItem(task, twin.record.seed, tuple(perturbations), self._lane, slot)
 
     def learn(self, case: FailureCase) -> None:
-        """Take note of what a try came to."""
-        p = case.perturbations[0]
-        keys = [(case.task, p.mode), (case.task, p.mode, p.stage_name)]
-        if len(case.perturbations) == 1:
-            cell = cell_of(case, self._config)
-            keys += [
-                (case.task, p.mode, "moment", cell.moment),
-                (case.task, p.mode, "magnitude", cell.magnitude),
-            ]
-        for key in keys:
+        """Take note of what a try came to; of two causes at once nobody knows which one it was."""
+        if len(case.perturbations) > 1:
+            return
+        cell = cell_of(case, self._config)
+        mode = (case.task, cell.mode)
+        details = ((cell.stage,), ("moment", cell.moment), ("magnitude", cell.magnitude))
+        for key in (mode, *((*mode, *detail) for detail in details)):
             self._tries[key] += 1
             self._verified[key] += case.verified
 
@@ -168,7 +178,7 @@ class LaneSampler:
             moment=float(moment),
             magnitude=float(sign * magnitude),
             unit=mode.unit,
-            direction=float(rng.uniform(-np.pi, np.pi)),
+            direction=float(rng.uniform(-np.pi, np.pi)) if mode.directed else 0.0,
             object=objects[int(rng.integers(len(objects)))],
         )
 

@@ -1,5 +1,9 @@
 """The proof of a correction: from the same state, without it the rollout fails, with it it succeeds.
 
+The cause ends where the correction begins: a monitor that takes over replaces whatever sent the wrong
+commands. So that this alone is not taken for the correction's merit, a third arm ends the cause and corrects
+nothing; its outcome is kept beside the proof.
+
 Where a simulator cannot restore a state exactly, every arm replays the failing rollout's prefix from the
 same beginning and is compared with it bit for bit. The arm without the correction is then the recorded
 rollout itself: the same state and the same commands gave the failure that was judged.
@@ -7,6 +11,7 @@ rollout itself: the same state and the same commands gave the failure that was j
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,14 +24,15 @@ from failsafe.experts.tasks import Task
 from failsafe.generation.corrections import Candidate, propose
 from failsafe.generation.rollouts import Perturbed, Twin
 from failsafe.records import poses
-from failsafe.records.case import Attempt, Correction, Label, Verification
+from failsafe.records.case import Attempt, Correction, Label, Verification, Way
 from failsafe.records.trace import Trace
 
 NOISE_METRES = 0.002
 NOISE_RADIANS = np.deg2rad(1.0)
+_NOISE = np.array([NOISE_METRES] * 3 + [NOISE_RADIANS] * 3)
 NOISE_WORDS = "actuation noise of 2 mm and 1 degree (standard deviations), commands one step late"
-MAX_ATTEMPTS = 6
-"""Candidates tried for one moment, shortest first."""
+MAX_ATTEMPTS = 4
+"""Candidates of each kind tried for one moment, shortest first."""
 _STEPS_BEYOND_TWIN = 150
 
 
@@ -39,19 +45,24 @@ class Proof:
 
 
 class ActuationNoise(Interceptor):
-    """What a real arm adds: every command a little off, and one step late."""
+    """What a real arm adds: every pose it is led to a little off, and every command one step late.
+
+    An arm that is told to stay stays where it is: the error is drawn anew only with a new target.
+    """
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
         self._waiting: Command | None = None
+        self._target: poses.Pose | None = None
+        self._error = np.zeros(6)
 
     def intercept(self, moment: Moment, command: Command) -> Command:
-        """The command before this one, with noise on it."""
-        late, self._waiting = self._waiting or command, command
-        delta = self._rng.normal(size=6)
-        delta[:3] *= NOISE_METRES
-        delta[3:] *= NOISE_RADIANS
-        return Command(poses.apply_delta(late.target, delta), late.gripper)
+        """The command before this one, with an error on it."""
+        late, self._waiting = self._waiting or command, Command(command.target, command.gripper)
+        if self._target is None or not np.array_equal(late.target, self._target):
+            self._target = late.target
+            self._error = self._rng.normal(size=6) * _NOISE
+        return Command(poses.apply_delta(late.target, self._error), late.gripper)
 
 
 def prove(
@@ -73,7 +84,7 @@ def prove(
     driver, exact = _branch(task, twin, trace, step)
     attempts: list[Attempt] = []
     fresh: Driver | None = driver
-    for candidate in propose(task, twin, trace, step, driver)[:MAX_ATTEMPTS]:
+    for candidate in _few(propose(task, twin, trace, step, driver)):
         if fresh is None:
             driver, again = _branch(task, twin, trace, step)
             exact = exact and again
@@ -95,14 +106,34 @@ def prove(
                 prefix_exact=exact,
                 without_succeeds=failing.success,
                 with_succeeds=True,
+                fault_ended_succeeds=_fault_ended_succeeds(task, twin, trace, step, stage),
                 rollouts=rollouts,
                 successes=successes,
                 attempts=tuple(attempts),
                 noise=NOISE_WORDS if rollouts > 1 else "",
             )
             return Proof(Label(step, stage_name, correction, evidence), recovered)
-    evidence = Verification(exact, failing.success, False, 0, 0, tuple(attempts))
+    evidence = Verification(
+        prefix_exact=exact,
+        without_succeeds=failing.success,
+        with_succeeds=False,
+        fault_ended_succeeds=_fault_ended_succeeds(task, twin, trace, step, stage),
+        rollouts=0,
+        successes=0,
+        attempts=tuple(attempts),
+    )
     return Proof(Label(step, stage_name, None, evidence), None)
+
+
+def _few(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The shortest candidates of each kind, still shortest first."""
+    counts: Counter[Way] = Counter()
+    few: list[Candidate] = []
+    for candidate in candidates:
+        counts[candidate.way] += 1
+        if counts[candidate.way] <= MAX_ATTEMPTS:
+            few.append(candidate)
+    return few
 
 
 def _branch(
@@ -133,6 +164,14 @@ def _carry_out(task: Task, twin: Twin, candidate: Candidate, driver: Driver) -> 
         return False, f"physics: {error}"
     success = task.simulator.evaluate().success
     return success, "" if success else "the rollout with it did not end in success"
+
+
+def _fault_ended_succeeds(task: Task, twin: Twin, trace: Trace, step: int, stage: int) -> bool:
+    """Whether it is enough that the cause ends: no correction, and the plan goes on at its present stage."""
+    index = min(max(stage, 0), len(twin.record.plan.stages) - 1)
+    nothing = Candidate(Way.NOMINAL_PATH, (), index, twin.record.plan.stages[index].name)
+    driver, _ = _branch(task, twin, trace, step)
+    return _carry_out(task, twin, nothing, driver)[0]
 
 
 def _count_noisy(

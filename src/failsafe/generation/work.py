@@ -115,7 +115,9 @@ def unfinished(item: WorkItem, instruction: str, outcome: Outcome, reason: str) 
 def label_steps(rollout: Perturbed, times: Times, count: int, rng: np.random.Generator) -> Sequence[int]:
     """Moments after the onset, one drawn from each of `count` equal parts of what is left of the rollout."""
     end = len(rollout.trace)
-    start = min((times.onset_step if times.onset_step is not None else 0) + 1, end)
+    # Not before every cause has set in and the world is left alone: what has yet to happen is no failure yet.
+    disturbed = rollout.trace.disturbances[-1][0] if rollout.trace.disturbances else 0
+    start = min(max(times.onset_step or 0, rollout.last_injection_step or 0, disturbed) + 1, end)
     shares = (np.arange(count) + rng.random(count)) / count
     return sorted({round(start + share * (end - start)) for share in shares})
 

@@ -47,6 +47,7 @@ class GripperStaysOpen(Mode):
     level = Level.ACTUATION
     unit = "of closing"
     magnitude = Uniform(0.0, 0.4)
+    bounds = (0.0, 1.0)
     _before: float | None = None
 
     @classmethod
@@ -69,6 +70,7 @@ class EarlyRelease(Mode):
     level = Level.ACTUATION
     unit = "of opening"
     magnitude = Uniform(0.4, 1.0)
+    bounds = (0.0, 1.0)
     timed = True
 
     @classmethod
@@ -113,6 +115,7 @@ class Drift(Mode):
     unit = "m/step"
     magnitude = Uniform(0.001, 0.005)
     timed = True
+    directed = True
 
     @classmethod
     def applies(cls, scene: Scene, stage: int) -> bool:

@@ -37,6 +37,7 @@ class MisperceivedPosition(BeliefMode):
 
     unit = "m"
     magnitude = Uniform(0.015, 0.08)
+    directed = True
 
     @classmethod
     def candidates(cls, scene: Scene, stage: int) -> tuple[str, ...]:
@@ -54,6 +55,7 @@ class WrongObject(BeliefMode):
 
     unit = "swaps"
     magnitude = Choice((1.0,))
+    bounds = (1.0, 1.0)
 
     @classmethod
     def candidates(cls, scene: Scene, stage: int) -> tuple[str, ...]:
@@ -81,6 +83,7 @@ class WrongGoal(BeliefMode):
 
     unit = "m"
     magnitude = Uniform(0.05, 0.15)
+    directed = True
 
     @classmethod
     def candidates(cls, scene: Scene, stage: int) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
@@ -59,6 +60,8 @@ class Mode(Interceptor):
         magnitude: Default distribution of the magnitude's size.
         signed: Whether the magnitude goes either way.
         timed: Whether it sets in at a moment within a stage, rather than with the stage.
+        directed: Whether it acts in a horizontal direction that is drawn.
+        bounds: Least and greatest size of magnitude that makes sense.
     """
 
     name: ClassVar[str]
@@ -67,6 +70,8 @@ class Mode(Interceptor):
     magnitude: ClassVar[Distribution] = Uniform(0.0, 1.0)
     signed: ClassVar[bool] = False
     timed: ClassVar[bool] = False
+    directed: ClassVar[bool] = False
+    bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)
 
     def __init__(self, perturbation: Perturbation, scene: Scene) -> None:
         self.perturbation = perturbation

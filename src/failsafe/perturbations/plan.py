@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -57,6 +58,7 @@ class Rotation(OffsetMode):
 
     unit = "rad"
     magnitude = Uniform(0.2, 1.0)
+    bounds = (0.0, math.pi)
 
 
 @register("translation_x")
@@ -108,6 +110,7 @@ class StepOmitted(Mode):
     level = Level.PLAN
     unit = "stages"
     magnitude = Choice((1.0,))
+    bounds = (1.0, 1.0)
 
     @classmethod
     def applies(cls, scene: Scene, stage: int) -> bool:
@@ -118,6 +121,8 @@ class StepOmitted(Mode):
     def edit(self, plan: StagePlan) -> StagePlan:
         """Replace the stage by staying where the one before ends, so that stages keep their numbers."""
         index = self.perturbation.stage
+        if index >= len(plan.stages):  # a plan for a believed scene may be shorter than the nominal one
+            return plan
         target, gripper = tuple(self.scene.tcp_pose.tolist()), OPEN
         if index:
             before = plan.stages[index - 1]

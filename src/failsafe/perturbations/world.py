@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -81,6 +82,7 @@ class ObjectPushed(FreeMode):
 
     unit = "m"
     magnitude = Uniform(0.03, 0.1)
+    directed = True
 
     def disturb(self, moment: Moment) -> Sequence[Disturbance]:
         """A steady horizontal velocity that covers the drawn distance, and then a stop."""
@@ -98,6 +100,8 @@ class ObjectKnockedOver(FreeMode):
 
     unit = "rad"
     magnitude = Uniform(1.2, 1.9)
+    directed = True
+    bounds = (0.0, math.pi)
 
     def disturb(self, moment: Moment) -> Sequence[Disturbance]:
         """A rotation about where it stands farthest in the drawn direction, a little above the table."""
@@ -130,6 +134,7 @@ class ObjectDropped(HeldMode):
 
     unit = "m/s"
     magnitude = Uniform(0.0, 0.3)
+    directed = True
 
     def disturb(self, moment: Moment) -> Sequence[Disturbance]:
         """Downwards, with the drawn speed sideways, without friction, until it is out of the fingers."""

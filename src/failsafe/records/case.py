@@ -90,6 +90,10 @@ class Verification:
         successes: How many of them ended in success.
         attempts: Every candidate that was tried, shortest first.
         noise: What the rollouts after the first had added, in words.
+        fault_ended_succeeds: End of an arm in which the cause ends as in the arm with the correction, but no
+            action corrects anything and the nominal plan just goes on at its present stage. Where it is True,
+            an expert that knows the true target absorbs the error by itself; a policy that does not, may not.
+            None where it was not tried.
     """
 
     prefix_exact: bool
@@ -99,6 +103,7 @@ class Verification:
     successes: int
     attempts: tuple[Attempt, ...]
     noise: str = ""
+    fault_ended_succeeds: bool | None = None
 
     @property
     def proven(self) -> bool:
@@ -141,6 +146,7 @@ class Nominal:
         reason: Why it did not, empty where it did.
         plan: The stages that the expert went through.
         spans: What each stage did, measured.
+        asset_licence: Licence of what pictures of it show, empty where nothing is owed.
     """
 
     task: str
@@ -149,6 +155,7 @@ class Nominal:
     reason: str
     plan: StagePlan
     spans: tuple[StageSpan, ...]
+    asset_licence: str = ""
 
 
 @dataclass(frozen=True)

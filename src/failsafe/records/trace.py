@@ -143,6 +143,8 @@ def unpack(data: bytes, where: str) -> dict[str, np.ndarray]:
         RecordError: If the bytes are no such archive.
     """
     try:
+        if not data.startswith(b"PK"):
+            raise RecordError(f"{where}: expected an .npz archive of arrays, got another kind of file")
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, KeyError, NotImplementedError) as error:

@@ -52,7 +52,8 @@ def mode_charts(cases: Sequence[FailureCase], config: GenerationConfig) -> list[
     """Histograms of moment and magnitude for every mode that was tried, in the order of the modes."""
     groups: dict[str, list[FailureCase]] = defaultdict(list)
     for case in cases:
-        groups[case.perturbations[0].mode].append(case)
+        if len(case.perturbations) == 1:
+            groups[case.perturbations[0].mode].append(case)
     found: list[ModeCharts] = []
     for mode in (name for name in MODES if name in groups):
         group, settings = groups[mode], config.modes[mode]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from failsafe.datasets.tables import label_reason
 from failsafe.generation.config import GenerationConfig
-from failsafe.generation.sampling import BINS, SIZES, cell_of
+from failsafe.generation.sampling import BINS, COMPOUND, SIZES, cell_of
 from failsafe.perturbations import MODES
 from failsafe.records.case import FailureCase, Outcome
 
@@ -83,7 +83,7 @@ def make_rows(cases: Sequence[FailureCase], config: GenerationConfig) -> list[Co
     """The coverage table of some cases that were made by one configuration."""
     groups: dict[tuple[str, str], list[FailureCase]] = defaultdict(list)
     for case in cases:
-        groups[case.task, case.perturbations[0].mode].append(case)
+        groups[case.task, cell_of(case, config).mode].append(case)
     settled = _settled_tasks(cases)
     rows: list[CoverageRow] = []
     for task in config.tasks:
@@ -93,6 +93,9 @@ def make_rows(cases: Sequence[FailureCase], config: GenerationConfig) -> list[Co
                 untried = "no stage" if task in settled else "untried"
                 rows.append(_row("mode", (task, mode, "", "", ""), group, untried))
                 rows += _cells(group, config)
+        if both := groups.get((task, COMPOUND)):
+            rows.append(_row("mode", (task, COMPOUND, "", "", ""), both, ""))
+            rows += _cells(both, config)
     return rows
 
 
@@ -146,7 +149,8 @@ def _settled_tasks(cases: Sequence[FailureCase]) -> set[str]:
     The sampler turns to a mode that has a verified failure only after every mode without one has had its
     try. So where one mode of a lane has two, a mode that was never tried is one that never applied.
     """
-    verified = Counter((case.task, case.lane, case.perturbations[0].mode) for case in cases if case.verified)
+    single = [case for case in cases if case.verified and len(case.perturbations) == 1]
+    verified = Counter((case.task, case.lane, case.perturbations[0].mode) for case in single)
     return {task for (task, _, _), number in verified.items() if number >= 2}
 
 
@@ -158,7 +162,8 @@ def _cells(group: Sequence[FailureCase], config: GenerationConfig) -> list[Cover
         key = (cell.task, cell.mode, cell.stage, cell.moment, cell.magnitude)
         cells[key].append(case)
         moment = BINS.index(cell.moment) if cell.moment in BINS else 0
-        place = (case.perturbations[0].stage, moment, SIZES.index(cell.magnitude))
+        size = SIZES.index(cell.magnitude) if cell.magnitude in SIZES else 0
+        place = (case.perturbations[0].stage, moment, size)
         order[key] = min(order.get(key, place), place)
     return [_row("cell", key, cells[key], "") for key in sorted(cells, key=lambda k: (order[k], k))]
 

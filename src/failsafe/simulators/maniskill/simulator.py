@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from sapien import physx
 
-from failsafe.errors import DivergedError, UnknownNameError
+from failsafe.errors import DivergedError, PlanError, UnknownNameError
 from failsafe.records import poses
 from failsafe.records.poses import Pose
 from failsafe.records.trace import Disturbance
@@ -170,8 +170,11 @@ class ManiSkillSimulator(Simulator):
         for body, *_ in forced:
             body.component.disable_gravity = False
         if self._after_step is not None:
-            self._after_step()
-            self.env.evaluate()  # such tasks also gather evidence of success there
+            try:
+                self._after_step()
+                self.env.evaluate()  # such tasks also gather evidence of success there
+            except IndexError as error:  # a drawing task has a fixed number of dots, one a step
+                raise PlanError(f"{self._task} cannot take more steps than it was made for") from error
         speed = float(np.abs(self._arm.articulation.qvel).max())
         if not speed < _FAR:  # also true for NaN
             raise DivergedError(f"{self._task}: the physics diverged (joint speed {speed:.3g} rad/s)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from failsafe.errors import MissingAssetsError, UnknownNameError
@@ -36,7 +37,7 @@ def make_env(task: str, render_backend: str = "none") -> Any:
     ).unwrapped
 
 
-def check_known(task: str) -> None:
+def check_known(task: str, others: Iterable[str] = ()) -> None:
     """Check that ManiSkill has a task and everything that it needs.
 
     Raises:
@@ -48,7 +49,7 @@ def check_known(task: str) -> None:
     from mani_skill.utils.registration import REGISTERED_ENVS
 
     if task not in REGISTERED_ENVS:
-        raise UnknownNameError("task", task, REGISTERED_ENVS)
+        raise UnknownNameError("task", task, others or REGISTERED_ENVS)
     asset_ids: Any = REGISTERED_ENVS[task].asset_download_ids
     if not all(is_data_source_downloaded(name) for name in asset_ids or []):
         raise MissingAssetsError(
