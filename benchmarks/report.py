@@ -39,6 +39,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
+        self.nominal_per_cpu_second: dict[str, float] = {}
 
     def add(
         self,

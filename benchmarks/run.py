@@ -44,6 +44,7 @@ def run_generation(bench: Bench, quick: float) -> tuple[dict[str, Seconds], list
             tasks[name] = load_task(name)
     for name in TASKS:
         n = measures.measure_nominals(tasks[name], 8.0 * quick)
+        bench.nominal_per_cpu_second[name] = n.rollouts / n.seconds.cpu
         bench.add_rate(
             f"nominal rollouts with reset, per core, {name}",
             n.rollouts,
@@ -167,9 +168,12 @@ def run_baseline(bench: Bench, env: Path | str, quick: float) -> None:
             theirs,
             note=f"{measured['successes']}/{measured['rollouts']} succeed",
         )
-        ours = next(r.value for r in bench.rows if r.name.startswith("nominal") and name in r.name)
-        assert ours is not None
-        bench.add(f"nominal rollouts over it, {name}", ours * theirs.wall / measured["rollouts"], "x")
+        bench.add(
+            f"our nominal rollouts over it, {name}",
+            bench.nominal_per_cpu_second[name] * theirs.cpu / measured["rollouts"],
+            "x",
+            note="rates per CPU second; ours hold still for 0.6 s before success is judged, theirs do not",
+        )
 
 
 def _time_planner(env: Path, task: str, episodes: int) -> dict[str, Any] | str:
