@@ -76,6 +76,9 @@ def move_to_fresh_scene(env: Any, entities: list[Any]) -> Any:
         entity.remove_from_scene()
     for entity in entities:
         scene.add_entity(entity)
+        body = entity.find_component_by_type(physx.PhysxRigidDynamicComponent)
+        if body is not None and not body.kinematic:
+            body.wake_up()  # how long a body still stays awake is a past of its own, which it brings along
     env.scene.px = system
     env.scene._fresh_scene = scene  # keeps it alive for as long as its entities are used
     return system
