@@ -18,7 +18,8 @@ import pytest
 from failsafe.datasets.build import build_dataset, merge_datasets
 from failsafe.datasets.store import Dataset
 from failsafe.errors import StoreError, UserError
-from failsafe.generation.config import GenerationConfig, default_modes
+from failsafe.generation.config import GenerationConfig, ModeConfig, default_modes
+from failsafe.perturbations.distributions import Uniform
 from failsafe.records.case import Outcome
 
 MODES = ("translation_x", "no_op", "object_dropped", "early_release")
@@ -148,36 +149,36 @@ def test_killed_at_any_moment_nothing_is_lost_doubled_or_changed(tmp_path: Path)
         "--labels",
         "1",
     ]
-    command += ["--verify-rollouts", "2", "--modes", ",".join(MODES), "--workers", "2", "--json", "--out"]
+    command += ["--verify-rollouts", "1", "--modes", ",".join(MODES), "--workers", "2", "--json", "--out"]
     reference = tmp_path / "reference"
     begun = time.monotonic()
     subprocess.run([*command, str(reference)], check=True, stdout=subprocess.DEVNULL)
     duration = time.monotonic() - begun
     rng = np.random.default_rng(7)
+    folders = [tmp_path / f"killed{i}" for i in range(5)]
     kills = 0
-    runs: list[Path] = []
-    while kills < 20:
-        folder = tmp_path / f"killed{len(runs)}"
-        runs.append(folder)
-        while True:
+    for folder in folders:
+        # Later and later, so that the run gets on, and is killed from its first moments to its last.
+        for part in np.linspace(0.1, 0.6, 5):
             process = subprocess.Popen(
                 [*command, str(folder)], stdout=subprocess.DEVNULL, start_new_session=True
             )
             try:
-                assert process.wait(timeout=float(rng.uniform(0.3, 1.0)) * duration) == 0
-                break
+                process.wait(timeout=float(part + rng.uniform(0.0, 0.1)) * duration)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 kills += 1
-    for folder in runs:
+        subprocess.run([*command, str(folder)], check=True, stdout=subprocess.DEVNULL)
+    assert kills >= 20, "the runs were still under way when they were killed"
+    for folder in folders:
         assert content(folder) == content(reference)
 
 
 def test_a_worker_that_dies_costs_one_item(tmp_path: Path) -> None:
-    config = small(
-        4, tasks=("tests.datasets.crashing:make",), modes=default_modes(("no_op", "translation_x"))
-    )
+    modes = default_modes(("no_op", "translation_x"))
+    modes["no_op"] = ModeConfig(1.0, Uniform(55.0, 60.0), Uniform(0.0, 0.5))
+    config = small(4, tasks=("tests.datasets.crashing:make",), modes=modes, compound=0.0)
     build_dataset(config, tmp_path / "data", lambda _: None, workers=2)
     cases = list(Dataset(tmp_path / "data").cases())
     crashed = [case for case in cases if case.outcome is Outcome.CRASHED]

@@ -31,10 +31,14 @@ class Task:
 
 def task_names() -> list[str]:
     """Names of all tasks that come with an expert on this machine."""
-    names = list(importlib.import_module("failsafe.simulators.toy").TASKS)
+    names = _toy_names()
     if importlib.util.find_spec("mani_skill") is not None:
         names += list(importlib.import_module("failsafe.experts.maniskill").maniskill_tasks())
     return names
+
+
+def _toy_names() -> list[str]:
+    return list(importlib.import_module("failsafe.simulators.toy").TASKS)
 
 
 def load_task(name: str, full_meshes: bool = False) -> Task:
@@ -53,7 +57,7 @@ def load_task(name: str, full_meshes: bool = False) -> Task:
     if ":" in name:
         return _load_own(name)
     # Adapters are loaded by name: what is not asked for need not be installed.
-    if name.startswith("Toy"):
+    if name in _toy_names():
         simulator = importlib.import_module("failsafe.simulators.toy").make(name)
         return Task(simulator, importlib.import_module("failsafe.experts.toy").EXPERTS[name](), name)
     simulator = importlib.import_module("failsafe.simulators.maniskill.simulator").ManiSkillSimulator(
@@ -66,9 +70,11 @@ def check_task(name: str) -> None:
     """Check that a task can be had, without making it; errors as for `load_task`."""
     if ":" in name:
         _own_function(name)
+    elif name in _toy_names():
+        return  # without the seconds that it takes to import ManiSkill
     elif name not in task_names():
         _refuse(name)
-    elif not name.startswith("Toy"):
+    else:
         importlib.import_module("failsafe.simulators.maniskill.tasks").check_known(name)
 
 
