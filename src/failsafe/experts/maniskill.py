@@ -64,12 +64,13 @@ class ManiSkillExpert:
         """
         simulator = driver.simulator
         assert isinstance(simulator, ManiSkillSimulator)
-        planner = _planner_class(driver, simulator)
-        names = {
+        planner = _planner_class(driver, simulator, self._script.__code__.co_filename)
+        names: dict[str, Any] = {
             name: planner
             for name, value in self._script.__globals__.items()
             if isinstance(value, type) and name.endswith("MotionPlanningSolver")
         }
+        names["print"] = _say_nothing  # standard output is not the script's
         script = types.FunctionType(self._script.__code__, {**self._script.__globals__, **names})
         try:
             script(_EnvironmentInProgress(simulator.env), seed=None, debug=False, vis=False)
@@ -90,7 +91,11 @@ class _EnvironmentInProgress:
         """Do nothing: the episode has begun."""
 
 
-def _planner_class(driver: Driver, simulator: ManiSkillSimulator) -> type[Any]:
+def _say_nothing(*_: Any, **__: Any) -> None:
+    """A `print` that prints nothing."""
+
+
+def _planner_class(driver: Driver, simulator: ManiSkillSimulator, script_file: str) -> type[Any]:
     """The stand-in for ManiSkill's planner classes, bound to a driver."""
     base = to_array(simulator.env.agent.robot._objs[0].pose)
     base_inverse = poses.inverse(base)
@@ -107,7 +112,7 @@ def _planner_class(driver: Driver, simulator: ManiSkillSimulator) -> type[Any]:
             if dry_run:
                 return {} if simulator.reachable(target) else -1
             target = simulator.draw_in(target)
-            name, hold = _pose_name(_caller(), pose), _HOLD + refine_steps
+            name, hold = _pose_name(_caller(script_file), pose), _HOLD + refine_steps
             driver.do(Stage(name, tuple(target.tolist()), self._gripper, hold, self._speed))
             return {}
 
@@ -145,17 +150,18 @@ def _came_through_ours(error: Exception) -> bool:
     return any(name.startswith("failsafe.") for name in names[1:])
 
 
-def _caller() -> types.FrameType:
-    """The frame of the script that called the planner's method that called this."""
+def _caller(script_file: str) -> types.FrameType | None:
+    """The innermost frame of the script, however many calls of ours (or of a type checker) lie between."""
     frame = inspect.currentframe()
-    assert frame is not None
-    assert frame.f_back is not None
-    assert frame.f_back.f_back is not None
-    return frame.f_back.f_back
+    while frame is not None and frame.f_code.co_filename != script_file:
+        frame = frame.f_back
+    return frame
 
 
-def _pose_name(frame: types.FrameType, pose: Any) -> str:
+def _pose_name(frame: types.FrameType | None, pose: Any) -> str:
     """What the script itself calls a waypoint: `reach_pose` is "reach"."""
+    if frame is None:
+        return "move"
     line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
     match = re.search(r"\(\s*([a-z]\w*?)_pose\b", line)
     if match:
