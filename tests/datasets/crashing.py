@@ -14,7 +14,7 @@ from failsafe.simulators.toy import ToyPick
 
 
 class Crashing(ToyPick):
-    """Dies when the arm is told the same thing 45 times on end, which only a no-op does."""
+    """Dies when the arm is told the same thing 22 times on end, as a long no-op does."""
 
     _last: np.ndarray | None = None
     _repeats = 0
@@ -23,7 +23,7 @@ class Crashing(ToyPick):
         same = self._last is not None and np.array_equal(command, self._last)
         self._repeats = self._repeats + 1 if same else 0
         self._last = command.copy()
-        if self._repeats >= 45:
+        if self._repeats >= 22:
             os._exit(139)
         super().step(command, disturbances)
 

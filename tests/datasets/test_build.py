@@ -18,8 +18,7 @@ import pytest
 from failsafe.datasets.build import build_dataset, merge_datasets
 from failsafe.datasets.store import Dataset
 from failsafe.errors import StoreError, UserError
-from failsafe.generation.config import GenerationConfig, ModeConfig, default_modes
-from failsafe.perturbations.distributions import Uniform
+from failsafe.generation.config import GenerationConfig, default_modes
 from failsafe.records.case import Outcome
 
 MODES = ("translation_x", "no_op", "object_dropped", "early_release")
@@ -176,13 +175,12 @@ def test_killed_at_any_moment_nothing_is_lost_doubled_or_changed(tmp_path: Path)
 
 
 def test_a_worker_that_dies_costs_one_item(tmp_path: Path) -> None:
-    modes = default_modes(("no_op", "translation_x"))
-    modes["no_op"] = ModeConfig(1.0, Uniform(55.0, 60.0), Uniform(0.0, 0.5))
-    config = small(4, tasks=("tests.datasets.crashing:make",), modes=modes, compound=0.0)
+    config = small(
+        6, tasks=("tests.datasets.crashing:make",), modes=default_modes(("no_op", "early_release"))
+    )
     build_dataset(config, tmp_path / "data", lambda _: None, workers=2)
     cases = list(Dataset(tmp_path / "data").cases())
     crashed = [case for case in cases if case.outcome is Outcome.CRASHED]
     assert crashed
-    assert all(case.perturbations[0].mode == "no_op" for case in crashed)
     assert all("died twice" in case.reason for case in crashed)
-    assert sum(case.verified for case in cases) >= 2
+    assert sum(case.verified for case in cases) >= 4, "the lanes went on"
