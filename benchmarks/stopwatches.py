@@ -67,7 +67,6 @@ class _TimedSystem:
 PHYSICS = "physics engine's step"
 _WATCHED = {
     "reset": "ManiSkill's reset, fresh scene",
-    "command": "inverse kinematics",
     "observe": "observe",
     "state": "read the state",
     "evaluate": "ManiSkill's evaluate",
@@ -81,6 +80,7 @@ def stopwatches() -> Iterator[Stopwatches]:
     from mani_skill.examples.motionplanning.panda.run import MP_SOLUTIONS
 
     from failsafe.simulators.maniskill import simulator
+    from failsafe.simulators.maniskill.arm import Arm
 
     watches = Stopwatches()
     fresh_scene = simulator.move_to_fresh_scene
@@ -92,6 +92,7 @@ def stopwatches() -> Iterator[Stopwatches]:
             setattr(owner, name, value)
 
         patch(simulator, "move_to_fresh_scene", lambda *args: _TimedSystem(fresh_scene(*args), watches))
+        patch(Arm, "_solve", watches.wrap("inverse kinematics", Arm._solve))
         for method, name in _WATCHED.items():
             original = getattr(simulator.ManiSkillSimulator, method)
             patch(simulator.ManiSkillSimulator, method, watches.wrap(name, original))
