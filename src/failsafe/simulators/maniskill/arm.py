@@ -19,6 +19,9 @@ _PULL, _LONGEST_PULL = 0.01, 0.15
 """Metres by which a target beyond the arm's reach is drawn in, at a time and at most."""
 _LIMIT_MARGIN = 0.01
 """Radians kept from every joint limit."""
+_BENT = 0.3
+"""Radians by which an elbow, a joint that bends one way only, stays bent: a straight arm is singular, and the
+inverse kinematics finds no way back from it. It costs a few millimetres of reach."""
 
 
 class Arm:
@@ -50,6 +53,11 @@ class Arm:
         self._mask[self._fingers] = 0
         limits = np.concatenate([joint.limits for joint in self._joints])
         self._lower, self._upper = limits[:, 0] + _LIMIT_MARGIN, limits[:, 1] - _LIMIT_MARGIN
+        for j in np.flatnonzero(self._mask):
+            if self._upper[j] <= 0:
+                self._upper[j] = min(self._upper[j], -_BENT)
+            elif self._lower[j] >= 0:
+                self._lower[j] = max(self._lower[j], _BENT)
         self._limited: list[tuple[int, float, float]] = [
             (j, float(self._lower[j]), float(self._upper[j])) for j in np.flatnonzero(self._mask).tolist()
         ]
