@@ -59,7 +59,7 @@ def test_actions_keep_the_limits_and_arrive(first, others, max_translation, max_
     for target in targets:
         apart = [max(poses.distance(pose, target.pose)) for pose in path[reached:]]
         assert min(apart) < 1e-6
-        reached += int(np.argmin(apart))
+        reached += int(np.argmax(np.array(apart) < 1e-6))  # the first time, for a place may come again
     assert max(poses.distance(path[-1], targets[-1].pose)) < 1e-6
     assert actions[-1][6] == targets[-1].gripper
 
