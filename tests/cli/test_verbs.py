@@ -71,7 +71,9 @@ def test_replay_notices_a_state_that_is_not(made: Path, tmp_path: Path, run: Ver
     assert "differs from state 7 on, by up to 0.001" in out
 
 
-def test_render_gallery_and_coverage_make_their_pages(made: Path, run: Verb) -> None:
+def test_render_gallery_and_coverage_make_their_pages(
+    made: Path, run: Verb, monkeypatch: pytest.MonkeyPatch
+) -> None:
     status, out, _ = run(
         "render", str(made), "--size", "64", "--cameras", "front", "--workers", "1", "--json"
     )
@@ -83,6 +85,7 @@ def test_render_gallery_and_coverage_make_their_pages(made: Path, run: Verb) -> 
     status, out, _ = run("coverage", str(made), "--json")
     assert status == 0
     assert Path(json.loads(out)["page"]).exists()
+    monkeypatch.setenv("COLUMNS", "60")
     status, out, _ = run("coverage", str(made))
     assert "object_dropped" in out
 

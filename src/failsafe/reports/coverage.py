@@ -10,6 +10,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from failsafe.datasets.files import write_atomically
@@ -59,15 +60,16 @@ def format_coverage(dataset: Dataset, skip_damaged: bool = False, width: int | N
     table.add_column("mode", no_wrap=True)
     for name in ("asked", "tried", "failures", "verified", "harmless", "yield (95 %)"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("note", overflow="fold")
+    table.add_column("note", overflow="fold", min_width=20)
     for row in rows:
         if row.kind == "mode":
             counts = (row.asked, row.tried, row.failures, row.got, row.harmless)
             table.add_row(row.task, row.mode, *map(str, counts), _percent(row), note(row))
     buffer = io.StringIO()
-    console = Console(
-        file=buffer, width=width or shutil.get_terminal_size((120, 24)).columns, color_system=None
-    )
+    width = width or shutil.get_terminal_size((120, 24)).columns
+    console = Console(file=buffer, width=width, color_system=None)
+    # A name cut short is worth less than a line too long: no narrower than the names are.
+    console.width = max(width, Measurement.get(console, console.options.update(width=1000), table).minimum)
     console.print(table)
     counts, empty = count_rows(rows), [r for r in rows if r.kind == "cell" and r.state == "empty"]
     lines = [line.rstrip() for line in buffer.getvalue().splitlines()]
