@@ -58,7 +58,7 @@ class GenerationConfig:
     labels: int = 4
     verify_rollouts: int = 5
     compound: float = 0.1
-    attempts: int = 20
+    attempts: int = 40
     stream: int = 0
 
     def __post_init__(self) -> None:

@@ -29,7 +29,7 @@ COMPOUND = "compound"
 """What two causes at once are called where modes are listed."""
 CASES_PER_SEED = 4
 """Cases tried on one initial state before the next is taken: its nominal twin is made once for all."""
-PATIENCE = 10
+PATIENCE = 16
 """Tries without a verified failure after which a lane takes a mode for empty and turns to it last."""
 
 
@@ -143,12 +143,20 @@ class LaneSampler:
             self._verified[key] += case.verified
 
     def _emptiest_mode(self, task: str, scene: Scene) -> type[Mode] | None:
-        def need(name: str) -> tuple[int, float, int]:
-            key = (task, name)
+        def need(name: str) -> tuple[int, float, float, int]:
+            key, weight = (task, name), self._config.modes[name].weight
             # A mode that has given nothing so far is not given up, but made to wait its turn.
             empty = self._verified[key] == 0 and self._tries[key] >= PATIENCE
-            got = self._verified[key] / self._config.modes[name].weight
-            return (self._tries[key] if empty else 0, got, self._order.index(name))
+            # First the mode's share of the dataset, then of the task: a mode that one task alone offers gets
+            # as many cases as the others.
+            everywhere = sum(self._verified[(name_of_task, name)] for name_of_task in self._config.tasks)
+            got = self._verified[key]
+            return (
+                self._tries[key] if empty else 0,
+                everywhere / weight,
+                got / weight,
+                self._order.index(name),
+            )
 
         applying = [n for n in self._order if _stages(MODES[n], scene)]
         return MODES[min(applying, key=need)] if applying else None

@@ -113,12 +113,15 @@ def unfinished(item: WorkItem, instruction: str, outcome: Outcome, reason: str) 
 
 
 def label_steps(rollout: Perturbed, times: Times, count: int, rng: np.random.Generator) -> Sequence[int]:
-    """Moments after the onset, one drawn from each of `count` equal parts of what is left of the rollout."""
+    """Moments after the onset, one drawn from each of `count` parts of what is left of the rollout.
+
+    The parts grow with the square of the time: a monitor looks again and again, and meets a failure soon.
+    """
     end = len(rollout.trace)
     # Not before every cause has set in and the world is left alone: what has yet to happen is no failure yet.
     disturbed = rollout.trace.disturbances[-1][0] if rollout.trace.disturbances else 0
     start = min(max(times.onset_step or 0, rollout.last_injection_step or 0, disturbed) + 1, end)
-    shares = (np.arange(count) + rng.random(count)) / count
+    shares = ((np.arange(count) + rng.random(count)) / count) ** 2
     return sorted({round(start + share * (end - start)) for share in shares})
 
 
