@@ -9,7 +9,8 @@ FailSafeError
 ├── RecordError             a record of another version, with unknown keys, or damaged
 ├── StoreError              a dataset folder that cannot be written or holds foreign files
 ├── DivergedError           the physics left the finite numbers: neither a success nor a failure
-└── PlanError               the expert found no way: neither a success nor a failure
+├── PlanError               the expert found no way: neither a success nor a failure
+└── AssessmentError         a recovery model cannot look at what it was given
 ```
 """
 
@@ -69,3 +70,7 @@ class DivergedError(FailSafeError):
 
 class PlanError(FailSafeError):
     """The expert has no plan from the present state."""
+
+
+class AssessmentError(FailSafeError):
+    """A recovery model cannot assess the window that it was given."""

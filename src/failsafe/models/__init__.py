@@ -1,0 +1,1 @@
+"""Recovery models: the contract, the compact network, LLaVA-OneVision, and the baselines."""

@@ -1,0 +1,81 @@
+"""The contract of a recovery model: a window goes in, a verdict comes out."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from typing import Protocol, runtime_checkable
+
+from failsafe.errors import AssessmentError
+from failsafe.records.assessment import Status, Verdict, Window, WindowSpec
+
+MAX_TRANSLATION = 0.025
+MAX_ROTATION = 0.125
+"""The most that an action may move (m) and turn (rad) the tool in one control step."""
+MAX_ACTIONS = 24
+"""The most actions of a verdict."""
+
+
+@runtime_checkable
+class RecoveryModel(Protocol):
+    """Sees a failure, names it, and says how to get back."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables."""
+        ...
+
+    @property
+    def window_spec(self) -> WindowSpec:
+        """The windows that it looks at."""
+        ...
+
+    def assess(self, window: Window) -> Verdict:
+        """Assess one window.
+
+        An answer that cannot be read is a verdict with the status "unreadable".
+
+        Raises:
+            AssessmentError: If the window is not one that the model can look at.
+        """
+        ...
+
+
+def assess_safely(model: RecoveryModel, window: Window) -> Verdict:
+    """Assess a window in a control loop: whatever goes wrong is a verdict, and the latency is measured.
+
+    An exception makes a verdict with the status "refused"; so does one whose numbers are not finite.
+    """
+    begun = time.perf_counter()
+    try:
+        window.check(model.window_spec)
+        verdict = model.assess(window)
+    except Exception as error:  # whatever a model does wrong must leave the policy in charge
+        verdict = Verdict(status=Status.REFUSED, reason=f"{type(error).__name__}: {error}")
+    verdict = replace(verdict, latency=time.perf_counter() - begun)
+    if verdict.status is Status.OK and (problem := flaw(verdict)):
+        verdict = replace(verdict, status=Status.REFUSED, actions=(), failure_probability=0.0, reason=problem)
+    return verdict
+
+
+def flaw(verdict: Verdict) -> str:
+    """What is wrong with a verdict's numbers, in a sentence; empty where nothing is."""
+    if not (math.isfinite(verdict.failure_probability) and 0.0 <= verdict.failure_probability <= 1.0):
+        return f"expected a probability of failure from 0 to 1, got {verdict.failure_probability}"
+    if len(verdict.actions) > MAX_ACTIONS:
+        return f"expected at most {MAX_ACTIONS} actions, got {len(verdict.actions)}"
+    for row in verdict.actions:
+        if len(row) != 7 or not all(math.isfinite(value) for value in row):
+            return f"expected actions of 7 finite numbers, got {row}"
+    return ""
+
+
+def require(condition: bool, problem: str) -> None:
+    """Refuse a window.
+
+    Raises:
+        AssessmentError: With the problem, unless the condition holds.
+    """
+    if not condition:
+        raise AssessmentError(problem)
