@@ -87,6 +87,21 @@ def test_a_mode_that_gives_nothing_waits_its_turn(twin: Twin) -> None:
     assert tried[-20:] == ["no_op"] * 20
 
 
+def test_a_mode_that_seldom_fails_does_not_take_all_the_time(twin: Twin) -> None:
+    sampler = LaneSampler(config(modes=default_modes(("no_op", "rotation_z")), compound=0.0), 0)
+    tries: Counter[str] = Counter()
+    got: Counter[str] = Counter()
+    for slot in range(400):
+        item = sampler.draw(twin, slot)
+        assert item is not None
+        mode = item.perturbations[0].mode
+        tries[mode] += 1
+        verified = mode == "no_op" or tries[mode] % 10 == 1
+        got[mode] += verified
+        sampler.learn(result(item, verified=verified))
+    assert 0.4 < got["rotation_z"] / got["no_op"] < 0.6
+
+
 def test_thirds_of_magnitude_and_moment_are_filled_evenly(twin: Twin) -> None:
     asked = config(modes=default_modes(("no_op",)), compound=0.0)
     sampler = LaneSampler(asked, 0)

@@ -74,3 +74,22 @@ def _by_pose(item: str) -> Camera:
     else:
         pose = poses.pose(numbers[0][:3], numbers[0][3:])
     return Camera(name, tuple(pose.tolist()), fov)
+
+
+MOUNTED_SHIFT = 0.2
+"""Share of the distance by which a camera on the hand is moved: it sits a tenth as far from what it looks at
+as one beside the table, and the whole distance would put it inside the hand."""
+
+
+def move_camera(camera: Camera, metres: float, radians: float, rng: np.random.Generator) -> Camera:
+    """A camera shifted by a distance and turned by an angle, both in directions that are drawn.
+
+    The turn is about the camera's own centre. A mounted camera goes `MOUNTED_SHIFT` of the distance.
+    """
+    pose = np.array(camera.pose)
+    shift, axis = (v / np.linalg.norm(v) for v in rng.normal(size=(2, 3)))
+    if camera.mounted:
+        metres *= MOUNTED_SHIFT
+    turned = poses.quaternion_multiply(poses.from_rotation_vector(axis * radians), pose[3:])
+    moved = poses.pose(pose[:3] + shift * metres, turned)
+    return Camera(camera.name, tuple(moved.tolist()), camera.fov, camera.mounted)

@@ -126,8 +126,8 @@ def plan_samples(
     if not found:
         where = ", ".join(str(d.path) for d in datasets)
         raise UserError(
-            f"expected episodes longer than {history} steps with seeds of the splits {', '.join(splits)}, got "
-            f"none in {where}"
+            f"expected episodes longer than {history} steps with seeds of the splits {', '.join(splits)}, "
+            f"got none in {where}"
         )
     return _balance(found, failing_share, per_cell)
 
@@ -144,8 +144,8 @@ def check_leaks(samples: Iterable[Sample]) -> None:
         before = split_by_seed.setdefault(sample.seed, sample.split)
         if before != sample.split:
             raise RecordError(
-                f"seed {sample.seed} is in the splits {before} and {sample.split}: what is learned from one is "
-                "tested on the other"
+                f"seed {sample.seed} is in the splits {before} and {sample.split}: what is learned from one "
+                "is tested on the other"
             )
         if sample.name in names:
             raise RecordError(f"sample {sample.name} is there twice")
@@ -193,7 +193,8 @@ def _of_case(
     failing = traces[FAILING]
 
     def make(rollout: str, step: int, kind: Kind, stage: str, label: Label | None = None) -> Sample:
-        mode = "compound" if len(case.perturbations) > 1 else case.perturbations[0].mode
+        modes = [p.mode for p in case.perturbations]
+        mode = modes[0] if len(modes) == 1 else "compound"
         correction = label.correction if label else None
         return Sample(
             name=f"{source}-{case.case_id}-{rollout}-{step:04d}",
@@ -275,9 +276,9 @@ def _balance(samples: list[Sample], failing_share: float, per_cell: int | None) 
                 continue
         groups[(sample.task, sample.split)][sample.failing].append(sample)
     kept: list[Sample] = []
+    odds = failing_share / (1 - failing_share)
     for group in groups.values():
         bad, good = group[True], group[False]
-        odds = failing_share / (1 - failing_share)
         kept += bad[: round(len(good) * odds)] if good else bad
         kept += good[: round(len(bad) / odds)] if bad else good
     return sorted(kept, key=lambda s: (s.task, s.seed, s.source, s.name))

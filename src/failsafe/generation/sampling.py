@@ -29,8 +29,10 @@ COMPOUND = "compound"
 """What two causes at once are called where modes are listed."""
 CASES_PER_SEED = 4
 """Cases tried on one initial state before the next is taken: its nominal twin is made once for all."""
-PATIENCE = 16
+PATIENCE = 12
 """Tries without a verified failure after which a lane takes a mode for empty and turns to it last."""
+WASTE = 0.1
+"""What a try without a verified failure counts for, in verified failures: so many more go to other modes."""
 
 
 @dataclass(frozen=True)
@@ -144,17 +146,18 @@ class LaneSampler:
 
     def _emptiest_mode(self, task: str, scene: Scene) -> type[Mode] | None:
         def need(name: str) -> tuple[int, float, float, int]:
-            key, weight = (task, name), self._config.modes[name].weight
-            # A mode that has given nothing so far is not given up, but made to wait its turn.
-            empty = self._verified[key] == 0 and self._tries[key] >= PATIENCE
+            weight = self._config.modes[name].weight
+            tries, got = self._tries[(task, name)], self._verified[(task, name)]
             # First the mode's share of the dataset, then of the task: a mode that one task alone offers gets
-            # as many cases as the others.
-            everywhere = sum(self._verified[(name_of_task, name)] for name_of_task in self._config.tasks)
-            got = self._verified[key]
+            # as many cases as the others. A try that gives nothing counts a little, so that a mode that
+            # hardly ever fails here does not take all the time.
+            everywhere = sum(self._verified[(other, name)] for other in self._config.tasks)
+            wasted = WASTE * (tries - got)
             return (
-                self._tries[key] if empty else 0,
-                everywhere / weight,
-                got / weight,
+                # One that has given nothing so far is not given up, but made to wait its turn.
+                tries if got == 0 and tries >= PATIENCE else 0,
+                (everywhere + wasted) / weight,
+                (got + wasted) / weight,
                 self._order.index(name),
             )
 

@@ -30,7 +30,9 @@ class WindowSpec:
     @property
     def offsets(self) -> tuple[int, ...]:
         """Control steps of the pictures relative to now, oldest first: (-10, -5, 0)."""
-        return tuple(round(x) for x in np.linspace(-self.history, 0, self.frames)) if self.frames > 1 else (0,)
+        return (
+            tuple(round(x) for x in np.linspace(-self.history, 0, self.frames)) if self.frames > 1 else (0,)
+        )
 
 
 @dataclass(frozen=True)

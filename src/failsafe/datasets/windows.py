@@ -1,0 +1,363 @@
+"""Windows on disk: the pictures and the proprioception of every sample, rendered once and kept.
+
+```
+samples/
+  manifest.json             settings, and where the samples come from
+  TASK/SEED-SOURCE.npy      pictures of one initial state's samples [N, V, F, S, S, 3], read by memory map
+  TASK/SEED-SOURCE.npz      their records and proprioception; written last: where it is, both are whole
+```
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import json
+import math
+import multiprocessing as mp
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from failsafe.datasets.cameras import move_camera
+from failsafe.datasets.files import locked, write_atomically
+from failsafe.datasets.manifest import read_manifest
+from failsafe.datasets.samples import SPLITS, Sample, check_leaks, plan_samples
+from failsafe.datasets.store import Dataset
+from failsafe.errors import FailSafeError, RecordError, UserError
+from failsafe.experts.tasks import Task, load_task
+from failsafe.records import codec
+from failsafe.records.assessment import Window, WindowSpec
+from failsafe.records.provenance import Provenance, collect_provenance
+from failsafe.records.trace import Trace, pack, unpack
+from failsafe.simulators.contract import Camera, Simulator
+
+FORMAT = "Samples/1"
+MAX_OBJECTS = 4
+"""Objects whose poses are kept beside a window, for a network to learn to find them."""
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """What a set of samples is to hold.
+
+    Attributes:
+        window: Views, history, number and size of the pictures.
+        splits: The splits that are wanted.
+        failing_share: Share of failing moments in every task and split.
+        per_cell: The most failing moments of one task, split, mode and stage; 0 for no limit.
+        jitter_metres: The most by which each camera is shifted, anew for every window.
+        jitter_degrees: The most by which it is turned.
+        shifted: Move the cameras by just as much, not by up to as much.
+        only_split: Put every seed into this split; empty to go by the seed.
+    """
+
+    window: WindowSpec = field(default_factory=WindowSpec)
+    splits: tuple[str, ...] = SPLITS
+    failing_share: float = 0.5
+    per_cell: int = 0
+    jitter_metres: float = 0.0
+    jitter_degrees: float = 0.0
+    shifted: bool = False
+    only_split: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense, in one sentence."""
+        window = self.window
+        if not window.views or len(set(window.views)) < len(window.views):
+            raise UserError(f"expected every view once and at least one, got {', '.join(window.views)}")
+        if window.history < 1 or not 1 <= window.frames <= window.history + 1:
+            raise UserError(
+                "expected a history of at least 1 step and from 1 to history + 1 frames, got "
+                f"{window.history} and {window.frames}"
+            )
+        if not 16 <= window.size <= 1024:
+            raise UserError(f"expected pictures of 16 to 1024 pixels, got {window.size}")
+        for split in (*self.splits, *([self.only_split] if self.only_split else [])):
+            if split not in SPLITS:
+                raise UserError(f"unknown split '{split}'. There are: {', '.join(SPLITS)}")
+        if self.jitter_metres < 0 or self.jitter_degrees < 0:
+            raise UserError("expected cameras to be moved by 0 or more metres and degrees")
+
+
+@dataclass(frozen=True)
+class SampleManifest:
+    """What a set of samples is, and where it comes from.
+
+    Attributes:
+        config: Its settings.
+        sources: The command that makes each dataset again, in the order of `Sample.source`.
+        provenance: Commit and versions of the run that began it.
+        complete: Whether all of it is there.
+    """
+
+    config: SampleConfig
+    sources: tuple[str, ...]
+    provenance: Provenance
+    complete: bool = False
+
+
+class SampleSet:
+    """A folder of samples, opened for reading.
+
+    Args:
+        path: The folder.
+
+    Attributes:
+        samples: All samples, in a fixed order.
+
+    Raises:
+        UserError: If the folder holds none, or not all that it should.
+        RecordError: If it is damaged, or if its splits leak.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest = read_sample_manifest(path)
+        if not self.manifest.complete:
+            raise UserError(f"{path} is not complete: run the command that made it again, and it goes on")
+        self.samples: list[Sample] = []
+        self._groups: list[Path] = []
+        self._places: list[tuple[int, int]] = []
+        tcp: list[np.ndarray] = []
+        widths: list[np.ndarray] = []
+        objects: list[np.ndarray] = []
+        for group, file in enumerate(sorted(path.glob("*/*.npz"))):
+            arrays = unpack(file.read_bytes(), str(file))
+            records: Any = json.loads(arrays["records"].tobytes().decode())
+            self._groups.append(file.with_suffix(".npy"))
+            for row, record in enumerate(records):
+                self.samples.append(codec.from_plain(Sample, record, str(file)))
+                self._places.append((group, row))
+            tcp.append(arrays["tcp_poses"])
+            widths.append(arrays["gripper_widths"])
+            objects.append(arrays["objects"])
+        if not self.samples:
+            raise UserError(f"there are no samples in {path}")
+        self.tcp_poses = np.concatenate(tcp)
+        self.gripper_widths = np.concatenate(widths)
+        self.objects = np.concatenate(objects)
+        self._maps: dict[int, np.ndarray] = {}
+        check_leaks(self.samples)
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.samples)
+
+    @property
+    def spec(self) -> WindowSpec:
+        """The windows' views, history, number and size of pictures."""
+        return self.manifest.config.window
+
+    def indices(self, split: str) -> list[int]:
+        """Numbers of the samples of one split."""
+        return [i for i, sample in enumerate(self.samples) if sample.split == split]
+
+    def frames(self, index: int) -> UInt8[np.ndarray, "V F S S 3"]:
+        """The pictures of a sample, mapped from disk."""
+        group, row = self._places[index]
+        if group not in self._maps:
+            self._maps[group] = np.load(self._groups[group], mmap_mode="r", allow_pickle=False)
+        return self._maps[group][row]
+
+    def window(self, index: int) -> Window:
+        """What a model sees of a sample."""
+        sample = self.samples[index]
+        return Window(
+            instruction=sample.instruction,
+            spec=self.spec,
+            frames=np.array(self.frames(index)),
+            tcp_poses=self.tcp_poses[index],
+            gripper_widths=self.gripper_widths[index],
+            name=sample.name,
+        )
+
+
+def read_sample_manifest(path: Path) -> SampleManifest:
+    """The manifest of a folder of samples.
+
+    Raises:
+        UserError: If there is none.
+        RecordError: If it is damaged or of another version.
+    """
+    file = path / "manifest.json"
+    try:
+        text = file.read_text()
+    except OSError as error:
+        raise UserError(f"expected samples made by `failsafe samples`, got {path}, without them") from error
+    return codec.loads(SampleManifest, text, str(file))
+
+
+def build_samples(
+    sources: Sequence[Path], out: Path, config: SampleConfig, workers: int, tell: Callable[[int, int], None]
+) -> int:
+    """Make a set of samples; what is there already is left as it is.
+
+    Args:
+        sources: Folders of datasets.
+        out: The folder to write to.
+        config: What it is to hold.
+        workers: Number of processes that render.
+        tell: Called with the number of samples done so far, and of all.
+
+    Returns:
+        Number of samples.
+
+    Raises:
+        UserError: If the sources hold none, or `out` holds samples made with other settings.
+        FailSafeError: If a process died.
+    """
+    datasets = [Dataset(path) for path in sources]
+    commands = tuple(read_manifest(dataset.path).command for dataset in datasets)
+    manifest = SampleManifest(config, commands, collect_provenance())
+    if (out / "manifest.json").exists():
+        before = read_sample_manifest(out)
+        if (before.config, before.sources) != (config, commands):
+            raise UserError(
+                f"{out} holds samples made with other settings or from other datasets; choose another --out"
+            )
+        if before.complete:
+            return len(SampleSet(out))
+    elif out.exists() and any(out.iterdir()):
+        raise UserError(f"expected an empty folder or one of samples, got {out} with other files in it")
+    samples = plan_samples(
+        datasets,
+        config.window.history,
+        config.splits,
+        config.failing_share,
+        config.per_cell or None,
+        config.only_split,
+    )
+    check_leaks(samples)
+    with locked(out):
+        _write_manifest(out, manifest)
+        key = lambda s: (s.task, s.seed, s.source)  # noqa: E731
+        groups = [list(group) for _, group in itertools.groupby(sorted(samples, key=key), key=key)]
+        _render_groups([d.path for d in datasets], out, config, groups, workers, tell)
+        _write_manifest(out, SampleManifest(config, commands, manifest.provenance, complete=True))
+    return len(samples)
+
+
+def cut_window(
+    simulator: Simulator, seed: int, trace: Trace, step: int, spec: WindowSpec, cameras: Sequence[Camera]
+) -> tuple[UInt8[np.ndarray, "V F S S 3"], Float32[np.ndarray, "H1 7"], Float32[np.ndarray, "H1"]]:
+    """Pictures, tool poses and gripper openings of one moment of a rollout.
+
+    The simulator must have been reset to the rollout's seed.
+
+    Raises:
+        UserError: If the rollout has no such step, or not enough steps before it.
+    """
+    if not spec.history <= step < len(trace.states):
+        raise UserError(f"expected a step from {spec.history} (the history) to {len(trace)}, got {step}")
+    frames = np.empty((len(cameras), spec.frames, spec.size, spec.size, 3), dtype=np.uint8)
+    for i, offset in enumerate(spec.offsets):
+        simulator.restore(trace.states[step + offset])
+        frames[:, i] = simulator.render(cameras, spec.size)
+    past = slice(step - spec.history, step + 1)
+    return frames, trace.tcp_poses[past], trace.gripper_widths[past]
+
+
+def window_cameras(simulator: Simulator, config: SampleConfig, name: str) -> list[Camera]:
+    """The cameras of one window, moved as the settings say, by a draw that depends on the window's name."""
+    digest = hashlib.sha256(f"cameras {name}".encode()).digest()
+    rng = np.random.default_rng(np.frombuffer(digest[:16], dtype=np.uint32))
+    cameras: list[Camera] = []
+    for view in config.window.views:
+        metres, radians = config.jitter_metres, math.radians(config.jitter_degrees)
+        if not config.shifted:
+            metres, radians = metres * rng.random(), radians * rng.random()
+        cameras.append(move_camera(simulator.camera(view), metres, radians, rng))
+    return cameras
+
+
+def _write_manifest(out: Path, manifest: SampleManifest) -> None:
+    write_atomically(out / "manifest.json", codec.dumps(manifest).encode())
+
+
+def _render_groups(
+    sources: list[Path],
+    out: Path,
+    config: SampleConfig,
+    groups: list[list[Sample]],
+    workers: int,
+    tell: Callable[[int, int], None],
+) -> None:
+    total = sum(map(len, groups))
+    missing = [g for g in groups if not _group_path(out, g[0]).exists()]
+    done = total - sum(map(len, missing))
+    tell(done, total)
+    context = mp.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        jobs = {pool.submit(_render_group, sources, out, config, group): len(group) for group in missing}
+        try:
+            for job in as_completed(jobs):
+                job.result()
+                done += jobs[job]
+                tell(done, total)
+        except BrokenProcessPool as error:
+            raise FailSafeError(
+                "a rendering process died; what is rendered is kept, so run the same command again"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_tasks: dict[str, Task] = {}
+"""The simulators of a rendering process: making one costs a second."""
+
+
+def _group_path(out: Path, sample: Sample) -> Path:
+    return out / sample.task / f"{sample.seed:08d}-{sample.source}.npz"
+
+
+def _render_group(sources: list[Path], out: Path, config: SampleConfig, samples: list[Sample]) -> None:
+    """Render the windows of one initial state."""
+    first, spec = samples[0], config.window
+    dataset = Dataset(sources[first.source])
+    if first.task not in _tasks:
+        _tasks[first.task] = load_task(first.task)
+    simulator = _tasks[first.task].simulator
+    simulator.reset(first.seed)
+    frames = np.empty((len(samples), len(spec.views), spec.frames, spec.size, spec.size, 3), dtype=np.uint8)
+    tcp_poses = np.empty((len(samples), spec.history + 1, 7), dtype=np.float32)
+    widths = np.empty((len(samples), spec.history + 1), dtype=np.float32)
+    objects = np.full((len(samples), MAX_OBJECTS, 7), np.nan, dtype=np.float32)
+    traces: dict[str, dict[str, Trace]] = {}
+    for row, sample in enumerate(samples):
+        if sample.case_id not in traces:
+            traces[sample.case_id] = _traces(dataset, sample)
+        trace = traces[sample.case_id][sample.rollout]
+        cameras = window_cameras(simulator, config, sample.name)
+        cut = cut_window(simulator, sample.seed, trace, sample.step, spec, cameras)
+        frames[row], tcp_poses[row], widths[row] = cut
+        here = trace.objects[sample.step][:MAX_OBJECTS]
+        objects[row, : len(here)] = here
+    buffer = io.BytesIO()
+    np.save(buffer, frames, allow_pickle=False)
+    path = _group_path(out, first)
+    write_atomically(path.with_suffix(".npy"), buffer.getvalue())
+    records = json.dumps([codec.to_plain(sample) for sample in samples], sort_keys=True).encode()
+    arrays = {
+        "records": np.frombuffer(records, dtype=np.uint8),
+        "tcp_poses": tcp_poses,
+        "gripper_widths": widths,
+        "objects": objects,
+    }
+    write_atomically(path, pack(arrays))
+
+
+def _traces(dataset: Dataset, sample: Sample) -> dict[str, Trace]:
+    if sample.rollout == "nominal":
+        return {"nominal": dataset.nominal(sample.task, sample.seed)[1]}
+    traces = dataset.traces(sample.task, sample.case_id)
+    if sample.rollout not in traces:
+        raise RecordError(f"{sample.case_id}: expected a rollout '{sample.rollout}', got {', '.join(traces)}")
+    return traces
