@@ -16,6 +16,8 @@ from failsafe.cli.generate import generate
 from failsafe.cli.merge import merge
 from failsafe.cli.render import render
 from failsafe.cli.replay import replay
+from failsafe.cli.samples import samples
+from failsafe.cli.train import train
 from failsafe.errors import FailSafeError
 
 VERBS: dict[str, Callable[..., int]] = {
@@ -27,6 +29,8 @@ VERBS: dict[str, Callable[..., int]] = {
     "replay": replay,
     "merge": merge,
     "check-adapter": check_adapter,
+    "samples": samples,
+    "train": train,
 }
 INTERRUPTED = 130
 

@@ -19,7 +19,7 @@ import multiprocessing as mp
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,42 +105,48 @@ class SampleManifest:
 
 
 class SampleSet:
-    """A folder of samples, opened for reading.
+    """One folder of samples, or several that are taken together, opened for reading.
 
     Args:
         path: The folder.
+        more: Further ones, with the same windows.
 
     Attributes:
         samples: All samples, in a fixed order.
 
     Raises:
-        UserError: If the folder holds none, or not all that it should.
-        RecordError: If it is damaged, or if its splits leak.
+        UserError: If a folder holds none, not all that it should, or other windows than the first.
+        RecordError: If one is damaged, or if the splits leak.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.manifest = read_sample_manifest(path)
-        if not self.manifest.complete:
-            raise UserError(f"{path} is not complete: run the command that made it again, and it goes on")
+    def __init__(self, path: Path, *more: Path) -> None:
+        self.paths = (path, *more)
+        self.manifests = [read_sample_manifest(folder) for folder in self.paths]
+        for folder, manifest in zip(self.paths, self.manifests, strict=True):
+            if not manifest.complete:
+                raise UserError(f"{folder} is not complete: run the command that made it, and it goes on")
+            if manifest.config.window != self.spec:
+                raise UserError(f"{folder} holds other windows than {path}: {manifest.config.window}")
         self.samples: list[Sample] = []
         self._groups: list[Path] = []
         self._places: list[tuple[int, int]] = []
         tcp: list[np.ndarray] = []
         widths: list[np.ndarray] = []
         objects: list[np.ndarray] = []
-        for group, file in enumerate(sorted(path.glob("*/*.npz"))):
+        files = [(i, file) for i, folder in enumerate(self.paths) for file in sorted(folder.glob("*/*.npz"))]
+        for group, (folder, file) in enumerate(files):
             arrays = unpack(file.read_bytes(), str(file))
             records: Any = json.loads(arrays["records"].tobytes().decode())
             self._groups.append(file.with_suffix(".npy"))
             for row, record in enumerate(records):
-                self.samples.append(codec.from_plain(Sample, record, str(file)))
+                sample = codec.from_plain(Sample, record, str(file))
+                self.samples.append(replace(sample, name=f"{folder}/{sample.name}") if more else sample)
                 self._places.append((group, row))
             tcp.append(arrays["tcp_poses"])
             widths.append(arrays["gripper_widths"])
             objects.append(arrays["objects"])
         if not self.samples:
-            raise UserError(f"there are no samples in {path}")
+            raise UserError(f"there are no samples in {', '.join(map(str, self.paths))}")
         self.tcp_poses = np.concatenate(tcp)
         self.gripper_widths = np.concatenate(widths)
         self.objects = np.concatenate(objects)
@@ -154,7 +160,7 @@ class SampleSet:
     @property
     def spec(self) -> WindowSpec:
         """The windows' views, history, number and size of pictures."""
-        return self.manifest.config.window
+        return self.manifests[0].config.window
 
     def indices(self, split: str) -> list[int]:
         """Numbers of the samples of one split."""

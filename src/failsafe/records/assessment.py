@@ -45,7 +45,7 @@ class Window:
         instruction: The task in words.
         spec: Views, moments and size of what follows.
         frames: Pictures, RGB, by view and moment, the oldest first. [V, F, S, S, 3]
-        tcp_poses: Tool pose at each of the last H steps and now, robot base frame (m, quaternion wxyz). [H+1, 7]
+        tcp_poses: Tool pose at each of the last H steps and now, robot base frame. [H+1, 7]
         gripper_widths: Measured opening of the gripper at the same moments, metres. [H+1]
         name: Where the window comes from, empty at run time; for an oracle to look it up by.
     """
@@ -74,8 +74,8 @@ class Window:
             raise AssessmentError(f"expected pictures of shape {shape}, got {self.frames.shape}")
         if len(self.tcp_poses) != steps or len(self.gripper_widths) != steps:
             raise AssessmentError(
-                f"expected a history of {steps} moments (H + 1), got {len(self.tcp_poses)}: an episode can be "
-                "assessed once it is that long"
+                f"expected a history of {steps} moments (H + 1), got {len(self.tcp_poses)}: an episode can "
+                "be assessed once it is that long"
             )
         if not (np.isfinite(self.tcp_poses).all() and np.isfinite(self.gripper_widths).all()):
             raise AssessmentError("expected finite proprioception, got NaN or infinity in the window")
@@ -102,7 +102,7 @@ class Verdict:
         mode: What kind of failure, with its axis ("translation_x"), empty where there is none.
         mode_probability: How sure the model is of the kind, given that there is a failure.
         actions: 1..K rows `[dx, dy, dz, rx, ry, rz, gripper]` (m, rotation vector in rad, -1 closed to +1
-            open), one a control step, the first from the measured tool pose; none where nothing is to be done.
+            open), one a control step, the first from the measured tool pose; none where nothing is to do.
         frame: Frame of the deltas.
         needs_help: Whether the model takes the failure for one that no action brings back.
         explanation: One sentence.

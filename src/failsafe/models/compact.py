@@ -1,0 +1,345 @@
+"""The compact recovery model: one small network for all tasks, trained from scratch, that runs on a CPU.
+
+Each view has a convolutional encoder of its own that sees the window's moments as channels; where things are
+is read off by a spatial softmax (Levine et al. 2016, "End-to-end training of deep visuomotor policies"). With
+the proprioception and the words of the instruction this goes through one trunk to all heads of the verdict.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int64, UInt8
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from failsafe.datasets.files import write_atomically
+from failsafe.datasets.windows import MAX_OBJECTS
+from failsafe.errors import AssessmentError, RecordError, UserError
+from failsafe.models import corrections
+from failsafe.records import codec, poses
+from failsafe.records.assessment import Verdict, Window, WindowSpec
+
+FORMAT = "failsafe-compact/1"
+WORDS = 512
+"""Words are told apart by hash, in so many buckets."""
+_MAX_WORDS = 32
+_KEYPOINTS = 32
+
+
+@dataclass(frozen=True)
+class CompactConfig:
+    """What a compact network is.
+
+    Attributes:
+        window: The windows that it looks at.
+        modes: Kinds of failure, in the order of its outputs.
+        stages: Names of sub-tasks, in the order of its outputs.
+        instructions: The instructions that it was trained on.
+        widths: Channels of the encoder, from stride 2 to stride 16.
+        hidden: Width of the trunk.
+        blind: Look at nothing but the proprioception and the instruction: shows what those alone give away.
+    """
+
+    window: WindowSpec
+    modes: tuple[str, ...]
+    stages: tuple[str, ...]
+    instructions: tuple[str, ...]
+    widths: tuple[int, ...] = (32, 48, 96, 160)
+    hidden: int = 512
+    blind: bool = False
+
+
+@dataclass(frozen=True)
+class CompactMeta:
+    """What stands beside the weights in a checkpoint.
+
+    Attributes:
+        config: The network.
+        train_seeds: By task, the seeds that it was trained on.
+        trained: How it came about: commands, steps, date; for the model card.
+    """
+
+    config: CompactConfig
+    train_seeds: dict[str, tuple[int, ...]]
+    trained: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A batch of windows as tensors.
+
+    Attributes:
+        frames: Pictures, channels first, the moments of a view as its channels, 0 to 1. [B, V, F*3, S, S]
+        motion: Proprioception, see `motion_features`. [B, M]
+        words: Hashed words of the instructions, 0 where there is none. [B, 32]
+    """
+
+    frames: Float[Tensor, "B V C S S"]
+    motion: Float[Tensor, "B M"]
+    words: Int64[Tensor, "B W"]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the network says of a batch.
+
+    Attributes:
+        failing: Logit of failing or not. [B]
+        mode: Logits of the kind of failure. [B, n_modes]
+        stage: Logits of the sub-task. [B, n_stages]
+        correction: See `failsafe.models.corrections`. [B, 29]
+        help: Logit of there being no way back. [B]
+        objects: Where the objects are, from the tool, base frame, in decimetres; learned, not used. [B, O*3]
+    """
+
+    failing: Float[Tensor, "B"]
+    mode: Float[Tensor, "B modes"]
+    stage: Float[Tensor, "B stages"]
+    correction: Float[Tensor, "B 29"]
+    help: Float[Tensor, "B"]
+    objects: Float[Tensor, "B objects"]
+
+
+def motion_size(spec: WindowSpec) -> int:
+    """Length of `motion_features`."""
+    return 3 + 6 + 6 * spec.history + spec.history + 1
+
+
+def motion_features(
+    tcp_poses: Float32[np.ndarray, "H1 7"], widths: Float32[np.ndarray, "H1"]
+) -> Float32[np.ndarray, "M"]:
+    """Proprioception as numbers of about one: the tool's place, how it came there, how open the gripper is."""
+    now = tcp_poses[-1].astype(np.float64)
+    axes = [poses.rotate(now[3:], axis) for axis in ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0))]
+    past = np.array([poses.delta_between(pose.astype(np.float64), now) for pose in tcp_poses[:-1]])
+    past = past * np.array([10.0] * 3 + [2.0] * 3)
+    place = (now[:3] - np.array([0.6, 0.0, 0.15])) * 5.0
+    return np.concatenate([place, *axes, past.ravel(), widths * 20.0]).astype(np.float32)
+
+
+def word_codes(instruction: str) -> Int64[np.ndarray, "32"]:
+    """The instruction's words as numbers from 1 to `WORDS` - 1, filled up with 0."""
+    words = "".join(c if c.isalnum() else " " for c in instruction.lower()).split()[:_MAX_WORDS]
+    codes = [1 + zlib.crc32(word.encode()) % (WORDS - 1) for word in words]
+    return np.array(codes + [0] * (_MAX_WORDS - len(codes)), dtype=np.int64)
+
+
+def stack_moments(frames: UInt8[Tensor, "B V F S S 3"]) -> Float[Tensor, "B V C S S"]:
+    """Pictures as the network takes them: the moments of a view are its channels."""
+    b, v, f, s = frames.shape[:4]
+    return frames.permute(0, 1, 2, 5, 3, 4).reshape(b, v, f * 3, s, s).float() / 255.0
+
+
+class _Residual(nn.Module):
+    """Two convolutions beside a shortcut, the first with the stride."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(channels_out),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels_out, channels_out, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(channels_out),
+        )
+        self.short = nn.Sequential(
+            nn.Conv2d(channels_in, channels_out, 1, stride, bias=False), nn.BatchNorm2d(channels_out)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.body(x) + self.short(x))
+
+
+class _Eye(nn.Module):
+    """The encoder of one view: what is there, and where."""
+
+    def __init__(self, channels: int, widths: tuple[int, ...], out: int) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(channels, widths[0], 5, 2, 2, bias=False),
+            nn.BatchNorm2d(widths[0]),
+            nn.ReLU(inplace=True),
+        )
+        self.middle = nn.Sequential(_Residual(widths[0], widths[1], 2), _Residual(widths[1], widths[2], 2))
+        self.keypoints = nn.Conv2d(widths[2], _KEYPOINTS, 1)
+        self.deep = nn.Sequential(_Residual(widths[2], widths[3], 2), nn.Conv2d(widths[3], 16, 1))
+        self.out = nn.Sequential(nn.LazyLinear(out), nn.LayerNorm(out), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.middle(self.stem(x))
+        maps = self.keypoints(x).float()
+        height, width = maps.shape[-2:]
+        weight = torch.softmax(maps.flatten(2), dim=-1).unflatten(-1, (height, width))
+        rows = torch.linspace(-1, 1, height, device=x.device)
+        columns = torch.linspace(-1, 1, width, device=x.device)
+        places = [(weight.sum(3) * rows).sum(-1), (weight.sum(2) * columns).sum(-1), maps.amax((2, 3)) * 0.1]
+        return self.out(torch.cat([*places, self.deep(x).float().flatten(1)], dim=1))
+
+
+class CompactNet(nn.Module):
+    """The network.
+
+    Args:
+        config: What it is.
+    """
+
+    def __init__(self, config: CompactConfig) -> None:
+        super().__init__()
+        self.config = config
+        spec, hidden = config.window, config.hidden
+        views = () if config.blind else spec.views
+        self.eyes = nn.ModuleList(_Eye(spec.frames * 3, config.widths, 256) for _ in views)
+        self.motion = nn.Sequential(
+            nn.Linear(motion_size(spec), 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU()
+        )
+        self.words = nn.Embedding(WORDS, 32, padding_idx=0)
+        self.trunk = nn.Sequential(
+            nn.Linear(256 * len(views) + 128 + 32, hidden),
+            nn.LayerNorm(hidden),
+            nn.ReLU(),
+            nn.Dropout(0.1),
+            nn.Linear(hidden, hidden),
+            nn.LayerNorm(hidden),
+            nn.ReLU(),
+        )
+        sizes = [1, len(config.modes), len(config.stages), corrections.SIZE, 1, MAX_OBJECTS * 3]
+        self._sizes = sizes
+        self.heads = nn.Linear(hidden, sum(sizes))
+        if views:  # lets the lazy layers take their size
+            self.eval()
+            with torch.no_grad():
+                for eye in self.eyes:
+                    eye(torch.zeros(1, spec.frames * 3, spec.size, spec.size))
+            self.train()
+
+    def forward(self, inputs: Inputs) -> Outputs:
+        """Assess a batch."""
+        seen = [eye(inputs.frames[:, i]) for i, eye in enumerate(self.eyes)]
+        known = self.words(inputs.words)
+        count = (inputs.words > 0).sum(1, keepdim=True).clamp(min=1)
+        x = self.trunk(torch.cat([*seen, self.motion(inputs.motion), known.sum(1) / count], dim=1))
+        failing, mode, stage, correction, help_, objects = self.heads(x).float().split(self._sizes, dim=1)
+        return Outputs(failing[:, 0], mode, stage, correction, help_[:, 0], objects)
+
+
+class CompactModel:
+    """A trained compact network as a recovery model.
+
+    Args:
+        net: The network.
+        meta: What stands beside its weights.
+        any_instruction: Assess instructions that it was not trained on, too; by default they are refused.
+    """
+
+    def __init__(self, net: CompactNet, meta: CompactMeta, any_instruction: bool = False) -> None:
+        self.net = net.eval()
+        self.meta = meta
+        self._any_instruction = any_instruction
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables."""
+        return "proprioception alone" if self.meta.config.blind else "compact"
+
+    @property
+    def window_spec(self) -> WindowSpec:
+        """The windows that it looks at."""
+        return self.meta.config.window
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters."""
+        return sum(p.numel() for p in self.net.parameters())
+
+    def assess(self, window: Window) -> Verdict:
+        """Assess one window.
+
+        Raises:
+            AssessmentError: If it is not of the kind that the network was made for, or if the instruction is
+                not one of those that it was trained on.
+        """
+        config = self.meta.config
+        window.check(config.window)
+        if window.instruction not in config.instructions and not self._any_instruction:
+            known = "', '".join(config.instructions)
+            raise AssessmentError(f"expected one of the instructions '{known}', got '{window.instruction}'")
+        inputs = Inputs(
+            stack_moments(torch.from_numpy(window.frames)[None]),
+            torch.from_numpy(motion_features(window.tcp_poses, window.gripper_widths))[None],
+            torch.from_numpy(word_codes(window.instruction))[None],
+        )
+        with torch.inference_mode():
+            out = self.net(inputs)
+        probability = float(torch.sigmoid(out.failing[0]))
+        modes = torch.softmax(out.mode[0], dim=0)
+        best = int(modes.argmax())
+        mode, stage = config.modes[best], config.stages[int(out.stage[0].argmax())]
+        failing = probability >= 0.5
+        actions = corrections.decode(out.correction[0].numpy()) if failing else ()
+        needs_help = failing and float(out.help[0]) > 0
+        return Verdict(
+            failure_probability=probability,
+            stage=stage,
+            mode=mode if failing else "",
+            mode_probability=float(modes[best]) if failing else 0.0,
+            actions=actions,
+            needs_help=needs_help,
+            explanation=_explain(stage, mode, actions, needs_help),
+            raw=json.dumps({"failing": round(float(out.failing[0]), 4), "mode": mode, "stage": stage}),
+        )
+
+
+def save_compact(path: Path, net: CompactNet, meta: CompactMeta) -> None:
+    """Write a checkpoint: weights in half precision, and what they are, in one safetensors file."""
+    weights = {
+        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
+        for name, tensor in net.state_dict().items()
+    }
+    write_atomically(path, save(weights, {"format": FORMAT, "meta": codec.dumps(meta)}))
+
+
+def load_compact(path: Path, any_instruction: bool = False) -> CompactModel:
+    """Read a checkpoint; nothing is unpickled.
+
+    Raises:
+        UserError: If there is no such file.
+        RecordError: If it is no compact checkpoint, of another version, or its weights do not fit.
+    """
+    if not path.is_file():
+        raise UserError(f"expected a checkpoint file, got {path}, which does not exist")
+    try:
+        with safe_open(path, "pt") as file:
+            facts = file.metadata() or {}
+            if facts.get("format") != FORMAT:
+                got = facts.get("format", "none")
+                raise RecordError(
+                    f"{path}: expected a checkpoint of format '{FORMAT}', got '{got}'; train it again with "
+                    "this version"
+                )
+            meta = codec.loads(CompactMeta, facts["meta"], str(path))
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise RecordError(f"{path}: expected a safetensors file, got a damaged one ({error})") from error
+    net = CompactNet(meta.config)
+    own = net.state_dict()
+    try:
+        net.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in weights.items()})
+    except (KeyError, RuntimeError) as error:
+        raise RecordError(f"{path}: the weights are not those of the network that it describes") from error
+    return CompactModel(net, meta, any_instruction)
+
+
+def _explain(stage: str, mode: str, actions: tuple[tuple[float, ...], ...], needs_help: bool) -> str:
+    if not actions:
+        return f"'{stage}' goes well."
+    cause = mode.replace("_", " ")
+    if needs_help:
+        return f"'{stage}' is failing ({cause}), and no way back is likely to work: help is needed."
+    return f"'{stage}' is failing ({cause}): {corrections.describe(actions)}."

@@ -1,0 +1,167 @@
+"""Batches for the compact network: pictures from the memory map, truths as tensors, augmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from failsafe.datasets.windows import SampleSet
+from failsafe.models import corrections
+from failsafe.models.compact import CompactConfig, Inputs, motion_features, stack_moments, word_codes
+
+_SHIFT = 3
+"""Pixels by which the pictures of a view are shifted at most."""
+_DARK, _COVERED, _LATE, _BLACK = 0.5, 0.25, 0.1, 0.03
+"""How often light and colour change, something stands in front, a view lags behind, a camera is off."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is true of a batch; where something is unknown or has no meaning, its weight is 0.
+
+    Attributes:
+        failing: 1 where the episode fails. [B]
+        mode: Number of the kind of failure. [B]
+        mode_weight: 1 where there is one. [B]
+        stage: Number of the sub-task. [B]
+        stage_weight: 1 where the network knows it. [B]
+        correction: See `failsafe.models.corrections`. [B, 29]
+        correction_weight: 1 where there is a proven one. [B]
+        help: 1 where nothing brought the episode back. [B]
+        help_weight: 1 where the episode fails. [B]
+        objects: Where the objects are, from the tool, base frame, decimetres. [B, O*3]
+        objects_weight: 1 where there is an object. [B, O*3]
+    """
+
+    failing: Float[Tensor, "B"]
+    mode: Tensor
+    mode_weight: Float[Tensor, "B"]
+    stage: Tensor
+    stage_weight: Float[Tensor, "B"]
+    correction: Float[Tensor, "B C"]
+    correction_weight: Float[Tensor, "B"]
+    help: Float[Tensor, "B"]
+    help_weight: Float[Tensor, "B"]
+    objects: Float[Tensor, "B O"]
+    objects_weight: Float[Tensor, "B O"]
+
+    def rows(self, index: Tensor) -> Truth:
+        """The truth of some rows."""
+        return Truth(**{name: tensor[index] for name, tensor in vars(self).items()})
+
+
+class Batches:
+    """The windows of some samples and what is true of them, batch by batch.
+
+    Args:
+        samples: The set.
+        indices: Numbers of the samples.
+        config: The network that they are for.
+    """
+
+    def __init__(self, samples: SampleSet, indices: Sequence[int], config: CompactConfig) -> None:
+        self._samples = samples
+        self._indices = list(indices)
+        self._blind = config.blind
+        chosen = [samples.samples[i] for i in indices]
+        self.motion = torch.from_numpy(
+            np.stack([motion_features(samples.tcp_poses[i], samples.gripper_widths[i]) for i in indices])
+        )
+        codes = {text: word_codes(text) for text in {s.instruction for s in chosen}}
+        self.words = torch.from_numpy(np.stack([codes[s.instruction] for s in chosen]))
+        mode_of = {name: i for i, name in enumerate(config.modes)}
+        stage_of = {name: i for i, name in enumerate(config.stages)}
+        zeros = np.zeros(corrections.SIZE, dtype=np.float32)
+        where = samples.objects[self._indices, :, :3] - samples.tcp_poses[self._indices, -1, None, :3]
+        where = where.reshape(len(chosen), -1) * 10.0
+        known = np.isfinite(where)
+        numbers = lambda values: torch.tensor(list(values), dtype=torch.float32)  # noqa: E731
+        self.truth = Truth(
+            failing=numbers(s.failing for s in chosen),
+            mode=torch.tensor([mode_of.get(s.mode, 0) for s in chosen]),
+            mode_weight=numbers(s.mode in mode_of for s in chosen),
+            stage=torch.tensor([stage_of.get(s.stage, 0) for s in chosen]),
+            stage_weight=numbers(s.stage in stage_of for s in chosen),
+            correction=torch.from_numpy(
+                np.stack([corrections.encode(s.actions) if s.actions else zeros for s in chosen])
+            ),
+            correction_weight=numbers(bool(s.actions) for s in chosen),
+            help=numbers(s.recoverable is False for s in chosen),
+            help_weight=numbers(s.failing for s in chosen),
+            objects=torch.from_numpy(np.where(known, where, 0.0).astype(np.float32)),
+            objects_weight=torch.from_numpy(known.astype(np.float32)),
+        )
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self._indices)
+
+    def epoch(self, size: int, rng: np.random.Generator) -> Iterator[tuple[Inputs, Truth]]:
+        """Every sample once, in a random order, augmented; an incomplete last batch is left out."""
+        order = rng.permutation(len(self))
+        for start in range(0, len(order) - size + 1, size):
+            rows = order[start : start + size]
+            yield self._batch(rows, rng)
+
+    def all(self, size: int) -> Iterator[tuple[Inputs, Truth]]:
+        """Every sample once, in order, as it is."""
+        for start in range(0, len(self), size):
+            yield self._batch(np.arange(start, min(start + size, len(self))), None)
+
+    def _batch(self, rows: np.ndarray, rng: np.random.Generator | None) -> tuple[Inputs, Truth]:
+        index = torch.from_numpy(rows)
+        if self._blind:
+            frames = torch.zeros(len(rows), 0, 0, 0, 0)
+        else:
+            pictures = np.stack([self._samples.frames(self._indices[row]) for row in rows])
+            frames = stack_moments(torch.from_numpy(pictures))
+            if rng is not None:
+                frames = augment(frames, self._samples.spec.frames, rng)
+        motion = self.motion[index]
+        if rng is not None:  # what an encoder and a calibration are off by
+            motion = motion + torch.from_numpy(rng.normal(0.0, 0.01, motion.shape).astype(np.float32))
+        return Inputs(frames, motion, self.words[index]), self.truth.rows(index)
+
+
+def augment(
+    frames: Float[Tensor, "B V C S S"], moments: int, rng: np.random.Generator
+) -> Float[Tensor, "B V C S S"]:
+    """Other light and colours, something in front, views that lag or are off, pictures a little aside.
+
+    The moments of a view change alike, for it is one camera. Cameras in other places are rendered, with
+    `failsafe samples --jitter`.
+
+    Args:
+        frames: Pictures, 0 to 1; changed in place.
+        moments: Moments in a view's channels.
+        rng: Where the draws come from.
+    """
+    b, v, _, size, _ = frames.shape
+    for view in range(v):
+        dy, dx = rng.integers(-_SHIFT, _SHIFT + 1, 2).tolist()
+        frames[:, view] = torch.roll(frames[:, view], (dy, dx), (2, 3))
+    lit = rng.random((b, 1, 1)) < _DARK
+    gain = np.where(lit, rng.uniform(0.7, 1.3, (b, v, 1)) * rng.uniform(0.88, 1.12, (b, v, 3)), 1.0)
+    bias = np.where(lit, rng.uniform(-0.08, 0.08, (b, v, 3)), 0.0)
+    for values, scale in ((gain, True), (bias, False)):
+        channels = torch.from_numpy(np.tile(values, (1, 1, moments)).astype(np.float32))[..., None, None]
+        frames = frames.mul_(channels) if scale else frames.add_(channels)
+    frames.clamp_(0.0, 1.0)
+    for row in range(b):
+        for view in range(v):
+            draw = rng.random(3)
+            if draw[0] < _COVERED / v:
+                height, width = rng.integers(size // 8, size // 2, 2).tolist()
+                y, x = rng.integers(0, size - height), rng.integers(0, size - width)
+                colour = torch.from_numpy(np.tile(rng.random(3), moments).astype(np.float32))
+                frames[row, view, :, y : y + height, x : x + width] = colour[:, None, None]
+            if draw[1] < _LATE / v and moments > 1:
+                frames[row, view, 3:] = frames[row, view, :-3].clone()
+            if draw[2] < _BLACK / v:
+                frames[row, view] = 0.0
+    return frames

@@ -1,0 +1,265 @@
+"""Train the compact network: one readable loop, resumable, the same on a CPU and a GPU."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from failsafe.datasets.files import write_atomically
+from failsafe.datasets.windows import SampleSet
+from failsafe.errors import UserError
+from failsafe.models.compact import CompactConfig, CompactMeta, CompactNet, Inputs, Outputs, save_compact
+from failsafe.perturbations import MODES
+from failsafe.records import codec
+from failsafe.records.provenance import collect_provenance
+from failsafe.training.batches import Batches, Truth
+
+CHECKPOINT, STATE, LOG = "compact.safetensors", "state.pt", "log.jsonl"
+COMPOUND = "compound"
+
+
+@dataclass(frozen=True)
+class CompactTraining:
+    """How the compact network is trained.
+
+    Attributes:
+        epochs: Passes over the training samples.
+        batch: Samples in a step.
+        rate: Highest learning rate.
+        decay: Weight decay.
+        average: Share of the running average of the weights kept at every step.
+        widths: Channels of the encoder, from stride 2 to stride 16.
+        hidden: Width of the trunk.
+        blind: Train on proprioception and instruction alone, to see what they give away.
+        seed: Seed of everything that is drawn.
+    """
+
+    epochs: int = 30
+    batch: int = 96
+    rate: float = 2e-3
+    decay: float = 0.05
+    average: float = 0.998
+    widths: tuple[int, ...] = (32, 48, 96, 160)
+    hidden: int = 512
+    blind: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What an epoch came to.
+
+    Attributes:
+        epoch: Its number, from 1.
+        epochs: How many there will be.
+        seconds: Seconds since the training began, earlier runs included.
+        loss: Mean training loss.
+        validation: Balanced accuracy and the like on the validation split, by name.
+    """
+
+    epoch: int
+    epochs: int
+    seconds: float
+    loss: float
+    validation: dict[str, float] = field(default_factory=dict[str, float])
+
+
+def train_compact(
+    samples: SampleSet, settings: CompactTraining, out: Path, tell: Callable[[EpochReport], None]
+) -> Path:
+    """Train on the train split, watch the validation split, keep the averaged weights of the last epoch.
+
+    Interrupted at any moment, the same call goes on after the last epoch that was finished.
+
+    Args:
+        samples: The samples.
+        settings: How.
+        out: Folder of the run.
+        tell: Called after every epoch.
+
+    Returns:
+        The checkpoint.
+
+    Raises:
+        UserError: If there is nothing to train on, or the folder is of another run.
+    """
+    train_rows, validation_rows = samples.indices("train"), samples.indices("validation")
+    if len(train_rows) < settings.batch:
+        raise UserError(
+            f"expected at least a batch of {settings.batch} samples to train on, got {len(train_rows)} in "
+            f"{', '.join(map(str, samples.paths))}"
+        )
+    config = _config(samples, train_rows, settings)
+    torch.manual_seed(settings.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    net = CompactNet(config).to(device)
+    averaged = torch.optim.swa_utils.AveragedModel(
+        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.average), use_buffers=True
+    )
+    optimizer = torch.optim.AdamW(net.parameters(), lr=settings.rate, weight_decay=settings.decay)
+    train = Batches(samples, train_rows, config)
+    validation = Batches(samples, validation_rows, config) if validation_rows else None
+    steps = len(train) // settings.batch
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_cosine(settings.epochs * steps))
+    identity = codec.dumps(settings) + codec.dumps(config)
+    first, seconds = _resume(out / STATE, identity, net, averaged, optimizer, schedule)
+    for epoch in range(first, settings.epochs):
+        begun, losses = time.monotonic(), 0.0
+        rng = np.random.default_rng([settings.seed, epoch])
+        torch.manual_seed(settings.seed * 1_000_003 + epoch)
+        net.train()
+        for inputs, truth in train.epoch(settings.batch, rng):
+            loss = _step(net, _to(inputs, device), _truth_to(truth, device))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+            optimizer.step()
+            schedule.step()
+            averaged.update_parameters(net)
+            losses += float(loss.detach())
+        smooth = cast(CompactNet, averaged.module)
+        seen = evaluate(smooth, validation, device) if validation else {}
+        seconds += time.monotonic() - begun
+        report = EpochReport(epoch + 1, settings.epochs, round(seconds, 1), losses / steps, seen)
+        _save_state(out / STATE, identity, epoch + 1, seconds, net, averaged, optimizer, schedule)
+        save_compact(out / CHECKPOINT, smooth, _meta(samples, train_rows, config, settings, report))
+        log = (out / LOG).read_text() if first or epoch else ""
+        write_atomically(out / LOG, (log + codec.dumps(report) + "\n").encode())
+        tell(report)
+    return out / CHECKPOINT
+
+
+def evaluate(net: nn.Module, batches: Batches, device: torch.device) -> dict[str, float]:
+    """Balanced accuracy of failing or not, accuracy of kind and stage, cosine of the correction."""
+    net.eval()
+    right: dict[str, list[Tensor]] = {name: [] for name in ("bad", "good", "mode", "stage", "cosine")}
+    with torch.inference_mode():
+        for inputs, truth in batches.all(128):
+            out: Outputs = net(_to(inputs, device))
+            said, true = (out.failing > 0).cpu(), truth.failing > 0.5
+            right["bad"].append(said[true])
+            right["good"].append(~said[~true])
+            named = truth.mode_weight > 0
+            right["mode"].append((out.mode.argmax(1).cpu() == truth.mode)[named])
+            right["stage"].append((out.stage.argmax(1).cpu() == truth.stage)[truth.stage_weight > 0])
+            moving = truth.correction_weight > 0
+            a, b = (t[moving][:, -8:-2] for t in (out.correction.cpu(), truth.correction))
+            right["cosine"].append(F.cosine_similarity(a, b, dim=1))
+    mean = {name: float(torch.cat(parts).float().mean()) for name, parts in right.items()}
+    mean["balanced"] = (mean.pop("bad") + mean.pop("good")) / 2
+    return {name: round(value, 4) for name, value in mean.items() if math.isfinite(value)}
+
+
+def loss_of(out: Outputs, truth: Truth) -> Tensor:
+    """What is to be made small: every head's own loss, where there is a truth for it."""
+
+    def mean(values: Tensor, weight: Tensor) -> Tensor:
+        return (values * weight).sum() / weight.sum().clamp(min=1.0)
+
+    smooth = F.smooth_l1_loss(out.correction, truth.correction, reduction="none", beta=0.1).mean(1)
+    # The way it leads to in the end, apart from how far: that is what counts if the way is short.
+    last = slice(-8, -2)
+    aside = 1 - F.cosine_similarity(out.correction[:, last], truth.correction[:, last], dim=1)
+    where = F.smooth_l1_loss(out.objects, truth.objects, reduction="none", beta=0.1)
+    answer = F.binary_cross_entropy_with_logits
+    kind = F.cross_entropy(out.mode, truth.mode, reduction="none", label_smoothing=0.05)
+    return (
+        answer(out.failing, truth.failing)
+        + 0.7 * mean(kind, truth.mode_weight)
+        + 0.3 * mean(F.cross_entropy(out.stage, truth.stage, reduction="none"), truth.stage_weight)
+        + mean(4.0 * smooth + 0.3 * aside, truth.correction_weight)
+        + 0.2 * mean(answer(out.help, truth.help, reduction="none"), truth.help_weight)
+        + 2.0 * mean(where, truth.objects_weight)
+    )
+
+
+def _step(net: nn.Module, inputs: Inputs, truth: Truth) -> Tensor:
+    # Half precision where the processor has it: twice as fast, and as good.
+    with torch.autocast(inputs.motion.device.type, dtype=torch.bfloat16):
+        out = net(inputs)
+    return loss_of(out, truth)
+
+
+def _config(samples: SampleSet, rows: Sequence[int], settings: CompactTraining) -> CompactConfig:
+    chosen = [samples.samples[i] for i in rows]
+    seen = {s.mode for s in chosen}
+    return CompactConfig(
+        window=samples.spec,
+        modes=tuple(name for name in MODES if name in seen),
+        stages=tuple(sorted({s.stage for s in chosen})),
+        instructions=tuple(sorted({s.instruction for s in chosen})),
+        widths=settings.widths,
+        hidden=settings.hidden,
+        blind=settings.blind,
+    )
+
+
+def _meta(
+    samples: SampleSet,
+    rows: Sequence[int],
+    config: CompactConfig,
+    settings: CompactTraining,
+    report: EpochReport,
+) -> CompactMeta:
+    seeds: dict[str, set[int]] = {}
+    for i in rows:
+        sample = samples.samples[i]
+        seeds.setdefault(sample.task, set()).add(sample.seed)
+    cameras = samples.manifests[0].config
+    trained = {
+        "samples": str(len(rows)),
+        "sources": " && ".join(source for m in samples.manifests for source in m.sources),
+        "settings": codec.dumps(settings),
+        "report": codec.dumps(report),
+        "commit": collect_provenance().commit,
+        "cameras": f"moved by up to {cameras.jitter_metres} m and {cameras.jitter_degrees} degrees",
+    }
+    return CompactMeta(config, {task: tuple(sorted(s)) for task, s in sorted(seeds.items())}, trained)
+
+
+def _warm_cosine(steps: int) -> Callable[[int], float]:
+    warm = max(1, min(300, steps // 10))
+
+    def factor(step: int) -> float:
+        if step < warm:
+            return (step + 1) / warm
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, steps - warm)))) + 1e-3
+
+    return factor
+
+
+def _to(inputs: Inputs, device: torch.device) -> Inputs:
+    return Inputs(inputs.frames.to(device), inputs.motion.to(device), inputs.words.to(device))
+
+
+def _truth_to(truth: Truth, device: torch.device) -> Truth:
+    return Truth(**{name: tensor.to(device) for name, tensor in vars(truth).items()})
+
+
+def _save_state(path: Path, identity: str, epoch: int, seconds: float, *parts: Any) -> None:
+    import io
+
+    buffer = io.BytesIO()
+    states = [part.state_dict() for part in parts]
+    torch.save({"identity": identity, "epoch": epoch, "seconds": seconds, "states": states}, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def _resume(path: Path, identity: str, *parts: Any) -> tuple[int, float]:
+    if not path.exists():
+        return 0, 0.0
+    state = torch.load(path, weights_only=True)
+    if state["identity"] != identity:
+        raise UserError(f"{path.parent} holds a run with other settings or samples; choose another --out")
+    for part, values in zip(parts, state["states"], strict=True):
+        part.load_state_dict(values)
+    return int(state["epoch"]), float(state["seconds"])
