@@ -1,0 +1,304 @@
+"""The conformance suite: what every recovery model must do, tried on one.
+
+A rule is a function whose docstring says what it is. It returns what was seen, or raises `Broken` with which
+part of it is not kept and how far off.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from failsafe.errors import AssessmentError
+from failsafe.models.contract import MAX_ROTATION, MAX_TRANSLATION, RecoveryModel, assess_safely, flaw
+from failsafe.records.assessment import Status, Verdict, Window, WindowSpec
+from failsafe.simulators.conformance import CheckResult
+from failsafe.simulators.conformance.bench import Broken
+
+FRAMES = ("robot_base", "tcp")
+"""Frames that deltas may be given in."""
+TOLERANCE = 1e-6
+"""What rounding may add to a step, metres or radians."""
+PATIENCE = 60.0
+"""Seconds after which an assessment is of no use to anybody."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model under test, and windows that it can look at.
+
+    Attributes:
+        model: The model.
+        windows: At least one; moments of different sorts find more.
+        repeatable: Whether the same window must give the same verdict.
+    """
+
+    model: RecoveryModel
+    windows: tuple[Window, ...]
+    repeatable: bool = True
+
+
+def check_model(
+    model: RecoveryModel, windows: Sequence[Window], repeatable: bool = True
+) -> tuple[CheckResult, ...]:
+    """Try every rule on a recovery model.
+
+    Args:
+        model: The model.
+        windows: Windows that it can look at, at least one, of instructions that it knows.
+        repeatable: Whether the same window must give the same verdict; False for a model that samples.
+
+    Returns:
+        One result for each rule. A rule that raises counts as not kept, with what it raised.
+    """
+    if not windows:
+        raise ValueError("expected at least one window to try the model on")
+    case, results = Case(model, tuple(windows), repeatable), list[CheckResult]()
+    for rule in RULES:
+        name = rule.__name__.replace("_", " ")
+        try:
+            results.append(CheckResult(name, True, rule(case)))
+        except Broken as broken:
+            results.append(CheckResult(name, False, str(broken)))
+        except Exception as error:  # whatever the code under test raises is a finding about it
+            results.append(CheckResult(name, False, f"raised {type(error).__name__}: {error}"))
+    return tuple(results)
+
+
+def the_name_and_the_spec_are_sane(case: Case) -> str:
+    """It has a name for tables, and says which windows it looks at."""
+    missing = [name for name in ("name", "window_spec", "assess") if not hasattr(case.model, name)]
+    if missing:
+        raise Broken(f"expected all of failsafe.models.contract.RecoveryModel, missing: {', '.join(missing)}")
+    name, spec = case.model.name, case.model.window_spec
+    if not name.strip() or name != name.strip() or "\n" in name:
+        raise Broken(f"expected a name of one line, got {name!r}")
+    if not spec.views or len(set(spec.views)) < len(spec.views):
+        raise Broken(f"expected at least one view, and each once, got {spec.views}")
+    if spec.history < 1 or not 1 <= spec.frames <= spec.history + 1 or spec.size < 1:
+        raise Broken(f"expected a history, 1 to history + 1 frames, and a size, got {spec}")
+    for window in case.windows:
+        window.check(spec)
+    return (
+        f"{name}: {', '.join(spec.views)}; {spec.frames} frames of {spec.size} px over {spec.history} steps"
+    )
+
+
+def verdicts_are_numbers_in_range(case: Case) -> str:
+    """Probabilities are from 0 to 1, actions are rows of 7 finite numbers and at most 24, words are words."""
+    for window in case.windows:
+        _expect_sound(case.model.assess(window))
+    return f"{len(case.windows)} windows"
+
+
+def actions_keep_the_step_limits(case: Case) -> str:
+    """An action moves at most 25 mm and turns at most 0.125 rad; the gripper is from -1 to 1."""
+    longest, turn, rows = 0.0, 0.0, 0
+    for window in case.windows:
+        for row in case.model.assess(window).actions:
+            metres, radians = math.hypot(*row[:3]), math.hypot(*row[3:6])
+            if metres > MAX_TRANSLATION + TOLERANCE or radians > MAX_ROTATION + TOLERANCE:
+                raise Broken(
+                    f"expected at most {MAX_TRANSLATION} m and {MAX_ROTATION} rad in one action, got "
+                    f"{metres:.4f} m and {radians:.4f} rad"
+                )
+            if not -1.0 <= row[6] <= 1.0:
+                raise Broken(f"expected the gripper from -1 (closed) to 1 (open), got {row[6]}")
+            longest, turn, rows = max(longest, metres), max(turn, radians), rows + 1
+    return f"{rows} actions, at most {1000 * longest:.1f} mm and {turn:.3f} rad"
+
+
+def the_frame_is_stated(case: Case) -> str:
+    """The frame of the deltas is one that there is."""
+    frames = {case.model.assess(window).frame for window in case.windows}
+    if not frames <= set(FRAMES):
+        raise Broken(f"expected one of the frames {', '.join(FRAMES)}, got {', '.join(sorted(frames))}")
+    return ", ".join(sorted(frames))
+
+
+def the_same_window_gives_the_same_verdict(case: Case) -> str:
+    """A verdict depends on the window alone, not on what was looked at before; its latency may differ."""
+    if not case.repeatable:
+        return "not tried: the model is declared random"
+    first = [_timeless(case.model.assess(window)) for window in case.windows]
+    again = [_timeless(case.model.assess(window)) for window in reversed(case.windows)]
+    for number, (a, b) in enumerate(zip(first, reversed(again), strict=True)):
+        if a != b:
+            raise Broken(f"expected the verdict on window {number} again, got {b} after {a}")
+    return f"{len(case.windows)} windows, forth and back"
+
+
+def the_window_is_left_alone(case: Case) -> str:
+    """Pictures and proprioception are what they were before."""
+    for window in case.windows:
+        before = _bytes(window)
+        case.model.assess(window)
+        if _bytes(window) != before:
+            raise Broken("expected the window as it was, got one that the model has changed")
+        kept = replace(window, frames=_read_only(window.frames), tcp_poses=_read_only(window.tcp_poses))
+        case.model.assess(replace(kept, gripper_widths=_read_only(window.gripper_widths)))
+    return f"{len(case.windows)} windows, read-only as well"
+
+
+def wrong_windows_are_refused(case: Case) -> str:
+    """Other views, another size, too few frames or too short a history raise AssessmentError."""
+    tried: list[str] = []
+    for what, window in _wrong_windows(case.windows[0]):
+        _expect_refusal(case.model, window, what)
+        tried.append(what)
+    return ", ".join(tried)
+
+
+def numbers_that_are_none_are_refused(case: Case) -> str:
+    """NaN or infinity in the proprioception raises AssessmentError."""
+    window = case.windows[0]
+    for value in (math.nan, math.inf):
+        pose, width = window.tcp_poses.copy(), window.gripper_widths.copy()
+        pose[-1, 0], width[0] = value, value
+        _expect_refusal(case.model, replace(window, tcp_poses=pose), f"{value} in a tool pose")
+        _expect_refusal(case.model, replace(window, gripper_widths=width), f"{value} in an opening")
+    return "tool pose and opening"
+
+
+def a_black_picture_gives_a_verdict(case: Case) -> str:
+    """Cameras that show nothing, all black or all white, are no reason for an exception."""
+    for window in case.windows:
+        for brightness in (0, 255):
+            _expect_sound(case.model.assess(replace(window, frames=np.full_like(window.frames, brightness))))
+    return "black and white"
+
+
+def an_unknown_instruction_is_a_verdict_or_a_refusal(case: Case) -> str:
+    """An instruction never seen gives a verdict or raises AssessmentError, and nothing else."""
+    refused = 0
+    words = ("", "sing the alphabet backwards", "立方体を持ち上げて " * 200)
+    for instruction in words:
+        try:
+            _expect_sound(case.model.assess(replace(case.windows[0], instruction=instruction)))
+        except AssessmentError:
+            refused += 1
+    return f"{refused} of {len(words)} refused"
+
+
+def the_latency_is_measured(case: Case) -> str:
+    """`assess_safely` measures a finite time, and it is short enough to be of use."""
+    slowest = 0.0
+    for window in case.windows:
+        verdict = assess_safely(case.model, window)
+        if verdict.status is Status.REFUSED:
+            raise Broken(f"expected a verdict on a sound window, got a refusal: {verdict.reason}")
+        slowest = max(slowest, verdict.latency)
+    if not (math.isfinite(slowest) and 0.0 < slowest <= PATIENCE):
+        raise Broken(f"expected an assessment within {PATIENCE:.0f} s, got {slowest} s")
+    return f"at most {1000 * slowest:.1f} ms"
+
+
+def garbage_never_raises_in_a_control_loop(case: Case) -> str:
+    """Whatever window `assess_safely` is given, it gives back a verdict with sound numbers."""
+    tried = 0
+    for window in _garbage(case.windows[0]):
+        try:
+            verdict = assess_safely(case.model, window)
+        except Exception as error:
+            raise Broken(f"expected a verdict, got {type(error).__name__}: {error}") from error
+        if verdict.status is Status.OK:
+            _expect_sound(verdict)
+        tried += 1
+    return f"{tried} windows of garbage"
+
+
+RULES: tuple[Callable[[Case], str], ...] = (
+    the_name_and_the_spec_are_sane,
+    verdicts_are_numbers_in_range,
+    actions_keep_the_step_limits,
+    the_frame_is_stated,
+    the_same_window_gives_the_same_verdict,
+    the_window_is_left_alone,
+    wrong_windows_are_refused,
+    numbers_that_are_none_are_refused,
+    a_black_picture_gives_a_verdict,
+    an_unknown_instruction_is_a_verdict_or_a_refusal,
+    the_latency_is_measured,
+    garbage_never_raises_in_a_control_loop,
+)
+"""Every rule, in the order in which they are tried."""
+
+
+def _expect_sound(verdict: Verdict) -> None:
+    if problem := flaw(verdict):
+        raise Broken(problem)
+    if not 0.0 <= verdict.mode_probability <= 1.0:
+        raise Broken(f"expected a probability of the mode from 0 to 1, got {verdict.mode_probability}")
+    if verdict.status is Status.REFUSED:
+        raise Broken(f"expected a verdict or AssessmentError, got a refusal as a verdict: {verdict.reason}")
+    if verdict.status is Status.UNREADABLE and verdict.actions:
+        raise Broken("expected no actions from an answer that cannot be read, got some: a guess")
+
+
+def _expect_refusal(model: RecoveryModel, window: Window, what: str) -> None:
+    try:
+        model.assess(window)
+    except AssessmentError:
+        return
+    except Exception as error:
+        raise Broken(f"expected AssessmentError for {what}, got {type(error).__name__}: {error}") from error
+    raise Broken(f"expected AssessmentError for {what}, got a verdict")
+
+
+def _timeless(verdict: Verdict) -> Verdict:
+    return replace(verdict, latency=0.0)
+
+
+def _bytes(window: Window) -> tuple[bytes, ...]:
+    return window.frames.tobytes(), window.tcp_poses.tobytes(), window.gripper_widths.tobytes()
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    copy = array.copy()
+    copy.flags.writeable = False
+    return copy
+
+
+def _wrong_windows(window: Window) -> Iterator[tuple[str, Window]]:
+    """Windows whose declaration does not fit the model's, and such whose content does not fit their own."""
+    spec, frames = window.spec, window.frames
+    shorter = {"tcp_poses": window.tcp_poses[1:], "gripper_widths": window.gripper_widths[1:]}
+    views = (*spec.views[:-1], "a camera that is not there")
+    yield "other views", replace(window, spec=replace(spec, views=views))
+    yield (
+        "another size",
+        replace(window, spec=replace(spec, size=spec.size - 1), frames=frames[:, :, :-1, :-1]),
+    )
+    yield "a view missing", replace(window, spec=replace(spec, views=spec.views[:-1]), frames=frames[:-1])
+    yield (
+        "a frame missing",
+        replace(window, spec=replace(spec, frames=spec.frames - 1), frames=frames[:, :-1]),
+    )
+    yield (
+        "too short a history",
+        replace(window, spec=WindowSpec(spec.views, spec.history - 1, spec.frames, spec.size), **shorter),
+    )
+    yield "a history shorter than it says", replace(window, **shorter)
+    yield "fewer pictures than it says", replace(window, frames=frames[:, :-1])
+
+
+def _garbage(window: Window) -> Iterator[Window]:
+    rng = np.random.default_rng(0)
+    steps = len(window.tcp_poses)
+    yield from (wrong for _, wrong in _wrong_windows(window))
+    for value in (0.0, math.nan, math.inf, -math.inf, 1e30, -1e30):
+        yield replace(window, tcp_poses=np.full((steps, 7), value, dtype=np.float32))
+        yield replace(window, gripper_widths=np.full(steps, value, dtype=np.float32))
+    for _ in range(5):
+        noise = rng.integers(0, 256, window.frames.shape, dtype=np.uint8)
+        poses = (1000.0 * rng.standard_normal((steps, 7))).astype(np.float32)
+        yield replace(window, frames=noise, tcp_poses=poses, instruction="\x00\ud800")
+    yield replace(window, frames=np.zeros((0, 0, 0, 0, 3), dtype=np.uint8))
+    yield replace(
+        window,
+        tcp_poses=np.zeros((0, 7), dtype=np.float32),
+        gripper_widths=np.zeros(0, dtype=np.float32),
+    )
