@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from failsafe.datasets.build import build_dataset
+from failsafe.datasets.samples import SPLITS, Kind, Sample, check_leaks, plan_samples, set_in, split_of
+from failsafe.datasets.store import FAILING, Dataset
+from failsafe.datasets.windows import SampleConfig, SampleSet, build_samples, window_cameras
+from failsafe.errors import RecordError, UserError
+from failsafe.experts.tasks import load_task
+from failsafe.generation.config import GenerationConfig, default_modes
+from failsafe.records.assessment import WindowSpec
+
+MODES = ("translation_x", "early_release", "object_dropped", "no_op", "object_pushed")
+WINDOW = WindowSpec(views=("front", "side"), history=6, frames=2, size=32)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    path = tmp_path_factory.mktemp("samples") / "data"
+    config = GenerationConfig(
+        tasks=("ToyPick-v0", "ToyPush-v0"),
+        failures=40,
+        modes=default_modes(MODES),
+        labels=3,
+        verify_rollouts=1,
+    )
+    build_dataset(config, path, lambda _: None, workers=2)
+    return Dataset(path)
+
+
+@pytest.fixture(scope="module")
+def planned(dataset: Dataset) -> list[Sample]:
+    return plan_samples([dataset], WINDOW.history)
+
+
+def test_splits_have_their_shares_of_the_seeds() -> None:
+    counts = Counter(split_of(seed) for seed in range(20_000))
+    assert list(counts[name] / 20_000 for name in SPLITS) == pytest.approx([0.70, 0.05, 0.10, 0.15], abs=0.01)
+
+
+def test_every_kind_of_moment_is_there(planned: list[Sample]) -> None:
+    kinds = {sample.kind for sample in planned}
+    assert kinds >= {Kind.NOMINAL, Kind.HARMLESS, Kind.BEFORE, Kind.JUST_AFTER, Kind.RECOVERED}
+
+
+def test_truth_of_failing_moments_is_that_of_the_labels(dataset: Dataset, planned: list[Sample]) -> None:
+    checked = 0
+    for sample in planned:
+        if not sample.failing:
+            assert (sample.mode, sample.actions, sample.delay, sample.recoverable) == ("", (), None, None)
+            continue
+        case = dataset.case(sample.task, sample.case_id)
+        label = next(x for x in case.labels if x.step == sample.step)
+        assert sample.stage == label.stage
+        assert sample.actions == (label.correction.actions if label.correction else ())
+        assert sample.recoverable == (label.correction is not None)
+        assert sample.mode == (case.perturbations[0].mode if len(case.perturbations) == 1 else "compound")
+        checked += 1
+    assert checked > 20
+
+
+def test_moments_lie_where_their_kind_says(dataset: Dataset, planned: list[Sample]) -> None:
+    for sample in planned:
+        assert sample.step >= WINDOW.history
+        if sample.kind is Kind.NOMINAL:
+            continue
+        case = dataset.case(sample.task, sample.case_id)
+        traces = dataset.traces(sample.task, sample.case_id)
+        assert sample.step <= len(traces[sample.rollout])
+        if sample.kind is Kind.BEFORE:
+            assert case.times.onset_step is not None
+            assert sample.step < case.times.onset_step
+        elif sample.kind is Kind.RECOVERED:
+            label = next(x for x in case.labels if x.recovery == sample.rollout)
+            assert label.correction is not None
+            assert sample.step >= label.step + len(label.correction.actions)
+        elif sample.failing:
+            assert sample.delay == sample.step - set_in(case, traces[FAILING])
+            assert sample.delay >= 0
+
+
+def test_half_of_every_task_and_split_fails(planned: list[Sample]) -> None:
+    groups: dict[tuple[str, str], list[bool]] = {}
+    for sample in planned:
+        groups.setdefault((sample.task, sample.split), []).append(sample.failing)
+    for failing in groups.values():
+        if any(failing) and not all(failing):
+            assert abs(sum(failing) - len(failing) / 2) <= 1
+
+
+def test_a_limit_for_each_mode_and_stage(dataset: Dataset) -> None:
+    limited = plan_samples([dataset], WINDOW.history, per_cell=2)
+    cells = Counter((s.task, s.split, s.mode, s.stage) for s in limited if s.failing)
+    assert max(cells.values()) == 2
+
+
+def test_a_leak_fails_loudly(planned: list[Sample]) -> None:
+    check_leaks(planned)
+    train = next(s for s in planned if s.split == "train")
+    moved = dataclasses.replace(train, name="other", split="test")
+    with pytest.raises(RecordError, match=f"seed {train.seed} is in the splits train and test"):
+        check_leaks([*planned, moved])
+    with pytest.raises(RecordError, match="is there twice"):
+        check_leaks([*planned, train])
+
+
+def test_windows_are_what_the_trace_shows(dataset: Dataset, tmp_path: Path) -> None:
+    config = SampleConfig(window=WINDOW, jitter_metres=0.05, jitter_degrees=5.0)
+    out = tmp_path / "samples"
+    count = build_samples([dataset.path], out, config, 1, lambda done, total: None)
+    samples = SampleSet(out)
+    assert len(samples) == count
+    for index in (0, count // 2, count - 1):
+        sample, window = samples.samples[index], samples.window(index)
+        window.check(WINDOW)
+        assert window.instruction == sample.instruction
+        if sample.rollout == "nominal":
+            trace = dataset.nominal(sample.task, sample.seed)[1]
+        else:
+            trace = dataset.traces(sample.task, sample.case_id)[sample.rollout]
+        np.testing.assert_array_equal(window.tcp_poses[-1], trace.tcp_poses[sample.step])
+        np.testing.assert_array_equal(window.tcp_poses[0], trace.tcp_poses[sample.step - WINDOW.history])
+        simulator = load_task(sample.task).simulator
+        simulator.reset(sample.seed)
+        simulator.restore(trace.states[sample.step])
+        cameras = window_cameras(simulator, config, sample.name)
+        np.testing.assert_array_equal(window.frames[:, -1], simulator.render(cameras, WINDOW.size))
+        straight = simulator.render([simulator.camera(v) for v in WINDOW.views], WINDOW.size)
+        assert not np.array_equal(window.frames[:, -1], straight)  # the cameras did move
+
+
+def test_samples_resume_and_repeat_byte_for_byte(dataset: Dataset, tmp_path: Path) -> None:
+    config = SampleConfig(window=WINDOW)
+    build_samples([dataset.path], tmp_path / "a", config, 1, lambda done, total: None)
+    build_samples([dataset.path], tmp_path / "b", config, 2, lambda done, total: None)
+    files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*.np[yz]"))
+    assert files
+    for file in files:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+    gone = tmp_path / "b" / files[-1].with_suffix(".npz")
+    gone.unlink()
+    manifest = tmp_path / "b" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"complete":true', '"complete":false'))
+    with pytest.raises(UserError, match="is not complete"):
+        SampleSet(tmp_path / "b")
+    asked: list[int] = []
+    build_samples([dataset.path], tmp_path / "b", config, 1, lambda done, total: asked.append(total - done))
+    assert 0 < asked[0] < len(SampleSet(tmp_path / "b"))  # only what was missing
+    assert gone.read_bytes() == (tmp_path / "a" / files[-1].with_suffix(".npz")).read_bytes()
+
+
+def test_other_settings_need_another_folder(dataset: Dataset, tmp_path: Path) -> None:
+    build_samples([dataset.path], tmp_path, SampleConfig(window=WINDOW), 1, lambda done, total: None)
+    with pytest.raises(UserError, match="made with other settings"):
+        build_samples(
+            [dataset.path],
+            tmp_path,
+            SampleConfig(window=WINDOW, jitter_metres=0.1),
+            1,
+            lambda done, total: None,
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"window": WindowSpec(views=())}, "at least one"),
+        ({"window": WindowSpec(history=0)}, "at least 1 step"),
+        ({"window": WindowSpec(history=2, frames=5)}, "from 1 to history"),
+        ({"splits": ("trian",)}, "unknown split 'trian'"),
+        ({"jitter_metres": -0.1}, "0 or more"),
+    ],
+)
+def test_settings_that_make_no_sense(change: dict, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        SampleConfig(**change)
+
+
+def test_episodes_shorter_than_the_history_are_an_error(dataset: Dataset) -> None:
+    with pytest.raises(UserError, match="episodes longer than 5000 steps"):
+        plan_samples([dataset], 5000)

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import struct
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from failsafe.errors import AssessmentError, RecordError, UserError
+from failsafe.models.compact import (
+    CompactConfig,
+    CompactMeta,
+    CompactModel,
+    CompactNet,
+    load_compact,
+    motion_features,
+    save_compact,
+    word_codes,
+)
+from failsafe.models.contract import assess_safely
+from failsafe.records.assessment import Status, Window, WindowSpec
+
+SPEC = WindowSpec(views=("front", "hand"), history=4, frames=2, size=32)
+
+
+@pytest.fixture(scope="module")
+def model() -> CompactModel:
+    torch.manual_seed(0)
+    config = CompactConfig(
+        SPEC, ("no_op", "slip"), ("reach", "grasp"), ("pick the cube",), (8, 8, 16, 16), 32
+    )
+    return CompactModel(CompactNet(config), CompactMeta(config, {"T": (1, 2)}, {}))
+
+
+def window(seed: int = 0, **changes) -> Window:
+    rng = np.random.default_rng(seed)
+    poses = np.tile(np.array([0.5, 0.0, 0.2, 0.0, 1.0, 0.0, 0.0], dtype=np.float32), (5, 1))
+    poses[:, :3] += rng.normal(0, 0.02, (5, 3)).astype(np.float32)
+    made = Window(
+        "pick the cube",
+        SPEC,
+        rng.integers(0, 255, (2, 2, 32, 32, 3), dtype=np.uint8),
+        poses,
+        np.full(5, 0.08, dtype=np.float32),
+    )
+    return dataclasses.replace(made, **changes)
+
+
+def failing(model: CompactModel) -> CompactModel:
+    """The same network, sure of a failure."""
+    net = CompactNet(model.meta.config)
+    net.load_state_dict(model.net.state_dict())
+    net.heads.bias.data[0] = 20.0
+    return CompactModel(net, model.meta)
+
+
+def test_a_checkpoint_comes_back_as_it_was(model: CompactModel, tmp_path: Path) -> None:
+    save_compact(tmp_path / "a.safetensors", model.net, model.meta)
+    again = load_compact(tmp_path / "a.safetensors")
+    assert again.meta == model.meta
+    first, second = (m.assess(window()) for m in (model, again))
+    assert first.failure_probability == pytest.approx(second.failure_probability, abs=5e-3)  # halves
+    save_compact(tmp_path / "b.safetensors", again.net, again.meta)
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+def test_pictures_words_and_motion_all_count(model: CompactModel) -> None:
+    base = model.assess(window()).raw
+    other = window(1)
+    assert model.assess(window(frames=other.frames)).raw != base
+    assert model.assess(window(tcp_poses=other.tcp_poses)).raw != base
+    free = CompactModel(model.net, model.meta, any_instruction=True)
+    assert free.assess(window(instruction="stack the cube")).raw != base
+
+
+def test_a_failure_has_a_kind_actions_and_words(model: CompactModel) -> None:
+    verdict = failing(model).assess(window())
+    assert verdict.failing
+    assert verdict.mode in ("no_op", "slip")
+    assert verdict.stage in ("reach", "grasp")
+    assert 1 <= len(verdict.actions) <= 24
+    assert verdict.frame == "robot_base"
+    assert verdict.stage in verdict.explanation
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"instruction": "fold the towel"}, "expected one of the instructions 'pick the cube'"),
+        ({"spec": dataclasses.replace(SPEC, views=("front",))}, "views"),
+        ({"spec": dataclasses.replace(SPEC, size=64)}, "size"),
+        ({"tcp_poses": np.full((5, 7), np.nan, dtype=np.float32)}, "finite proprioception"),
+        (
+            {
+                "tcp_poses": np.zeros((3, 7), dtype=np.float32),
+                "gripper_widths": np.zeros(3, dtype=np.float32),
+            },
+            "history of 5 moments",
+        ),
+        ({"frames": np.zeros((1, 2, 32, 32, 3), dtype=np.uint8)}, "pictures of shape"),
+    ],
+)
+def test_what_it_cannot_look_at(model: CompactModel, change: dict, sentence: str) -> None:
+    with pytest.raises(AssessmentError, match=sentence):
+        model.assess(window(**change))
+    verdict = assess_safely(model, window(**change))
+    assert verdict.status is Status.REFUSED
+    assert not verdict.failing
+    assert verdict.actions == ()
+
+
+def test_a_model_that_breaks_is_a_verdict(model: CompactModel) -> None:
+    broken = CompactNet(model.meta.config)
+    for parameter in broken.parameters():
+        parameter.data.fill_(float("nan"))
+    verdict = assess_safely(CompactModel(broken, model.meta), window())
+    assert verdict.status is Status.REFUSED
+
+
+def test_files_that_are_no_checkpoint(model: CompactModel, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    with pytest.raises(UserError, match="does not exist"):
+        load_compact(path)
+    path.write_bytes(b"\x80\x04pickle")
+    with pytest.raises(RecordError, match="expected a safetensors file"):
+        load_compact(path)
+    save_compact(path, model.net, model.meta)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(RecordError, match="expected a safetensors file"):
+        load_compact(path)
+    save_compact(path, model.net, model.meta)
+    data = path.read_bytes()
+    size = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"]["format"] = "failsafe-compact/9"
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size :])
+    with pytest.raises(RecordError, match="expected a checkpoint of format 'failsafe-compact/1'"):
+        load_compact(path)
+
+
+def test_proprioception_holds_no_time() -> None:
+    """The same motion at another time of the episode is the same input."""
+    poses = window().tcp_poses
+    widths = window().gripper_widths
+    assert motion_features(poses, widths).shape == (3 + 6 + 6 * 4 + 5,)
+    np.testing.assert_array_equal(motion_features(poses, widths), motion_features(poses.copy(), widths))
+
+
+def test_words_are_told_apart_whatever_their_case() -> None:
+    assert (word_codes("Pick, the CUBE.") == word_codes("pick the cube")).all()
+    assert (word_codes("push the cube") != word_codes("pick the cube")).any()
+    assert word_codes("").sum() == 0
+
+
+def test_one_assessment_takes_milliseconds() -> None:
+    """Not a benchmark: a network ten times too large would show."""
+    config = CompactConfig(WindowSpec(), ("no_op",), ("reach",), ("pick the cube",))
+    net = CompactModel(CompactNet(config), CompactMeta(config, {}, {}))
+    assert net.parameters < 5_000_000
+    poses = np.tile(np.array([0.5, 0.0, 0.2, 0.0, 1.0, 0.0, 0.0], dtype=np.float32), (11, 1))
+    seen = Window(
+        "pick the cube",
+        config.window,
+        np.zeros((3, 3, 96, 96, 3), dtype=np.uint8),
+        poses,
+        np.zeros(11, dtype=np.float32),
+    )
+    net.assess(seen)
+    times = []
+    for _ in range(5):
+        begun = time.process_time()
+        net.assess(seen)
+        times.append(time.process_time() - begun)
+    assert min(times) < 0.3

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from failsafe.datasets.build import build_dataset
+from failsafe.datasets.samples import Sample
+from failsafe.datasets.windows import SampleConfig, SampleSet, build_samples
+from failsafe.errors import UserError
+from failsafe.generation.config import GenerationConfig, default_modes
+from failsafe.models.compact import load_compact
+from failsafe.records.assessment import WindowSpec
+from failsafe.training.batches import Batches, augment
+from failsafe.training.compact import CHECKPOINT, LOG, CompactTraining, EpochReport, train_compact
+
+SMALL = {"batch": 16, "widths": (8, 12, 16, 24), "hidden": 64}
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> SampleSet:
+    folder = tmp_path_factory.mktemp("training")
+    config = GenerationConfig(
+        tasks=("ToyPick-v0",),
+        failures=60,
+        modes=default_modes(("translation_x", "early_release", "no_op")),
+        labels=3,
+        verify_rollouts=1,
+    )
+    build_dataset(config, folder / "data", lambda _: None, workers=2)
+    window = WindowSpec(views=("front", "side"), history=6, frames=2, size=32)
+    build_samples(
+        [folder / "data"], folder / "samples", SampleConfig(window=window), 2, lambda done, total: None
+    )
+    return SampleSet(folder / "samples")
+
+
+def test_it_learns(samples: SampleSet, tmp_path: Path) -> None:
+    reports: list[EpochReport] = []
+    path = train_compact(samples, CompactTraining(epochs=20, average=0.9, **SMALL), tmp_path, reports.append)
+    assert reports[-1].loss < 0.75 * reports[0].loss
+    model = load_compact(path)
+    rows = samples.indices("train")
+    right = [model.assess(samples.window(i)).failing == samples.samples[i].failing for i in rows]
+    assert np.mean(right) > 0.8
+    assert model.meta.train_seeds == {"ToyPick-v0": tuple(sorted({samples.samples[i].seed for i in rows}))}
+
+
+def test_an_interrupted_run_ends_as_one_that_was_not(samples: SampleSet, tmp_path: Path) -> None:
+    settings = CompactTraining(epochs=3, **SMALL)
+    torch.set_num_threads(1)
+    train_compact(samples, settings, tmp_path / "whole", lambda report: None)
+
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(report: EpochReport) -> None:
+        if report.epoch == 2:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        train_compact(samples, settings, tmp_path / "parts", interrupt)
+    train_compact(samples, settings, tmp_path / "parts", lambda report: None)
+    first, second = (load_compact(tmp_path / name / CHECKPOINT) for name in ("whole", "parts"))
+    for name, tensor in first.net.state_dict().items():
+        torch.testing.assert_close(tensor, second.net.state_dict()[name], msg=name)
+    assert len((tmp_path / "parts" / LOG).read_text().splitlines()) == 3
+
+
+def test_a_folder_of_another_run_is_not_overwritten(samples: SampleSet, tmp_path: Path) -> None:
+    train_compact(samples, CompactTraining(epochs=1, **SMALL), tmp_path, lambda report: None)
+    before = (tmp_path / CHECKPOINT).read_bytes()
+    with pytest.raises(UserError, match="holds a run with other settings"):
+        train_compact(samples, CompactTraining(epochs=2, **SMALL), tmp_path, lambda report: None)
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
+
+
+def test_too_few_samples(samples: SampleSet, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="expected at least a batch of 100000 samples"):
+        train_compact(samples, CompactTraining(batch=100_000), tmp_path, lambda report: None)
+
+
+def test_truth_is_that_of_the_samples(samples: SampleSet, tmp_path: Path) -> None:
+    path = train_compact(samples, CompactTraining(epochs=1, **SMALL), tmp_path, lambda report: None)
+    config = load_compact(path).meta.config
+    rows = samples.indices("train")
+    batches = Batches(samples, rows, config)
+    for i, row in enumerate(rows[:50]):
+        sample: Sample = samples.samples[row]
+        truth = batches.truth
+        assert bool(truth.failing[i]) == sample.failing
+        assert bool(truth.correction_weight[i]) == bool(sample.actions)
+        assert config.stages[int(truth.stage[i])] == sample.stage
+        if sample.failing:
+            assert config.modes[int(truth.mode[i])] == sample.mode
+            assert bool(truth.help[i]) == (not sample.recoverable)
+        box = samples.objects[row, 0, :3] - samples.tcp_poses[row, -1, :3]
+        np.testing.assert_allclose(truth.objects[i, :3].numpy(), 10 * box, atol=1e-5)
+    assert batches.truth.objects_weight[:, :6].min() == 1  # a box and a goal
+    assert batches.truth.objects_weight[:, 6:].max() == 0
+
+
+def test_augmentation_changes_all_moments_of_a_view_alike() -> None:
+    frames = torch.rand(40, 2, 3, 8, 8).repeat(1, 1, 3, 1, 1)  # three equal moments
+    changed = augment(frames.clone(), 3, np.random.default_rng(0))
+    assert not torch.equal(frames, changed)
+    torch.testing.assert_close(changed[:, :, :3], changed[:, :, 3:6])
+    assert changed.min() >= 0
+    assert changed.max() <= 1
