@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import tyro
 
+from failsafe.cli.assess import assess
 from failsafe.cli.check_adapter import check_adapter
 from failsafe.cli.coverage import coverage
 from failsafe.cli.doctor import doctor
@@ -17,6 +18,7 @@ from failsafe.cli.merge import merge
 from failsafe.cli.render import render
 from failsafe.cli.replay import replay
 from failsafe.cli.samples import samples
+from failsafe.cli.score import score
 from failsafe.cli.train import train
 from failsafe.errors import FailSafeError
 
@@ -31,6 +33,8 @@ VERBS: dict[str, Callable[..., int]] = {
     "check-adapter": check_adapter,
     "samples": samples,
     "train": train,
+    "score": score,
+    "assess": assess,
 }
 INTERRUPTED = 130
 

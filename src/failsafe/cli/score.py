@@ -1,0 +1,132 @@
+"""`failsafe score`: the offline table of a model beside the baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import tyro
+
+from failsafe.cli.output import ProgressReporter, print_json
+from failsafe.datasets.windows import SampleSet
+from failsafe.errors import RecordError, UserError
+from failsafe.evaluation.answers import Answer, ask, write_answers
+from failsafe.evaluation.offline import ModelScore, ScoreTable
+from failsafe.evaluation.offline import score as score_answers
+from failsafe.evaluation.statistics import RESAMPLES
+from failsafe.models.baselines import fit_baselines
+from failsafe.models.contract import RecoveryModel
+from failsafe.models.loading import load_model
+from failsafe.records import codec
+from failsafe.records.provenance import collect_provenance, command_line
+from failsafe.reports.scores import format_scores, scores_markdown, write_scores
+
+
+def score(
+    checkpoint: tyro.conf.Positional[str],
+    data: tyro.conf.Positional[tuple[Path, ...]],
+    /,
+    out: Path = Path("scores"),
+    split: str = "test",
+    train: tuple[Path, ...] = (),
+    also: tuple[str, ...] = (),
+    endpoint: str = "",
+    any_instruction: bool = False,
+    limit: int = 0,
+    resamples: int = RESAMPLES,
+    json: bool = False,
+) -> int:
+    """Score a model on samples that it has not seen, and the baselines beside it.
+
+    Every folder of samples is a section of the table; the first is what the others are compared with. A model
+    that was trained on a seed of the split is refused.
+
+    Args:
+        checkpoint: Checkpoint file or folder, or "compact" for the one that ships.
+        data: Folders of samples.
+        out: Folder for the page (scores.html), the tables (scores.md, scores.json) and the answers.
+        split: The split to score.
+        train: Folders of samples that the baselines are fitted on; without, they are left out.
+        also: Further checkpoints for the same table.
+        endpoint: Address of an OpenAI-compatible server that serves the checkpoint.
+        any_instruction: Score a task that the model was not trained on, too.
+        limit: Score so many samples of each folder, evenly spread; 0 for all.
+        resamples: Resamples of the bootstrap over seeds.
+        json: Print the table as JSON.
+    """
+    if not data:
+        raise UserError("expected at least one folder made by `failsafe samples`, got none")
+    sets = {folder.name: SampleSet(folder) for folder in data}
+    if len(sets) < len(data):
+        raise UserError("expected folders of samples with different names, got one twice")
+    rows = {name: _spread(found.indices(split), limit) for name, found in sets.items()}
+    models: list[RecoveryModel] = [connect(checkpoint, endpoint, any_instruction)]
+    models += [load_model(name, any_instruction) for name in also]
+    for model in models:
+        _check_seeds(model, sets, rows)
+    if train:
+        seen = SampleSet(*train)
+        chosen = seen.indices("train")
+        truth = [found.samples[i] for name, found in sets.items() for i in rows[name]]
+        models += fit_baselines(
+            [seen.samples[i] for i in chosen], (seen.window(i) for i in chosen), seen.spec, truth
+        )
+    scores: list[ModelScore] = []
+    total = len(models) * sum(map(len, rows.values()))
+    with ProgressReporter("answers", total, quiet=json) as reporter:
+        for model in models:
+            answers: dict[str, Sequence[Answer]] = {}
+            for name, found in sets.items():
+                answers[name] = ask(model, found, rows[name], lambda: reporter.advance(1))
+                write_answers(out / "answers" / f"{model.name.replace(' ', '_')}-{name}.jsonl", answers[name])
+            scores.append(score_answers(model.name, answers, resamples))
+    table = ScoreTable(
+        scores=tuple(scores),
+        split=split,
+        resamples=resamples,
+        command=command_line(),
+        sources={name: " && ".join(found.manifests[0].sources) for name, found in sets.items()},
+        provenance=collect_provenance(),
+    )
+    page = write_scores(table, out / "scores.html")
+    (out / "scores.md").write_text(scores_markdown(table))
+    (out / "scores.json").write_text(codec.dumps(table) + "\n")
+    if json:
+        print_json({"page": str(page), "table": codec.to_plain(table)})
+    else:
+        print(format_scores(table))
+        print(f"page: {page.resolve()}")
+    return 0
+
+
+def connect(checkpoint: str, endpoint: str, any_instruction: bool) -> RecoveryModel:
+    """The model of a checkpoint, in this process or behind a server."""
+    if not endpoint:
+        return load_model(checkpoint, any_instruction)
+    from failsafe.models.llava.endpoint import EndpointModel
+
+    return EndpointModel.of_checkpoint(checkpoint, endpoint)
+
+
+def _spread(rows: list[int], limit: int) -> list[int]:
+    if not limit or len(rows) <= limit:
+        return rows
+    return [rows[i * len(rows) // limit] for i in range(limit)]
+
+
+def _check_seeds(model: RecoveryModel, sets: dict[str, SampleSet], rows: dict[str, list[int]]) -> None:
+    """Refuse to score a model on what it was trained on.
+
+    Raises:
+        RecordError: Naming the first such seed.
+    """
+    meta = getattr(model, "meta", None)
+    seen: dict[str, tuple[int, ...]] = getattr(meta, "train_seeds", {})
+    for name, found in sets.items():
+        for i in rows[name]:
+            sample = found.samples[i]
+            if sample.seed in seen.get(sample.task, ()):
+                raise RecordError(
+                    f"{model.name} was trained on seed {sample.seed} of {sample.task}, which is among what "
+                    f"it would be tested on in '{name}'"
+                )
