@@ -61,7 +61,14 @@ METRICS = (
         "rows",
         "Mean of the share of failing moments that are noticed and of the share of others left alone.",
     ),
-    Metric("precision", "precision", "", "high", "alarms", "Share of alarms that are right."),
+    Metric(
+        "precision",
+        "precision",
+        "",
+        "high",
+        "alarms",
+        "Share of alarms that are right, where there are other moments.",
+    ),
     Metric("recall", "recall", "", "high", "failing", "Share of failing moments that are noticed."),
     Metric(
         "auroc",
@@ -128,7 +135,8 @@ METRICS = (
         "",
         "low",
         "rows",
-        f"Expected calibration error of the probability of failure, {BINS} bins of equal width.",
+        f"Expected calibration error of the probability of failure, {BINS} bins of equal width, "
+        "where there are failing and other moments.",
     ),
     Metric("brier", "Brier", "", "low", "rows", "Mean squared error of the probability of failure."),
     Metric("unreadable", "unreadable", "", "low", "rows", "Share of answers that do not parse."),
@@ -210,10 +218,12 @@ def compute(
     t = {name: sums[:, i] for i, name in enumerate(names)}
     right = t["hits"] + t["rows"] - t["failing"] - t["false alarms"]
     well = t["rows"] - t["failing"]
+    # Among failing moments alone every alarm is right, and no probability below 1 can be believed.
+    mixed = (t["failing"] > 0) & (well > 0)
     values = {
         "accuracy": _ratio(right, t["rows"]),
         "balanced": (_ratio(t["hits"], t["failing"]) + _ratio(well - t["false alarms"], well)) / 2,
-        "precision": _ratio(t["hits"], t["hits"] + t["false alarms"]),
+        "precision": _ratio(t["hits"], (t["hits"] + t["false alarms"]) * mixed),
         "recall": _ratio(t["hits"], t["failing"]),
         "auroc": bootstrap.concordance(rows.probability, rows.truth),
         "mode": _ratio(t["mode right"], t["typed"]),
@@ -223,7 +233,7 @@ def compute(
         "degrees": _ratio(t["degrees"], t["corrected"]),
         "gripper": _ratio(t["gripper right"], t["corrected"]),
         "help": _ratio(2 * t["help right"], t["help asked"] + t["unrecoverable"]),
-        "ece": _ratio(np.sum([np.abs(t[f"bin {b}"]) for b in range(BINS)], axis=0), t["rows"]),
+        "ece": _ratio(np.sum([np.abs(t[f"bin {b}"]) for b in range(BINS)], axis=0), t["rows"] * mixed),
         "brier": _ratio(t["brier"], t["rows"]),
         "unreadable": _ratio(t["unreadable"], t["rows"]),
         "refused": _ratio(t["refused"], t["rows"]),

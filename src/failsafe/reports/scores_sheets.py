@@ -1,0 +1,168 @@
+"""The offline table as sheets of cells, which the page, the terminal and the docs all show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from failsafe.evaluation.metrics import METRICS, Metric
+from failsafe.evaluation.offline import PUBLISHED_NOTE, Estimate, Group, ModelScore, ScoreTable, SetScore
+
+PARTS = {"kind": "moment", "task": "task", "mode": "mode"}
+"""What moments are told apart by, and what it is called."""
+_NOISE = 1e-9
+"""What rounding makes of a difference that is none."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell.
+
+    Attributes:
+        text: What stands there.
+        interval: Its 95 % interval, empty where there is none.
+        tone: "good", "bad" for a difference beyond chance, "theirs" for a published figure, else empty.
+        words: What else there is to know, for a tooltip.
+    """
+
+    text: str
+    interval: str = ""
+    tone: str = ""
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table with a heading; the first column names the row."""
+
+    title: str
+    hint: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+def headline_sheet(table: ScoreTable) -> Sheet:
+    """The first model: every figure on every set of samples, with its difference to the first."""
+    sets = table.scores[0].sets
+    head = ["figure", "moments"]
+    for found in sets:
+        head += [found.name] if found is sets[0] else [found.name, "difference"]
+    rows: list[tuple[Cell, ...]] = []
+    for metric in METRICS:
+        row = [Cell(heading(metric), words=metric.meaning), Cell(f"{_figure(sets[0], metric).rows:,}")]
+        for found in sets:
+            row.append(_cell(metric, _figure(found, metric)))
+            if found is not sets[0]:
+                row.append(_difference(metric, found.differences[metric.name]))
+        rows.append(tuple(row))
+    hint = f"{_counted(sets[0].headline)} Beside each figure its 95 % interval by bootstrap over seeds."
+    return Sheet(table.scores[0].model, hint, tuple(head), tuple(rows))
+
+
+def model_sheets(table: ScoreTable, metrics: Sequence[Metric] = METRICS) -> list[Sheet]:
+    """For each set of samples all models, and beside the first the published figures."""
+    sheets: list[Sheet] = []
+    for number, found in enumerate(table.scores[0].sets):
+        rows = [(Cell(score.model), *_row(score.sets[number].headline, metrics)) for score in table.scores]
+        if number == 0:
+            rows += [_published(p.model, p.figures, metrics) for p in table.published]
+        hint = PUBLISHED_NOTE if number == 0 and table.published else ""
+        sheets.append(
+            Sheet(f"All models: {found.name}", hint, ("model", *map(heading, metrics)), tuple(rows))
+        )
+    return sheets
+
+
+def part_sheets(score: ModelScore, found: SetScore, metrics: Sequence[Metric] = METRICS) -> list[Sheet]:
+    """One model on one set of samples, by kind of moment, task and mode."""
+    sheets: list[Sheet] = []
+    for by, word in PARTS.items():
+        groups = [g for g in found.groups if g.by == "all" or g.by == by]
+        rows = [
+            (Cell(spoken(g.name), words=_counted(g)), Cell(f"{g.counts['moments']:,}"), *_row(g, metrics))
+            for g in groups
+        ]
+        head = (word, "moments", *map(heading, metrics))
+        sheets.append(Sheet(f"{score.model} by {word}: {found.name}", "", head, tuple(rows)))
+    return sheets
+
+
+def confusion_sheet(found: SetScore) -> Sheet:
+    """Which mode was taken for which: true modes in rows, the words of each cell its share of the row."""
+    rows: list[tuple[Cell, ...]] = []
+    for name, counts in zip(found.confusion.rows, found.confusion.counts, strict=True):
+        total = sum(counts)
+        cells = [
+            Cell(
+                str(n) if n else "",
+                tone="right" if said == name else "",
+                words=f"{n / total:.3f}" if n else "",
+            )
+            for said, n in zip(found.confusion.columns, counts, strict=True)
+        ]
+        rows.append((Cell(spoken(name)), *cells))
+    head = ("true mode", *map(spoken, found.confusion.columns))
+    return Sheet(f"Modes as they were named: {found.name}", "", head, tuple(rows))
+
+
+def heading(metric: Metric) -> str:
+    """A metric's heading with its unit."""
+    return f"{metric.title} [{metric.unit}]" if metric.unit else metric.title
+
+
+def number(metric: Metric, value: float, signed: bool = False) -> str:
+    """A figure in three digits behind the point, or in one where it has a unit."""
+    sign = "+" if signed else ""
+    text = f"{value:{sign}.1f}" if metric.unit else f"{value:{sign}.3f}"
+    return text.replace("-", "−") if float(text) else text.lstrip("+-")
+
+
+def spoken(name: str) -> str:
+    """A key as words."""
+    return name.replace("_", " ")
+
+
+def _row(group: Group, metrics: Sequence[Metric]) -> Sequence[Cell]:
+    return [_cell(metric, group.figures[metric.name]) for metric in metrics]
+
+
+def _cell(metric: Metric, figure: Estimate) -> Cell:
+    if figure.value is None:
+        return Cell("–", words=f"nothing to compute it from ({figure.rows} moments)")
+    return Cell(number(metric, figure.value), _interval(metric, figure), words=f"on {figure.rows:,} moments")
+
+
+def _interval(metric: Metric, figure: Estimate, signed: bool = False) -> str:
+    if figure.low is None or figure.high is None:
+        return ""
+    return f"{number(metric, figure.low, signed)} to {number(metric, figure.high, signed)}"
+
+
+def _difference(metric: Metric, figure: Estimate) -> Cell:
+    if figure.value is None:
+        return Cell("–")
+    tone = ""
+    if figure.low is not None and figure.high is not None and (figure.low > _NOISE or figure.high < -_NOISE):
+        tone = "good" if (figure.value > 0) == (metric.better == "high") else "bad"
+    return Cell(number(metric, figure.value, True), _interval(metric, figure, True), tone)
+
+
+def _published(model: str, figures: dict[str, float], metrics: Sequence[Metric]) -> tuple[Cell, ...]:
+    cells = [
+        Cell(number(metric, figures[metric.name]), tone="theirs") if metric.name in figures else Cell("")
+        for metric in metrics
+    ]
+    return (Cell(f"{model}: theirs, on their data", tone="theirs"), *cells)
+
+
+def _figure(found: SetScore, metric: Metric) -> Estimate:
+    return found.headline.figures[metric.name]
+
+
+def _counted(group: Group) -> str:
+    c = group.counts
+    return (
+        f"{c['moments']:,} moments of {c['seeds']:,} seeds, {c['failing']:,} of them failing: "
+        f"{c['compound']:,} with a compound cause, {c['without correction']:,} without a proven correction, "
+        f"{c['without direction']:,} whose correction has no direction."
+    )
