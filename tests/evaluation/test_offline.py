@@ -227,6 +227,13 @@ def test_no_data_is_none_and_not_zero() -> None:
     assert figures["accuracy"].value == 1.0
 
 
+def test_among_failing_moments_alone_there_is_no_precision_and_no_calibration() -> None:
+    figures = group(score_one(MIXED), "mode", "translation_x").figures
+    assert figures["recall"].value == pytest.approx(2 / 3)
+    assert figures["precision"].value is None
+    assert figures["ece"].value is None
+
+
 def test_long_after_has_its_own_row_and_is_not_in_the_headline() -> None:
     late = bad(9, said(0.0), kind=Kind.LONG_AFTER, mode="slip")
     found = score_one([*MIXED, late])
@@ -253,12 +260,12 @@ def test_intervals_come_from_seeds() -> None:
 
 def test_differences_are_taken_seed_by_seed_where_the_seeds_are_the_same() -> None:
     rng = np.random.default_rng(0)
-    first = [good(seed, said(float(rng.random()))) for seed in range(40)]
+    first = [good(seed, said(float(rng.random()) if seed else 0.1)) for seed in range(40)]
     worse = [Answer(a.sample, said(0.9)) if a.sample.seed == 0 else a for a in first]
     sets = score("model", {"a": first, "b": worse, "c": first}, 500).sets
     assert sets[0].differences == {}
     paired = sets[1].differences["accuracy"]
-    assert paired.value == pytest.approx(-1 / 40 if first[0].verdict.failure_probability < 0.5 else 0.0)
+    assert paired.value == pytest.approx(-1 / 40)
     assert paired.low is not None
     assert paired.low >= -0.15  # the difference rests on one seed; unpaired it would be as wide as the figure
     same = sets[2].differences["brier"]

@@ -6,6 +6,7 @@ part of it is not kept and how far off.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -56,8 +57,10 @@ def check_model(
     """
     if not windows:
         raise ValueError("expected at least one window to try the model on")
-    case, results = Case(model, tuple(windows), repeatable), list[CheckResult]()
+    results: list[CheckResult] = []
     for rule in RULES:
+        # Copies, so that what a model writes into a window is not there already when that rule's turn comes.
+        case = Case(model, tuple(copy.deepcopy(window) for window in windows), repeatable)
         name = rule.__name__.replace("_", " ")
         try:
             results.append(CheckResult(name, True, rule(case)))
@@ -257,9 +260,9 @@ def _bytes(window: Window) -> tuple[bytes, ...]:
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:
-    copy = array.copy()
-    copy.flags.writeable = False
-    return copy
+    kept = array.copy()
+    kept.flags.writeable = False
+    return kept
 
 
 def _wrong_windows(window: Window) -> Iterator[tuple[str, Window]]:
