@@ -1,0 +1,135 @@
+"""LLaVA-OneVision in this process. Needs transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList
+
+from failsafe.errors import UserError
+from failsafe.models.llava import checkpoint
+from failsafe.models.llava.answer import MAX_TOKENS, PREFIX
+from failsafe.models.llava.prompt import messages, pictures
+from failsafe.models.llava.reading import Token, to_verdict
+from failsafe.records.assessment import Verdict, Window, WindowSpec
+
+
+class LlavaModel:
+    """A checkpoint of FailSafe-VLM as a recovery model.
+
+    The beginning of the answer, up to the verdict, is given; the two logits of `yes` and `no` right after it
+    are the probability of failure. The rest is written greedily, so one window always gives one verdict.
+
+    Args:
+        folder: The checkpoint, merged or with its LoRA adapter.
+        device: Where it runs, "cuda" or "cpu"; a GPU where there is one by default.
+        max_tokens: The most tokens that it may write.
+
+    Raises:
+        UserError: If the checkpoint is not one of FailSafe-VLM, or of another version.
+    """
+
+    def __init__(self, folder: Path, device: str = "", max_tokens: int = MAX_TOKENS) -> None:
+        self._card = checkpoint.read_card(folder)
+        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        # The processor stands with the adapter too: training puts it there.
+        self._processor = checkpoint.load_processor(str(folder))
+        dtype = torch.bfloat16 if self._device.type == "cuda" else torch.float32
+        self._model = checkpoint.load_trained(folder, self._card, dtype).to(cast(Any, self._device)).eval()
+        self._tokenizer: Any = cast(Any, self._processor).tokenizer
+        self._prefix, self._words = decision_tokens(self._tokenizer)
+        self._max_tokens = max_tokens
+        self._name = folder.resolve().name
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables."""
+        return self._name
+
+    @property
+    def window_spec(self) -> WindowSpec:
+        """The windows that it looks at."""
+        return self._card.spec
+
+    @torch.inference_mode()
+    def assess(self, window: Window) -> Verdict:
+        """Assess one window.
+
+        Raises:
+            AssessmentError: If the window is not one that the model can look at.
+        """
+        window.check(self.window_spec)
+        inputs = self._inputs(window)
+        written = _Recorder(self._words)
+        asked = inputs["input_ids"].shape[1]
+        ids = cast(
+            torch.Tensor,
+            cast(Any, self._model).generate(
+                **inputs,
+                max_new_tokens=self._max_tokens,
+                do_sample=False,
+                logits_processor=LogitsProcessorList([written]),
+                eos_token_id=self._tokenizer.eos_token_id,
+                pad_token_id=self._tokenizer.pad_token_id,
+            ),
+        )[0, asked:].tolist()
+        tokens = [Token(PREFIX, 0.0)]
+        for index, number in enumerate(ids):
+            if number == self._tokenizer.eos_token_id:
+                break
+            others = written.decision if index == 0 else {}
+            tokens.append(Token(self._tokenizer.decode([number]), written.logprobs[index], others))
+        return to_verdict("".join(token.text for token in tokens), tokens)
+
+    def _inputs(self, window: Window) -> dict[str, torch.Tensor]:
+        processor = cast(Any, self._processor)
+        text = processor.apply_chat_template(messages(window), add_generation_prompt=True, tokenize=False)
+        inputs = processor(
+            images=[pictures(window)], text=[text], add_special_tokens=False, return_tensors="pt"
+        ).to(self._device, self._model.dtype)
+        # Put on as tokens, because training too spells prompt and answer apart.
+        prefix = torch.tensor([self._prefix], device=self._device)
+        inputs["input_ids"] = torch.cat([inputs["input_ids"], prefix], dim=1)
+        inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+        return dict(inputs)
+
+
+def decision_tokens(tokenizer: Any) -> tuple[list[int], dict[str, int]]:
+    """How a tokenizer spells the beginning of an answer, and the token of each of the two words after it.
+
+    Raises:
+        UserError: If it does not spell them apart.
+    """
+
+    def spell(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    prefix = spell(PREFIX)
+    words: dict[str, int] = {}
+    for word in ("yes", "no"):
+        whole = spell(f'{PREFIX}{word}"')
+        if whole[: len(prefix)] != prefix or tokenizer.decode(whole[len(prefix)]) != word:
+            raise UserError(
+                f"expected a tokenizer with a token '{word}' after '{PREFIX}', got "
+                f"{tokenizer.convert_ids_to_tokens(whole)}: no probability can be read from it"
+            )
+        words[word] = whole[len(prefix)]
+    return prefix, words
+
+
+class _Recorder(LogitsProcessor):
+    """Notes the log-probability of each token that is written, and of the two words at the first one."""
+
+    def __init__(self, words: dict[str, int]) -> None:
+        self._words = words
+        self.logprobs: list[float] = []
+        self.decision: dict[str, float] = {}
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        logprobs = torch.log_softmax(scores[0].float(), dim=-1)
+        if not self.logprobs:
+            self.decision = {word: float(logprobs[number]) for word, number in self._words.items()}
+        self.logprobs.append(float(logprobs.max()))
+        return scores

@@ -1,0 +1,122 @@
+"""From what a model wrote to a verdict: the words from the text, the probabilities from the tokens.
+
+In this process and behind an endpoint alike, an answer is a list of tokens with their log-probabilities.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from failsafe.errors import RecordError
+from failsafe.models.llava.answer import Answer, parse_answer
+from failsafe.records.assessment import Status, Verdict
+
+_DECISION = re.compile(r'\s*\{\s*"failing"\s*:\s*"(yes|no)"')
+_MODE = re.compile(r'"mode"\s*:\s*"([^"]*")')
+_OTHER = {"yes": "no", "no": "yes"}
+
+
+@dataclass(frozen=True)
+class Token:
+    """One token of an answer.
+
+    Attributes:
+        text: Its characters.
+        logprob: Natural logarithm of its probability given what stands before it.
+        others: The same of tokens that could have stood there, by their text; itself may be among them.
+    """
+
+    text: str
+    logprob: float
+    others: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+def failure_probability(tokens: Sequence[Token]) -> float | None:
+    """Probability of `yes` against `no` where the answer decides: a softmax over these two tokens alone.
+
+    Servers list only the likeliest tokens. Where the other word is not among them it has at most the
+    probability of the last that is, and at most what is left; it counts as having that much, so the result is
+    never surer than what is known.
+
+    Returns:
+        The probability; None where no token is the decision, or nothing is known of the other word.
+    """
+    text = "".join(token.text for token in tokens)
+    found = _DECISION.match(text)
+    if found is None:
+        return None
+    start = 0
+    for token in tokens:
+        stop = start + len(token.text)
+        if start <= found.start(1) and found.end(1) <= stop:
+            break
+        start = stop
+    else:  # the word is made of several tokens
+        return None
+    if not token.others:
+        return None
+    word = found.group(1)
+    here = found.start(1) - start
+    twin = token.text[:here] + _OTHER[word] + token.text[here + len(word) :]
+    other = token.others.get(twin)
+    if other is None:
+        known = {**token.others, token.text: token.logprob}
+        rest = 1.0 - sum(math.exp(value) for value in known.values())
+        other = min(min(known.values()), math.log(max(rest, 1e-9)))
+    this_one = 1.0 / (1.0 + math.exp(min(max(other - token.logprob, -700.0), 700.0)))
+    return this_one if word == "yes" else 1.0 - this_one
+
+
+def mode_probability(tokens: Sequence[Token]) -> float:
+    """Probability of the mode as written, given what stands before it; 0 where there is none."""
+    found = _MODE.search("".join(token.text for token in tokens))
+    if found is None:
+        return 0.0
+    total, start = 0.0, 0
+    for token in tokens:
+        stop = start + len(token.text)
+        if start < found.end(1) and stop > found.start(1):
+            total += token.logprob
+        start = stop
+    return min(math.exp(total), 1.0)
+
+
+def to_verdict(text: str, tokens: Sequence[Token], word_counts: bool = False) -> Verdict:
+    """The verdict that an answer means.
+
+    Args:
+        text: The answer.
+        tokens: Its tokens; together they are the text.
+        word_counts: Take the word for the probability, 1 or 0, where the tokens do not tell it.
+
+    Returns:
+        One with the status "unreadable" if the text is not an answer, "refused" if it is one and its
+        probability is not known.
+    """
+    try:
+        answer = parse_answer(text)
+    except RecordError as error:
+        return Verdict(status=Status.UNREADABLE, raw=text, reason=str(error))
+    probability = failure_probability(tokens)
+    if probability is None:
+        if not word_counts:
+            reason = "expected log-probabilities of yes and no, got none: the word alone is no probability"
+            return Verdict(status=Status.REFUSED, raw=text, reason=reason)
+        probability = float(answer.failing)
+    return _verdict(answer, probability, mode_probability(tokens), text)
+
+
+def _verdict(answer: Answer, probability: float, sure_of_mode: float, text: str) -> Verdict:
+    return Verdict(
+        failure_probability=probability,
+        stage=answer.stage,
+        mode=answer.mode,
+        mode_probability=sure_of_mode if answer.failing else 0.0,
+        actions=answer.actions,
+        needs_help=answer.needs_help,
+        explanation=answer.sentence,
+        raw=text,
+    )

@@ -1,0 +1,123 @@
+"""Examples for a vision-language model: a prompt, pictures, and the answer that the loss is on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+from PIL import Image
+
+from failsafe.datasets.samples import Sample
+from failsafe.errors import UserError
+from failsafe.models.llava.answer import answer_of, format_answer
+from failsafe.models.llava.prompt import messages, pictures
+from failsafe.records.assessment import Window, WindowSpec
+from failsafe.training.llava_config import LlavaTrainConfig
+from failsafe.training.mixture import VisualQuestion, mixed_order, parse_mix, read_questions
+
+
+class SampleSource(Protocol):
+    """What training needs of a set of samples."""
+
+    @property
+    def spec(self) -> WindowSpec:
+        """What all windows look like."""
+        ...
+
+    @property
+    def samples(self) -> Sequence[Sample]:
+        """All samples, in a fixed order."""
+        ...
+
+    def indices(self, split: str) -> Sequence[int]:
+        """Indices of the samples of a split."""
+        ...
+
+    def window(self, index: int) -> Window:
+        """What is seen at a sample."""
+        ...
+
+
+@dataclass(frozen=True)
+class Example:
+    """One example as TRL takes it.
+
+    Attributes:
+        prompt: The chat up to where the answer begins, with a placeholder for every picture.
+        completion: The answer, with the token that ends it.
+        images: The pictures.
+    """
+
+    prompt: str
+    completion: str
+    images: list[Image.Image]
+
+
+class Examples(Sequence[Example]):
+    """All examples of an epoch, made when asked for: the pictures of all of them would not fit in memory.
+
+    Args:
+        samples: Samples, of which the split "train" is learned.
+        processor: Knows the chat template and the token that ends an answer.
+        questions: Visual questions to mix in.
+        share: Of these among all examples.
+        seed: Of their choice.
+
+    Raises:
+        UserError: If there is no sample to learn.
+    """
+
+    def __init__(
+        self,
+        samples: SampleSource,
+        processor: Any,
+        questions: Sequence[VisualQuestion] = (),
+        share: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        self._samples, self._processor, self._questions = samples, processor, questions
+        self._own = list(samples.indices("train"))
+        if not self._own:
+            raise UserError("expected samples of the split train, got none")
+        self._order = mixed_order(len(self._own), len(questions), share, seed)
+        self._end = cast(str, processor.tokenizer.eos_token)
+
+    @property
+    def own(self) -> int:
+        """How many of them are samples, the first ones."""
+        return len(self._own)
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getitem__(self, index: Any) -> Any:
+        own, which = self._order[index]
+        if own:
+            number = self._own[which]
+            window = self._samples.window(number)
+            text = format_answer(answer_of(self._samples.samples[number]))
+            return Example(self._prompt(messages(window)), text + self._end, pictures(window))
+        question = self._questions[which]
+        images = [Image.open(path).convert("RGB") for path in question.images]
+        return Example(self._prompt(question.messages()), question.answer + self._end, images)
+
+    def _prompt(self, chat: list[dict[str, object]]) -> str:
+        return self._processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+
+
+def make_examples(
+    samples: SampleSource, config: LlavaTrainConfig, processor: Any, tell: Callable[[str], None]
+) -> Examples:
+    """The examples of an epoch, the mixture's included.
+
+    Raises:
+        UserError: If there are no samples, or the mixture cannot be read.
+    """
+    if not config.mix:
+        return Examples(samples, processor)
+    mix = parse_mix(config.mix)
+    questions, without = read_questions(mix.path)
+    if without:
+        tell(f"{mix.path}: {without} rows without a picture are left out")
+    return Examples(samples, processor, questions, mix.share, config.seed)

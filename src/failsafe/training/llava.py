@@ -1,0 +1,281 @@
+"""Fine-tune LLaVA-OneVision on samples, with TRL and PEFT. Needs the extra [vlm].
+
+One process trains on one GPU or the CPU; `accelerate launch` with a file of `configs/` runs the same on many.
+The loss is on answers alone. A run goes on where it was: its folder holds the settings, and checkpoints with
+weights as safetensors. What else a checkpoint of a run has, the optimizer and the states of the random
+generators, is read by torch with `weights_only`, so nothing is unpickled there either.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from peft import LoraConfig
+from transformers import PrinterCallback, TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling, SFTTrainer
+
+from datasets import Dataset
+from failsafe.datasets.files import write_atomically
+from failsafe.errors import RecordError, UserError
+from failsafe.models.llava import checkpoint
+from failsafe.models.llava.architectures import LORA_TARGETS
+from failsafe.models.llava.checkpoint import LlavaCard
+from failsafe.models.llava.model import decision_tokens
+from failsafe.records import codec
+from failsafe.training.budget import TokenBudget, measure_tokens, optimizer_steps
+from failsafe.training.examples import Example, Examples, SampleSource, make_examples
+from failsafe.training.llava_config import LlavaTrainConfig
+
+_RUN = "run.json"
+
+
+@dataclass(frozen=True)
+class LlavaRun:
+    """What a run's folder says of it, so that another run does not go on in it by mistake.
+
+    Attributes:
+        config: The settings.
+        card: What its checkpoints are.
+        examples: Examples in an epoch.
+    """
+
+    config: LlavaTrainConfig
+    card: LlavaCard
+    examples: int
+
+
+def train_llava(
+    samples: SampleSource,
+    config: LlavaTrainConfig,
+    out: Path,
+    tell: Callable[[str], None] = print,
+    resume: str = "",
+) -> None:
+    """Fine-tune, from the last checkpoint in the folder where there is one.
+
+    Args:
+        samples: Of which the split "train" is learned.
+        config: How.
+        out: Folder of the run; afterwards it is a checkpoint itself.
+        tell: Is told the token budget first, then how far it is, in lines.
+        resume: Name of another checkpoint in the folder to go on from, "checkpoint-400".
+
+    Raises:
+        UserError: If model, mixture or folder cannot be used as they are.
+    """
+    # Before the model is loaded: with ZeRO-3 it is loaded in shards, which this decides.
+    arguments = _arguments(config, out)
+    first = arguments.process_index == 0
+    inform = tell if first else _silent
+    processor = checkpoint.load_processor(config.model)
+    decision_tokens(cast(Any, processor).tokenizer)
+    examples = make_examples(samples, config, processor, inform)
+    _check_budget(measure_tokens(examples, processor), config, len(examples), inform)
+    spec = samples.spec
+    card = LlavaCard(spec, base=_lasting(config.model) if config.lora else "")
+    start = _begin(out, LlavaRun(config, card, len(examples)), resume, first)
+    if start:
+        inform(f"going on from {start.name}")
+    trainer = _trainer(config, arguments, processor, examples, inform)
+    trainer.train(resume_from_checkpoint=str(start) if start else None)
+    trainer.save_model(str(out))
+    if first:
+        checkpoint.copy_processor(config.model, out)
+        checkpoint.write_card(out, card)
+        kind = (
+            "LoRA adapter; next: failsafe merge-lora"
+            if config.lora
+            else "whole weights; next: failsafe score"
+        )
+        inform(f"{out} holds the {kind} {out}")
+
+
+def merge_lora(run: Path, out: Path) -> None:
+    """Merge a run's LoRA adapter into its base: whole weights, as servers want them.
+
+    Args:
+        run: The folder of the run, or one of its checkpoints.
+        out: Where the merged checkpoint goes; made if need be.
+
+    Raises:
+        UserError: If there is no adapter, or the folder is not empty.
+    """
+    card = _card_of_run(run)
+    if not card.base:
+        raise UserError(f"expected a LoRA adapter in {run}, got whole weights: there is nothing to merge")
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"expected {out} to be empty or not to exist; remove it, or merge to elsewhere")
+    config = checkpoint.load_config(card.base)
+    kept = cast(Any, config).dtype
+    model = checkpoint.load_trained(run, card, kept if isinstance(kept, torch.dtype) else torch.bfloat16)
+    out.mkdir(parents=True, exist_ok=True)
+    cast(Any, model).save_pretrained(out)
+    checkpoint.copy_processor(card.base, out)
+    # Last, so that a folder with a card is whole.
+    checkpoint.write_card(out, replace(card, base=""))
+
+
+class _Collator:
+    """Makes the examples that a batch names, and tokens and labels from them."""
+
+    def __init__(self, processor: Any, examples: Sequence[Any]) -> None:
+        self._examples = examples
+        # Cut to no length: what is cut off first would be a picture's tokens.
+        self._inner = DataCollatorForVisionLanguageModeling(
+            processor, max_length=None, completion_only_loss=True
+        )
+
+    def __call__(self, rows: list[dict[str, int]]) -> dict[str, Any]:
+        made: list[Example] = [self._examples[row["index"]] for row in rows]
+        return self._inner(
+            [{"prompt": e.prompt, "completion": e.completion, "images": e.images} for e in made]
+        )
+
+
+class _Teller(TrainerCallback):
+    """Tells how far the training is, in lines."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
+    ) -> None:
+        if logs and "loss" in logs:
+            right = logs.get("mean_token_accuracy", math.nan)
+            self._tell(
+                f"step {state.global_step}/{state.max_steps}: loss {float(logs['loss']):.4f}, "
+                f"{float(right):.1%} of the answers' tokens right"
+            )
+
+
+def _silent(_: str) -> None:
+    """What processes but the first tell."""
+
+
+def _arguments(config: LlavaTrainConfig, out: Path) -> SFTConfig:
+    gpu = torch.cuda.is_available()
+    return SFTConfig(
+        output_dir=str(out),
+        use_cpu=not gpu,
+        bf16=gpu,
+        per_device_train_batch_size=config.batch,
+        gradient_accumulation_steps=config.accumulation,
+        num_train_epochs=config.epochs,
+        max_steps=config.max_steps or -1,
+        learning_rate=config.rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=config.warmup,
+        max_grad_norm=1.0,
+        activation_checkpointing=config.recompute,
+        logging_steps=config.log_every,
+        save_steps=config.save_every,
+        save_total_limit=config.keep,
+        dataloader_num_workers=config.workers,
+        dataloader_pin_memory=gpu,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
+        max_length=None,
+        completion_only_loss=True,
+        report_to="none",
+        disable_tqdm=True,
+        seed=config.seed,
+    )
+
+
+def _trainer(
+    config: LlavaTrainConfig,
+    arguments: SFTConfig,
+    processor: Any,
+    examples: Examples,
+    tell: Callable[[str], None],
+) -> SFTTrainer:
+    # Weights that are trained are kept in 32 bits: steps of AdamW are smaller than what 16 bits resolve.
+    frozen_in_16_bits = config.lora and torch.cuda.is_available()
+    model = checkpoint.load_model(config.model, torch.bfloat16 if frozen_in_16_bits else torch.float32)
+    adapter = LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=2 * config.lora_rank,
+        lora_dropout=0.0,
+        target_modules=LORA_TARGETS,
+    )
+    trainer = SFTTrainer(
+        model=cast(Any, model),
+        args=arguments,
+        data_collator=cast(Any, _Collator(processor, examples)),
+        train_dataset=Dataset.from_dict({"index": list(range(len(examples)))}),
+        processing_class=processor,
+        peft_config=adapter if config.lora else None,
+        callbacks=[_Teller(tell)],
+    )
+    # It prints what is told already.
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _check_budget(
+    tokens: TokenBudget, config: LlavaTrainConfig, examples: int, tell: Callable[[str], None]
+) -> None:
+    limit = cast(Any, checkpoint.load_config(config.model)).text_config.max_position_embeddings
+    gpus = int(os.environ.get("WORLD_SIZE", "1"))
+    steps = optimizer_steps(
+        examples, config.epochs, config.batch, config.accumulation, gpus, config.max_steps
+    )
+    tell(f"{examples} examples of {tokens.describe()}; {steps} steps")
+    if tokens.most > limit:
+        raise UserError(
+            f"expected examples of at most {limit} tokens, which is what {config.model} can take, got one of "
+            f"{tokens.most}; take fewer views or frames (failsafe samples --views --frames)"
+        )
+
+
+def _begin(out: Path, run: LlavaRun, resume: str, first: bool) -> Path | None:
+    """Claim the folder; returns the checkpoint to go on from."""
+    path = out / _RUN
+    if path.exists():
+        try:
+            before = codec.loads(LlavaRun, path.read_text(), str(path))
+        except RecordError as error:
+            raise UserError(str(error)) from error
+        if before != run:
+            raise UserError(
+                f"expected the run in {out} to have the same settings and samples, it has others; train to "
+                "another folder, or remove this one"
+            )
+    elif out.exists() and any(out.glob("checkpoint-*")):
+        raise UserError(f"expected {out} to be empty or a run of FailSafe, got checkpoints without {_RUN}")
+    elif first:
+        write_atomically(path, (codec.dumps(run) + "\n").encode())
+    if resume:
+        start = out / resume
+        if not (start / "trainer_state.json").is_file():
+            raise UserError(f"expected a checkpoint of the run at {start}, got none")
+        return start
+    last = get_last_checkpoint(str(out)) if out.exists() else None
+    return Path(last) if last else None
+
+
+def _card_of_run(run: Path) -> LlavaCard:
+    """The card of a finished run, or of the run that a checkpoint lies in."""
+    if (run / checkpoint.CARD).exists():
+        return checkpoint.read_card(run)
+    path = run.parent / _RUN
+    if not path.is_file():
+        return checkpoint.read_card(run)  # says what is missing
+    try:
+        return codec.loads(LlavaRun, path.read_text(), str(path)).card
+    except RecordError as error:
+        raise UserError(str(error)) from error
+
+
+def _lasting(model: str) -> str:
+    """A folder by its whole path: the adapter is merged from wherever somebody stands then."""
+    return str(Path(model).resolve()) if Path(model).exists() else model

@@ -1,0 +1,69 @@
+"""How LLaVA-OneVision is fine-tuned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from failsafe.errors import UserError
+from failsafe.training.mixture import parse_mix
+
+
+@dataclass(frozen=True)
+class LlavaTrainConfig:
+    """How LLaVA-OneVision is fine-tuned.
+
+    Attributes:
+        model: What is fine-tuned, a folder or a name on the hub.
+        lora: Train LoRA adapters only; else all weights, the vision tower's too.
+        mix: File of visual questions and its share, `vqa.jsonl:0.3`; empty for none.
+        epochs: How often each sample is seen.
+        max_steps: Stop after so many optimizer steps, whatever the epochs; 0 for no limit.
+        batch: Examples at once on one GPU.
+        accumulation: Batches an optimizer step.
+        learning_rate: Of AdamW at its height; 0 for 1e-4 with LoRA and 1e-5 without.
+        warmup: Share of the steps in which it rises; then it falls as a cosine does.
+        lora_rank: Rank of the adapters; their scale is twice that.
+        save_every: Optimizer steps between checkpoints.
+        keep: How many of the last checkpoints are kept.
+        log_every: Optimizer steps between lines of progress.
+        workers: Processes that prepare pictures.
+        recompute: Compute activations again for the gradients instead of keeping them.
+        seed: Of adapters, order and mixture.
+
+    Raises:
+        UserError: If a number is out of range.
+    """
+
+    model: str
+    lora: bool = True
+    mix: str = ""
+    epochs: float = 1.0
+    max_steps: int = 0
+    batch: int = 1
+    accumulation: int = 8
+    learning_rate: float = 0.0
+    warmup: float = 0.03
+    lora_rank: int = 64
+    save_every: int = 200
+    keep: int = 3
+    log_every: int = 10
+    workers: int = 2
+    recompute: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "accumulation", "lora_rank", "save_every", "keep", "log_every"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"expected {name} above 0, got {getattr(self, name)}")
+        for name in ("max_steps", "learning_rate", "workers", "seed"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"expected {name} to be at least 0, got {getattr(self, name)}")
+        if not 0.0 <= self.warmup < 1.0:
+            raise UserError(f"expected warmup from 0 to below 1, got {self.warmup}")
+        if self.mix:
+            parse_mix(self.mix)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate at its height."""
+        return self.learning_rate or (1e-4 if self.lora else 1e-5)

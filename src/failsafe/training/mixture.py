@@ -1,0 +1,205 @@
+r"""What is learned beside the samples: visual questions in LLaVA's conversation format.
+
+A model that sees nothing but robots for an epoch forgets how to answer anything else. A file of the sort that
+LLaVA is trained on, a JSON list or one JSON object a line, is mixed in by a share of all examples:
+
+```
+{"id": "7", "image": "cats/7.jpg", "conversations": [
+    {"from": "human", "value": "<image>\nHow many cats are there?"}, {"from": "gpt", "value": "Two."}]}
+```
+
+`image` may be a list; every picture has its `<image>` in the text. Each answer of a conversation is an
+example of its own, with what was said before as its question, so that the loss is on answers alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from failsafe.errors import UserError
+
+_PLACEHOLDER = "<image>"
+_ROLES = {"human": "user", "gpt": "assistant"}
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One thing that was said.
+
+    Attributes:
+        role: "user" or "assistant".
+        text: The words, without placeholders.
+        pictures: How many pictures stand before them.
+    """
+
+    role: str
+    text: str
+    pictures: int = 0
+
+
+@dataclass(frozen=True)
+class VisualQuestion:
+    """One answer of a conversation, and what it answers.
+
+    Attributes:
+        images: Files of the pictures, in order.
+        turns: What was said before, the last by the user.
+        answer: What the assistant says.
+    """
+
+    images: tuple[Path, ...]
+    turns: tuple[Turn, ...]
+    answer: str
+
+    def messages(self) -> list[dict[str, object]]:
+        """The question as a chat; pictures are placeholders, in the order of `images`."""
+        return [
+            {
+                "role": turn.role,
+                "content": [*[{"type": "image"}] * turn.pictures, {"type": "text", "text": turn.text}],
+            }
+            for turn in self.turns
+        ]
+
+
+@dataclass(frozen=True)
+class Mix:
+    """A file of visual questions and its share of all examples."""
+
+    path: Path
+    share: float
+
+
+def parse_mix(text: str) -> Mix:
+    """Read `vqa.jsonl:0.3`.
+
+    Raises:
+        UserError: If it is not a file and a share between 0 and 1.
+    """
+    path, _, number = text.rpartition(":")
+    try:
+        share = float(number)
+    except ValueError:
+        share = -1.0
+    if not path or not 0.0 < share < 1.0:
+        raise UserError(
+            f"expected --mix FILE:SHARE with a share between 0 and 1, vqa.jsonl:0.3, got '{text}'"
+        )
+    return Mix(Path(path), share)
+
+
+def read_questions(path: Path) -> tuple[list[VisualQuestion], int]:
+    """All visual questions of a file, and how many of its rows were left out because they have no picture.
+
+    A batch without any picture would leave the vision tower out on one GPU while the others wait for it, so
+    questions without pictures are not for here.
+
+    Raises:
+        UserError: If the file or one of its pictures is not there, or a row is not as it must be.
+    """
+    rows, found, without = _rows(path), list[VisualQuestion](), 0
+    for number, row in enumerate(rows, 1):
+        where = f"{path}, row {number}"
+        if not isinstance(row, dict):
+            raise UserError(f"{where}: expected a JSON object, got {type(row).__name__}")
+        fields = cast(dict[str, Any], row)
+        images = _images(fields, path.parent, where)
+        if images:
+            found += _questions(fields, images, where)
+        else:
+            without += 1
+    if not found:
+        raise UserError(f"expected questions with pictures in {path}, got none in {len(rows)} rows")
+    return found, without
+
+
+def mixed_order(own: int, others: int, share: float, seed: int) -> list[tuple[bool, int]]:
+    """Which examples an epoch has: all own ones, and as many others as make up the share.
+
+    Others are taken without putting back, and from the start again where there are too few of them.
+
+    Args:
+        own: How many own examples there are.
+        others: How many others.
+        share: Of the others among all, from 0 to below 1.
+        seed: Of the choice.
+
+    Returns:
+        For each example whether it is an own one, and its index among its sort.
+    """
+    wanted = round(own * share / (1.0 - share)) if others else 0
+    rng = np.random.default_rng([seed, 0x31])
+    chosen: list[int] = []
+    while len(chosen) < wanted:
+        chosen += rng.permutation(others).tolist()
+    return [(True, i) for i in range(own)] + [(False, i) for i in chosen[:wanted]]
+
+
+def _rows(path: Path) -> Sequence[object]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"expected a file of visual questions at {path}: {error.strerror}") from error
+    if text.lstrip().startswith("["):
+        try:
+            return cast(list[object], json.loads(text))
+        except ValueError as error:
+            raise UserError(f"{path}: expected a JSON list, it does not parse ({error})") from error
+    rows: list[object] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                rows.append(json.loads(line))
+            except ValueError as error:
+                raise UserError(f"{path}, line {number}: expected a JSON object, got {error}") from error
+    return rows
+
+
+def _images(row: dict[str, Any], folder: Path, where: str) -> tuple[Path, ...]:
+    named: Any = row.get("image") or []
+    names: Any = [named] if isinstance(named, str) else named
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in cast(list[Any], names)):
+        raise UserError(f"{where}: expected 'image' to be a file name or a list of them, got {named!r:.80}")
+    paths = tuple(folder / name for name in cast(list[str], names))
+    for path in paths:
+        if not path.is_file():
+            raise UserError(
+                f"{where}: expected a picture at {path}, got none; paths start at the file's folder"
+            )
+    return paths
+
+
+def _questions(row: dict[str, Any], images: tuple[Path, ...], where: str) -> list[VisualQuestion]:
+    said: Any = row.get("conversations")
+    if not isinstance(said, list) or len(cast(list[Any], said)) < 2:
+        raise UserError(f"{where}: expected 'conversations' with a question and an answer, got {said!r:.80}")
+    turns = [_turn(turn, where) for turn in cast(list[Any], said)]
+    if any(turn.role != ("user", "assistant")[i % 2] for i, turn in enumerate(turns)) or len(turns) % 2:
+        raise UserError(f"{where}: expected human and gpt in turns, human first and gpt last")
+    count = sum(turn.pictures for turn in turns)
+    if count != len(images):
+        raise UserError(f"{where}: expected as many {_PLACEHOLDER} as pictures ({len(images)}), got {count}")
+    found: list[VisualQuestion] = []
+    for i in range(1, len(turns), 2):
+        before = tuple(turns[:i])
+        shown = sum(turn.pictures for turn in before)
+        if shown:
+            found.append(VisualQuestion(images[:shown], before, turns[i].text))
+    return found
+
+
+def _turn(turn: object, where: str) -> Turn:
+    fields = cast(dict[str, Any], turn) if isinstance(turn, dict) else {}
+    role, value = fields.get("from"), fields.get("value")
+    if role not in _ROLES or not isinstance(value, str):
+        raise UserError(f"{where}: expected turns with 'from' (human or gpt) and 'value', got {turn!r:.80}")
+    if role == "gpt" and _PLACEHOLDER in value:
+        raise UserError(f"{where}: expected {_PLACEHOLDER} in questions only, got one in an answer")
+    words = value.replace(_PLACEHOLDER + "\n", "").replace(_PLACEHOLDER, "").strip()
+    return Turn(_ROLES[role], words, value.count(_PLACEHOLDER))

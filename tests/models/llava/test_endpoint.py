@@ -1,0 +1,201 @@
+import dataclasses
+import math
+import socket
+import time
+
+import pytest
+
+pytest.importorskip("httpx")
+
+from tests.models.llava.made_up import SPEC, make_window
+from tests.models.llava.server import Server, completion, images_of
+
+from failsafe.errors import AssessmentError, UserError
+from failsafe.models.contract import RecoveryModel, assess_safely
+from failsafe.models.llava.answer import Answer, answer_schema, format_answer
+from failsafe.models.llava.endpoint import EndpointModel
+from failsafe.models.llava.prompt import prompt_text
+from failsafe.records.assessment import Status
+
+ANSWER = Answer(True, "goal", "slip", ((31, 6, -210, -1, -2, -658, 100),) * 4)
+TEXT = format_answer(ANSWER)
+
+
+def tokens(text=TEXT, yes=0.8, no=0.1):
+    rest = text[len('{"failing":"yes') :]
+    listed = {"yes": math.log(yes), "no": math.log(no), "maybe": math.log(0.05)}
+    return [('{"failing":"', -0.01, {}), ("yes", math.log(yes), listed), (rest, -0.2, {})]
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def server():
+    with Server(lambda request: completion(TEXT, tokens())) as running:
+        yield running
+
+
+@pytest.fixture
+def make_model():
+    made = []
+
+    def make(url, **settings):
+        made.append(EndpointModel(url, "failsafe-vlm", SPEC, **{"timeout": 5.0, "pause": 0.01, **settings}))
+        return made[-1]
+
+    yield make
+    for model in made:
+        model.close()
+
+
+def test_a_verdict(server, make_model):
+    model = make_model(server.url, api_key="secret", modes=("slip",))
+    assert isinstance(model, RecoveryModel)
+    verdict = model.assess(make_window(0))
+    assert verdict.status is Status.OK
+    assert verdict.failure_probability == pytest.approx(0.8 / 0.9)
+    assert (verdict.stage, verdict.mode, verdict.actions) == ("goal", "slip", ANSWER.actions)
+    assert verdict.raw == TEXT
+    assert assess_safely(model, make_window(0)).latency > 0
+
+
+def test_what_is_asked(server, make_model):
+    window = make_window(4)
+    make_model(server.url, api_key="secret", modes=("slip", "drift")).assess(window)
+    (request,) = server.requests
+    assert server.headers[0]["Authorization"] == "Bearer secret"
+    assert request["model"] == "failsafe-vlm"
+    assert (request["temperature"], request["logprobs"], request["top_logprobs"]) == (0.0, True, 20)
+    form = request["response_format"]
+    assert form["type"] == "json_schema"
+    assert form["json_schema"]["schema"] == answer_schema(("slip", "drift"))
+    shown, words = images_of(request)
+    assert words == prompt_text(window)
+    assert [picture.tobytes() for picture in shown] == [f.tobytes() for view in window.frames for f in view]
+
+
+def test_faults_that_pass(server, make_model):
+    server.faults = [500, "hang up"]
+    assert make_model(server.url).assess(make_window(0)).status is Status.OK
+    assert len(server.requests) == 3
+
+
+def test_it_gives_up(server, make_model):
+    server.faults = [503] * 9
+    verdict = make_model(server.url, retries=2).assess(make_window(0))
+    assert verdict.status is Status.REFUSED
+    assert "status 503" in verdict.reason
+    assert "out of memory" in verdict.reason
+    assert len(server.requests) == 3
+
+
+def test_what_is_wrong_for_good_is_asked_once(server, make_model):
+    server.faults = [404]
+    verdict = make_model(server.url).assess(make_window(0))
+    assert verdict.status is Status.REFUSED
+    assert "status 404" in verdict.reason
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("fault", ["stall", "trickle"])
+def test_time_is_bounded(server, make_model, fault):
+    server.faults = [fault] * 9
+    begun = time.monotonic()
+    verdict = make_model(server.url, timeout=0.4).assess(make_window(0))
+    assert time.monotonic() - begun < 2.0
+    assert verdict.status is Status.REFUSED
+    assert "within 0.4 s" in verdict.reason
+
+
+def test_half_a_response(server, make_model):
+    server.faults = ["half"] * 9
+    verdict = make_model(server.url, retries=1).assess(make_window(0))
+    assert verdict.status is Status.REFUSED
+    assert "no answer" in verdict.reason
+    assert len(server.requests) == 2
+
+
+def test_nobody_there(make_model):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, not listening: refused
+        verdict = make_model(f"http://127.0.0.1:{taken.getsockname()[1]}/v1").assess(make_window(0))
+    assert verdict.status is Status.REFUSED
+    assert "no answer" in verdict.reason
+
+
+def test_half_an_answer(server, make_model):
+    server.reply = lambda request: completion(TEXT[:40], finish="length")
+    verdict = make_model(server.url).assess(make_window(0))
+    assert verdict.status is Status.UNREADABLE
+    assert "cut the answer short" in verdict.reason
+    assert verdict.raw == TEXT[:40]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["I think it fails.", "{}", TEXT.replace("yes", "perhaps"), TEXT.replace("-210", "-9999"), "", "null"],
+)
+def test_an_answer_that_breaks_the_schema(server, make_model, text):
+    server.reply = lambda request: completion(text, [(text, -0.1, {})])
+    verdict = make_model(server.url).assess(make_window(0))
+    assert verdict.status is Status.UNREADABLE
+    assert verdict.raw == text
+    assert not verdict.actions
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"",
+        b"<html>gateway</html>",
+        b"[]",
+        b"[" * 100_000,
+        {"choices": []},
+        {"choices": [{"message": {"content": None}}]},
+        {"choices": [{"message": {"content": None, "refusal": "I must not."}}]},
+        b"x" * 5_000_000,
+    ],
+)
+def test_a_response_that_is_none(server, make_model, reply):
+    server.reply = lambda request: reply
+    verdict = make_model(server.url).assess(make_window(0))
+    assert verdict.status is Status.REFUSED
+    assert verdict.reason
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda choice: choice.update(logprobs=None),
+        lambda choice: choice.update(logprobs={"content": None}),
+        lambda choice: choice["logprobs"]["content"].pop(),
+        lambda choice: choice["logprobs"]["content"][1].update(top_logprobs=[]),
+        lambda choice: choice["logprobs"]["content"][1].update(logprob="high"),
+        lambda choice: choice["logprobs"]["content"][1].update(logprob=3.0),
+        lambda choice: choice["logprobs"]["content"][1].update(token=7),
+    ],
+)
+def test_without_log_probabilities_the_word_counts_only_if_asked_for(server, make_model, damage):
+    reply = completion(TEXT, tokens())
+    damage(reply["choices"][0])
+    server.reply = lambda request: reply
+    refused = make_model(server.url).assess(make_window(0))
+    assert refused.status is Status.REFUSED
+    assert "the word alone is no probability" in refused.reason
+    taken = make_model(server.url, word_counts=True).assess(make_window(0))
+    assert (taken.status, taken.failure_probability) == (Status.OK, 1.0)
+
+
+def test_bad_input(server, make_model):
+    with pytest.raises(UserError, match="expected an endpoint"):
+        make_model("127.0.0.1:8000")
+    with pytest.raises(UserError, match="timeout above 0"):
+        make_model(server.url, timeout=0.0)
+    other = make_window(0, dataclasses.replace(SPEC, views=("front",)))
+    with pytest.raises(AssessmentError, match="views"):
+        make_model(server.url).assess(other)
+    assert not server.requests
