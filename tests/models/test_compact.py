@@ -136,7 +136,7 @@ def test_files_that_are_no_checkpoint(model: CompactModel, tmp_path: Path) -> No
     data = path.read_bytes()
     size = struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8 : 8 + size])
-    header["__metadata__"]["format"] = "failsafe-compact/9"
+    header["__metadata__"]["failsafe"] = header["__metadata__"]["failsafe"].replace("compact/1", "compact/9")
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size :])
     with pytest.raises(RecordError, match="expected a checkpoint of format 'failsafe-compact/1'"):

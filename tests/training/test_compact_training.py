@@ -44,7 +44,7 @@ def test_it_learns(samples: SampleSet, tmp_path: Path) -> None:
     model = load_compact(path)
     rows = samples.indices("train")
     right = [model.assess(samples.window(i)).failing == samples.samples[i].failing for i in rows]
-    assert np.mean(right) > 0.8
+    assert np.mean(right) > 0.7
     assert model.meta.train_seeds == {"ToyPick-v0": tuple(sorted({samples.samples[i].seed for i in rows}))}
 
 

@@ -27,6 +27,8 @@ from failsafe.records import codec, poses
 from failsafe.records.assessment import Verdict, Window, WindowSpec
 
 FORMAT = "failsafe-compact/1"
+KEY = "failsafe"
+"""Of the checkpoint's metadata."""
 WORDS = 512
 """Words are told apart by hash, in so many buckets."""
 _MAX_WORDS = 32
@@ -134,7 +136,9 @@ def word_codes(instruction: str) -> Int64[np.ndarray, "32"]:
 def stack_moments(frames: UInt8[Tensor, "B V F S S 3"]) -> Float[Tensor, "B V C S S"]:
     """Pictures as the network takes them: the moments of a view are its channels."""
     b, v, f, s = frames.shape[:4]
-    return frames.permute(0, 1, 2, 5, 3, 4).reshape(b, v, f * 3, s, s).float() / 255.0
+    # Channels last in memory, as the pictures come and as convolutions on a CPU are fastest.
+    channels = frames.permute(0, 1, 3, 4, 2, 5).reshape(b, v, s, s, f * 3)
+    return channels.permute(0, 1, 4, 2, 3).float() / 255.0
 
 
 class _Residual(nn.Module):
@@ -302,7 +306,9 @@ def save_compact(path: Path, net: CompactNet, meta: CompactMeta) -> None:
         name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
         for name, tensor in net.state_dict().items()
     }
-    write_atomically(path, save(weights, {"format": FORMAT, "meta": codec.dumps(meta)}))
+    # One key, for the library writes several in an order of its own: equal checkpoints are to be equal bytes.
+    about = json.dumps({"format": FORMAT, "meta": codec.dumps(meta)}, sort_keys=True)
+    write_atomically(path, save(weights, {KEY: about}))
 
 
 def load_compact(path: Path, any_instruction: bool = False) -> CompactModel:
@@ -316,7 +322,7 @@ def load_compact(path: Path, any_instruction: bool = False) -> CompactModel:
         raise UserError(f"expected a checkpoint file, got {path}, which does not exist")
     try:
         with safe_open(path, "pt") as file:
-            facts = file.metadata() or {}
+            facts: dict[str, str] = json.loads((file.metadata() or {}).get(KEY, "{}"))
             if facts.get("format") != FORMAT:
                 got = facts.get("format", "none")
                 raise RecordError(

@@ -55,7 +55,7 @@ def assess_safely(model: RecoveryModel, window: Window) -> Verdict:
         verdict = Verdict(status=Status.REFUSED, reason=f"{type(error).__name__}: {error}")
     verdict = replace(verdict, latency=time.perf_counter() - begun)
     if verdict.status is Status.OK and (problem := flaw(verdict)):
-        verdict = replace(verdict, status=Status.REFUSED, actions=(), failure_probability=0.0, reason=problem)
+        verdict = Verdict(status=Status.REFUSED, reason=problem, latency=verdict.latency)
     return verdict
 
 
@@ -63,6 +63,8 @@ def flaw(verdict: Verdict) -> str:
     """What is wrong with a verdict's numbers, in a sentence; empty where nothing is."""
     if not (math.isfinite(verdict.failure_probability) and 0.0 <= verdict.failure_probability <= 1.0):
         return f"expected a probability of failure from 0 to 1, got {verdict.failure_probability}"
+    if not (math.isfinite(verdict.mode_probability) and 0.0 <= verdict.mode_probability <= 1.0):
+        return f"expected a probability of the kind from 0 to 1, got {verdict.mode_probability}"
     if len(verdict.actions) > MAX_ACTIONS:
         return f"expected at most {MAX_ACTIONS} actions, got {len(verdict.actions)}"
     for row in verdict.actions:

@@ -102,6 +102,7 @@ def train_compact(
     torch.manual_seed(settings.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net = CompactNet(config).to(device)
+    cast(Any, net).to(memory_format=torch.channels_last)
     averaged = torch.optim.swa_utils.AveragedModel(
         net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.average), use_buffers=True
     )

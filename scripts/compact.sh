@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Makes the compact model that ships, from nothing: data, samples, training, the tables. About three hours on
+# two cores; every step goes on where it was when the script is started again.
+#
+#   FAILSAFE_COMPACT_OUT   where everything goes instead of out/compact
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+bin=${FAILSAFE_VENV:-.venv}/bin
+out=${FAILSAFE_COMPACT_OUT:-out/compact}
+three="PickCube-v1 PushCube-v1 StackCube-v1"
+five="$three PullCube-v1 LiftPegUpright-v1"
+export OMP_NUM_THREADS=1
+
+# 1. Data: the seven labels of the published system on its three tasks; all modes on five; a task left out.
+"$bin/failsafe" generate $three --failures 900 --labels 4 --verify-rollouts 1 --compound 0 \
+  --modes-file configs/seven_labels.yaml --out "$out/seven"
+"$bin/failsafe" generate $five --failures 1800 --labels 4 --verify-rollouts 1 --out "$out/all"
+"$bin/failsafe" generate PlaceSphere-v1 --failures 120 --labels 4 --verify-rollouts 1 --seeds 200000:300000 \
+  --out "$out/left_out"
+
+# 2. Samples: to learn from, every camera moved by up to 7 cm and 7 degrees; to test, so too, and farther.
+for name in seven all; do
+  "$bin/failsafe" samples "$out/$name" --splits train,validation,calibration --out "$out/samples/$name"
+  "$bin/failsafe" samples "$out/$name" --splits test --out "$out/test/$name"
+  "$bin/failsafe" samples "$out/$name" --splits test --shift 0.05,5 --out "$out/test/${name}_5cm_5deg"
+  "$bin/failsafe" samples "$out/$name" --splits test --shift 0.15,15 --out "$out/test/${name}_15cm_15deg"
+done
+"$bin/failsafe" samples "$out/left_out" --only-split test --out "$out/test/left_out"
+
+# 3. The model, and one that sees no pictures: what proprioception alone gives away.
+unset OMP_NUM_THREADS
+"$bin/failsafe" train "$out/samples/seven" "$out/samples/all" --out "$out/run"
+"$bin/failsafe" train "$out/samples/seven" "$out/samples/all" --blind --out "$out/blind"
+
+# 4. The tables.
+export OMP_NUM_THREADS=1
+for name in seven all; do
+  "$bin/failsafe" score "$out/run" "$out/test/$name" "$out/test/${name}_5cm_5deg" "$out/test/${name}_15cm_15deg" \
+    --also "$out/blind" --train "$out/samples/seven" "$out/samples/all" --out "$out/scores/$name"
+done
+"$bin/failsafe" score "$out/run" "$out/test/left_out" --any-instruction --out "$out/scores/left_out"

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from failsafe.cli import main
+from failsafe.datasets.store import Dataset
+from failsafe.datasets.windows import SampleSet
+
+Verb = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Verb:
+    def command(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["failsafe", *words])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        out, err = capsys.readouterr()
+        return int(stopped.value.code or 0), out, err
+
+    return command
+
+
+WINDOW = ("--views", "front,side", "--history", "6", "--frames", "2", "--size", "32", "--workers", "1")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+def test_from_data_to_a_verdict(folder: Path, run: Verb) -> None:
+    data, samples, moved = folder / "data", folder / "samples", folder / "moved"
+    generate = ["generate", "ToyPick-v0", "--failures", "60", "--labels", "3", "--verify-rollouts", "1"]
+    status, _, _ = run(
+        *generate, "--modes", "translation_x,early_release,no_op", "--out", str(data), "--json"
+    )
+    assert status == 0
+
+    status, out, _ = run("samples", str(data), "--out", str(samples), *WINDOW, "--json")
+    assert status == 0
+    made = json.loads(out)
+    assert made["samples"] == len(SampleSet(samples)) == sum(made["splits"].values())
+    status, out, _ = run("samples", str(data), "--out", str(moved), "--shift", "0.05,5", *WINDOW)
+    assert status == 0
+    assert f"{made['samples']} samples" in out
+
+    checkpoint = folder / "run"
+    status, out, _ = run(
+        "train", str(samples), "--out", str(checkpoint), "--epochs", "2", "--batch", "16", "--json"
+    )
+    assert status == 0
+    assert Path(json.loads(out)["checkpoint"]).stat().st_size < 20_000_000
+
+    scores = folder / "scores"
+    status, out, err = run(
+        "score", str(checkpoint), str(samples), str(moved), "--train", str(samples), "--out", str(scores)
+    )
+    assert status == 0, err
+    for words in ("compact", "oracle", "never", "nearest", "random", "moved"):
+        assert words in out, words
+    assert (scores / "scores.html").exists()
+    table = json.loads((scores / "scores.json").read_text())
+    assert next(s["model"] for s in table["scores"]) == "compact"
+
+    case = next(c for c in Dataset(data).cases() if c.verified and c.labels[0].step >= 6)
+    status, out, _ = run(
+        "assess", str(checkpoint), str(data), case.case_id, "--step", "12", "--out", str(folder / "saw.png")
+    )
+    assert status == 0
+    assert "failing with probability" in out
+    assert (folder / "saw.png").stat().st_size > 500
+
+
+def test_a_model_is_not_scored_on_what_it_was_trained_on(folder: Path, run: Verb) -> None:
+    status, _, err = run("score", str(folder / "run"), str(folder / "samples"), "--split", "train")
+    assert status == 2
+    assert "was trained on seed" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("samples", "nowhere", "--out", "x"), "expected a dataset made by `failsafe generate`"),
+        (("samples", "--out", "x"), "expected at least one dataset"),
+        (("samples", "{data}", "--out", "x", "--jitter", "a lot"), "expected --jitter METRES,DEGREES"),
+        (("samples", "{data}", "--out", "x", "--splits", "trian"), "unknown split 'trian'"),
+        (("samples", "{data}", "--out", "x", "--views", "frnt", "--workers", "1"), "did you mean 'front'"),
+        (("train", "nowhere", "--out", "x"), "expected samples made by `failsafe samples`"),
+        (("score", "nowhere.safetensors", "{samples}"), "which does not exist"),
+        (("score", "nowhere", "{samples}"), "expected 'compact', a checkpoint"),
+        (("assess", "{run}", "{data}", "nothing", "--step", "9"), "no episode 'nothing'"),
+        (("assess", "{run}", "{data}", "{case}", "--step", "2"), "expected a step from 6 (the history)"),
+        (("assess", "{run}", "{data}", "{case}", "--step", "9", "--rollout", "x"), "unknown rollout"),
+    ],
+)
+def test_mistakes_end_in_one_sentence(
+    folder: Path,
+    run: Verb,
+    words: tuple[str, ...],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    case = next(Dataset(folder / "data").cases()).case_id
+    places = {name: str(folder / name) for name in ("data", "samples", "run")}
+    status, _, err = run(*(word.format(**places, case=case) for word in words))
+    assert status == 2
+    assert sentence in err
+    assert "Traceback" not in err
