@@ -18,7 +18,7 @@ from failsafe.errors import UnknownNameError
 from failsafe.experts.tasks import load_task
 from failsafe.models.contract import assess_safely
 from failsafe.records import codec
-from failsafe.records.assessment import Status, Window
+from failsafe.records.assessment import Status, Window, WindowSpec
 
 
 def assess(
@@ -31,6 +31,7 @@ def assess(
     shift: float = 0.0,
     out: Path = Path("assessment.png"),
     endpoint: str = "",
+    size: int = 384,
     any_instruction: bool = False,
     json: bool = False,
 ) -> int:
@@ -45,10 +46,11 @@ def assess(
         shift: Metres by which each camera is moved first.
         out: File for the pictures: a row for each view, the oldest moment on the left.
         endpoint: Address of an OpenAI-compatible server that serves the checkpoint.
+        size: With --endpoint: height and width of the pictures that it is sent.
         any_instruction: Assess a task that the model was not trained on, too.
         json: Print the result as JSON.
     """
-    model = connect(checkpoint, endpoint, any_instruction)
+    model = connect(checkpoint, endpoint, any_instruction, WindowSpec(size=size))
     dataset = Dataset(data)
     case = dataset.find(episode)
     traces = dataset.traces(case.task, case.case_id)

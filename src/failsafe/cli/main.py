@@ -15,6 +15,7 @@ from failsafe.cli.doctor import doctor
 from failsafe.cli.gallery import gallery
 from failsafe.cli.generate import generate
 from failsafe.cli.merge import merge
+from failsafe.cli.merge_lora import merge_lora
 from failsafe.cli.render import render
 from failsafe.cli.replay import replay
 from failsafe.cli.samples import samples
@@ -33,6 +34,7 @@ VERBS: dict[str, Callable[..., int]] = {
     "check-adapter": check_adapter,
     "samples": samples,
     "train": train,
+    "merge-lora": merge_lora,
     "score": score,
     "assess": assess,
 }

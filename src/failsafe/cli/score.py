@@ -18,6 +18,7 @@ from failsafe.models.baselines import fit_baselines
 from failsafe.models.contract import RecoveryModel
 from failsafe.models.loading import load_model
 from failsafe.records import codec
+from failsafe.records.assessment import WindowSpec
 from failsafe.records.provenance import collect_provenance, command_line
 from failsafe.reports.scores import format_scores, scores_markdown, write_scores
 
@@ -60,7 +61,8 @@ def score(
     if len(sets) < len(data):
         raise UserError("expected folders of samples with different names, got one twice")
     rows = {name: _spread(found.indices(split), limit) for name, found in sets.items()}
-    models: list[RecoveryModel] = [connect(checkpoint, endpoint, any_instruction)]
+    spec = next(iter(sets.values())).spec
+    models: list[RecoveryModel] = [connect(checkpoint, endpoint, any_instruction, spec)]
     models += [load_model(name, any_instruction) for name in also]
     for model in models:
         _check_seeds(model, sets, rows)
@@ -85,7 +87,7 @@ def score(
         split=split,
         resamples=resamples,
         command=command_line(),
-        sources={name: " && ".join(found.manifests[0].sources) for name, found in sets.items()},
+        sources={folder.name: _origin(folder, sets[folder.name]) for folder in data},
         provenance=collect_provenance(),
     )
     page = write_scores(table, out / "scores.html")
@@ -99,13 +101,20 @@ def score(
     return 0
 
 
-def connect(checkpoint: str, endpoint: str, any_instruction: bool) -> RecoveryModel:
-    """The model of a checkpoint, in this process or behind a server."""
+def connect(checkpoint: str, endpoint: str, any_instruction: bool, spec: WindowSpec) -> RecoveryModel:
+    """The model of a checkpoint, in this process or behind a server; `spec` is for a server's."""
     if not endpoint:
         return load_model(checkpoint, any_instruction)
     from failsafe.models.llava.endpoint import EndpointModel
 
-    return EndpointModel.of_checkpoint(checkpoint, endpoint)
+    return EndpointModel(endpoint, checkpoint, spec)
+
+
+def _origin(folder: Path, found: SampleSet) -> str:
+    manifest = found.manifests[0]
+    config = manifest.config
+    cameras = f"{'--shift' if config.shifted else '--jitter'} {config.jitter_metres},{config.jitter_degrees}"
+    return " && ".join([*manifest.sources, f"failsafe samples DATA {cameras} --out {folder}"])
 
 
 def _spread(rows: list[int], limit: int) -> list[int]:

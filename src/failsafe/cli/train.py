@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
 
 import tyro
 
 from failsafe.cli.output import print_json
 from failsafe.datasets.windows import SampleSet
 from failsafe.errors import UserError
+from failsafe.models.loading import COMPACT
 from failsafe.records import codec
-
-COMPACT = "compact"
 
 
 def train(
@@ -19,35 +19,85 @@ def train(
     /,
     out: Path,
     model: str = COMPACT,
-    epochs: int | None = None,
+    epochs: float | None = None,
     batch: int | None = None,
     rate: float | None = None,
     seed: int = 0,
     blind: bool = False,
+    lora: bool = False,
+    full: bool = False,
+    mix: str = "",
+    max_steps: int = 0,
+    accumulation: int = 8,
+    dry_run: bool = False,
+    strategy: Literal["none", "fsdp", "zero3"] = "none",
+    gpus: int = 1,
     json: bool = False,
 ) -> int:
     """Train a recovery model on samples.
 
-    Interrupted at any moment, the same command goes on after the last epoch that was finished.
+    Interrupted at any moment, the same command goes on: the compact model after the last epoch that was
+    finished, LLaVA-OneVision at its last checkpoint. Several GPUs: `accelerate launch`, see docs/vlm.md.
 
     Args:
         data: Folders of samples, made by `failsafe samples`.
         out: Folder of the run; the checkpoint is in it.
         model: "compact", or the name or folder of a LLaVA-OneVision.
         epochs: Passes over the training samples.
-        batch: Samples in a step.
+        batch: Samples at once.
         rate: Highest learning rate.
         seed: Seed of everything that is drawn.
-        blind: Look at no pictures: shows what the proprioception alone gives away.
+        blind: Compact: look at no pictures, to see what the proprioception alone gives away.
+        lora: LLaVA: train LoRA adapters; the default.
+        full: LLaVA: train all weights.
+        mix: LLaVA: FILE:SHARE of visual questions in LLaVA's conversation format to learn beside.
+        max_steps: LLaVA: stop after so many steps; 0 for no limit.
+        accumulation: LLaVA: batches to a step.
+        dry_run: LLaVA: only say what it would take: parameters, tokens, memory, steps.
+        strategy: LLaVA, with --dry-run: how the training is spread over GPUs.
+        gpus: LLaVA, with --dry-run: how many there are.
         json: Print the result as JSON.
     """
     if not data:
         raise UserError("expected at least one folder made by `failsafe samples`, got none")
+    if lora and full:
+        raise UserError("expected --lora or --full, got both")
     samples = SampleSet(*data)
+    given: dict[str, Any] = {k: v for k, v in {"epochs": epochs, "batch": batch}.items() if v is not None}
+    if model == COMPACT:
+        if mix or full or lora or dry_run:
+            raise UserError(
+                "--mix, --lora, --full and --dry-run are for LLaVA-OneVision: give it with --model"
+            )
+        return _train_compact(samples, out, {**given, "seed": seed, "blind": blind}, rate, json)
+    return _train_llava(
+        samples,
+        out,
+        {
+            **given,
+            "model": model,
+            "lora": not full,
+            "mix": mix,
+            "seed": seed,
+            "max_steps": max_steps,
+            "accumulation": accumulation,
+            "learning_rate": rate or 0.0,
+        },
+        (strategy, gpus) if dry_run else None,
+        json,
+    )
+
+
+def _train_compact(
+    samples: SampleSet, out: Path, given: dict[str, Any], rate: float | None, json: bool
+) -> int:
+    # Imported only now: whoever trains one kind of model need not have what the other kind needs.
     from failsafe.training.compact import CompactTraining, EpochReport, train_compact
 
-    given = {"epochs": epochs, "batch": batch, "rate": rate}
-    settings = CompactTraining(seed=seed, blind=blind, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+    if "epochs" in given:
+        given["epochs"] = round(given["epochs"])
+    if rate is not None:
+        given["rate"] = rate
     last: list[EpochReport] = []
 
     def tell(report: EpochReport) -> None:
@@ -60,9 +110,33 @@ def train(
                 flush=True,
             )
 
-    checkpoint = train_compact(samples, settings, out, tell)
+    checkpoint = train_compact(samples, CompactTraining(**given), out, tell)
     if json:
         print_json({"checkpoint": str(checkpoint), "report": codec.to_plain(last[0]) if last else None})
     else:
         print(f"checkpoint: {checkpoint}")
+    return 0
+
+
+def _train_llava(
+    samples: SampleSet, out: Path, given: dict[str, Any], plan: tuple[str, int] | None, json: bool
+) -> int:
+    from failsafe.training.llava_config import LlavaTrainConfig
+
+    config = LlavaTrainConfig(**given)
+    if plan is not None:
+        from failsafe.training.budget import dry_run
+
+        found = dry_run(samples, config, *plan)
+        print_json(codec.to_plain(found)) if json else print(*found.lines(), sep="\n")
+        return 0
+    from failsafe.training.llava import train_llava
+
+    train_llava(samples, config, out, (lambda _: None) if json else (lambda line: print(line, flush=True)))
+    if json:
+        print_json({"checkpoint": str(out)})
+    else:
+        print(
+            f"checkpoint: {out}; for a server, merge its adapters first: failsafe merge-lora {out} --out ..."
+        )
     return 0
