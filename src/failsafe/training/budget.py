@@ -223,8 +223,8 @@ def estimate_tokens(samples: SampleSource, config: LlavaOnevisionConfig) -> Toke
     asked = [_pieces(prompt_text(samples.window(i))) + 8 for i in chosen]  # 8: the chat's own
     told = [_pieces(format_answer(answer_of(samples.samples[i]))) + 1 for i in chosen]
     return TokenBudget(
-        pictures=count,
-        per_picture=each,
+        pictures=float(count),
+        per_picture=float(each),
         text=sum(asked) / len(chosen),
         answer=sum(told) / len(chosen),
         most=count * each + max(a + b for a, b in zip(asked, told, strict=True)),
@@ -293,10 +293,10 @@ def memory(
     in_16_bits = 0 if config.lora else 2 * everything
     gathered = in_16_bits if strategy == "none" else 2 * (around + 2 * per_layer)
     return MemoryBudget(
-        weights=(2 * frozen + at_hand * trainable) / share,
-        gradients=at_hand * trainable / share,
-        optimizer=(8 + master) * trainable / share,
-        gathered=gathered,
+        weights=(2.0 * frozen + at_hand * trainable) / share,
+        gradients=1.0 * at_hand * trainable / share,
+        optimizer=(8.0 + master) * trainable / share,
+        gathered=float(gathered),
         activations=config.batch * _activations(cast(Any, model).config, tokens, config),
     )
 
@@ -308,7 +308,7 @@ def _activations(architecture: Any, tokens: TokenBudget, config: LlavaTrainConfi
     # In 16 bits: both norms' results, q, attention's and both branches' results, k and v, the four of the
     # gated layer. In 32 bits: the inputs of the norms.
     of_text = 2 * (6 * text.hidden_size + 2 * narrow + 4 * text.intermediate_size) + 8 * text.hidden_size
-    total = _stack(tokens.most, text.num_hidden_layers, text.hidden_size, of_text, config.recompute)
+    total = _stack(float(tokens.most), text.num_hidden_layers, text.hidden_size, of_text, config.recompute)
     if not config.lora:  # the vision tower is trained too
         of_vision = 2 * (8 * vision.hidden_size + 2 * vision.intermediate_size) + 8 * vision.hidden_size
         patches = tokens.pictures * tokens.per_picture

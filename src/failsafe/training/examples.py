@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 from PIL import Image
 
@@ -17,6 +17,7 @@ from failsafe.training.llava_config import LlavaTrainConfig
 from failsafe.training.mixture import VisualQuestion, mixed_order, parse_mix, read_questions
 
 
+@runtime_checkable
 class SampleSource(Protocol):
     """What training needs of a set of samples."""
 

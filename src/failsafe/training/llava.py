@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -84,7 +84,7 @@ def train_llava(
     start = _begin(out, LlavaRun(config, card, len(examples)), resume, first)
     if start:
         inform(f"going on from {start.name}")
-    trainer = _trainer(config, arguments, processor, examples, inform)
+    trainer = _trainer(config, arguments, processor, examples, start, inform)
     trainer.train(resume_from_checkpoint=str(start) if start else None)
     trainer.save_model(str(out))
     if first:
@@ -133,7 +133,7 @@ class _Collator:
             processor, max_length=None, completion_only_loss=True
         )
 
-    def __call__(self, rows: list[dict[str, int]]) -> dict[str, Any]:
+    def __call__(self, rows: list[dict[str, int]]) -> Mapping[str, Any]:
         made: list[Example] = [self._examples[row["index"]] for row in rows]
         return self._inner(
             [{"prompt": e.prompt, "completion": e.completion, "images": e.images} for e in made]
@@ -155,6 +155,16 @@ class _Teller(TrainerCallback):
                 f"step {state.global_step}/{state.max_steps}: loss {float(logs['loss']):.4f}, "
                 f"{float(right):.1%} of the answers' tokens right"
             )
+
+
+class _Trainer(SFTTrainer):
+    """Does not load weights that are loaded already."""
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        # For whole weights on one GPU the inherited one looks for the names that layers have in memory. Those of
+        # LLaVA-OneVision have others on disk: it finds none, warns, and goes on with the weights from before.
+        if self.is_fsdp_enabled or hasattr(self.model, "peft_config"):
+            cast(Any, super())._load_from_checkpoint(resume_from_checkpoint, model)
 
 
 def _silent(_: str) -> None:
@@ -196,18 +206,21 @@ def _trainer(
     arguments: SFTConfig,
     processor: Any,
     examples: Examples,
+    start: Path | None,
     tell: Callable[[str], None],
 ) -> SFTTrainer:
     # Weights that are trained are kept in 32 bits: steps of AdamW are smaller than what 16 bits resolve.
     frozen_in_16_bits = config.lora and torch.cuda.is_available()
-    model = checkpoint.load_model(config.model, torch.bfloat16 if frozen_in_16_bits else torch.float32)
+    trained_before = start is not None and any(start.glob("model*.safetensors"))
+    source = str(start) if trained_before else config.model
+    model = checkpoint.load_model(source, torch.bfloat16 if frozen_in_16_bits else torch.float32)
     adapter = LoraConfig(
         r=config.lora_rank,
         lora_alpha=2 * config.lora_rank,
         lora_dropout=0.0,
         target_modules=LORA_TARGETS,
     )
-    trainer = SFTTrainer(
+    trainer = _Trainer(
         model=cast(Any, model),
         args=arguments,
         data_collator=cast(Any, _Collator(processor, examples)),

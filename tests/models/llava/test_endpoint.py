@@ -4,9 +4,6 @@ import socket
 import time
 
 import pytest
-
-pytest.importorskip("httpx")
-
 from tests.models.llava.made_up import SPEC, make_window
 from tests.models.llava.server import Server, completion, images_of
 

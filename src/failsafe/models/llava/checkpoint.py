@@ -139,13 +139,20 @@ def load_processor(source: str) -> PictureProcessor:
         settings, _ = LlavaOnevisionProcessor.get_processor_dict(source)
         images = LlavaOnevisionImageProcessorPil.from_pretrained(source)
         words = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        parts = cast(Any, PictureProcessor).from_args_and_dict([images, words], settings)
+        template = settings.get("chat_template") or words.chat_template
+        processor = PictureProcessor(
+            images,
+            words,
+            num_image_tokens=settings["num_image_tokens"],
+            vision_feature_select_strategy=settings["vision_feature_select_strategy"],
+            chat_template=template,
+            vision_aspect_ratio=settings.get("vision_aspect_ratio", "anyres_max_9"),
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"expected the processor of LLaVA-OneVision in {source}, got: {_first_line(error)}"
         ) from error
-    processor = cast(PictureProcessor, parts)
-    if processor.chat_template is None or processor.num_image_tokens is None:
+    if template is None:
         raise UserError(
             f"expected the processor of LLaVA-OneVision in {source}, got one without a chat template"
         )

@@ -110,12 +110,13 @@ def decision_tokens(tokenizer: Any) -> tuple[list[int], dict[str, int]]:
     words: dict[str, int] = {}
     for word in ("yes", "no"):
         whole = spell(f'{PREFIX}{word}"')
-        if whole[: len(prefix)] != prefix or tokenizer.decode(whole[len(prefix)]) != word:
+        here = whole[len(prefix) : len(prefix) + 1]
+        if whole[: len(prefix)] != prefix or tokenizer.decode(here) != word:
             raise UserError(
                 f"expected a tokenizer with a token '{word}' after '{PREFIX}', got "
                 f"{tokenizer.convert_ids_to_tokens(whole)}: no probability can be read from it"
             )
-        words[word] = whole[len(prefix)]
+        words[word] = here[0]
     return prefix, words
 
 
