@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from tests.models.llava.made_up import SPEC, MadeUpSamples, make_window
 from failsafe.errors import UserError
 from failsafe.models.llava import checkpoint
 from failsafe.models.llava.answer import answer_of, format_answer
+from failsafe.models.llava.architectures import released_config
 from failsafe.models.llava.model import LlavaModel
-from failsafe.training.examples import Examples, SampleSource
+from failsafe.training.budget import on_meta
+from failsafe.training.examples import Examples, SampleSource, make_examples
 from failsafe.training.llava import _Collator, merge_lora, train_llava
 from failsafe.training.llava_config import LlavaTrainConfig
 
@@ -142,7 +145,7 @@ def test_lora_learns_and_merges_to_the_same_model(lora_run, trained, tmp_path):
     assert one.failure_probability == pytest.approx(two.failure_probability, abs=1e-5)
     assert abs(one.failure_probability - none.failure_probability) > 1e-4
     assert checkpoint.read_card(tmp_path / "merged").base == ""
-    assert not list((tmp_path / "merged").glob("*.bin"))
+    assert not [*(tmp_path / "merged").glob("*.bin"), *lora_run.glob("*.bin")]
 
 
 def test_a_lora_run_goes_on_to_the_same_adapter(lora_run, trained, tmp_path):
@@ -190,8 +193,6 @@ def test_visual_questions_are_mixed_in(base, questions, tmp_path):
     train_llava(MadeUpSamples(4), config, tmp_path / "mixed", told.append)
     assert told[0].startswith("8 examples")
     processor = checkpoint.load_processor(str(base))
-    from failsafe.training.examples import make_examples
-
     examples = make_examples(MadeUpSamples(4), config, processor, silent)
     answers = {example.completion for example in examples}
     assert {"Two.<|im_end|>", "On the table.<|im_end|>"} <= answers
@@ -202,6 +203,22 @@ def test_visual_questions_are_mixed_in(base, questions, tmp_path):
     batch = _Collator(processor, examples)([{"index": i} for i in range(8)])
     learned = [processor.tokenizer.decode(row[row != -100]) for row in batch["labels"]]
     assert learned == [example.completion for example in examples]
+
+
+@pytest.mark.parametrize("name", ["fsdp", "zero3"])
+def test_configs_are_what_accelerate_and_the_model_know(name):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    config = load_config_from_file(str(Path(__file__).parents[2] / "configs" / f"{name}.yaml"))
+    assert config.mixed_precision == "bf16"
+    if name == "zero3":
+        assert config.deepspeed_config["zero_stage"] == 3
+        assert config.deepspeed_config["zero3_save_16bit_model"] is True
+        return
+    wrapped = set(config.fsdp_config["fsdp_transformer_layer_cls_to_wrap"].split(","))
+    large = on_meta(released_config("llava-hf/llava-onevision-qwen2-7b-ov-hf"))
+    there = [type(module).__name__ for module in large.modules()]
+    assert [there.count(layer) for layer in sorted(wrapped)] == [28, 26]
 
 
 def test_too_long_examples(base, tmp_path):

@@ -88,6 +88,7 @@ def train_llava(
     trainer.train(resume_from_checkpoint=str(start) if start else None)
     trainer.save_model(str(out))
     if first:
+        (out / "training_args.bin").unlink(missing_ok=True)  # a pickle that nobody reads
         checkpoint.copy_processor(config.model, out)
         checkpoint.write_card(out, card)
         kind = (
@@ -161,8 +162,8 @@ class _Trainer(SFTTrainer):
     """Does not load weights that are loaded already."""
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        # For whole weights on one GPU the inherited one looks for the names that layers have in memory. Those of
-        # LLaVA-OneVision have others on disk: it finds none, warns, and goes on with the weights from before.
+        # For whole weights on one GPU the inherited one looks for the names that layers have in memory; those
+        # of LLaVA-OneVision have others on disk. It finds none, warns, and goes on with weights from before.
         if self.is_fsdp_enabled or hasattr(self.model, "peft_config"):
             cast(Any, super())._load_from_checkpoint(resume_from_checkpoint, model)
 
