@@ -43,7 +43,7 @@ class CompactTraining:
         seed: Seed of everything that is drawn.
     """
 
-    epochs: int = 30
+    epochs: int = 18
     batch: int = 96
     rate: float = 2e-3
     decay: float = 0.05
