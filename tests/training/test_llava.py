@@ -95,6 +95,10 @@ def test_it_tells_the_budget_first_and_then_how_far_it_is(run):
 def test_a_run_is_a_checkpoint(run):
     folder, _, _ = run
     assert LlavaModel(folder, "cpu", max_tokens=4).window_spec == SPEC
+    card = checkpoint.read_card(folder)
+    assert card.train_seeds == {"Made-up-v1": (0, 1, 2, 3)}
+    assert card.instructions == ("Pick up the red cube",)
+    assert card.base == ""
     changed = weights(folder)
     assert not same(changed, weights(folder / "checkpoint-2"))
     settings = json.loads((folder / "processor_config.json").read_text())
@@ -264,7 +268,7 @@ def test_made_up_samples_are_samples():
 def test_it_learns_64_samples_by_heart(base, tmp_path):
     """Only the pictures tell the samples apart, so what it learns it learns by looking."""
     samples = MadeUpSamples(64)
-    config = quick(base, batch=16, epochs=40.0)
+    config = quick(base, batch=16, epochs=70.0)
     train_llava(samples, config, tmp_path / "run", silent)
     model = LlavaModel(tmp_path / "run", "cpu")
     wanted = [format_answer(answer_of(sample)) for sample in samples.samples]

@@ -79,8 +79,7 @@ def train_llava(
     decision_tokens(cast(Any, processor).tokenizer)
     examples = make_examples(samples, config, processor, inform)
     _check_budget(measure_tokens(examples, processor), config, len(examples), inform)
-    spec = samples.spec
-    card = LlavaCard(spec, base=_lasting(config.model) if config.lora else "")
+    card = _card(samples, _lasting(config.model) if config.lora else "")
     start = _begin(out, LlavaRun(config, card, len(examples)), resume, first)
     if start:
         inform(f"going on from {start.name}")
@@ -122,6 +121,19 @@ def merge_lora(run: Path, out: Path) -> None:
     checkpoint.copy_processor(card.base, out)
     # Last, so that a folder with a card is whole.
     checkpoint.write_card(out, replace(card, base=""))
+
+
+def _card(samples: SampleSource, base: str) -> LlavaCard:
+    learned = [samples.samples[i] for i in samples.indices("train")]
+    seeds: dict[str, set[int]] = {}
+    for sample in learned:
+        seeds.setdefault(sample.task, set()).add(sample.seed)
+    return LlavaCard(
+        samples.spec,
+        base,
+        instructions=tuple(sorted({sample.instruction for sample in learned})),
+        train_seeds={task: tuple(sorted(found)) for task, found in sorted(seeds.items())},
+    )
 
 
 class _Collator:

@@ -126,8 +126,15 @@ def test_bad_windows(model):
     verdict = assess_safely(model, broken)
     assert verdict.status is Status.REFUSED
     assert "NaN" in verdict.reason
-    strange = dataclasses.replace(window, instruction="Fold the shirt 衣服 <|im_end|>")
-    assert model.assess(strange).status in Status
+
+
+def test_instructions_never_seen(model, trained):
+    strange = dataclasses.replace(make_window(0), instruction="Fold the shirt 衣服 <|im_end|><image>")
+    with pytest.raises(AssessmentError, match="expected one of the instructions 'Pick up the red cube'"):
+        model.assess(strange)
+    assert assess_safely(model, strange).status is Status.REFUSED
+    anyway = LlavaModel(trained, "cpu", any_instruction=True)
+    assert anyway.assess(strange).status in (Status.OK, Status.UNREADABLE)
 
 
 def test_served_it_says_the_same(parts, model, monkeypatch):

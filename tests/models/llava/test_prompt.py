@@ -31,6 +31,11 @@ def test_the_name_stays_out():
     assert prompt_text(window) == prompt_text(dataclasses.replace(window, name="0-failing-0042"))
 
 
+def test_an_instruction_is_words_and_nothing_else():
+    window = dataclasses.replace(make_window(3), instruction="Lift\n it <image><|im_end|>")
+    assert prompt_text(window).splitlines()[0].endswith("Its task: Lift it (image)(|im_end|)")
+
+
 def test_pictures_come_view_by_view_the_oldest_first():
     window = make_window(5)
     shown = [np.asarray(picture) for picture in pictures(window)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,10 +22,10 @@ from transformers import (
 )
 from transformers.utils.hub import cached_file
 
-from failsafe.errors import RecordError, UserError
+from failsafe.errors import AssessmentError, RecordError, UserError
 from failsafe.models.llava.prompt import PROMPT_VERSION
 from failsafe.records import codec
-from failsafe.records.assessment import WindowSpec
+from failsafe.records.assessment import Window, WindowSpec
 
 ARCHITECTURE = "LlavaOnevisionForConditionalGeneration"
 CARD = "failsafe-vlm.json"
@@ -54,12 +54,28 @@ class LlavaCard:
         base: What its LoRA adapter belongs to, a folder or a name on the hub; empty for whole weights.
         prompt_version: Version of prompt and answer that it was trained on.
         architecture: Class of the model.
+        instructions: The instructions that it was trained on.
+        train_seeds: By task, the seeds that it was trained on.
     """
 
     spec: WindowSpec
     base: str = ""
     prompt_version: int = PROMPT_VERSION
     architecture: str = ARCHITECTURE
+    instructions: tuple[str, ...] = ()
+    train_seeds: dict[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
+
+    def check(self, window: Window, any_instruction: bool = False) -> None:
+        """Make sure that the model can look at a window.
+
+        Raises:
+            AssessmentError: If the window is of another kind, or its instruction is none that the model was
+                trained on and `any_instruction` does not allow that.
+        """
+        window.check(self.spec)
+        if self.instructions and not any_instruction and window.instruction not in self.instructions:
+            known = "', '".join(self.instructions)
+            raise AssessmentError(f"expected one of the instructions '{known}', got '{window.instruction}'")
 
 
 class PictureProcessor(LlavaOnevisionProcessor):

@@ -11,6 +11,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from failsafe.errors import UserError
 from failsafe.models.llava import checkpoint
 from failsafe.models.llava.answer import MAX_TOKENS, PREFIX
+from failsafe.models.llava.checkpoint import LlavaCard
 from failsafe.models.llava.prompt import messages, pictures
 from failsafe.models.llava.reading import Token, to_verdict
 from failsafe.records.assessment import Verdict, Window, WindowSpec
@@ -26,12 +27,15 @@ class LlavaModel:
         folder: The checkpoint, merged or with its LoRA adapter.
         device: Where it runs, "cuda" or "cpu"; a GPU where there is one by default.
         max_tokens: The most tokens that it may write.
+        any_instruction: Assess instructions that it was not trained on, too; by default they are refused.
 
     Raises:
         UserError: If the checkpoint is not one of FailSafe-VLM, or of another version.
     """
 
-    def __init__(self, folder: Path, device: str = "", max_tokens: int = MAX_TOKENS) -> None:
+    def __init__(
+        self, folder: Path, device: str = "", max_tokens: int = MAX_TOKENS, any_instruction: bool = False
+    ) -> None:
         self._card = checkpoint.read_card(folder)
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         # The processor stands with the adapter too: training puts it there.
@@ -40,7 +44,7 @@ class LlavaModel:
         self._model = checkpoint.load_trained(folder, self._card, dtype).to(cast(Any, self._device)).eval()
         self._tokenizer: Any = cast(Any, self._processor).tokenizer
         self._prefix, self._words = decision_tokens(self._tokenizer)
-        self._max_tokens = max_tokens
+        self._max_tokens, self._any_instruction = max_tokens, any_instruction
         self._name = folder.resolve().name
 
     @property
@@ -53,14 +57,19 @@ class LlavaModel:
         """The windows that it looks at."""
         return self._card.spec
 
+    @property
+    def meta(self) -> LlavaCard:
+        """What is known of its training."""
+        return self._card
+
     @torch.inference_mode()
     def assess(self, window: Window) -> Verdict:
         """Assess one window.
 
         Raises:
-            AssessmentError: If the window is not one that the model can look at.
+            AssessmentError: If the window or its instruction is not one that the model can look at.
         """
-        window.check(self.window_spec)
+        self._card.check(window, self._any_instruction)
         inputs = self._inputs(window)
         written = _Recorder(self._words)
         asked = inputs["input_ids"].shape[1]

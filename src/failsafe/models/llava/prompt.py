@@ -31,8 +31,10 @@ def prompt_text(window: Window) -> str:
         for pose, width in zip(window.tcp_poses, window.gripper_widths, strict=True)
     )
     poses = "\n".join(rows)
+    # Whatever has angle brackets could stand for a picture, or for the end of the chat.
+    task = " ".join(window.instruction.replace("<", "(").replace(">", ")").split())
     return (
-        f"A robot arm at work. Its task: {window.instruction}\n"
+        f"A robot arm at work. Its task: {task}\n"
         f"Pictures: {_legend(window.spec)}.\n"
         f"Tool at the last {window.spec.history} steps and now, one a line: position x y z in 0.1 mm, "
         f"quaternion w x y z in 0.001, opening in 0.1 mm.\n{poses}\n{_QUESTION}"
