@@ -28,7 +28,7 @@ from failsafe.records.perturbation import Perturbation
 from failsafe.records.provenance import Provenance
 from failsafe.reports.coverage import coverage_table, format_coverage, write_coverage
 from failsafe.reports.coverage_charts import histogram
-from failsafe.reports.coverage_rows import CoverageRow, make_rows, wilson
+from failsafe.reports.coverage_rows import CoverageRow, make_rows
 
 PICK, PUSH = "ToyPick-v0", "ToyPush-v0"
 CONFIG = GenerationConfig((PICK, PUSH), 8, default_modes(("translation_x", "slip", "object_dropped")))
@@ -149,18 +149,6 @@ def test_no_cases_make_rows_without_numbers() -> None:
     rows = make_rows([], CONFIG)
     assert len(rows) == 6
     assert {(r.state, r.yield_rate, r.yield_low) for r in rows} == {("untried", None, None)}
-
-
-@pytest.mark.parametrize(
-    ("successes", "trials", "low", "high"),
-    [(0, 3, 0.0, 0.5615), (8, 10, 0.4902, 0.9433), (10, 10, 0.7225, 1.0), (50, 100, 0.4038, 0.5962)],
-)
-def test_wilson_intervals(successes: int, trials: int, low: float, high: float) -> None:
-    assert wilson(successes, trials) == pytest.approx((low, high), abs=1e-4)
-
-
-def test_no_trials_have_no_interval() -> None:
-    assert wilson(0, 0) is None
 
 
 def test_a_histogram_stacks_what_came_of_it() -> None:

@@ -16,6 +16,7 @@ from rich.table import Table
 from failsafe.datasets.files import write_atomically
 from failsafe.datasets.manifest import Manifest, read_manifest
 from failsafe.datasets.store import Dataset
+from failsafe.evaluation.statistics import wilson
 from failsafe.records.case import FailureCase
 from failsafe.reports.coverage_charts import mode_charts
 from failsafe.reports.coverage_rows import (
@@ -26,7 +27,6 @@ from failsafe.reports.coverage_rows import (
     make_rows,
     name_cell,
     note,
-    wilson,
 )
 
 TEMPLATES = Path(__file__).parent / "templates"

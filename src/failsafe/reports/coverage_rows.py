@@ -7,12 +7,12 @@ empty, and is named as such.
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from failsafe.datasets.tables import label_reason
+from failsafe.evaluation.statistics import wilson
 from failsafe.generation.config import GenerationConfig
 from failsafe.generation.sampling import BINS, COMPOUND, SIZES, cell_of
 from failsafe.perturbations import MODES
@@ -20,8 +20,6 @@ from failsafe.records.case import FailureCase, Outcome
 
 SEVERAL = 3
 """Harmless tries, and no failure, from which on a cell is taken to be empty by physics, not by chance."""
-CONFIDENCE_Z = 1.959964
-"""Standard deviations to either side that hold 95 % of a normal distribution."""
 
 STATES = {
     "filled": "has verified failures",
@@ -112,23 +110,6 @@ def count_rows(rows: Sequence[CoverageRow]) -> dict[str, int]:
         "cells filled": sum(r.got > 0 for r in cells),
         "cells empty": sum(r.state == "empty" for r in cells),
     }
-
-
-def wilson(successes: int, trials: int, z: float = CONFIDENCE_Z) -> tuple[float, float] | None:
-    """Wilson's score interval of a share, 95 % by default; None where there were no trials.
-
-    Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference, 1927.
-    """
-    if trials == 0:
-        return None
-    share = successes / trials
-    middle = share + z * z / (2 * trials)
-    half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    whole = 1 + z * z / trials
-    # At the ends the interval closes exactly; rounding would leave 1e-17.
-    low = 0.0 if successes == 0 else (middle - half) / whole
-    high = 1.0 if successes == trials else (middle + half) / whole
-    return low, high
 
 
 def name_cell(row: CoverageRow) -> str:
