@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -43,7 +44,7 @@ class CompactTraining:
         seed: Seed of everything that is drawn.
     """
 
-    epochs: int = 18
+    epochs: int = 12
     batch: int = 96
     rate: float = 2e-3
     decay: float = 0.05
@@ -100,6 +101,8 @@ def train_compact(
         )
     config = _config(samples, train_rows, settings)
     torch.manual_seed(settings.seed)
+    if "OMP_NUM_THREADS" not in os.environ:  # by default torch leaves every second logical core alone
+        torch.set_num_threads(os.cpu_count() or 1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net = CompactNet(config).to(device)
     cast(Any, net).to(memory_format=torch.channels_last)
