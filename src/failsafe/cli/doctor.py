@@ -27,7 +27,7 @@ from rich.table import Table
 
 from failsafe.cli import _debian
 
-Purpose = Literal["generating", "rendering", "browser tests", "speed"]
+Purpose = Literal["generating", "rendering", "models", "FailSafe-VLM", "browser tests", "speed"]
 
 GIB = 2**30
 MINIMUM_DISK = 2 * GIB  # 20,000 episodes at 50 kB, and the decimated meshes
@@ -97,6 +97,9 @@ def run_checks() -> list[Check]:
         lambda: check_package("mani_skill", "mani_skill.envs", "generating"),
         lambda: check_package("torch", "torch", "generating"),
         lambda: check_package("fast_simplification", "fast_simplification", "rendering"),
+        lambda: check_package("safetensors", "safetensors", "models"),
+        lambda: check_package("transformers", "transformers", "FailSafe-VLM"),
+        lambda: check_package("trl", "trl", "FailSafe-VLM"),
         check_renderer,
         check_gpu,
         check_browser,
