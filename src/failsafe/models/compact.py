@@ -117,7 +117,7 @@ def motion_size(spec: WindowSpec) -> int:
 def motion_features(
     tcp_poses: Float32[np.ndarray, "H1 7"], widths: Float32[np.ndarray, "H1"]
 ) -> Float32[np.ndarray, "M"]:
-    """Proprioception as numbers of about one: the tool's place, how it came there, how open the gripper is."""
+    """Proprioception as numbers of about one: where the tool is, how it came there, how open it is."""
     now = tcp_poses[-1].astype(np.float64)
     axes = [poses.rotate(now[3:], axis) for axis in ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0))]
     past = np.array([poses.delta_between(pose.astype(np.float64), now) for pose in tcp_poses[:-1]])
