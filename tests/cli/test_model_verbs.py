@@ -62,7 +62,7 @@ def test_from_data_to_a_verdict(folder: Path, run: Verb) -> None:
         "score", str(checkpoint), str(samples), str(moved), "--train", str(samples), "--out", str(scores)
     )
     assert status == 0, err
-    for words in ("compact", "oracle", "never", "nearest", "random", "moved"):
+    for words in ("compact", "oracle", "never", "return to nominal", "random", "moved"):
         assert words in out, words
     assert (scores / "scores.html").exists()
     table = json.loads((scores / "scores.json").read_text())

@@ -123,7 +123,7 @@ def says(**fields: Any) -> type[Sound]:
     return Says
 
 
-RANGE, GARBAGE = "verdicts are numbers in range", "garbage never raises in a control loop"
+RANGE = "verdicts are numbers in range"
 BLACK = "a black picture gives a verdict"
 UNKNOWN = "an unknown instruction is a verdict or a refusal"
 LATENCY, LIMITS = "the latency is measured", "actions keep the step limits"
@@ -137,7 +137,7 @@ WRONG, NAN = "wrong windows are refused", "numbers that are none are refused"
         (Unnamed, ["the name and the spec are sane"]),
         (says(failure_probability=math.nan), [RANGE, BLACK, UNKNOWN, LATENCY]),
         (says(failure_probability=1.5), [RANGE, BLACK, UNKNOWN, LATENCY]),
-        (says(mode_probability=-0.1), [RANGE, BLACK, UNKNOWN, GARBAGE]),
+        (says(mode_probability=-0.1), [RANGE, BLACK, UNKNOWN, LATENCY]),
         (says(actions=(ROW,) * 25), [RANGE, BLACK, UNKNOWN, LATENCY]),
         (says(actions=((*ROW[:6], math.inf),)), [RANGE, LIMITS, BLACK, UNKNOWN, LATENCY]),
         (says(actions=((MAX_TRANSLATION, 0.001, 0.0, 0.0, 0.0, 0.0, 1.0),)), [LIMITS]),  # 25.02 mm

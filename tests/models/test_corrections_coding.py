@@ -55,7 +55,7 @@ def test_whatever_a_network_says_keeps_the_limits(numbers):
 def test_a_way_with_stops_keeps_its_corners():
     """Open, rise, go across, come down: four legs of two steps each."""
     legs = [(0, 0, 0.02), (0, 0, 0.02), (0.02, 0, 0), (0.02, 0, 0), (0, 0.01, 0), (0, 0.01, 0), (0, 0, -0.02)]
-    actions = tuple((*leg, 0.0, 0.0, 0.0, 1.0) for leg in [*legs, (0.0, 0.0, -0.02)])
+    actions = tuple((*map(float, leg), 0.0, 0.0, 0.0, 1.0) for leg in [*legs, (0, 0, -0.02)])
     again = corrections.decode(corrections.encode(actions))
     np.testing.assert_allclose(np.array(again), np.array(actions), atol=1e-6)
 

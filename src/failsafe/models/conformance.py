@@ -233,8 +233,6 @@ RULES: tuple[Callable[[Case], str], ...] = (
 def _expect_sound(verdict: Verdict) -> None:
     if problem := flaw(verdict):
         raise Broken(problem)
-    if not 0.0 <= verdict.mode_probability <= 1.0:
-        raise Broken(f"expected a probability of the mode from 0 to 1, got {verdict.mode_probability}")
     if verdict.status is Status.REFUSED:
         raise Broken(f"expected a verdict or AssessmentError, got a refusal as a verdict: {verdict.reason}")
     if verdict.status is Status.UNREADABLE and verdict.actions:
