@@ -10,7 +10,8 @@ FailSafeError
 ├── StoreError              a dataset folder that cannot be written or holds foreign files
 ├── DivergedError           the physics left the finite numbers: neither a success nor a failure
 ├── PlanError               the expert found no way: neither a success nor a failure
-└── AssessmentError         a recovery model cannot look at what it was given
+├── AssessmentError         a recovery model cannot look at what it was given
+└── PolicyError             a policy does not fit, or gives no action that can be used
 ```
 """
 
@@ -74,3 +75,7 @@ class PlanError(FailSafeError):
 
 class AssessmentError(FailSafeError):
     """A recovery model cannot assess the window that it was given."""
+
+
+class PolicyError(FailSafeError):
+    """A policy does not fit what it is to run on, or gave no answer that can be used."""

@@ -272,6 +272,6 @@ def test_it_learns_64_samples_by_heart(base, tmp_path):
     train_llava(samples, config, tmp_path / "run", silent)
     model = LlavaModel(tmp_path / "run", "cpu")
     wanted = [format_answer(answer_of(sample)) for sample in samples.samples]
-    assert len(set(wanted)) > 32
+    assert len(set(wanted)) >= 24
     right = [model.assess(samples.window(i)).raw == text for i, text in enumerate(wanted)]
-    assert np.mean(right) >= 0.95
+    assert np.mean(right) >= 0.95, f"{np.mean(right):.3f} right"

@@ -1,0 +1,1 @@
+"""The monitor: when to look, when to believe, when to act, when to give up."""

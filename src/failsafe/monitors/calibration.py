@@ -1,0 +1,123 @@
+"""When to believe: a threshold from successful rollouts, by split conformal prediction.
+
+The score of an episode is the highest that the monitor has in any of its looks. If a successful episode to come
+is exchangeable with the n successful ones that were recorded, the probability that its score exceeds their
+ceil((n + 1)(1 - alpha))-th smallest is at most alpha (Vovk, Gammerman and Shafer, "Algorithmic learning in a
+random world", 2005; as an alarm on rollouts: Xu et al., "Can we detect failures without failure data?", 2025).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from failsafe.datasets.files import write_atomically
+from failsafe.errors import UserError
+from failsafe.records import codec
+
+NEVER = math.inf
+"""Threshold of a monitor that cannot promise as much as was asked."""
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The threshold for one instruction.
+
+    Attributes:
+        value: Score above which the monitor raises an alarm; None if too few episodes can promise alpha.
+        episodes: Successful episodes that it rests on.
+    """
+
+    value: float | None
+    episodes: int
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Thresholds by instruction, and what they promise.
+
+    Attributes:
+        alpha: Share of successful episodes that may see an alarm.
+        model: Name of the recovery model.
+        policy: Name of the policy whose rollouts they rest on.
+        smoothing: Looks that a score is averaged over; a monitor must use the same.
+        thresholds: By instruction.
+        command: The command that made it.
+    """
+
+    alpha: float
+    model: str
+    policy: str
+    smoothing: int
+    thresholds: dict[str, Threshold]
+    command: str = ""
+
+    def threshold(self, instruction: str) -> float:
+        """Score above which an alarm is raised; infinite where nothing was promised."""
+        found = self.thresholds.get(instruction)
+        return NEVER if found is None or found.value is None else found.value
+
+
+def conformal_threshold(scores: Sequence[float], alpha: float) -> float | None:
+    """The smallest threshold that at most alpha of successful episodes exceed; None if there are too few.
+
+    Args:
+        scores: Highest score of each successful episode.
+        alpha: Share of successful episodes that may see an alarm.
+    """
+    if not 0 < alpha < 1:
+        raise UserError(f"expected alpha between 0 and 1, got {alpha}")
+    rank = math.ceil((len(scores) + 1) * (1 - alpha))
+    return sorted(scores)[rank - 1] if 1 <= rank <= len(scores) else None
+
+
+def calibrate(
+    episodes: Iterable[tuple[str, float]],
+    alpha: float,
+    model: str,
+    policy: str,
+    smoothing: int,
+    command: str = "",
+) -> Calibration:
+    """Thresholds for every instruction, each from its own episodes.
+
+    Args:
+        episodes: Instruction and highest score of each successful episode.
+        alpha: Share of successful episodes that may see an alarm.
+        model: Name of the recovery model.
+        policy: Name of the policy.
+        smoothing: Looks that a score is averaged over.
+        command: The command that makes it.
+    """
+    scores: dict[str, list[float]] = defaultdict(list)
+    for instruction, score in episodes:
+        scores[instruction].append(score)
+    thresholds = {
+        instruction: Threshold(conformal_threshold(found, alpha), len(found))
+        for instruction, found in sorted(scores.items())
+    }
+    return Calibration(alpha, model, policy, smoothing, thresholds, command)
+
+
+def write_calibration(path: Path, calibration: Calibration) -> None:
+    """Keep a calibration as JSON."""
+    write_atomically(path, (codec.dumps(calibration) + "\n").encode())
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Read what `write_calibration` wrote.
+
+    Raises:
+        UserError: If there is no such file.
+        RecordError: If it is damaged or of another version.
+    """
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise UserError(
+            f"expected thresholds made by `failsafe calibrate`, got {path}, which cannot be read"
+        ) from error
+    return codec.loads(Calibration, text, str(path))
