@@ -19,9 +19,9 @@ from failsafe.models.compact import (
     load_compact,
     motion_features,
     save_compact,
-    word_codes,
 )
 from failsafe.models.contract import assess_safely
+from failsafe.models.encoder import word_codes
 from failsafe.records.assessment import Status, Window, WindowSpec
 
 SPEC = WindowSpec(views=("front", "hand"), history=4, frames=2, size=32)

@@ -8,31 +8,23 @@ the proprioception and the words of the instruction this goes through one trunk 
 from __future__ import annotations
 
 import json
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int64, UInt8
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from failsafe.datasets.files import write_atomically
 from failsafe.datasets.windows import MAX_OBJECTS
-from failsafe.errors import AssessmentError, RecordError, UserError
+from failsafe.errors import AssessmentError
 from failsafe.models import corrections
+from failsafe.models.encoder import WORDS, Eye, word_codes
+from failsafe.models.weights import fill, read_weights, save_weights
 from failsafe.records import codec, poses
 from failsafe.records.assessment import Verdict, Window, WindowSpec
 
 FORMAT = "failsafe-compact/1"
-KEY = "failsafe"
-"""Of the checkpoint's metadata."""
-WORDS = 512
-"""Words are told apart by hash, in so many buckets."""
-_MAX_WORDS = 32
-_KEYPOINTS = 32
 
 
 @dataclass(frozen=True)
@@ -126,65 +118,12 @@ def motion_features(
     return np.concatenate([place, *axes, past.ravel(), widths * 20.0]).astype(np.float32)
 
 
-def word_codes(instruction: str) -> Int64[np.ndarray, "32"]:
-    """The instruction's words as numbers from 1 to `WORDS` - 1, filled up with 0."""
-    words = "".join(c if c.isalnum() else " " for c in instruction.lower()).split()[:_MAX_WORDS]
-    codes = [1 + zlib.crc32(word.encode()) % (WORDS - 1) for word in words]
-    return np.array(codes + [0] * (_MAX_WORDS - len(codes)), dtype=np.int64)
-
-
 def stack_moments(frames: UInt8[Tensor, "B V F S S 3"]) -> Float[Tensor, "B V C S S"]:
     """Pictures as the network takes them: the moments of a view are its channels."""
     b, v, f, s = frames.shape[:4]
     # Channels last in memory, as the pictures come and as convolutions on a CPU are fastest.
     channels = frames.permute(0, 1, 3, 4, 2, 5).reshape(b, v, s, s, f * 3)
     return channels.permute(0, 1, 4, 2, 3).float() / 255.0
-
-
-class _Residual(nn.Module):
-    """Two convolutions beside a shortcut, the first with the stride."""
-
-    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(channels_out),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(channels_out, channels_out, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(channels_out),
-        )
-        self.short = nn.Sequential(
-            nn.Conv2d(channels_in, channels_out, 1, stride, bias=False), nn.BatchNorm2d(channels_out)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.body(x) + self.short(x))
-
-
-class _Eye(nn.Module):
-    """The encoder of one view: what is there, and where."""
-
-    def __init__(self, channels: int, widths: tuple[int, ...], out: int) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(channels, widths[0], 5, 2, 2, bias=False),
-            nn.BatchNorm2d(widths[0]),
-            nn.ReLU(inplace=True),
-        )
-        self.middle = nn.Sequential(_Residual(widths[0], widths[1], 2), _Residual(widths[1], widths[2], 2))
-        self.keypoints = nn.Conv2d(widths[2], _KEYPOINTS, 1)
-        self.deep = nn.Sequential(_Residual(widths[2], widths[3], 2), nn.Conv2d(widths[3], 16, 1))
-        self.out = nn.Sequential(nn.LazyLinear(out), nn.LayerNorm(out), nn.ReLU())
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.middle(self.stem(x))
-        maps = self.keypoints(x).float()
-        height, width = maps.shape[-2:]
-        weight = torch.softmax(maps.flatten(2), dim=-1).unflatten(-1, (height, width))
-        rows = torch.linspace(-1, 1, height, device=x.device)
-        columns = torch.linspace(-1, 1, width, device=x.device)
-        places = [(weight.sum(3) * rows).sum(-1), (weight.sum(2) * columns).sum(-1), maps.amax((2, 3)) * 0.1]
-        return self.out(torch.cat([*places, self.deep(x).float().flatten(1)], dim=1))
 
 
 class CompactNet(nn.Module):
@@ -199,7 +138,7 @@ class CompactNet(nn.Module):
         self.config = config
         spec, hidden = config.window, config.hidden
         views = () if config.blind else spec.views
-        self.eyes = nn.ModuleList(_Eye(spec.frames * 3, config.widths, 256) for _ in views)
+        self.eyes = nn.ModuleList(Eye(spec.frames * 3, config.widths, 256) for _ in views)
         self.motion = nn.Sequential(
             nn.Linear(motion_size(spec), 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU()
         )
@@ -302,13 +241,7 @@ class CompactModel:
 
 def save_compact(path: Path, net: CompactNet, meta: CompactMeta) -> None:
     """Write a checkpoint: weights in half precision, and what they are, in one safetensors file."""
-    weights = {
-        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
-        for name, tensor in net.state_dict().items()
-    }
-    # One key, for the library writes several in an order of its own: equal checkpoints are to be equal bytes.
-    about = json.dumps({"format": FORMAT, "meta": codec.dumps(meta)}, sort_keys=True)
-    write_atomically(path, save(weights, {KEY: about}))
+    save_weights(path, FORMAT, net, codec.dumps(meta))
 
 
 def load_compact(path: Path, any_instruction: bool = False) -> CompactModel:
@@ -318,27 +251,10 @@ def load_compact(path: Path, any_instruction: bool = False) -> CompactModel:
         UserError: If there is no such file.
         RecordError: If it is no compact checkpoint, of another version, or its weights do not fit.
     """
-    if not path.is_file():
-        raise UserError(f"expected a checkpoint file, got {path}, which does not exist")
-    try:
-        with safe_open(path, "pt") as file:
-            facts: dict[str, str] = json.loads((file.metadata() or {}).get(KEY, "{}"))
-            if facts.get("format") != FORMAT:
-                got = facts.get("format", "none")
-                raise RecordError(
-                    f"{path}: expected a checkpoint of format '{FORMAT}', got '{got}'; train it again with "
-                    "this version"
-                )
-            meta = codec.loads(CompactMeta, facts["meta"], str(path))
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise RecordError(f"{path}: expected a safetensors file, got a damaged one ({error})") from error
+    about, weights = read_weights(path, FORMAT)
+    meta = codec.loads(CompactMeta, about, str(path))
     net = CompactNet(meta.config)
-    own = net.state_dict()
-    try:
-        net.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in weights.items()})
-    except (KeyError, RuntimeError) as error:
-        raise RecordError(f"{path}: the weights are not those of the network that it describes") from error
+    fill(net, weights, path)
     return CompactModel(net, meta, any_instruction)
 
 

@@ -1,9 +1,10 @@
 """When to believe: a threshold from successful rollouts, by split conformal prediction.
 
-The score of an episode is the highest that the monitor has in any of its looks. If a successful episode to come
-is exchangeable with the n successful ones that were recorded, the probability that its score exceeds their
-ceil((n + 1)(1 - alpha))-th smallest is at most alpha (Vovk, Gammerman and Shafer, "Algorithmic learning in a
-random world", 2005; as an alarm on rollouts: Xu et al., "Can we detect failures without failure data?", 2025).
+The score of an episode is the highest that the monitor has in any of its looks. If a successful episode to
+come is exchangeable with the n successful ones that were recorded, the probability that its score exceeds
+their ceil((n + 1)(1 - alpha))-th smallest is at most alpha (Vovk, Gammerman and Shafer, "Algorithmic learning
+in a random world", 2005; as an alarm on rollouts: Xu et al., "Can we detect failures without failure data?",
+2025).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The monitor: a policy around a policy. It watches, takes over on a failure, recovers, and hands back.
 
-It never makes things worse silently: whatever goes wrong with the model leaves the base policy in charge, with
-the actions that it would have given anyway, and is an event.
+It never makes things worse silently: whatever goes wrong with the model leaves the base policy in charge,
+with the actions that it would have given anyway, and is an event.
 """
 
 from __future__ import annotations
@@ -243,7 +243,7 @@ class MonitoredPolicy:
     def _next_of_correction(self, observation: PolicyObservation) -> Float[np.ndarray, "7"]:
         pose, gripper = self._way.popleft()
         if not self._way:
-            # The window must hold nothing but the time after the correction, or the old failure is seen again.
+            # A window that reached back before the correction would show the old failure again.
             self._quiet_until = self._step + self._settings.cool_down
             self._last_look = self._step
             self._note(EventKind.HAND_BACK)

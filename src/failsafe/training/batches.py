@@ -12,7 +12,8 @@ from torch import Tensor
 
 from failsafe.datasets.windows import SampleSet
 from failsafe.models import corrections
-from failsafe.models.compact import CompactConfig, Inputs, motion_features, stack_moments, word_codes
+from failsafe.models.compact import CompactConfig, Inputs, motion_features, stack_moments
+from failsafe.models.encoder import word_codes
 
 _SHIFT = 3
 """Pixels by which the pictures of a view are shifted at most."""

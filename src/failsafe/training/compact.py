@@ -106,9 +106,7 @@ def train_compact(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net = CompactNet(config).to(device)
     cast(Any, net).to(memory_format=torch.channels_last)
-    averaged = torch.optim.swa_utils.AveragedModel(
-        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.average), use_buffers=True
-    )
+    averaged = running_average(net, settings.average)
     optimizer = torch.optim.AdamW(net.parameters(), lr=settings.rate, weight_decay=settings.decay)
     train = Batches(samples, train_rows, config)
     validation = Batches(samples, validation_rows, config) if validation_rows else None
@@ -184,6 +182,25 @@ def loss_of(out: Outputs, truth: Truth) -> Tensor:
         + 0.2 * mean(answer(out.help, truth.help, reduction="none"), truth.help_weight)
         + 2.0 * mean(where, truth.objects_weight)
     )
+
+
+def running_average(net: nn.Module, share: float) -> torch.optim.swa_utils.AveragedModel:
+    """A running average of the weights, which at first forgets faster, or it would long lag behind.
+
+    Args:
+        net: The network.
+        share: Share that is kept at every step in the end.
+    """
+
+    def update(kept: Sequence[Tensor], new: Sequence[Tensor], steps: Tensor | int) -> None:
+        for mine, theirs in zip(kept, new, strict=True):
+            if mine.is_floating_point():
+                mine.lerp_(theirs, 1 - min(share, (1 + float(steps)) / (10 + float(steps))))
+            else:
+                mine.copy_(theirs)
+
+    average = cast(Any, torch.no_grad()(update))
+    return torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=average, use_buffers=True)
 
 
 def _step(net: nn.Module, inputs: Inputs, truth: Truth) -> Tensor:
