@@ -11,9 +11,11 @@ import tyro
 from failsafe.cli.assess import assess
 from failsafe.cli.check_adapter import check_adapter
 from failsafe.cli.coverage import coverage
+from failsafe.cli.demonstrate import demonstrate
 from failsafe.cli.doctor import doctor
 from failsafe.cli.gallery import gallery
 from failsafe.cli.generate import generate
+from failsafe.cli.imitate import imitate
 from failsafe.cli.merge import merge
 from failsafe.cli.merge_lora import merge_lora
 from failsafe.cli.render import render
@@ -37,6 +39,8 @@ VERBS: dict[str, Callable[..., int]] = {
     "merge-lora": merge_lora,
     "score": score,
     "assess": assess,
+    "demonstrate": demonstrate,
+    "imitate": imitate,
 }
 INTERRUPTED = 130
 

@@ -111,7 +111,7 @@ def train_compact(
     train = Batches(samples, train_rows, config)
     validation = Batches(samples, validation_rows, config) if validation_rows else None
     steps = len(train) // settings.batch
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_cosine(settings.epochs * steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_cosine(settings.epochs * steps))
     identity = codec.dumps(settings) + codec.dumps(config)
     first, seconds = _resume(out / STATE, identity, net, averaged, optimizer, schedule)
     for epoch in range(first, settings.epochs):
@@ -247,7 +247,8 @@ def _meta(
     return CompactMeta(config, {task: tuple(sorted(s)) for task, s in sorted(seeds.items())}, trained)
 
 
-def _warm_cosine(steps: int) -> Callable[[int], float]:
+def warm_cosine(steps: int) -> Callable[[int], float]:
+    """Learning rate by step, as a share of the highest: rising at first, then falling as a cosine."""
     warm = max(1, min(300, steps // 10))
 
     def factor(step: int) -> float:

@@ -1,0 +1,64 @@
+"""`failsafe demonstrate`: successful episodes of the experts, for a policy to imitate."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import tyro
+
+from failsafe.cli.output import ProgressReporter, print_json
+from failsafe.datasets.demonstrations import DemonstrationConfig
+from failsafe.datasets.demonstrations import demonstrate as record
+from failsafe.errors import UserError
+
+
+def demonstrate(
+    tasks: tyro.conf.Positional[tuple[str, ...]],
+    /,
+    out: Path,
+    episodes: int = 300,
+    first_seed: int = 300_000,
+    views: str = "front,hand",
+    size: int = 96,
+    stride: int = 3,
+    chunk: int = 8,
+    workers: int | None = None,
+    json: bool = False,
+) -> int:
+    """Let the experts solve tasks from many initial states, and render what they did.
+
+    Interrupted at any moment, the same command goes on where it was.
+
+    Args:
+        tasks: Names of the tasks.
+        out: Folder of the demonstrations.
+        episodes: Successful episodes of each task.
+        first_seed: Seed of the first episode.
+        views: Cameras, separated by commas.
+        size: Height and width of a picture in pixels.
+        stride: Control steps from one picture to the next.
+        chunk: Control steps that the recorded commands reach ahead.
+        workers: Processes; as many as there are cores by default.
+        json: Print the result as JSON.
+    """
+    if not tasks:
+        raise UserError("expected at least one task to demonstrate, got none")
+    names = tuple(name.strip() for name in views.split(",") if name.strip())
+    config = DemonstrationConfig(tuple(tasks), episodes, first_seed, names, size, stride, chunk)
+    begun, last = time.monotonic(), 0
+    with ProgressReporter("episodes", episodes * len(tasks), quiet=json) as reporter:
+
+        def tell(done: int, _: int) -> None:
+            nonlocal last
+            reporter.advance(done - last)
+            last = done
+
+        made = record(config, out, workers or os.cpu_count() or 1, tell)
+    if json:
+        print_json({"folder": str(out), "episodes": made})
+    else:
+        print(f"{out}: {made} episodes after {time.monotonic() - begun:.0f} s")
+        print(f"next: failsafe imitate {out} --out policy.safetensors")
+    return 0

@@ -1,0 +1,46 @@
+"""`failsafe imitate`: from demonstrations to a reference policy."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import tyro
+
+from failsafe.cli.output import print_json
+from failsafe.datasets.demonstrations import DemonstrationSet
+
+
+def imitate(
+    data: tyro.conf.Positional[Path],
+    /,
+    out: Path,
+    demonstrations: int = 0,
+    steps: int = 3000,
+    batch: int = 96,
+    seed: int = 0,
+    json: bool = False,
+) -> int:
+    """Train a reference policy by imitation alone: the fewer demonstrations, the weaker it is.
+
+    Args:
+        data: Folder made by `failsafe demonstrate`.
+        out: File of the checkpoint, with the ending .safetensors.
+        demonstrations: Episodes of each task to learn from; 0 for all.
+        steps: Gradient steps.
+        batch: Moments in a step.
+        seed: Seed of everything that is drawn.
+        json: Print the result as JSON.
+    """
+    from failsafe.training.imitation import ImitationTraining, train_reference
+
+    begun = time.monotonic()
+
+    def tell(step: int, loss: float) -> None:
+        if not json:
+            print(f"step {step}/{steps} after {time.monotonic() - begun:.0f} s: loss {loss:.4f}", flush=True)
+
+    settings = ImitationTraining(demonstrations, steps, batch, seed=seed)
+    path = train_reference(DemonstrationSet(data, demonstrations), settings, out, tell)
+    print_json({"checkpoint": str(path)}) if json else print(f"checkpoint: {path}")
+    return 0

@@ -1,0 +1,209 @@
+"""Reference policies: image-based, language-conditioned, action-chunking, trained by imitation alone.
+
+They fail as learned policies fail: nothing is injected. One network for all its tasks looks at the present
+pictures, the tool's pose and opening and the words of the instruction, and says where the tool is to be led in
+the next H control steps, seen from where it is now (action chunking: Zhao et al. 2023, "Learning fine-grained
+bimanual manipulation with low-cost hardware").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int64
+from torch import Tensor, nn
+
+from failsafe.errors import PolicyError, UnknownNameError
+from failsafe.models.encoder import WORDS, Eye, word_codes
+from failsafe.models.weights import fill, read_weights, save_weights
+from failsafe.policies.contract import ActionSpace, PolicyObservation
+from failsafe.records import codec, poses
+from failsafe.records.poses import Pose
+
+FORMAT = "failsafe-reference/1"
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
+STRENGTHS = ("weak", "medium", "strong")
+"""Trained on few, some and many demonstrations."""
+METRES, RADIANS = 0.1, 0.5
+"""What displacements and turns are divided by, so that they are about one."""
+_PROPRIOCEPTION = 3 + 6 + 1
+
+
+@dataclass(frozen=True)
+class ReferenceConfig:
+    """What a reference policy's network is.
+
+    Attributes:
+        views: Names of the cameras.
+        size: Height and width of a picture, pixels.
+        chunk: Control steps H of an answer.
+        rate_hz: Control steps per second.
+        instructions: The instructions that it was trained on.
+        widths: Channels of the encoder, from stride 2 to stride 16.
+        hidden: Width of the trunk.
+    """
+
+    views: tuple[str, ...]
+    size: int
+    chunk: int
+    rate_hz: float
+    instructions: tuple[str, ...]
+    widths: tuple[int, ...] = (24, 40, 80, 128)
+    hidden: int = 384
+
+
+@dataclass(frozen=True)
+class ReferenceMeta:
+    """What stands beside the weights in a checkpoint.
+
+    Attributes:
+        config: The network.
+        demonstrations: Episodes of each task that it was trained on.
+        train_seeds: By task, their seeds.
+        trained: How it came about: settings, steps, losses, for the model card.
+    """
+
+    config: ReferenceConfig
+    demonstrations: int
+    train_seeds: dict[str, tuple[int, ...]]
+    trained: dict[str, str]
+
+
+class ReferenceNet(nn.Module):
+    """The network.
+
+    Args:
+        config: What it is.
+    """
+
+    def __init__(self, config: ReferenceConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.eyes = nn.ModuleList(Eye(3, config.widths, 192) for _ in config.views)
+        self.words = nn.Embedding(WORDS, 32, padding_idx=0)
+        hidden = config.hidden
+        self.trunk = nn.Sequential(
+            nn.Linear(192 * len(config.views) + _PROPRIOCEPTION + 32, hidden),
+            nn.LayerNorm(hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.LayerNorm(hidden),
+            nn.ReLU(),
+        )
+        self.head = nn.Linear(hidden, config.chunk * 7)
+        self.eval()
+        with torch.no_grad():  # lets the lazy layers take their size
+            for eye in self.eyes:
+                eye(torch.zeros(1, 3, config.size, config.size))
+        self.train()
+
+    def forward(
+        self,
+        frames: Float[Tensor, "B V 3 S S"],
+        proprioception: Float[Tensor, "B P"],
+        words: Int64[Tensor, "B W"],
+    ) -> Float[Tensor, "B H 7"]:
+        """Where the tool is to be led: displacement, turn (scaled), logit of the gripper being open."""
+        seen = [eye(frames[:, i]) for i, eye in enumerate(self.eyes)]
+        count = (words > 0).sum(1, keepdim=True).clamp(min=1)
+        told = self.words(words).sum(1) / count
+        x = self.trunk(torch.cat([*seen, proprioception, told], dim=1))
+        return self.head(x).float().unflatten(1, (self.config.chunk, 7))
+
+
+def proprioception(tcp_pose: Pose, width: float) -> Float32[np.ndarray, "P"]:
+    """Tool pose and opening as numbers of about one."""
+    axes = [poses.rotate(tcp_pose[3:], axis) for axis in ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0))]
+    place = (tcp_pose[:3] - np.array([0.6, 0.0, 0.15])) * 5.0
+    return np.concatenate([place, *axes, [width * 20.0]]).astype(np.float32)
+
+
+def stack_views(images: Float[np.ndarray, "B V S S 3"] | np.ndarray) -> Float[Tensor, "B V 3 S S"]:
+    """Pictures as the network takes them."""
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 1, 4, 2, 3).float() / 255.0
+
+
+class ReferencePolicy:
+    """A trained network as a policy.
+
+    Args:
+        net: The network.
+        meta: What stands beside its weights.
+        name: What it is called in tables.
+    """
+
+    def __init__(self, net: ReferenceNet, meta: ReferenceMeta, name: str = "reference") -> None:
+        self.net = net.eval()
+        self.meta = meta
+        self.name = name
+        self._words: Tensor | None = None
+
+    @property
+    def action_space(self) -> ActionSpace:
+        """Ours, in chunks."""
+        return ActionSpace(rate_hz=self.meta.config.rate_hz, chunk=self.meta.config.chunk)
+
+    @property
+    def views(self) -> Mapping[str, int]:
+        """What it looks through."""
+        return {view: self.meta.config.size for view in self.meta.config.views}
+
+    def reset(self, instruction: str) -> None:
+        """Begin an episode.
+
+        Raises:
+            PolicyError: If it was not trained on the instruction.
+        """
+        known = self.meta.config.instructions
+        if instruction not in known:
+            raise PolicyError(f"{self.name}: expected one of {', '.join(known)}; got '{instruction}'")
+        self._words = torch.from_numpy(word_codes(instruction))[None]
+
+    def act(self, observation: PolicyObservation) -> Float[np.ndarray, "H 7"]:
+        """The next chunk."""
+        if self._words is None:
+            raise PolicyError(f"{self.name}: expected reset(instruction) before the first action")
+        config = self.meta.config
+        images = np.stack([observation.images[view] for view in config.views])
+        if images.shape[1:] != (config.size, config.size, 3):
+            raise PolicyError(f"{self.name}: expected pictures of {config.size} px, got {images.shape[1:]}")
+        felt = proprioception(observation.tcp_pose, observation.gripper_width)
+        with torch.inference_mode():
+            out = self.net(stack_views(images[None]), torch.from_numpy(felt)[None], self._words)[0].numpy()
+        rows = np.empty((config.chunk, 7))
+        at = observation.target_pose
+        for row, (number, wanted) in zip(rows, enumerate(out.astype(np.float64)), strict=True):
+            delta = np.concatenate([wanted[:3] * METRES, wanted[3:6] * RADIANS])
+            pose = poses.apply_delta(observation.tcp_pose, delta)
+            row[:6], row[6] = poses.delta_between(at, pose), 1.0 if out[number, 6] > 0 else -1.0
+            at = pose
+        return rows
+
+    def drop_queue(self) -> None:
+        """Nothing is kept from one chunk to the next."""
+
+
+def save_reference(path: Path, net: ReferenceNet, meta: ReferenceMeta) -> None:
+    """Write a checkpoint."""
+    save_weights(path, FORMAT, net, codec.dumps(meta))
+
+
+def load_reference(name: str) -> ReferencePolicy:
+    """Read a reference policy: "weak", "medium", "strong", or the file of a checkpoint.
+
+    Raises:
+        UserError: If there is no such file.
+        RecordError: If it is no checkpoint of a reference policy.
+    """
+    path = CHECKPOINTS / f"{name}.safetensors" if name in STRENGTHS else Path(name)
+    if name not in STRENGTHS and path.suffix != ".safetensors":
+        raise UnknownNameError("reference policy", name, STRENGTHS)
+    about, weights = read_weights(path, FORMAT)
+    meta = codec.loads(ReferenceMeta, about, str(path))
+    net = ReferenceNet(meta.config)
+    fill(net, weights, path)
+    return ReferencePolicy(net, meta, f"reference {path.stem}")
