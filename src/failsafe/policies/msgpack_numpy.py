@@ -1,0 +1,68 @@
+"""MessagePack with arrays in it, as `openpi_client.msgpack_numpy` writes and reads it. Needs msgpack.
+
+An array is a map with bytes for keys:
+`{b"__ndarray__": True, b"data": ..., b"dtype": "<f4", b"shape": [2, 7]}`;
+a scalar of NumPy is `{b"__npgeneric__": True, b"data": 0.5, b"dtype": "<f4"}`. (The package msgpack-numpy has
+other keys: the two do not understand each other.) Only plain numbers are read.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import msgpack
+import numpy as np
+
+from failsafe.policies.raw_arrays import dtype_of, read_array, read_dtype
+
+
+def packb(value: object) -> bytes:
+    """A value as bytes; arrays and NumPy's scalars may be anywhere in it.
+
+    Raises:
+        ValueError: If an array is none of plain numbers.
+        TypeError: If something in it is neither MessagePack nor NumPy.
+    """
+    return cast(bytes, msgpack.packb(value, default=_to_plain))
+
+
+def unpackb(data: bytes) -> Any:
+    """The value that bytes stand for. No length in it can exceed that of the bytes.
+
+    Raises:
+        ValueError: If they are no MessagePack, or an array in them cannot be read.
+    """
+    try:
+        return msgpack.unpackb(data, object_hook=_from_plain)
+    except (
+        ValueError,
+        msgpack.exceptions.UnpackException,
+        TypeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
+        raise ValueError(str(error) or f"expected MessagePack, got {type(error).__name__}") from None
+
+
+def _to_plain(value: object) -> dict[bytes, object]:
+    if isinstance(value, np.ndarray):
+        # The order of the keys is openpi's, so that messages are the same to the byte.
+        dtype = dtype_of(value)
+        return {b"__ndarray__": True, b"data": value.tobytes(), b"dtype": dtype, b"shape": value.shape}
+    if isinstance(value, np.generic):
+        return {b"__npgeneric__": True, b"data": value.item(), b"dtype": dtype_of(value)}
+    raise TypeError(f"expected MessagePack or arrays, got {type(value).__name__}")
+
+
+def _from_plain(found: dict[Any, Any]) -> Any:
+    if b"__ndarray__" in found:
+        data = found.get(b"data")
+        if not isinstance(data, bytes):
+            raise ValueError(f"expected bytes for an array, got {type(data).__name__}")
+        return read_array(data, found.get(b"dtype"), found.get(b"shape"))
+    if b"__npgeneric__" in found:
+        number = found.get(b"data")
+        if not isinstance(number, (bool, int, float)):
+            raise ValueError(f"expected a number for a scalar, got {type(number).__name__}")
+        return np.array(number).astype(read_dtype(found.get(b"dtype")))[()]
+    return found

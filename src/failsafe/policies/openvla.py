@@ -1,0 +1,233 @@
+"""Clients of the REST servers of OpenVLA and OpenVLA-OFT, each the `vla-scripts/deploy.py` of its repository.
+
+Both take `POST /act` with JSON in which arrays are encoded as by json-numpy, and both answer the word "error"
+to whatever goes wrong. Needs httpx.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import httpx
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from failsafe.errors import PolicyError, UserError
+from failsafe.policies import json_numpy
+from failsafe.policies.contract import ActionSpace, Anchor, PolicyObservation, RotationFormat
+from failsafe.policies.served import LIBERO, ServedPolicy, excerpt, libero_state
+
+BRIDGE = ActionSpace(
+    rotation=RotationFormat.EULER, anchor=Anchor.MEASURED, gripper_open=1.0, gripper_closed=0.0, rate_hz=5.0
+)
+"""Actions of OpenVLA under `unnorm_key=bridge_orig`: metres, roll, pitch and yaw in radians."""
+LIBERO_OFT = replace(LIBERO, gripper_open=1.0, gripper_closed=0.0, chunk=8)
+"""Actions of OpenVLA-OFT's checkpoints for LIBERO: LIBERO's own, but for the gripper."""
+PICTURES = MappingProxyType({"image": "front"})
+PICTURES_OFT = MappingProxyType({"full_image": "front", "wrist_image": "hand"})
+
+_MAX_BYTES = 1_000_000
+"""The most bytes of an answer; 64 actions take under 6 kB."""
+
+
+class OpenVlaPolicy(ServedPolicy):
+    """OpenVLA: one picture and the words of the task go out, one action comes back.
+
+    Args:
+        url: Where the server is, "http://127.0.0.1:8000".
+        unnorm_key: Which dataset's statistics the server scales actions with; empty where it knows only one.
+        pictures: Names of pictures on the wire, and which of our views each shows.
+        action_space: What the actions mean; depends on the checkpoint and on `unnorm_key`.
+        size: Height and width of the pictures that are sent, pixels.
+        timeout: Seconds for an answer.
+        retries: How often it is asked again where no connection is made, or one is dropped.
+        pause: Seconds before it is asked again, twice as many each time.
+        double_encode: Send the request as JSON within JSON, under the key "encoded", for a server that cannot
+            read it otherwise. The answer comes back in the same way.
+        name: What it is called in tables.
+
+    Raises:
+        UserError: If the URL or a number is not as it must be.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        unnorm_key: str = "",
+        pictures: Mapping[str, str] = PICTURES,
+        action_space: ActionSpace = BRIDGE,
+        size: int = 224,
+        timeout: float = 30.0,
+        retries: int = 2,
+        pause: float = 0.25,
+        double_encode: bool = False,
+        name: str = "openvla",
+    ) -> None:
+        super().__init__(name, url, pictures, action_space, size)
+        self._unnorm_key = unnorm_key
+        self._server = _ActServer(url, self._where, timeout, retries, pause, double_encode)
+
+    def close(self) -> None:
+        """Close the connections that are kept open."""
+        self._server.close()
+
+    def _ask(
+        self,
+        shown: Mapping[str, UInt8[np.ndarray, "size size 3"]],
+        observation: PolicyObservation,
+        words: str,
+    ) -> object:
+        extra = {"unnorm_key": self._unnorm_key} if self._unnorm_key else {}
+        return [self._server.act({**shown, "instruction": words, **extra})]
+
+
+class OpenVlaOftPolicy(ServedPolicy):
+    """OpenVLA-OFT: pictures, proprioception and words go out, a chunk of actions comes back.
+
+    The server takes each key with "wrist" in it for a picture from the hand: "wrist_image" in LIBERO,
+    "left_wrist_image" and "right_wrist_image" in ALOHA. Which statistics scale the actions is said where the
+    server is started.
+
+    Args:
+        url: Where the server is, "http://127.0.0.1:8777".
+        pictures: Names of pictures on the wire, and which of our views each shows.
+        state: What the proprioception is made of; None where the server was started without.
+        action_space: What the actions mean; depends on the checkpoint.
+        size: Height and width of the pictures that are sent, pixels.
+        timeout: Seconds for an answer.
+        retries: How often it is asked again where no connection is made, or one is dropped.
+        pause: Seconds before it is asked again, twice as many each time.
+        double_encode: As for `OpenVlaPolicy`.
+        name: What it is called in tables.
+
+    Raises:
+        UserError: If the URL or a number is not as it must be.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        pictures: Mapping[str, str] = PICTURES_OFT,
+        state: Callable[[PolicyObservation], Float[np.ndarray, "D"]] | None = libero_state,
+        action_space: ActionSpace = LIBERO_OFT,
+        size: int = 224,
+        timeout: float = 30.0,
+        retries: int = 2,
+        pause: float = 0.25,
+        double_encode: bool = False,
+        name: str = "openvla-oft",
+    ) -> None:
+        super().__init__(name, url, pictures, action_space, size)
+        self._state = state
+        self._server = _ActServer(url, self._where, timeout, retries, pause, double_encode)
+
+    def close(self) -> None:
+        """Close the connections that are kept open."""
+        self._server.close()
+
+    def _ask(
+        self,
+        shown: Mapping[str, UInt8[np.ndarray, "size size 3"]],
+        observation: PolicyObservation,
+        words: str,
+    ) -> object:
+        extra = {"state": self._state(observation)} if self._state else {}
+        return self._server.act({**shown, **extra, "instruction": words})
+
+
+class _ActServer:
+    """`POST /act`, with time and size bounded and every fault a `PolicyError`."""
+
+    def __init__(
+        self, url: str, where: str, timeout: float, retries: int, pause: float, double_encode: bool
+    ) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise UserError(f"expected a server such as http://127.0.0.1:8000, got '{url}'")
+        if timeout <= 0 or retries < 0 or pause < 0:
+            raise UserError(
+                f"expected timeout above 0, retries and pause not below, got {timeout}, {retries}, {pause}"
+            )
+        self._url, self._where = url.rstrip("/") + "/act", where
+        self._timeout, self._retries, self._pause = timeout, retries, pause
+        self._double_encode = double_encode
+        self._client = httpx.Client(trust_env=False)  # a proxy has no place between a robot and its policy
+
+    def close(self) -> None:
+        self._client.close()
+
+    def act(self, payload: Mapping[str, object]) -> Any:
+        """What the server answers, decoded.
+
+        Raises:
+            PolicyError: If there is no answer, or the word "error".
+        """
+        body = json_numpy.dumps(payload)
+        if self._double_encode:
+            body = json_numpy.dumps({"encoded": body})
+        reply = self._ask(body.encode())
+        try:
+            answer = json_numpy.loads(reply)
+            if self._double_encode and isinstance(answer, str) and answer != "error":
+                answer = json_numpy.loads(answer)
+        except ValueError as error:
+            raise PolicyError(
+                f"{self._where}: expected JSON with actions, got '{excerpt(reply)}' ({error}): "
+                "is this its server?"
+            ) from None
+        if isinstance(answer, str):
+            raise PolicyError(
+                f"{self._where}: expected actions, got the word '{excerpt(answer)}': the server failed "
+                "at the request; its log says at what (often an unnorm_key or a state that it does not know)"
+            )
+        return answer
+
+    def _ask(self, body: bytes) -> bytes:
+        deadline = time.monotonic() + self._timeout
+        pause, problem = self._pause, ""
+        for attempt in range(self._retries + 1):
+            try:
+                status, reply = self._post(body, deadline)
+            except httpx.TimeoutException:
+                raise PolicyError(
+                    f"{self._where}: expected actions within {self._timeout:g} s, got none: "
+                    "see whether the server is busy, or allow it more time"
+                ) from None
+            except httpx.HTTPError as error:
+                problem = str(error) or type(error).__name__
+            else:
+                if status == 200:
+                    return reply
+                raise PolicyError(
+                    f"{self._where}: expected status 200, got {status} ({excerpt(reply)}): "
+                    "see the server's log"
+                )
+            if attempt == self._retries or time.monotonic() + pause >= deadline:
+                break
+            time.sleep(pause)
+            pause *= 2
+        raise PolicyError(
+            f"{self._where}: expected an answer, got no connection, or a dropped one ({problem}): "
+            "start the server, or correct its address"
+        )
+
+    def _post(self, body: bytes, deadline: float) -> tuple[int, bytes]:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise httpx.ReadTimeout("")
+        found = bytearray()
+        headers = {"Content-Type": "application/json"}
+        with self._client.stream("POST", self._url, content=body, headers=headers, timeout=left) as response:
+            for part in response.iter_bytes():
+                found += part
+                if len(found) > _MAX_BYTES:
+                    raise PolicyError(
+                        f"{self._where}: expected an answer of at most {_MAX_BYTES} bytes, got more: "
+                        "is this its server?"
+                    )
+                if time.monotonic() > deadline:
+                    raise httpx.ReadTimeout("")
+        return response.status_code, bytes(found)
