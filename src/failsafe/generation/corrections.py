@@ -79,22 +79,9 @@ def propose(task: Task, twin: Twin, trace: Trace, step: int, live: Driver) -> li
     found = _to_nominal_path(twin, trace, step, spec, gripper)
     first = _first_waypoint(task, live)
     if first is not None:
-        lifted = start.copy()
-        lifted[2] += _CLEARANCE
-        over = first.pose.copy()
-        over[2] = max(over[2], lifted[2])
-        target = Waypoint(first.pose, first.gripper)
         ways = [
-            (Way.FRESH_PLAN, [target]),
-            (
-                Way.FRESH_PLAN_VIA_LIFT,
-                [
-                    Waypoint(start, first.gripper),
-                    Waypoint(lifted, first.gripper),
-                    Waypoint(over, first.gripper),
-                    target,
-                ],
-            ),
+            (Way.FRESH_PLAN, _ways_to(start, first)[0]),
+            (Way.FRESH_PLAN_VIA_LIFT, _ways_to(start, first)[1]),
         ]
         if spec.has_gripper and (down := _set_down(twin, trace, step, start, gripper)) is not None:
             ways.append((Way.SET_DOWN_AND_RETRY, down))
@@ -102,6 +89,26 @@ def propose(task: Task, twin: Twin, trace: Trace, step: int, live: Driver) -> li
             actions = to_actions(start, gripper, waypoints, spec)
             found.append(Candidate(way, actions, -1, first.name))
     return sorted((c for c in found if len(c.actions) <= MAX_ACTIONS), key=lambda c: len(c.actions))
+
+
+def fresh_ways(task: Task, start: Pose, gripper: float) -> list[tuple[tuple[float, ...], ...]]:
+    """The ways from the simulator's present state to where a fresh plan begins: straight, and over a lift.
+
+    Args:
+        task: The task; its simulator is asked, not moved.
+        start: Tool pose now.
+        gripper: What the fingers were told last.
+
+    Returns:
+        Actions of each way, of any length; nothing where the expert has no plan.
+    """
+    live = Driver(task.simulator)
+    live.gripper = gripper
+    first = _first_waypoint(task, live)
+    if first is None:
+        return []
+    spec = task.simulator.spec
+    return [to_actions(start, gripper, waypoints, spec) for waypoints in _ways_to(start, first)]
 
 
 def to_actions(
@@ -236,6 +243,16 @@ class _First:
     pose: Pose
     gripper: float
     name: str
+
+
+def _ways_to(start: Pose, first: _First) -> tuple[list[Waypoint], list[Waypoint]]:
+    """Straight to the first waypoint of a plan, and over a lift."""
+    lifted, over = start.copy(), first.pose.copy()
+    lifted[2] += _CLEARANCE
+    over[2] = max(over[2], lifted[2])
+    target = Waypoint(first.pose, first.gripper)
+    rise = [Waypoint(pose, first.gripper) for pose in (start, lifted, over)]
+    return [target], [*rise, target]
 
 
 def _first_waypoint(task: Task, live: Driver) -> _First | None:

@@ -208,6 +208,13 @@ class CompactModel:
             AssessmentError: If it is not of the kind that the network was made for, or if the instruction is
                 not one of those that it was trained on.
         """
+        return self._assess(window, 0.5)
+
+    def assess_as_failing(self, window: Window) -> Verdict:
+        """Assess a window that is known to be of a failing episode: kind and correction in any case."""
+        return self._assess(window, 0.0)
+
+    def _assess(self, window: Window, even_odds: float) -> Verdict:
         config = self.meta.config
         window.check(config.window)
         if window.instruction not in config.instructions and not self._any_instruction:
@@ -224,7 +231,7 @@ class CompactModel:
         modes = torch.softmax(out.mode[0], dim=0)
         best = int(modes.argmax())
         mode, stage = config.modes[best], config.stages[int(out.stage[0].argmax())]
-        failing = probability >= 0.5
+        failing = probability >= even_odds
         actions = corrections.decode(out.correction[0].numpy()) if failing else ()
         needs_help = failing and float(out.help[0]) > 0
         return Verdict(

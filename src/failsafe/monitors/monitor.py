@@ -6,6 +6,7 @@ with the actions that it would have given anyway, and is an event.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -78,6 +79,10 @@ class MonitoredPolicy:
         settings: When to look, act and give up.
         tell: Called with every event.
         ask_help: Called once an episode, when the monitor gives up.
+
+    Attributes:
+        events: What happened in this episode.
+        held_up: Seconds in this episode in which the policy waited for the model.
     """
 
     def __init__(
@@ -91,6 +96,7 @@ class MonitoredPolicy:
     ) -> None:
         self.base = policy
         self.events: list[Event] = []
+        self.held_up = 0.0
         self._settings = settings or MonitorSettings()
         self._threshold_of = threshold if callable(threshold) else lambda _: threshold
         self._assessor = Assessor(model, self._settings.deadline)
@@ -158,6 +164,7 @@ class MonitoredPolicy:
         self._assessor.forget()
         self._history.clear()
         self.events = []
+        self.held_up = 0.0
         self._queue: deque[np.ndarray] = deque()
         self._way: deque[tuple[Pose, float]] = deque()
         self._scores: deque[float] = deque(maxlen=self._settings.smoothing)
@@ -174,7 +181,9 @@ class MonitoredPolicy:
             self._step - self._last_look, self._history.moments
         ):
             self._look()
+        begun = time.perf_counter()
         reply = self._assessor.reply(wait=not self._settings.asynchronous)
+        self.held_up += time.perf_counter() - begun
         if reply is not None:
             self._heed(reply, observation)
 

@@ -185,8 +185,10 @@ class Simulator(Protocol):
         """Judge this moment."""
         ...
 
-    def render(self, cameras: Sequence[Camera], size: int) -> UInt8[np.ndarray, "V H W 3"]:
-        """Pictures of this moment, square.
+    def render(
+        self, cameras: Sequence[Camera], size: int, state: Float32[np.ndarray, "S"] | None = None
+    ) -> UInt8[np.ndarray, "V H W 3"]:
+        """Pictures of this moment, square; or of another state of this episode, which goes on untouched.
 
         Raises:
             MissingRendererError: If nothing can render on this machine.

@@ -188,8 +188,10 @@ class ManiSkillSimulator(Simulator):
                 terms[name] = float(values[0])
         return Evaluation(bool(terms.get("success", 0.0)), terms)
 
-    def render(self, cameras: Sequence[Camera], size: int) -> UInt8[np.ndarray, "V H W 3"]:
-        """Pictures of this moment, from a second environment that has a renderer."""
+    def render(
+        self, cameras: Sequence[Camera], size: int, state: Float32[np.ndarray, "S"] | None = None
+    ) -> UInt8[np.ndarray, "V H W 3"]:
+        """Pictures of this moment or of another state, from a second environment that has a renderer."""
         from failsafe.simulators.maniskill.rendering import SceneRenderer
 
         if self._renderer is None:
@@ -198,7 +200,7 @@ class ManiSkillSimulator(Simulator):
             self._renderer.prepare(self._seed)
             self._render_layout = StateLayout(self._renderer.env)
             self._rendered_seed = self._seed
-        self._render_layout.write(self._layout.read())
+        self._render_layout.write(self._layout.read() if state is None else state)
         return self._renderer.render(cameras, size)
 
     def camera(self, name: str) -> Camera:

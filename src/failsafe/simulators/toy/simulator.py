@@ -154,9 +154,17 @@ class ToySimulator:
         """Judge this moment."""
         return self._task.judge(self._world.bodies, self._goals)
 
-    def render(self, cameras: Sequence[Camera], size: int) -> UInt8[np.ndarray, "V H W 3"]:
-        """Pictures of this moment, drawn on the CPU."""
-        return drawing.draw(self._world, self._goals, self._spec.objects, cameras, size)
+    def render(
+        self, cameras: Sequence[Camera], size: int, state: Float32[np.ndarray, "S"] | None = None
+    ) -> UInt8[np.ndarray, "V H W 3"]:
+        """Pictures of this moment or of another state, drawn on the CPU."""
+        now = self._state
+        if state is not None:
+            self._load(state)
+        pictures = drawing.draw(self._world, self._goals, self._spec.objects, cameras, size)
+        if state is not None:
+            self._load(now)
+        return pictures
 
     def camera(self, name: str) -> Camera:
         """One of the spec's cameras.

@@ -1,0 +1,205 @@
+"""Controls: what a monitor must be better than, and the oracles that no monitor can be better than.
+
+Each is a recovery model in the same monitor. The oracles look behind the scenes, through `Truth`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from failsafe.errors import UnknownNameError
+from failsafe.experts.tasks import Task
+from failsafe.generation.corrections import fresh_ways
+from failsafe.models.contract import MAX_ACTIONS, MAX_TRANSLATION, RecoveryModel
+from failsafe.records import poses
+from failsafe.records.assessment import Verdict, Window, WindowSpec
+from failsafe.records.plan import OPEN
+from failsafe.records.poses import Pose
+
+NEVER, MONITOR = "never", "monitor"
+CONTROLS = ("always-nudge", "random-nudge", "fixed-retry", "oracle-detector", "oracle-recovery")
+ARMS = (NEVER, MONITOR, *CONTROLS)
+_LIFT = 0.08
+_FINGERS = 4
+"""Control steps that fingers take to open."""
+_RANDOM_SHARE = 0.2
+"""Share of looks at which the random control acts."""
+
+
+@dataclass
+class Truth:
+    """What only a control may know of the episode that is going on.
+
+    Attributes:
+        task: The task, whose simulator is in the middle of the episode.
+        fails: Whether the policy alone fails from this initial state.
+        nominal_steps: Control steps that the expert needs.
+        start: Tool pose at the beginning.
+        seed: Seed of the initial state.
+        step: Control step now.
+    """
+
+    task: Task
+    fails: bool
+    nominal_steps: int
+    start: Pose
+    seed: int
+    step: Callable[[], int]
+
+
+def make_control(arm: str, model: RecoveryModel, truth: Truth) -> tuple[RecoveryModel, bool]:
+    """The recovery model of a control, and whether it takes the model's own threshold.
+
+    Args:
+        arm: Name of the control.
+        model: The recovery model that the controls stand beside.
+        truth: What only a control may know.
+
+    Raises:
+        UnknownNameError: If there is no such control.
+    """
+    spec = model.window_spec
+    if arm == "always-nudge":
+        return AlwaysNudge(spec), False
+    if arm == "random-nudge":
+        return RandomNudge(spec, np.random.default_rng([truth.seed, 11])), False
+    if arm == "fixed-retry":
+        return FixedRetry(model, truth.start), True
+    if arm == "oracle-detector":
+        return OracleDetector(model, truth), False
+    if arm == "oracle-recovery":
+        return OracleRecovery(spec, truth), False
+    raise UnknownNameError("control", arm, CONTROLS)
+
+
+@dataclass(frozen=True)
+class AlwaysNudge:
+    """Always alarmed; lifts the tool by 5 cm and leaves the fingers as they are."""
+
+    window_spec: WindowSpec
+    name: str = "always nudge"
+
+    def assess(self, window: Window) -> Verdict:
+        """The same verdict whatever there is to see."""
+        actions = ((0.0, 0.0, 0.025, 0.0, 0.0, 0.0, _fingers(window)),) * 2
+        return Verdict(failure_probability=1.0, mode="unknown", actions=actions)
+
+
+class RandomNudge:
+    """Alarmed at random; moves the tool by 5 cm in a random direction.
+
+    Args:
+        window_spec: The windows that it takes.
+        rng: Where the draws come from.
+    """
+
+    name = "random nudge"
+
+    def __init__(self, window_spec: WindowSpec, rng: np.random.Generator) -> None:
+        self.window_spec = window_spec
+        self._rng = rng
+
+    def assess(self, window: Window) -> Verdict:
+        """A draw."""
+        step = self._rng.normal(size=3)
+        step *= MAX_TRANSLATION / float(np.linalg.norm(step))
+        row = (*step.tolist(), 0.0, 0.0, 0.0, _fingers(window))
+        acts = self._rng.random() < _RANDOM_SHARE
+        return Verdict(failure_probability=float(acts), mode="unknown", actions=(row,) * 2)
+
+
+@dataclass(frozen=True)
+class FixedRetry:
+    """The model's alarm, and one answer to all: open the fingers, rise, go back to the beginning."""
+
+    model: RecoveryModel
+    start: Pose
+    name: str = "fixed retry"
+
+    @property
+    def window_spec(self) -> WindowSpec:
+        """The windows that the model takes."""
+        return self.model.window_spec
+
+    def assess(self, window: Window) -> Verdict:
+        """The model's probability with the fixed way back."""
+        seen = self.model.assess(window)
+        here = window.tcp_poses[-1].astype(np.float64)
+        lifted = here.copy()
+        lifted[2] += _LIFT
+        rows = [(0.0,) * 6 + (OPEN,)] * _FINGERS + _way(here, lifted) + _way(lifted, self.start)
+        return Verdict(
+            failure_probability=seen.failure_probability,
+            stage=seen.stage,
+            mode=seen.mode,
+            actions=tuple(rows[:MAX_ACTIONS]),
+        )
+
+
+@dataclass(frozen=True)
+class OracleDetector:
+    """Knows which episodes fail, and is alarmed once the expert would be done; the model's actions."""
+
+    model: RecoveryModel
+    truth: Truth
+    name: str = "oracle detector"
+
+    @property
+    def window_spec(self) -> WindowSpec:
+        """The windows that the model takes."""
+        return self.model.window_spec
+
+    def assess(self, window: Window) -> Verdict:
+        """The truth, with the model's correction."""
+        # A model that says nothing of actions where it sees no failure can do nothing for this oracle there.
+        assess = getattr(self.model, "assess_as_failing", self.model.assess)
+        seen: Verdict = assess(window)
+        return Verdict(
+            failure_probability=float(_is_due(self.truth)),
+            stage=seen.stage,
+            mode=seen.mode,
+            actions=seen.actions,
+        )
+
+
+@dataclass(frozen=True)
+class OracleRecovery:
+    """Knows which episodes fail, and leads to where the expert would begin anew from the present state."""
+
+    window_spec: WindowSpec
+    truth: Truth
+    name: str = "oracle recovery"
+
+    def assess(self, window: Window) -> Verdict:
+        """The truth, and the way to the first waypoint of a fresh plan."""
+        if not _is_due(self.truth):
+            return Verdict()
+        ways = fresh_ways(self.truth.task, window.tcp_poses[-1].astype(np.float64), _fingers(window))
+        short = [way for way in ways if len(way) <= MAX_ACTIONS]
+        actions = short[-1] if short else tuple(ways[-1][:MAX_ACTIONS]) if ways else ()
+        return Verdict(failure_probability=1.0, mode="unknown", actions=actions)
+
+
+def _is_due(truth: Truth) -> bool:
+    return truth.fails and truth.step() >= truth.nominal_steps
+
+
+def _fingers(window: Window) -> float:
+    """What the fingers were told last, as far as their opening says."""
+    return 1.0 if window.gripper_widths[-1] > 0.7 * max(float(window.gripper_widths.max()), 0.06) else -1.0
+
+
+def _way(start: Pose, end: Pose) -> list[tuple[float, ...]]:
+    """Actions along the straight way, fingers open."""
+    far, turned = poses.distance(start, end)
+    steps = max(1, math.ceil(max(far / MAX_TRANSLATION, turned / 0.125)))
+    rows: list[tuple[float, ...]] = []
+    at = start
+    for pose in poses.interpolate(start, end, steps):
+        rows.append((*poses.delta_between(at, pose).tolist(), OPEN))
+        at = pose
+    return rows

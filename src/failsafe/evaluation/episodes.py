@@ -1,0 +1,237 @@
+"""One episode of a policy in a simulator: the control loop, and the judgement at its end."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from failsafe.errors import DivergedError, PolicyError
+from failsafe.evaluation.scenarios import Scenario
+from failsafe.experts.tasks import Task
+from failsafe.monitors.monitor import MonitoredPolicy
+from failsafe.policies.contract import Policy, PolicyObservation, check_chunk, check_fit
+from failsafe.records import poses
+from failsafe.records.episode import Ending, Episode, EpisodeKey
+from failsafe.records.poses import Pose
+from failsafe.simulators.contract import Camera, Simulator, SimulatorSpec
+
+LEASH_METRES, LEASH_RADIANS = 0.1, 0.5
+"""How far the pose asked for may be from the measured one: a tool that is stopped must not wind up."""
+HOLD_STEPS = 12
+"""Control steps for which a success has to last (0.6 s at 20 Hz)."""
+_JUDGE_EVERY = 4
+
+
+@dataclass(frozen=True)
+class EpisodeLimits:
+    """When an episode ends.
+
+    Attributes:
+        max_steps: Control steps after which it is over, settling not counted.
+    """
+
+    max_steps: int = 250
+
+
+@dataclass
+class Stopwatch:
+    """Seconds of rendering: on a robot pictures cost nothing, so they are counted apart."""
+
+    seconds: float = 0.0
+
+
+class RenderedViews(Mapping[str, UInt8[np.ndarray, "H W 3"]]):
+    """Pictures of one moment, each rendered when it is first asked for.
+
+    Args:
+        simulator: The simulator.
+        state: The moment.
+        cameras: Where to look from, by view.
+        sizes: Height and width in pixels, by view.
+        watch: Where the time that it takes is added.
+    """
+
+    def __init__(
+        self,
+        simulator: Simulator,
+        state: Float32[np.ndarray, "S"],
+        cameras: Mapping[str, Camera],
+        sizes: Mapping[str, int],
+        watch: Stopwatch,
+    ) -> None:
+        self._simulator, self._state, self._watch = simulator, state, watch
+        self._cameras, self._sizes = cameras, sizes
+        self._seen: dict[str, np.ndarray] = {}
+
+    def __getitem__(self, view: str) -> UInt8[np.ndarray, "H W 3"]:
+        """The picture of a view. Those of the same size are rendered together, which is cheaper."""
+        if view not in self._seen:
+            begun, size = time.perf_counter(), self._sizes[view]
+            wanted = [v for v in self._sizes if self._sizes[v] == size and v not in self._seen]
+            pictures = self._simulator.render([self._cameras[v] for v in wanted], size, self._state)
+            self._seen.update(zip(wanted, pictures, strict=True))
+            self._watch.seconds += time.perf_counter() - begun
+        return self._seen[view]
+
+    def __iter__(self) -> Iterator[str]:
+        """Names of the views."""
+        return iter(self._sizes)
+
+    def __len__(self) -> int:
+        """Number of views."""
+        return len(self._sizes)
+
+
+def run_episode(
+    task: Task,
+    policy: Policy,
+    key: EpisodeKey,
+    scenario: Scenario,
+    limits: EpisodeLimits,
+    begin: Callable[[], None] = lambda: None,
+    states: list[Float32[np.ndarray, "S"]] | None = None,
+) -> Episode:
+    """Let a policy do a task.
+
+    Success is judged by the task while the policy goes on acting, and counts once it has lasted for
+    `HOLD_STEPS`; at the step limit it is judged after as long a settling.
+
+    Args:
+        task: The task.
+        policy: The policy, perhaps with a monitor around it.
+        key: Which episode this is.
+        scenario: What is unlike training.
+        limits: When it ends.
+        begin: Called once the simulator is in its initial state.
+        states: Where to put the simulator's state of every step, for pictures.
+
+    Raises:
+        PolicyError: If policy and simulator do not fit together; later errors of the policy are an ending.
+    """
+    simulator = task.simulator
+    spec = simulator.spec
+    check_fit(policy, spec.control_hz, spec.cameras)
+    scenario.start(simulator, key.seed)
+    begin()
+    cameras = {view: scenario.camera(simulator.camera(view), key.seed) for view in policy.views}
+    loop = _Loop(simulator, policy, scenario, cameras, key.seed)
+    blank = Episode(key, spec.instruction, Ending.FAILURE, 0, 0.0)
+    words = ""
+    try:
+        ending = loop.run(spec.instruction, limits, states)
+    except PolicyError as error:
+        ending, words = Ending.POLICY_ERROR, str(error)
+    except DivergedError as error:
+        ending, words = Ending.DIVERGED, str(error)
+    monitored = isinstance(policy, MonitoredPolicy)
+    held_up = policy.held_up if monitored else 0.0
+    return replace(
+        blank,
+        ending=ending,
+        steps=loop.step,
+        robot_seconds=round(loop.step / spec.control_hz, 3),
+        policy_seconds=round(loop.seconds - held_up, 4),
+        monitor_seconds=round(held_up, 4),
+        events=tuple(policy.events) if monitored else (),
+        words=words,
+    )
+
+
+class _Loop:
+    """The control loop of one episode."""
+
+    def __init__(
+        self,
+        simulator: Simulator,
+        policy: Policy,
+        scenario: Scenario,
+        cameras: Mapping[str, Camera],
+        seed: int,
+    ) -> None:
+        self._simulator, self._policy, self._cameras = simulator, policy, cameras
+        self._actuation = scenario.actuation(seed)
+        self._past: deque[PolicyObservation] = deque(maxlen=scenario.delay + 1)
+        self._target = simulator.observe().tcp_pose.copy()
+        self._gripper = 1.0
+        self._rendering = Stopwatch()
+        self._thinking = 0.0
+        self.step = 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that the policy took to act, pictures not counted."""
+        return self._thinking - self._rendering.seconds
+
+    def run(self, instruction: str, limits: EpisodeLimits, states: list[np.ndarray] | None) -> Ending:
+        simulator, policy = self._simulator, self._policy
+        policy.reset(instruction)
+        rows: deque[np.ndarray] = deque()
+        lasting = 0
+        while self.step < limits.max_steps:
+            if states is not None:
+                states.append(simulator.state())
+            self._observe()
+            if not rows:
+                rows.extend(self._ask())
+            self._advance(rows.popleft())
+            self.step += 1
+            if self.step % _JUDGE_EVERY == 0:
+                lasting = lasting + _JUDGE_EVERY if simulator.evaluate().success else 0
+                if lasting >= HOLD_STEPS:
+                    return Ending.SUCCESS
+        for _ in range(HOLD_STEPS):
+            simulator.step(simulator.command(self._target, self._gripper))
+        return Ending.SUCCESS if simulator.evaluate().success else Ending.FAILURE
+
+    def _observe(self) -> None:
+        truth = self._simulator.observe()
+        state, sizes = self._simulator.state(), dict(self._policy.views)
+        views = RenderedViews(self._simulator, state, self._cameras, sizes, self._rendering)
+        self._past.append(PolicyObservation(views, truth.tcp_pose, self._target, truth.gripper_width))
+
+    def _ask(self) -> list[np.ndarray]:
+        """A chunk for what the sensors show, which may be some steps ago."""
+        seen = replace(self._past[0], target_pose=self._target)
+        begun = time.perf_counter()
+        try:
+            chunk = self._policy.act(seen)
+        except (PolicyError, DivergedError):
+            raise
+        except Exception as error:  # whatever a policy raises ends its episode, not the run
+            raise PolicyError(f"{self._policy.name} raised {type(error).__name__}: {error}") from error
+        finally:
+            self._thinking += time.perf_counter() - begun
+        return list(check_chunk(self._policy.name, chunk, self._policy.action_space.chunk))
+
+    def _advance(self, row: np.ndarray) -> None:
+        spec, measured = self._simulator.spec, self._simulator.observe().tcp_pose
+        wanted, self._gripper = self._policy.action_space.to_pose(row, self._target, measured)
+        self._target = clip_target(wanted, self._target, measured, spec)
+        pose, gripper = self._actuation(self._target, self._gripper)
+        self._simulator.step(self._simulator.command(pose, gripper))
+
+
+def clip_target(wanted: Pose, before: Pose, measured: Pose, spec: SimulatorSpec) -> Pose:
+    """The pose asked for, within a step's limits of the one before or of the measured one, on a leash.
+
+    Args:
+        wanted: Tool pose that an action asks for.
+        before: Tool pose asked for last.
+        measured: Tool pose now.
+        spec: Whose limits they are.
+    """
+    limits = (spec.max_translation, spec.max_rotation)
+    # A correction begins where the tool is, which may be a step behind where it was told to be.
+    if not any(_within(start, wanted, *limits) for start in (before, measured)):
+        wanted = poses.limit_step(before, wanted, *limits)
+    return poses.limit_step(measured, wanted, LEASH_METRES, LEASH_RADIANS)
+
+
+def _within(start: Pose, end: Pose, metres: float, radians: float) -> bool:
+    far, turned = poses.distance(start, end)
+    return far <= metres + 1e-9 and turned <= radians + 1e-9

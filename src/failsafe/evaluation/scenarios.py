@@ -1,0 +1,129 @@
+"""Axes of generalisation: what an evaluation makes unlike training, each under a name of its own."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from failsafe.datasets.cameras import move_camera
+from failsafe.errors import UnknownNameError
+from failsafe.records import poses
+from failsafe.records.poses import Pose
+from failsafe.simulators.contract import Camera, Role, Simulator
+
+_NOISE = np.array([0.002] * 3 + [math.radians(1.0)] * 3)
+"""Standard deviations of an arm that goes a little off: metres and radians."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One way in which an evaluation is unlike training.
+
+    Attributes:
+        name: Its name.
+        axis: What it varies: nothing, "spatial", "viewpoint", "object", "embodiment" or "physics".
+        words: What is unlike training, in words.
+        farther: Metres by which every movable object is moved away from the middle of the table.
+        metres: Metres by which every camera is moved.
+        degrees: Degrees by which it is turned.
+        noisy: Whether the arm goes a little off, as in the proofs of corrections.
+        delay: Control steps by which everything that is sensed is late.
+        physics: Factors on friction and mass of the movable objects.
+        tasks: Tasks to run in place of others.
+    """
+
+    name: str
+    axis: str
+    words: str
+    farther: float = 0.0
+    metres: float = 0.0
+    degrees: float = 0.0
+    noisy: bool = False
+    delay: int = 0
+    physics: Mapping[str, float] = field(default_factory=dict[str, float])
+    tasks: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def start(self, simulator: Simulator, seed: int) -> None:
+        """Begin an episode."""
+        simulator.reset(seed)
+        if self.farther:
+            simulator.reset(seed, self._moved(simulator))
+        if self.physics:
+            simulator.change_physics(**self.physics)
+
+    def camera(self, camera: Camera, seed: int) -> Camera:
+        """The camera, moved as the scenario says, by a draw of its own for each seed."""
+        if not (self.metres or self.degrees):
+            return camera
+        rng = np.random.default_rng([seed, *camera.name.encode()])
+        return move_camera(camera, self.metres, math.radians(self.degrees), rng)
+
+    def actuation(self, seed: int) -> Callable[[Pose, float], tuple[Pose, float]]:
+        """What becomes of a command on its way to the robot."""
+        return _NoisyArm(np.random.default_rng([seed, 7])) if self.noisy else _exactly
+
+    def _moved(self, simulator: Simulator) -> dict[str, Pose]:
+        """Every movable object with a goal of its own beside it, moved outwards together."""
+        spec, seen = simulator.spec, simulator.observe()
+        movable = [i for i, o in enumerate(spec.objects) if o.role is Role.MOVABLE]
+        middle = np.array([0.615, 0.0])  # of the region in which ManiSkill's tabletop tasks place objects
+        out: dict[str, Pose] = {}
+        for i in movable:
+            pose = seen.objects[i].copy()
+            away = pose[:2] - middle
+            length = float(np.linalg.norm(away))
+            pose[:2] += self.farther * (away / length if length > 1e-6 else np.array([0.0, 1.0]))
+            out[spec.objects[i].name] = pose
+        return out
+
+
+def _exactly(pose: Pose, gripper: float) -> tuple[Pose, float]:
+    return pose, gripper
+
+
+class _NoisyArm:
+    """Every pose a little off, every command a step late; what is told to stay stays where it is."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+        self._late: deque[tuple[Pose, float]] = deque()
+        self._last: Pose | None = None
+        self._error = np.zeros(6)
+
+    def __call__(self, pose: Pose, gripper: float) -> tuple[Pose, float]:
+        self._late.append((pose, gripper))
+        late, fingers = self._late.popleft() if len(self._late) > 1 else self._late[0]
+        if self._last is None or not np.array_equal(late, self._last):
+            self._last, self._error = late, self._rng.normal(size=6) * _NOISE
+        return poses.apply_delta(late, self._error), fingers
+
+
+SCENARIOS: dict[str, Scenario] = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario("nominal", "none", "as in training"),
+        Scenario("farther", "spatial", "objects 5 cm farther from the middle of the table", farther=0.05),
+        Scenario("camera-5", "viewpoint", "cameras moved by 5 cm and 5 degrees", metres=0.05, degrees=5),
+        Scenario("camera-15", "viewpoint", "cameras moved by 15 cm and 15 degrees", metres=0.15, degrees=15),
+        Scenario(
+            "noise", "physics", "actuation noise of 2 mm and 1 degree, commands a step late", noisy=True
+        ),
+        Scenario("delay-1", "physics", "sensors one step late", delay=1),
+        Scenario("delay-3", "physics", "sensors three steps late", delay=3),
+    )
+}
+
+
+def scenario(name: str) -> Scenario:
+    """A scenario by its name.
+
+    Raises:
+        UnknownNameError: If there is none of that name.
+    """
+    if name not in SCENARIOS:
+        raise UnknownNameError("scenario", name, SCENARIOS)
+    return SCENARIOS[name]
