@@ -1,0 +1,222 @@
+"""A client of openpi's websocket server (pi0, pi0-FAST, pi0.5). Needs websockets, msgpack and httpx.
+
+The server sends its metadata once a connection stands; then each message is an observation, and each answer a
+chunk of actions. A frame of text instead of bytes is the traceback of what went wrong there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import socket
+import struct
+import time
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, cast
+
+import httpx
+import numpy as np
+from jaxtyping import Float, UInt8
+from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.sync.client import ClientConnection, connect
+
+from failsafe.errors import PolicyError, UserError
+from failsafe.policies import msgpack_numpy
+from failsafe.policies.contract import ActionSpace, PolicyObservation
+from failsafe.policies.served import LIBERO, ServedPolicy, excerpt, libero_state
+
+PICTURES = MappingProxyType({"observation/image": "front", "observation/wrist_image": "hand"})
+
+_MAX_BYTES = 4_000_000
+"""The most bytes of a message; 64 actions take under 20 kB, the rest is for what servers add to them."""
+_CLOSE_TIMEOUT = 0.5
+_TOO_BIG = 1009
+"""The code that a connection is closed with because of the size of a message (RFC 6455, 7.4.1)."""
+
+
+class OpenpiPolicy(ServedPolicy):
+    """A policy behind openpi's server, with the observations of its LIBERO configurations.
+
+    `reset` makes the connection, which is kept. A dropped one is made again, and the request sent again.
+
+    Args:
+        url: Where the server is, "ws://127.0.0.1:8000".
+        pictures: Names of pictures on the wire, and which of our views each shows.
+        state: What "observation/state" is made of.
+        action_space: What the actions mean; depends on the configuration that the server was started with.
+        size: Height and width of the pictures that are sent, pixels.
+        timeout: Seconds for an answer, tries included. The first takes longest: the server compiles.
+        connect_timeout: Seconds for a connection and for the metadata.
+        retries: How often it is tried again where no connection is made, or one is dropped.
+        pause: Seconds before it is tried again, twice as many each time.
+        api_key: Sent in the header that openpi's own client uses, where it is not empty.
+        name: What it is called in tables.
+
+    Raises:
+        UserError: If the URL or a number is not as it must be.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        pictures: Mapping[str, str] = PICTURES,
+        state: Callable[[PolicyObservation], Float[np.ndarray, "D"]] = libero_state,
+        action_space: ActionSpace = LIBERO,
+        size: int = 224,
+        timeout: float = 60.0,
+        connect_timeout: float = 5.0,
+        retries: int = 3,
+        pause: float = 0.25,
+        api_key: str = "",
+        name: str = "openpi",
+    ) -> None:
+        if not url.startswith(("ws://", "wss://")):
+            raise UserError(f"expected a server such as ws://127.0.0.1:8000, got '{url}'")
+        if timeout <= 0 or connect_timeout <= 0 or retries < 0 or pause < 0:
+            raise UserError(
+                "expected time-outs above 0, retries and pause not below, "
+                f"got {timeout}, {connect_timeout}, {retries}, {pause}"
+            )
+        super().__init__(name, url, pictures, action_space, size)
+        self._state = state
+        self._timeout, self._connect_timeout = timeout, connect_timeout
+        self._retries, self._pause = retries, pause
+        self._headers = {"Authorization": f"Api-Key {api_key}"} if api_key else None
+        self._connection: ClientConnection | None = None
+        self._closing = contextlib.ExitStack()
+        self._metadata: Mapping[str, Any] = {}
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What the server said about itself; empty before the first `reset`."""
+        return self._metadata
+
+    def reset(self, instruction: str) -> None:
+        """Begin an episode, and make the connection where there is none.
+
+        Raises:
+            PolicyError: If there are no words in the instruction, or no server.
+        """
+        super().reset(instruction)
+        if self._connection is None:
+            self._try(self._connect)
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        self._connection = None
+        self._closing.close()
+
+    def is_healthy(self) -> bool:
+        """Whether the server says at `/healthz` that it is up; asks for no action."""
+        url = "http" + self._url.removeprefix("ws").rstrip("/") + "/healthz"
+        try:
+            reply = httpx.get(url, headers=self._headers, timeout=self._connect_timeout, trust_env=False)
+        except httpx.HTTPError:
+            return False
+        return reply.status_code == 200
+
+    def _ask(
+        self,
+        shown: Mapping[str, UInt8[np.ndarray, "size size 3"]],
+        observation: PolicyObservation,
+        words: str,
+    ) -> object:
+        body = msgpack_numpy.packb({**shown, "observation/state": self._state(observation), "prompt": words})
+        answer = self._try(lambda deadline: self._exchange(body, deadline))
+        if "actions" not in answer:
+            raise PolicyError(
+                f"{self._where}: expected an answer with 'actions', got one with {sorted(map(str, answer))}: "
+                "is it a server of a policy?"
+            )
+        return answer["actions"]
+
+    def _try(self, step: Callable[[float], Any]) -> Any:
+        """What a step gives, after as many tries as it takes; the step is told when to be done.
+
+        Raises:
+            PolicyError: If no connection holds, or for what the step raises it.
+        """
+        deadline = time.monotonic() + self._timeout
+        pause, problem = self._pause, ""
+        for attempt in range(self._retries + 1):
+            try:
+                return step(deadline)
+            except ConnectionClosed as error:
+                self.close()
+                problem = str(error)
+                if error.sent is not None and error.sent.code == _TOO_BIG:
+                    raise PolicyError(
+                        f"{self._where}: expected an answer of at most {_MAX_BYTES} bytes, got more: "
+                        "is it a server of a policy?"
+                    ) from None
+            except (OSError, WebSocketException) as error:
+                self.close()
+                problem = str(error) or type(error).__name__
+            except PolicyError:
+                self.close()  # an answer that comes late must not be taken for the next one
+                raise
+            if attempt == self._retries or time.monotonic() + pause >= deadline:
+                break
+            time.sleep(pause)
+            pause *= 2
+        raise PolicyError(
+            f"{self._where}: expected an answer, got no connection, or a dropped one ({excerpt(problem)}): "
+            "start the server, or correct its address"
+        )
+
+    def _connect(self, deadline: float) -> ClientConnection:
+        # No proxy, for it has no place between a robot and its policy. No pings: the server does not answer
+        # them while it thinks, and the connection would be given up in the middle of the first, long, answer.
+        connection = self._closing.enter_context(
+            connect(
+                self._url,
+                additional_headers=self._headers,
+                compression=None,
+                proxy=None,
+                open_timeout=min(self._connect_timeout, max(deadline - time.monotonic(), 0.01)),
+                ping_interval=None,
+                close_timeout=_CLOSE_TIMEOUT,
+                max_size=_MAX_BYTES,
+            )
+        )
+        self._metadata = self._receive(connection, self._connect_timeout, "metadata")
+        self._connection = connection
+        return connection
+
+    def _exchange(self, body: bytes, deadline: float) -> Mapping[str, Any]:
+        connection = self._connection or self._connect(deadline)
+        # `send` has no time-out of its own, and a server that has stopped reading would hold it for ever.
+        fraction, seconds = math.modf(max(deadline - time.monotonic(), 0.01))
+        limit = struct.pack("ll", int(seconds), int(1e6 * fraction))
+        connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        connection.send(body)
+        return self._receive(connection, max(deadline - time.monotonic(), 0.01), "actions")
+
+    def _receive(self, connection: ClientConnection, seconds: float, what: str) -> Mapping[str, Any]:
+        try:
+            frame = connection.recv(timeout=seconds)
+        except TimeoutError:
+            raise PolicyError(
+                f"{self._where}: expected {what} in time, got nothing within {seconds:.1f} s: "
+                "see whether the server is busy, or allow it more time"
+            ) from None
+        if isinstance(frame, str):
+            last = frame.strip().rpartition("\n")[2]  # what was raised stands last in a traceback
+            raise PolicyError(
+                f"{self._where}: expected {what}, got an error ({excerpt(last)}): the server failed at the "
+                "request, and its log has the rest"
+            )
+        try:
+            answer = msgpack_numpy.unpackb(frame)
+        except ValueError as error:
+            raise PolicyError(
+                f"{self._where}: expected {what} in MessagePack, got something else ({error}): "
+                "is it a server of a policy?"
+            ) from None
+        if not isinstance(answer, dict):
+            raise PolicyError(
+                f"{self._where}: expected {what} as a map, got {type(answer).__name__}: "
+                "is it a server of a policy?"
+            )
+        return cast(dict[str, Any], answer)
