@@ -1,0 +1,217 @@
+"""The conformance suite: what every policy must do, tried on one.
+
+A rule is a function whose docstring says what it is. It returns what was seen, or raises `Broken` with which
+part of it is not kept and how far off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from failsafe.errors import PolicyError
+from failsafe.policies.contract import ActionSpace, Policy, PolicyObservation, check_chunk
+from failsafe.records import poses
+from failsafe.simulators.conformance import CheckResult
+from failsafe.simulators.conformance.bench import Broken
+
+MEMBERS = ("name", "action_space", "views", "reset", "act", "drop_queue")
+REACH = 0.5
+"""Metres that one action may ask for: more is a scale gone wrong."""
+_DOWN = (0.0, 1.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A policy under test.
+
+    Attributes:
+        policy: The policy.
+        instruction: One that it knows.
+        repeatable: Whether the same episode must give the same chunk.
+    """
+
+    policy: Policy
+    instruction: str
+    repeatable: bool = True
+
+
+def check_policy(policy: Policy, instruction: str, repeatable: bool = True) -> tuple[CheckResult, ...]:
+    """Try every rule on a policy, with pictures of noise and a tool that points down.
+
+    Args:
+        policy: The policy.
+        instruction: One that it knows.
+        repeatable: Whether the same episode must give the same chunk; False for a policy that samples.
+
+    Returns:
+        One result for each rule. A rule that raises counts as not kept, with what it raised.
+    """
+    case, results = Case(policy, instruction, repeatable), list[CheckResult]()
+    for rule in RULES:
+        name = rule.__name__.replace("_", " ")
+        try:
+            results.append(CheckResult(name, True, rule(case)))
+        except Broken as broken:
+            results.append(CheckResult(name, False, str(broken)))
+        except Exception as error:  # whatever the code under test raises is a finding about it
+            results.append(CheckResult(name, False, f"raised {type(error).__name__}: {error}"))
+    return tuple(results)
+
+
+def the_name_and_the_spaces_are_sane(case: Case) -> str:
+    """It has a name for tables, an action space, and looks through cameras that have names and sizes."""
+    missing = [member for member in MEMBERS if not hasattr(case.policy, member)]
+    if missing:
+        raise Broken(f"expected all of failsafe.policies.contract.Policy, missing: {', '.join(missing)}")
+    name, space, views = case.policy.name, case.policy.action_space, case.policy.views
+    if not name.strip() or name != name.strip() or "\n" in name:
+        raise Broken(f"expected a name of one line, got {name!r}")
+    if not isinstance(space, ActionSpace):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise Broken(f"expected an ActionSpace, got {type(space).__name__}")
+    for view, size in views.items():
+        if type(view) is not str or not view.strip() or type(size) is not int or size < 1:
+            raise Broken(f"expected names of views and sizes in pixels, got {view!r}: {size!r}")
+    seen = ", ".join(f"{view} {size} px" for view, size in views.items())
+    return f"{name}: {seen or 'no views'}; {space.chunk} actions at {space.rate_hz:g} Hz, {space.frame.value}"
+
+
+def an_answer_is_a_chunk(case: Case) -> str:
+    """From the beginning to the end, `act` gives 1 to `chunk` rows of 7 finite numbers."""
+    case.policy.reset(case.instruction)
+    rows = [len(_act(case, observe(case.policy, moment))) for moment in range(3)]
+    return f"{', '.join(map(str, rows))} rows"
+
+
+def the_actions_stay_within_reach(case: Case) -> str:
+    """No action asks for a pose half a metre away: its scale is the one that was stated."""
+    case.policy.reset(case.instruction)
+    longest = 0.0
+    for moment in range(3):
+        observation = observe(case.policy, moment)
+        for row in _act(case, observation):
+            pose, _ = case.policy.action_space.to_pose(row, observation.target_pose, observation.tcp_pose)
+            metres, _ = poses.distance(observation.tcp_pose, pose)
+            longest = max(longest, metres)
+    if not longest <= REACH:
+        raise Broken(f"expected actions of at most {REACH} m, got one of {longest:.3g} m")
+    return f"at most {1000 * longest:.0f} mm"
+
+
+def the_same_episode_gives_the_same_chunks(case: Case) -> str:
+    """After a reset, an answer depends on what was seen since, and on nothing before it."""
+    if not case.repeatable:
+        return "not tried: the policy is declared random"
+    first, again = _episode(case), _episode(case)
+    for moment, (a, b) in enumerate(zip(first, again, strict=True)):
+        if not np.array_equal(a, b):
+            off = float(np.abs(a - b).max()) if a.shape == b.shape else float("nan")
+            raise Broken(f"expected chunk {moment} of an episode again, got one that differs by {off:.3g}")
+    return f"{len(first)} chunks, twice"
+
+
+def a_second_reset_does_no_harm(case: Case) -> str:
+    """A reset may follow a reset, with or without an action between them."""
+    for _ in range(2):
+        case.policy.reset(case.instruction)
+        case.policy.reset(case.instruction)
+        _act(case, observe(case.policy, 0))
+    return "twice, with and without an action between them"
+
+
+def it_goes_on_after_the_queue_is_dropped(case: Case) -> str:
+    """`drop_queue` may come at any moment of an episode, more than once, and `act` answers after it."""
+    case.policy.reset(case.instruction)
+    for moment in range(2):
+        case.policy.drop_queue()
+        case.policy.drop_queue()
+        _act(case, observe(case.policy, moment))
+    return "before the first action and after it"
+
+
+def an_unknown_instruction_is_a_chunk_or_a_refusal(case: Case) -> str:
+    """An instruction never seen gives a chunk or raises PolicyError, and nothing else."""
+    refused, words = 0, ("", "sing the alphabet backwards", "立方体を持ち上げて " * 200)
+    for instruction in words:
+        try:
+            case.policy.reset(instruction)
+            _act(case, observe(case.policy, 0))
+        except PolicyError:
+            refused += 1
+    case.policy.reset(case.instruction)
+    _act(case, observe(case.policy, 0))
+    return f"{refused} of {len(words)} refused, and the next episode went well"
+
+
+def the_observation_is_left_alone(case: Case) -> str:
+    """Pictures and poses are what they were before; they may be read-only."""
+    case.policy.reset(case.instruction)
+    seen, untouched = observe(case.policy, 0), observe(case.policy, 0)
+    _act(case, seen)
+    if not _same(seen, untouched):
+        raise Broken("expected the observation as it was, got one that the policy has changed")
+    for array in (*seen.images.values(), seen.tcp_pose, seen.target_pose):
+        array.flags.writeable = False
+    _act(case, seen)
+    return "writable and read-only"
+
+
+def a_black_picture_gives_a_chunk(case: Case) -> str:
+    """Cameras that show nothing, all black or all white, are no reason for an exception."""
+    for brightness in (0, 255):
+        case.policy.reset(case.instruction)
+        seen = observe(case.policy, 0)
+        images = {view: np.full_like(picture, brightness) for view, picture in seen.images.items()}
+        _act(case, replace(seen, images=images))
+    return "black and white"
+
+
+RULES: tuple[Callable[[Case], str], ...] = (
+    the_name_and_the_spaces_are_sane,
+    an_answer_is_a_chunk,
+    the_actions_stay_within_reach,
+    the_same_episode_gives_the_same_chunks,
+    a_second_reset_does_no_harm,
+    it_goes_on_after_the_queue_is_dropped,
+    an_unknown_instruction_is_a_chunk_or_a_refusal,
+    the_observation_is_left_alone,
+    a_black_picture_gives_a_chunk,
+)
+"""Every rule, in the order in which they are tried."""
+
+
+def observe(policy: Policy, moment: int) -> PolicyObservation:
+    """An observation of the views that a policy declares and of no others; always the same for a moment."""
+    rng = np.random.default_rng(moment)
+    images: Mapping[str, UInt8[np.ndarray, "size size 3"]] = {
+        view: rng.integers(0, 256, (size, size, 3), dtype=np.uint8) for view, size in policy.views.items()
+    }
+    measured = poses.pose([0.01 * moment, 0.0, 0.2], _DOWN)
+    return PolicyObservation(images, measured, poses.pose([0.01 * moment, 0.002, 0.198], _DOWN), 0.04)
+
+
+def _act(case: Case, observation: PolicyObservation) -> Float[np.ndarray, "H 7"]:
+    chunk = case.policy.act(observation)
+    if not isinstance(chunk, np.ndarray):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise Broken(f"expected a chunk as an array, got {type(chunk).__name__}")
+    try:
+        return check_chunk(case.policy.name, chunk, case.policy.action_space.chunk)
+    except PolicyError as error:
+        raise Broken(str(error)) from error
+
+
+def _episode(case: Case) -> list[Float[np.ndarray, "H 7"]]:
+    case.policy.reset(case.instruction)
+    return [_act(case, observe(case.policy, moment)).copy() for moment in range(3)]
+
+
+def _same(a: PolicyObservation, b: PolicyObservation) -> bool:
+    return (
+        a.images.keys() == b.images.keys()
+        and all(np.array_equal(a.images[view], b.images[view]) for view in b.images)
+        and np.array_equal(a.tcp_pose, b.tcp_pose)
+        and np.array_equal(a.target_pose, b.target_pose)
+    )
