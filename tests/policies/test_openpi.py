@@ -242,6 +242,7 @@ def test_a_connection_dropped_before_the_metadata_is_made_again(server, make_pol
     ("settings", "words"),
     [
         ({"url": "127.0.0.1:8000"}, "expected a server such as ws://127.0.0.1:8000"),
+        ({"url": "ws://a..b:80"}, "expected a server such as"),
         ({"url": "ws://a", "timeout": 0.0}, "expected time-outs above 0"),
         ({"url": "ws://a", "retries": -1}, "expected time-outs above 0"),
     ],

@@ -211,8 +211,9 @@ def test_what_cannot_be_asked(oft_server, make_policy):
     lost = PolicyObservation(make_observation().images, np.full(7, np.nan), poses.pose([0.0, 0.0, 0.0]), 0.06)
     with pytest.raises(PolicyError, match="expected a finite tool pose"):
         policy.act(lost)
-    with pytest.raises(PolicyError, match="expected an instruction in words"):
-        policy.reset("  ")
+    for words in ("  ", "pick \ud800"):
+        with pytest.raises(PolicyError, match="expected an instruction in words"):
+            policy.reset(words)
     assert not oft_server.bodies
 
 
@@ -227,6 +228,10 @@ def test_an_episode_begins_with_a_reset(server):
     ("settings", "words"),
     [
         ({"url": "127.0.0.1:8000"}, "expected a server such as http://127.0.0.1:8000"),
+        ({"url": "ws://127.0.0.1:8000"}, "expected a server such as"),
+        ({"url": "http://a..b:80"}, "expected a server such as"),
+        ({"url": "http://a:port"}, "expected a server such as"),
+        ({"url": "http://"}, "expected a server such as"),
         ({"url": "http://a", "timeout": 0.0}, "expected timeout above 0"),
         ({"url": "http://a", "retries": -1}, "expected timeout above 0"),
     ],

@@ -9,10 +9,12 @@ from collections.abc import Callable
 import tyro
 
 from failsafe.cli.assess import assess
+from failsafe.cli.calibrate import calibrate
 from failsafe.cli.check_adapter import check_adapter
 from failsafe.cli.coverage import coverage
 from failsafe.cli.demonstrate import demonstrate
 from failsafe.cli.doctor import doctor
+from failsafe.cli.evaluate import evaluate
 from failsafe.cli.gallery import gallery
 from failsafe.cli.generate import generate
 from failsafe.cli.imitate import imitate
@@ -41,6 +43,8 @@ VERBS: dict[str, Callable[..., int]] = {
     "assess": assess,
     "demonstrate": demonstrate,
     "imitate": imitate,
+    "calibrate": calibrate,
+    "evaluate": evaluate,
 }
 INTERRUPTED = 130
 

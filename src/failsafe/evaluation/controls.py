@@ -20,9 +20,10 @@ from failsafe.records.assessment import Verdict, Window, WindowSpec
 from failsafe.records.plan import OPEN
 from failsafe.records.poses import Pose
 
-NEVER, MONITOR = "never", "monitor"
+NEVER, WATCH, MONITOR = "never", "watch", "monitor"
+"""The policy alone; a monitor that only looks, for calibration; the monitor."""
 CONTROLS = ("always-nudge", "random-nudge", "fixed-retry", "oracle-detector", "oracle-recovery")
-ARMS = (NEVER, MONITOR, *CONTROLS)
+ARMS = (NEVER, WATCH, MONITOR, *CONTROLS)
 _LIFT = 0.08
 _FINGERS = 4
 """Control steps that fingers take to open."""

@@ -32,7 +32,6 @@ class Scenario:
         degrees: Degrees by which it is turned.
         noisy: Whether the arm goes a little off, as in the proofs of corrections.
         delay: Control steps by which everything that is sensed is late.
-        physics: Factors on friction and mass of the movable objects.
         tasks: Tasks to run in place of others.
     """
 
@@ -44,7 +43,6 @@ class Scenario:
     degrees: float = 0.0
     noisy: bool = False
     delay: int = 0
-    physics: Mapping[str, float] = field(default_factory=dict[str, float])
     tasks: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def start(self, simulator: Simulator, seed: int) -> None:
@@ -52,8 +50,6 @@ class Scenario:
         simulator.reset(seed)
         if self.farther:
             simulator.reset(seed, self._moved(simulator))
-        if self.physics:
-            simulator.change_physics(**self.physics)
 
     def camera(self, camera: Camera, seed: int) -> Camera:
         """The camera, moved as the scenario says, by a draw of its own for each seed."""

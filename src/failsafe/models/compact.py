@@ -147,7 +147,7 @@ class CompactNet(nn.Module):
             nn.Linear(256 * len(views) + 128 + 32, hidden),
             nn.LayerNorm(hidden),
             nn.ReLU(),
-            nn.Dropout(0.1),
+            nn.Dropout(0.2),
             nn.Linear(hidden, hidden),
             nn.LayerNorm(hidden),
             nn.ReLU(),

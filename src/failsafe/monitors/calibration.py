@@ -19,6 +19,8 @@ from failsafe.datasets.files import write_atomically
 from failsafe.errors import UserError
 from failsafe.records import codec
 
+THRESHOLDS = Path(__file__).parent / "thresholds"
+"""The thresholds that come with the package, of the compact model on the reference policies."""
 NEVER = math.inf
 """Threshold of a monitor that cannot promise as much as was asked."""
 
@@ -122,3 +124,10 @@ def read_calibration(path: Path) -> Calibration:
             f"expected thresholds made by `failsafe calibrate`, got {path}, which cannot be read"
         ) from error
     return codec.loads(Calibration, text, str(path))
+
+
+def shipped_calibration(policy: str) -> Calibration | None:
+    """The thresholds of the compact model for a reference policy, None for another policy."""
+    kind, _, strength = policy.partition(":")
+    path = THRESHOLDS / f"{strength}.json"
+    return read_calibration(path) if kind == "reference" and path.is_file() else None

@@ -82,6 +82,7 @@ class MonitoredPolicy:
 
     Attributes:
         events: What happened in this episode.
+        step: Control step of this episode, from 0.
         held_up: Seconds in this episode in which the policy waited for the model.
     """
 
@@ -147,7 +148,7 @@ class MonitoredPolicy:
         Raises:
             PolicyError: If the base policy gives none that can be used.
         """
-        self._step += 1
+        self.step += 1
         self._history.add(observation)
         if not self._way:
             self._watch(observation)
@@ -168,7 +169,7 @@ class MonitoredPolicy:
         self._queue: deque[np.ndarray] = deque()
         self._way: deque[tuple[Pose, float]] = deque()
         self._scores: deque[float] = deque(maxlen=self._settings.smoothing)
-        self._step = -1
+        self.step = -1
         self._last_look = 0
         self._quiet_until = 0
         self._taken_over = 0
@@ -178,7 +179,7 @@ class MonitoredPolicy:
     def _watch(self, observation: PolicyObservation) -> None:
         """Ask the model if it is time to, and do what its answer calls for."""
         if self._history.full and self._settings.timing.due(
-            self._step - self._last_look, self._history.moments
+            self.step - self._last_look, self._history.moments
         ):
             self._look()
         begun = time.perf_counter()
@@ -188,7 +189,7 @@ class MonitoredPolicy:
             self._heed(reply, observation)
 
     def _look(self) -> None:
-        self._last_look = self._step
+        self._last_look = self.step
         if self._assessor.busy:
             self._note(EventKind.FAULT, words="the model is still at work on what it was asked before")
             return
@@ -197,7 +198,7 @@ class MonitoredPolicy:
         except Exception as error:  # a camera that fails must leave the policy in charge
             self._note(EventKind.FAULT, words=f"no window: {type(error).__name__}: {error}")
             return
-        self._assessor.ask(window, self._step)
+        self._assessor.ask(window, self.step)
 
     def _heed(self, reply: Reply, observation: PolicyObservation) -> None:
         verdict = reply.verdict
@@ -213,12 +214,12 @@ class MonitoredPolicy:
         score = float(np.mean(self._scores))
         seen = self._seen(verdict, score)
         self._note(EventKind.LOOK, **seen)
-        if self._score_before is not None and self._step >= self._quiet_until:
+        if self._score_before is not None and self.step >= self._quiet_until:
             better = score < self._score_before
             self._note(EventKind.CHECK, **{**seen, "words": "better" if better else "no better"})
             self._score_before = None
         full = len(self._scores) == self._settings.smoothing
-        if full and score > self._threshold and self._step >= self._quiet_until:
+        if full and score > self._threshold and self.step >= self._quiet_until:
             self._alarm(verdict, seen, observation)
 
     def _alarm(self, verdict: Verdict, seen: dict[str, object], observation: PolicyObservation) -> None:
@@ -253,8 +254,8 @@ class MonitoredPolicy:
         pose, gripper = self._way.popleft()
         if not self._way:
             # A window that reached back before the correction would show the old failure again.
-            self._quiet_until = self._step + self._settings.cool_down
-            self._last_look = self._step
+            self._quiet_until = self.step + self._settings.cool_down
+            self._last_look = self.step
             self._note(EventKind.HAND_BACK)
         return self._space.from_pose(pose, gripper, observation.target_pose, observation.tcp_pose)
 
@@ -278,6 +279,6 @@ class MonitoredPolicy:
         }
 
     def _note(self, kind: EventKind, **details: object) -> None:
-        event = Event(self._step, kind, **details)  # pyright: ignore[reportArgumentType]
+        event = Event(self.step, kind, **details)  # pyright: ignore[reportArgumentType]
         self.events.append(event)
         self._tell(event)

@@ -24,7 +24,7 @@ from websockets.sync.client import ClientConnection, connect
 from failsafe.errors import PolicyError, UserError
 from failsafe.policies import msgpack_numpy
 from failsafe.policies.contract import ActionSpace, PolicyObservation
-from failsafe.policies.served import LIBERO, ServedPolicy, excerpt, libero_state
+from failsafe.policies.served import LIBERO, ServedPolicy, check_url, excerpt, libero_state
 
 PICTURES = MappingProxyType({"observation/image": "front", "observation/wrist_image": "hand"})
 
@@ -71,14 +71,12 @@ class OpenpiPolicy(ServedPolicy):
         api_key: str = "",
         name: str = "openpi",
     ) -> None:
-        if not url.startswith(("ws://", "wss://")):
-            raise UserError(f"expected a server such as ws://127.0.0.1:8000, got '{url}'")
         if timeout <= 0 or connect_timeout <= 0 or retries < 0 or pause < 0:
             raise UserError(
                 "expected time-outs above 0, retries and pause not below, "
                 f"got {timeout}, {connect_timeout}, {retries}, {pause}"
             )
-        super().__init__(name, url, pictures, action_space, size)
+        super().__init__(name, check_url(url, "ws", "wss"), pictures, action_space, size)
         self._state = state
         self._timeout, self._connect_timeout = timeout, connect_timeout
         self._retries, self._pause = retries, pause
@@ -109,7 +107,7 @@ class OpenpiPolicy(ServedPolicy):
 
     def is_healthy(self) -> bool:
         """Whether the server says at `/healthz` that it is up; asks for no action."""
-        url = "http" + self._url.removeprefix("ws").rstrip("/") + "/healthz"
+        url = "http" + self._url.removeprefix("ws") + "/healthz"
         try:
             reply = httpx.get(url, headers=self._headers, timeout=self._connect_timeout, trust_env=False)
         except httpx.HTTPError:

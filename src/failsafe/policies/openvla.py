@@ -19,7 +19,7 @@ from jaxtyping import Float, UInt8
 from failsafe.errors import PolicyError, UserError
 from failsafe.policies import json_numpy
 from failsafe.policies.contract import ActionSpace, Anchor, PolicyObservation, RotationFormat
-from failsafe.policies.served import LIBERO, ServedPolicy, excerpt, libero_state
+from failsafe.policies.served import LIBERO, ServedPolicy, check_url, excerpt, libero_state
 
 BRIDGE = ActionSpace(
     rotation=RotationFormat.EULER, anchor=Anchor.MEASURED, gripper_open=1.0, gripper_closed=0.0, rate_hz=5.0
@@ -145,13 +145,11 @@ class _ActServer:
     def __init__(
         self, url: str, where: str, timeout: float, retries: int, pause: float, double_encode: bool
     ) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise UserError(f"expected a server such as http://127.0.0.1:8000, got '{url}'")
         if timeout <= 0 or retries < 0 or pause < 0:
             raise UserError(
                 f"expected timeout above 0, retries and pause not below, got {timeout}, {retries}, {pause}"
             )
-        self._url, self._where = url.rstrip("/") + "/act", where
+        self._url, self._where = check_url(url, "http", "https") + "/act", where
         self._timeout, self._retries, self._pause = timeout, retries, pause
         self._double_encode = double_encode
         self._client = httpx.Client(trust_env=False)  # a proxy has no place between a robot and its policy

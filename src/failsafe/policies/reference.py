@@ -1,9 +1,9 @@
 """Reference policies: image-based, language-conditioned, action-chunking, trained by imitation alone.
 
 They fail as learned policies fail: nothing is injected. One network for all its tasks looks at the present
-pictures, the tool's pose and opening and the words of the instruction, and says where the tool is to be led in
-the next H control steps, seen from where it is now (action chunking: Zhao et al. 2023, "Learning fine-grained
-bimanual manipulation with low-cost hardware").
+pictures, the tool's pose and opening and the words of the instruction, and says where the tool is to be led
+in the next H control steps, seen from where it is now (action chunking: Zhao et al. 2023, "Learning
+fine-grained bimanual manipulation with low-cost hardware").
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class ReferenceConfig:
     chunk: int
     rate_hz: float
     instructions: tuple[str, ...]
-    widths: tuple[int, ...] = (24, 40, 80, 128)
+    widths: tuple[int, ...] = (16, 32, 64, 96)
     hidden: int = 384
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping
 from types import MappingProxyType
+from urllib.parse import urlsplit
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 
-from failsafe.errors import PolicyError
+from failsafe.errors import PolicyError, UserError
 from failsafe.policies.contract import MAX_CHUNK, ActionSpace, Anchor, PolicyObservation, check_chunk
 from failsafe.records import poses
 
@@ -74,8 +75,9 @@ class ServedPolicy(abc.ABC):
         Raises:
             PolicyError: If there are no words in the instruction.
         """
-        if not instruction.strip():
-            raise PolicyError(f"{self._name}: expected an instruction in words, got none")
+        # Half of a surrogate pair is text to Python, and cannot be sent.
+        if not instruction.strip() or instruction.encode(errors="replace").decode() != instruction:
+            raise PolicyError(f"{self._name}: expected an instruction in words, got {instruction!r:.80}")
         self._instruction = instruction
 
     def act(self, observation: PolicyObservation) -> Float[np.ndarray, "H 7"]:
@@ -130,6 +132,22 @@ class ServedPolicy(abc.ABC):
         # Padded with black and not squeezed, as openpi's client does it.
         fitted = ImageOps.pad(Image.fromarray(picture), (self._size, self._size), Image.Resampling.BILINEAR)
         return np.asarray(fitted)
+
+
+def check_url(url: str, *schemes: str) -> str:
+    """Make sure that a URL is one of a server, and give it back without a slash at its end.
+
+    Raises:
+        UserError: If it is none.
+    """
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in schemes and parts.port != 0 and bool((parts.hostname or "").encode("idna"))
+    except ValueError:  # a port that is no number, a name that no host can have
+        sound = False
+    if not sound:
+        raise UserError(f"expected a server such as {schemes[0]}://127.0.0.1:8000, got {url!r}")
+    return url.rstrip("/")
 
 
 def libero_state(observation: PolicyObservation) -> Float[np.ndarray, "8"]:

@@ -1,0 +1,80 @@
+"""`failsafe calibrate`: thresholds from successful rollouts of a policy."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import tyro
+
+from failsafe.cli.evaluate import parse_range
+from failsafe.cli.output import ProgressReporter, print_json
+from failsafe.evaluation.controls import WATCH
+from failsafe.evaluation.episodes import EpisodeLimits
+from failsafe.evaluation.study import StudyConfig, cells_of, run_study
+from failsafe.monitors.calibration import calibrate as calibrate_scores
+from failsafe.monitors.calibration import write_calibration
+from failsafe.monitors.monitor import MonitorSettings
+from failsafe.records import codec
+from failsafe.records.provenance import command_line
+
+
+def calibrate(
+    checkpoint: tyro.conf.Positional[str],
+    /,
+    policy: str,
+    out: Path,
+    alpha: float = 0.05,
+    tasks: str = "PickCube-v1,PushCube-v1,StackCube-v1",
+    seeds: str = "400000:400100",
+    max_steps: int = 250,
+    workers: int | None = None,
+    json: bool = False,
+) -> int:
+    """Find, for every task, the threshold that at most a share alpha of successful episodes exceed.
+
+    The policy runs with a monitor that only looks. Interrupted, the same command goes on where it was: the
+    episodes are kept in a folder beside the file.
+
+    Args:
+        checkpoint: Recovery model: "compact", or a checkpoint.
+        policy: Base policy, as for `failsafe evaluate`.
+        out: File of the thresholds, with the ending .json.
+        alpha: Share of successful episodes that may see an alarm.
+        tasks: Names of tasks, separated by commas.
+        seeds: FIRST:LAST seeds that nothing else uses.
+        max_steps: Control steps after which an episode is over.
+        workers: Processes; as many as there are cores by default.
+        json: Print the thresholds as JSON.
+    """
+    first, last = parse_range(seeds)
+    settings = MonitorSettings()
+    config = StudyConfig(
+        tasks=tuple(name.strip() for name in tasks.split(",") if name.strip()),
+        policies=(policy,),
+        monitor=checkpoint,
+        first_seed=first,
+        last_seed=last,
+        arms=(WATCH,),
+        settings=settings,
+        limits=EpisodeLimits(max_steps),
+    )
+    with ProgressReporter("initial states", len(cells_of(config)), quiet=json) as reporter:
+        results = run_study(
+            config,
+            out.with_suffix(".episodes"),
+            workers or os.cpu_count() or 1,
+            lambda cell: reporter.advance(1),
+        )
+    watched = [e for e in results.episodes() if e.key.arm == WATCH and e.success]
+    scores = [(e.instruction, e.top_score or 0.0) for e in watched]
+    found = calibrate_scores(scores, alpha, checkpoint, policy, settings.smoothing, command_line())
+    write_calibration(out, found)
+    if json:
+        print_json(codec.to_plain(found))
+        return 0
+    for instruction, threshold in found.thresholds.items():
+        value = "none: too few successes" if threshold.value is None else f"{threshold.value:.4f}"
+        print(f"{instruction}: threshold {value}, from {threshold.episodes} successful episodes")
+    print(f"{out}: at most {alpha:.0%} of successful episodes to come will see an alarm")
+    return 0

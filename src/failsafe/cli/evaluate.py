@@ -1,0 +1,138 @@
+"""`failsafe evaluate`: a policy with and without the monitor, from the same initial states."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from failsafe.cli.output import ProgressReporter, print_json
+from failsafe.errors import UserError
+from failsafe.evaluation.controls import CONTROLS, MONITOR, NEVER
+from failsafe.evaluation.episodes import EpisodeLimits
+from failsafe.evaluation.paired import summarise
+from failsafe.evaluation.study import StudyConfig, cells_of, run_study
+from failsafe.models.loading import COMPACT
+from failsafe.monitors.calibration import Calibration, read_calibration, shipped_calibration
+from failsafe.monitors.monitor import MonitorSettings
+from failsafe.records import codec
+from failsafe.reports.evaluation import format_summary, write_report
+
+
+def evaluate(
+    policy: tuple[str, ...],
+    out: Path,
+    monitor: str = COMPACT,
+    tasks: str = "PickCube-v1,PushCube-v1,StackCube-v1",
+    seeds: str = "5000:5100",
+    scenarios: str = "nominal",
+    controls: bool = False,
+    arms: str = "",
+    calibration: tuple[Path, ...] = (),
+    threshold: float | None = None,
+    take_overs: int = 3,
+    max_steps: int = 250,
+    asynchronous: bool = False,
+    deadline: float = 5.0,
+    workers: int | None = None,
+    shard: str = "0/1",
+    json: bool = False,
+) -> int:
+    """Evaluate a policy with and without the monitor, from the same initial states.
+
+    Interrupted at any moment, the same command goes on where it was. The exit status is 3 if the monitor
+    asked for help in an episode.
+
+    Args:
+        policy: Base policies: reference:weak, openvla://HOST:PORT, openvla-oft://..., openpi://...,
+            python:MODULE:CLASS.
+        out: Folder of the results.
+        monitor: Recovery model: "compact", or a checkpoint.
+        tasks: Names of tasks, separated by commas.
+        seeds: FIRST:LAST seeds, the last not included.
+        scenarios: Axes of generalisation, separated by commas; "nominal" is as in training.
+        controls: Run every control beside the monitor.
+        arms: Conditions to run, separated by commas, in place of never,monitor.
+        calibration: Thresholds made by `failsafe calibrate`; the shipped ones for reference policies.
+        threshold: Alarm above this score, for all policies, in place of a calibration.
+        take_overs: The most take-overs of an episode.
+        max_steps: Control steps after which an episode is over.
+        asynchronous: The policy goes on while the model thinks.
+        deadline: Seconds after which a verdict is dropped.
+        workers: Processes; as many as there are cores by default.
+        shard: I/N: run the i-th of n parts, from 0; `failsafe report` takes the parts together.
+        json: Print the summary as JSON.
+    """
+    chosen = _names(arms) or (NEVER, MONITOR, *(CONTROLS if controls else ()))
+    thresholds = {} if threshold is not None else _calibrations(policy, monitor, calibration)
+    config = StudyConfig(
+        tasks=_names(tasks),
+        policies=tuple(policy),
+        monitor=monitor,
+        first_seed=parse_range(seeds)[0],
+        last_seed=parse_range(seeds)[1],
+        scenarios=_names(scenarios),
+        arms=chosen,
+        threshold=0.5 if threshold is None else threshold,
+        calibrations=thresholds,
+        settings=MonitorSettings(take_overs=take_overs, asynchronous=asynchronous, deadline=deadline),
+        limits=EpisodeLimits(max_steps),
+    )
+    part = parse_shard(shard)
+    with ProgressReporter("initial states", len(cells_of(config, part)), quiet=json) as reporter:
+        results = run_study(
+            config, out, workers or os.cpu_count() or 1, lambda cell: reporter.advance(1), part
+        )
+    summary = summarise(list(results.episodes()))
+    page = write_report(results, out / "report.html")
+    if json:
+        print_json({"page": str(page), "summary": codec.to_plain(summary)})
+    else:
+        print(format_summary(summary))
+        print(f"page: {page.resolve()}")
+    asked = sum(row.asked_for_help for row in summary.rows if row.arm == MONITOR)
+    return 3 if asked else 0
+
+
+def parse_range(text: str) -> tuple[int, int]:
+    """FIRST:LAST as two numbers.
+
+    Raises:
+        UserError: If it is something else.
+    """
+    found = re.fullmatch(r"(\d+):(\d+)", text.strip())
+    if not found or int(found[1]) >= int(found[2]):
+        raise UserError(f"expected seeds FIRST:LAST such as 5000:5100, got '{text}'")
+    return int(found[1]), int(found[2])
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """I/N as two numbers.
+
+    Raises:
+        UserError: If it is something else.
+    """
+    found = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    if not found or int(found[1]) >= int(found[2]):
+        raise UserError(f"expected a shard I/N such as 0/4, got '{text}'")
+    return int(found[1]), int(found[2])
+
+
+def _calibrations(policies: tuple[str, ...], monitor: str, files: tuple[Path, ...]) -> dict[str, Calibration]:
+    given = {found.policy: found for found in map(read_calibration, files)}
+    for policy in policies:
+        if policy in given:
+            continue
+        shipped = shipped_calibration(policy) if monitor == COMPACT else None
+        if shipped is None:
+            raise UserError(
+                f"there are no thresholds for {policy} with the monitor {monitor}: make some with `failsafe "
+                f"calibrate {monitor} --policy {policy} --out FILE` and give them with --calibration, or "
+                "choose one with --threshold"
+            )
+        given[policy] = shipped
+    return {policy: given[policy] for policy in policies}
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())

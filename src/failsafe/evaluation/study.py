@@ -1,0 +1,292 @@
+"""A study: many episodes of a policy, with a monitor and without, from the same initial states.
+
+```
+results/
+  manifest.json                                   what is evaluated, and how
+  episodes/TASK/SCENARIO/POLICY/ARM/SEED.json     one record each: there or not, so a run goes on where it was
+```
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from failsafe.datasets.files import locked, write_atomically
+from failsafe.errors import StoreError, UserError
+from failsafe.evaluation.controls import ARMS, MONITOR, NEVER, WATCH, Truth, make_control
+from failsafe.evaluation.episodes import EpisodeLimits, run_episode
+from failsafe.evaluation.processes import work_through
+from failsafe.evaluation.scenarios import Scenario, scenario
+from failsafe.experts.tasks import Task, check_task, load_task
+from failsafe.generation.rollouts import run_nominal
+from failsafe.models.contract import RecoveryModel
+from failsafe.models.loading import load_model
+from failsafe.monitors.calibration import Calibration
+from failsafe.monitors.monitor import MonitoredPolicy, MonitorSettings
+from failsafe.policies.contract import Policy
+from failsafe.policies.loading import load_policy
+from failsafe.records import codec
+from failsafe.records.episode import Ending, Episode, EpisodeKey
+from failsafe.records.provenance import Provenance, collect_provenance, command_line
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """What is evaluated.
+
+    Attributes:
+        tasks: Names of the tasks.
+        policies: Base policies, as `load_policy` takes them.
+        monitor: Recovery model, as `load_model` takes it.
+        first_seed: First seed.
+        last_seed: One past the last seed.
+        scenarios: Names of scenarios.
+        arms: Conditions, among `ARMS`; the policy alone is always one.
+        threshold: Score above which an alarm is raised, where there is no calibration for a policy.
+        calibrations: By policy, its calibration.
+        settings: Of the monitor.
+        limits: When an episode ends.
+    """
+
+    tasks: tuple[str, ...]
+    policies: tuple[str, ...]
+    monitor: str
+    first_seed: int
+    last_seed: int
+    scenarios: tuple[str, ...] = ("nominal",)
+    arms: tuple[str, ...] = (NEVER, MONITOR)
+    threshold: float = 0.5
+    calibrations: dict[str, Calibration] = field(default_factory=dict[str, Calibration])
+    settings: MonitorSettings = field(default_factory=MonitorSettings)
+    limits: EpisodeLimits = field(default_factory=EpisodeLimits)
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        if not self.tasks or not self.policies or self.first_seed >= self.last_seed:
+            raise UserError("expected at least one task, one policy and one seed to evaluate")
+        for arm in self.arms:
+            if arm not in ARMS:
+                raise UserError(f"unknown arm '{arm}'. There are: {', '.join(ARMS)}")
+        for name in self.scenarios:
+            scenario(name)
+
+
+@dataclass(frozen=True)
+class StudyManifest:
+    """What a folder of results is."""
+
+    config: StudyConfig
+    command: str
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One initial state of one task in one scenario with one policy: all arms are run on it, one by one."""
+
+    task: str
+    scenario: str
+    policy: str
+    seed: int
+
+    def key(self, arm: str) -> EpisodeKey:
+        """The episode of one arm."""
+        return EpisodeKey(self.task, self.scenario, self.policy, arm, self.seed)
+
+
+class Results:
+    """A folder of results.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def manifest(self) -> StudyManifest:
+        """What was evaluated.
+
+        Raises:
+            UserError: If there are no results.
+        """
+        file = self.path / "manifest.json"
+        try:
+            text = file.read_text()
+        except OSError as error:
+            raise UserError(f"expected results made by `failsafe evaluate`, got {self.path}") from error
+        return codec.loads(StudyManifest, text, str(file))
+
+    def file(self, key: EpisodeKey) -> Path:
+        """Where an episode's record is."""
+        policy = re.sub(r"[^A-Za-z0-9_.-]+", "-", key.policy)
+        task = re.sub(r"[^A-Za-z0-9_.-]+", "-", key.task)
+        return self.path / "episodes" / task / key.scenario / policy / key.arm / f"{key.seed:08d}.json"
+
+    def read(self, key: EpisodeKey) -> Episode | None:
+        """The record of an episode, None where it has not been run."""
+        file = self.file(key)
+        return codec.loads(Episode, file.read_text(), str(file)) if file.exists() else None
+
+    def write(self, episode: Episode) -> None:
+        """Keep an episode's record."""
+        write_atomically(self.file(episode.key), (codec.dumps(episode) + "\n").encode())
+
+    def episodes(self) -> Iterator[Episode]:
+        """Every record, in a fixed order."""
+        for file in sorted(self.path.glob("episodes/*/*/*/*/*.json")):
+            yield codec.loads(Episode, file.read_text(), str(file))
+
+    def begin(self, config: StudyConfig) -> None:
+        """Make the folder one of this study.
+
+        Raises:
+            StoreError: If it holds another study, or something else.
+        """
+        if (self.path / "manifest.json").exists():
+            if self.manifest.config != config:
+                raise StoreError(f"{self.path} holds results of another evaluation; choose another --out")
+            return
+        if self.path.exists() and any(p.name != ".lock" for p in self.path.iterdir()):
+            raise StoreError(f"expected an empty folder or one of results, got {self.path} with other files")
+        made = StudyManifest(config, command_line(), collect_provenance())
+        write_atomically(self.path / "manifest.json", (codec.dumps(made) + "\n").encode())
+
+    def take_in(self, shards: Sequence[Path]) -> int:
+        """Copy the episodes of other folders of the same study; how many were new.
+
+        Raises:
+            StoreError: If one is of another study.
+        """
+        taken = 0
+        for shard in map(Results, shards):
+            self.begin(shard.manifest.config)
+            for file in sorted(shard.path.glob("episodes/*/*/*/*/*.json")):
+                mine = self.path / file.relative_to(shard.path)
+                if not mine.exists():
+                    mine.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(file, mine)
+                    taken += 1
+        return taken
+
+
+def cells_of(config: StudyConfig, shard: tuple[int, int] = (0, 1)) -> list[Cell]:
+    """All initial states of a study, or one shard's, seed by seed: a run that is cut short is balanced."""
+    cells = [
+        Cell(task, name, policy, seed)
+        for seed in range(config.first_seed, config.last_seed)
+        for name in config.scenarios
+        for policy in config.policies
+        for task in config.tasks
+    ]
+    return cells[shard[0] :: shard[1]]
+
+
+def run_study(
+    config: StudyConfig,
+    out: Path,
+    workers: int,
+    tell: Callable[[Cell], None],
+    shard: tuple[int, int] = (0, 1),
+) -> Results:
+    """Run all episodes of a study that have not been run.
+
+    Args:
+        config: What is evaluated.
+        out: Folder of the results.
+        workers: Number of processes.
+        tell: Called after every cell.
+        shard: Number of this shard, from 0, and of all.
+
+    Raises:
+        FailSafeError: If something does not fit before the first step.
+    """
+    for task in config.tasks:
+        check_task(task)
+    results = Results(out)
+    with locked(out):
+        results.begin(config)
+        todo: list[Cell] = []
+        for cell in cells_of(config, shard):
+            if all(results.file(cell.key(arm)).exists() for arm in _arms(config)):
+                tell(cell)
+            else:
+                todo.append(cell)
+        work_through(StudyJob(config, out), todo, workers, tell)
+    return results
+
+
+class StudyJob:
+    """What a process of a study does; it keeps the simulators, the policies and the model that it has made.
+
+    Args:
+        config: What is evaluated.
+        out: Folder of the results.
+    """
+
+    def __init__(self, config: StudyConfig, out: Path) -> None:
+        self._config, self._results = config, Results(out)
+        self._tasks: dict[str, Task] = {}
+        self._policies: dict[str, Policy] = {}
+        self._model: RecoveryModel | None = None
+
+    def run(self, item: Cell) -> None:
+        """Run the arms of a cell that have not been run."""
+        where = scenario(item.scenario)
+        name = where.tasks.get(item.task, item.task)
+        if name not in self._tasks:
+            self._tasks[name] = load_task(name)
+        if item.policy not in self._policies:
+            self._policies[item.policy] = load_policy(item.policy)
+        for arm in _arms(self._config):
+            if self._results.read(item.key(arm)) is None:
+                self._results.write(self._episode(item, arm, where, self._tasks[name]))
+
+    def give_up(self, item: Cell) -> None:
+        """Record that the cell has killed two processes, in place of what has not been run."""
+        for arm in _arms(self._config):
+            if self._results.read(item.key(arm)) is None:
+                words = "the process died twice while at work on it"
+                self._results.write(Episode(item.key(arm), "", Ending.CRASHED, 0, 0.0, words=words))
+
+    def _episode(self, cell: Cell, arm: str, where: Scenario, task: Task) -> Episode:
+        policy = self._policies[cell.policy]
+        if arm == NEVER:
+            return run_episode(task, policy, cell.key(arm), where, self._config.limits)
+        if self._model is None:
+            self._model = load_model(self._config.monitor)
+        guarded = self._guard(cell, arm, where, task, policy)
+        return run_episode(task, guarded, cell.key(arm), where, self._config.limits)
+
+    def _guard(self, cell: Cell, arm: str, where: Scenario, task: Task, policy: Policy) -> MonitoredPolicy:
+        assert self._model is not None
+        calibration = self._config.calibrations.get(cell.policy)
+        threshold = calibration.threshold if calibration else self._config.threshold
+        if arm == WATCH:
+            return MonitoredPolicy(policy, self._model, np.inf, self._config.settings)
+        model, own = self._model, True
+        truth = self._truth(cell, where, task)
+        if arm != MONITOR:
+            model, own = make_control(arm, self._model, truth)
+        guarded = MonitoredPolicy(policy, model, threshold if own else 0.5, self._config.settings)
+        truth.step = lambda: guarded.step
+        return guarded
+
+    def _truth(self, cell: Cell, where: Scenario, task: Task) -> Truth:
+        alone = self._results.read(cell.key(NEVER))
+        assert alone is not None
+        nominal = run_nominal(task, cell.seed)
+        start = nominal.trace.tcp_poses[0].astype(np.float64)
+        return Truth(task, not alone.success, len(nominal.trace), start, cell.seed, lambda: 0)
+
+
+def _arms(config: StudyConfig) -> list[str]:
+    """The arms in the order in which they are run: the policy alone first, for the oracles know its end."""
+    return [arm for arm in ARMS if arm == NEVER or arm in config.arms]
