@@ -129,7 +129,7 @@ def run_episode(
     except DivergedError as error:
         ending, words = Ending.DIVERGED, str(error)
     monitored = isinstance(policy, MonitoredPolicy)
-    held_up = policy.held_up if monitored else 0.0
+    held_up = policy.monitor.held_up if monitored else 0.0
     return replace(
         blank,
         ending=ending,
@@ -137,7 +137,7 @@ def run_episode(
         robot_seconds=round(loop.step / spec.control_hz, 3),
         policy_seconds=round(loop.seconds - held_up, 4),
         monitor_seconds=round(held_up, 4),
-        events=tuple(policy.events) if monitored else (),
+        events=tuple(policy.monitor.events) if monitored else (),
         words=words,
     )
 

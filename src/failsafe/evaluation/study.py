@@ -276,7 +276,7 @@ class StudyJob:
         if arm != MONITOR:
             model, own = make_control(arm, self._model, truth)
         guarded = MonitoredPolicy(policy, model, threshold if own else 0.5, self._config.settings)
-        truth.step = lambda: guarded.step
+        truth.step = lambda: guarded.monitor.step
         return guarded
 
     def _truth(self, cell: Cell, where: Scenario, task: Task) -> Truth:

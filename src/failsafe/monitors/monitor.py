@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from failsafe.models.contract import MAX_ROTATION, MAX_TRANSLATION, RecoveryModel
 from failsafe.monitors.assessor import Assessor, Reply
-from failsafe.monitors.history import History
+from failsafe.monitors.history import History, fit
 from failsafe.monitors.timing import LookTiming
 from failsafe.policies.contract import ActionSpace, Policy, PolicyObservation, check_chunk
 from failsafe.records import poses
@@ -64,15 +64,22 @@ class MonitorSettings:
     workspace: Workspace = field(default_factory=Workspace)
 
 
+@dataclass(frozen=True)
+class Waypoint:
+    """Where the tool is to be led in one control step: pose in the robot's base frame, gripper -1 to +1."""
+
+    pose: Pose
+    gripper: float
+
+
 def _ignore(_: Event) -> None:
     """Nobody listens."""
 
 
-class MonitoredPolicy:
-    """A policy with a monitor around it; itself a policy that gives one action at a time.
+class Monitor:
+    """Watches an episode step by step, and says when to take over and where to lead the tool.
 
     Args:
-        policy: The base policy. Its actions are passed on unchanged unless the monitor has taken over.
         model: The recovery model.
         threshold: Score above which an alarm is raised: a number, or one by instruction, such as
             `Calibration.threshold`.
@@ -88,105 +95,67 @@ class MonitoredPolicy:
 
     def __init__(
         self,
-        policy: Policy,
         model: RecoveryModel,
         threshold: float | Callable[[str], float] = 0.5,
         settings: MonitorSettings | None = None,
         tell: Callable[[Event], None] = _ignore,
         ask_help: Callable[[Event], None] = _ignore,
     ) -> None:
-        self.base = policy
-        self.events: list[Event] = []
-        self.held_up = 0.0
+        self.model = model
         self._settings = settings or MonitorSettings()
         self._threshold_of = threshold if callable(threshold) else lambda _: threshold
         self._assessor = Assessor(model, self._settings.deadline)
-        self._model = model
         self._tell, self._ask_help = tell, ask_help
         self._history = History(model.window_spec)
-        self._space = policy.action_space
-        self._begin("")
+        self.begin("")
 
-    @property
-    def name(self) -> str:
-        """What it is called in tables."""
-        return f"{self.base.name} + {self._model.name}"
-
-    @property
-    def action_space(self) -> ActionSpace:
-        """That of the base policy, one action at a time."""
-        return replace(self._space, chunk=1)
-
-    @property
-    def views(self) -> Mapping[str, int]:
-        """What the base policy and the model look through, each at the larger size of the two."""
-        spec = self._model.window_spec
-        wanted = dict(self.base.views)
-        for view in spec.views:
-            wanted[view] = max(wanted.get(view, 0), spec.size)
-        return wanted
-
-    @property
-    def needs_help(self) -> bool:
-        """Whether the monitor has given up in this episode."""
-        return self._gave_up
-
-    def reset(self, instruction: str) -> None:
-        """Begin an episode."""
-        self._begin(instruction)
-        self.base.reset(instruction)
-
-    def drop_queue(self) -> None:
-        """Forget what was thought out before, by the policy as by the monitor."""
-        self._queue.clear()
-        self._way.clear()
-        self.base.drop_queue()
-
-    def act(self, observation: PolicyObservation) -> Float[np.ndarray, "1 7"]:
-        """The next action: the base policy's, or the correction's while the monitor has taken over.
-
-        Raises:
-            PolicyError: If the base policy gives none that can be used.
-        """
-        self.step += 1
-        self._history.add(observation)
-        if not self._way:
-            self._watch(observation)
-        if self._way:
-            return self._next_of_correction(observation)[None]
-        if not self._queue:
-            chunk = check_chunk(self.base.name, self.base.act(observation), self._space.chunk)
-            self._queue.extend(chunk)
-        return self._queue.popleft()[None]
-
-    def _begin(self, instruction: str) -> None:
+    def begin(self, instruction: str) -> None:
+        """Another episode begins."""
         self._instruction = instruction
         self._threshold = self._threshold_of(instruction)
         self._assessor.forget()
         self._history.clear()
-        self.events = []
+        self.events: list[Event] = []
         self.held_up = 0.0
-        self._queue: deque[np.ndarray] = deque()
-        self._way: deque[tuple[Pose, float]] = deque()
-        self._scores: deque[float] = deque(maxlen=self._settings.smoothing)
         self.step = -1
+        self._scores: deque[float] = deque(maxlen=self._settings.smoothing)
         self._last_look = 0
         self._quiet_until = 0
         self._taken_over = 0
         self._score_before: float | None = None
         self._gave_up = False
 
-    def _watch(self, observation: PolicyObservation) -> None:
-        """Ask the model if it is time to, and do what its answer calls for."""
-        if self._history.full and self._settings.timing.due(
-            self.step - self._last_look, self._history.moments
-        ):
+    @property
+    def needs_help(self) -> bool:
+        """Whether the monitor has given up in this episode."""
+        return self._gave_up
+
+    def watch(self, observation: PolicyObservation) -> tuple[Waypoint, ...]:
+        """One control step in which the policy is in charge.
+
+        Returns:
+            Where to lead the tool instead, one waypoint a control step; nothing where the policy goes on.
+        """
+        self.follow(observation)
+        since, moments = self.step - self._last_look, self._history.moments
+        if self._history.full and self._settings.timing.due(since, moments):
             self._look()
         begun = time.perf_counter()
         reply = self._assessor.reply(wait=not self._settings.asynchronous)
         self.held_up += time.perf_counter() - begun
-        if reply is not None:
-            self._heed(reply, observation)
+        return () if reply is None else self._heed(reply, observation)
+
+    def follow(self, observation: PolicyObservation) -> None:
+        """One control step in which the correction is in charge."""
+        self.step += 1
+        self._history.add(observation)
+
+    def hand_back(self) -> None:
+        """The correction's last action has been given."""
+        # A window that reached back before the correction would show the old failure again.
+        self._quiet_until = self.step + self._settings.cool_down
+        self._last_look = self.step
+        self._note(EventKind.HAND_BACK)
 
     def _look(self) -> None:
         self._last_look = self.step
@@ -200,29 +169,33 @@ class MonitoredPolicy:
             return
         self._assessor.ask(window, self.step)
 
-    def _heed(self, reply: Reply, observation: PolicyObservation) -> None:
+    def _heed(self, reply: Reply, observation: PolicyObservation) -> tuple[Waypoint, ...]:
+        """Do what an answer calls for."""
         verdict = reply.verdict
         if verdict is None:
             words = f"no answer within {self._settings.deadline:g} s"
             self._note(EventKind.LATE, latency=reply.seconds, words=words)
-            return
+            return ()
         if verdict.status is not Status.OK:
             kind = EventKind.UNREADABLE if verdict.status is Status.UNREADABLE else EventKind.FAULT
             self._note(kind, latency=verdict.latency, words=verdict.reason or verdict.raw[:200])
-            return
+            return ()
         self._scores.append(verdict.failure_probability)
         score = float(np.mean(self._scores))
         seen = self._seen(verdict, score)
         self._note(EventKind.LOOK, **seen)
-        if self._score_before is not None and self.step >= self._quiet_until:
+        if self.step < self._quiet_until:
+            return ()
+        if self._score_before is not None:
             better = score < self._score_before
             self._note(EventKind.CHECK, **{**seen, "words": "better" if better else "no better"})
             self._score_before = None
         full = len(self._scores) == self._settings.smoothing
-        if full and score > self._threshold and self.step >= self._quiet_until:
-            self._alarm(verdict, seen, observation)
+        return self._alarm(verdict, seen, observation) if full and score > self._threshold else ()
 
-    def _alarm(self, verdict: Verdict, seen: dict[str, object], observation: PolicyObservation) -> None:
+    def _alarm(
+        self, verdict: Verdict, seen: dict[str, object], observation: PolicyObservation
+    ) -> tuple[Waypoint, ...]:
         self._note(EventKind.ALARM, **seen)
         if self._taken_over >= self._settings.take_overs:
             self._give_up(f"still failing after {self._taken_over} take-overs")
@@ -231,33 +204,23 @@ class MonitoredPolicy:
         elif not verdict.actions:
             self._note(EventKind.REFUSAL, words="the model gives no actions")
         else:
-            self._take_over(verdict, seen, observation)
+            way = tuple(self._way(verdict, observation.tcp_pose))
+            self._taken_over += 1
+            self._score_before = float(np.mean(self._scores))
+            self._scores.clear()
+            self._note(EventKind.TAKE_OVER, **{**seen, "actions": len(way)})
+            return way
+        return ()
 
-    def _take_over(self, verdict: Verdict, seen: dict[str, object], observation: PolicyObservation) -> None:
-        """Turn the correction into poses to go to, from the measured one, each within the limits."""
-        at = observation.tcp_pose
+    def _way(self, verdict: Verdict, at: Pose) -> Iterator[Waypoint]:
+        """The correction as poses to go to, from the measured one, each within the limits."""
         for row in verdict.actions[: self._settings.action_steps]:
             step = np.array(row[:6])
             if verdict.frame == "tcp":
                 step = np.concatenate([poses.rotate(at[3:], step[:3]), poses.rotate(at[3:], step[3:])])
             wanted = poses.limit_step(at, poses.apply_delta(at, step), MAX_TRANSLATION, MAX_ROTATION)
             at = self._settings.workspace.clip(wanted)
-            self._way.append((at, float(np.clip(row[6], -1, 1))))
-        self._taken_over += 1
-        self._queue.clear()
-        self.base.drop_queue()
-        self._score_before = float(np.mean(self._scores))
-        self._scores.clear()
-        self._note(EventKind.TAKE_OVER, **{**seen, "actions": len(self._way)})
-
-    def _next_of_correction(self, observation: PolicyObservation) -> Float[np.ndarray, "7"]:
-        pose, gripper = self._way.popleft()
-        if not self._way:
-            # A window that reached back before the correction would show the old failure again.
-            self._quiet_until = self.step + self._settings.cool_down
-            self._last_look = self.step
-            self._note(EventKind.HAND_BACK)
-        return self._space.from_pose(pose, gripper, observation.target_pose, observation.tcp_pose)
+            yield Waypoint(at, float(np.clip(row[6], -1, 1)))
 
     def _give_up(self, reason: str) -> None:
         if self._gave_up:
@@ -282,3 +245,114 @@ class MonitoredPolicy:
         event = Event(self.step, kind, **details)  # pyright: ignore[reportArgumentType]
         self.events.append(event)
         self._tell(event)
+
+
+class MonitoredPolicy:
+    """A policy with a monitor around it; itself a policy, one that gives one action at a time.
+
+    Args:
+        policy: The base policy. Its actions are passed on unchanged unless the monitor has taken over.
+        model: The recovery model.
+        threshold: Score above which an alarm is raised: a number, or one by instruction, such as
+            `Calibration.threshold`.
+        settings: When to look, act and give up.
+        tell: Called with every event.
+        ask_help: Called once an episode, when the monitor gives up.
+
+    Attributes:
+        base: The base policy.
+        monitor: The monitor, with the events of this episode.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        model: RecoveryModel,
+        threshold: float | Callable[[str], float] = 0.5,
+        settings: MonitorSettings | None = None,
+        tell: Callable[[Event], None] = _ignore,
+        ask_help: Callable[[Event], None] = _ignore,
+    ) -> None:
+        self.base = policy
+        self.monitor = Monitor(model, threshold, settings, tell, ask_help)
+        self._space = policy.action_space
+        self._queue: deque[np.ndarray] = deque()
+        self._way: deque[Waypoint] = deque()
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables."""
+        return f"{self.base.name} + {self.monitor.model.name}"
+
+    @property
+    def action_space(self) -> ActionSpace:
+        """That of the base policy, one action at a time."""
+        return replace(self._space, chunk=1)
+
+    @property
+    def views(self) -> Mapping[str, int]:
+        """What the base policy and the model look through, each at the larger size of the two."""
+        spec = self.monitor.model.window_spec
+        wanted = dict(self.base.views)
+        for view in spec.views:
+            wanted[view] = max(wanted.get(view, 0), spec.size)
+        return wanted
+
+    def reset(self, instruction: str) -> None:
+        """Begin an episode."""
+        self._queue.clear()
+        self._way.clear()
+        self.monitor.begin(instruction)
+        self.base.reset(instruction)
+
+    def drop_queue(self) -> None:
+        """Forget what was thought out before, by the policy as by the monitor."""
+        self._queue.clear()
+        self._way.clear()
+        self.base.drop_queue()
+
+    def act(self, observation: PolicyObservation) -> Float[np.ndarray, "1 7"]:
+        """The next action: the base policy's, or the correction's while the monitor has taken over.
+
+        Raises:
+            PolicyError: If the base policy gives none that can be used.
+        """
+        if self._way:
+            self.monitor.follow(observation)
+        elif way := self.monitor.watch(observation):
+            self.drop_queue()
+            self._way.extend(way)
+        if self._way:
+            return self._correct(observation)[None]
+        if not self._queue:
+            seen = self._as_the_base_sees(observation)
+            self._queue.extend(check_chunk(self.base.name, self.base.act(seen), self._space.chunk))
+        return self._queue.popleft()[None]
+
+    def _correct(self, observation: PolicyObservation) -> Float[np.ndarray, "7"]:
+        waypoint = self._way.popleft()
+        if not self._way:
+            self.monitor.hand_back()
+        return self._space.from_pose(
+            waypoint.pose, waypoint.gripper, observation.target_pose, observation.tcp_pose
+        )
+
+    def _as_the_base_sees(self, observation: PolicyObservation) -> PolicyObservation:
+        """The observation with the pictures at the sizes that the base policy asks for."""
+        return replace(observation, images=_Fitted(observation.images, self.base.views))
+
+
+class _Fitted(Mapping[str, UInt8[np.ndarray, "S S 3"]]):
+    """Pictures at other sizes, made when they are asked for."""
+
+    def __init__(self, images: Mapping[str, np.ndarray], sizes: Mapping[str, int]) -> None:
+        self._images, self._sizes = images, sizes
+
+    def __getitem__(self, view: str) -> UInt8[np.ndarray, "S S 3"]:
+        return fit(self._images[view], self._sizes[view])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sizes)
+
+    def __len__(self) -> int:
+        return len(self._sizes)
