@@ -2,18 +2,48 @@
 
 from __future__ import annotations
 
+import enum
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from failsafe.evaluation.controls import ARMS, NEVER
+from failsafe.evaluation.controls import ARMS, MONITOR, NEVER
 from failsafe.evaluation.statistics import mcnemar, wilson
 from failsafe.records.episode import Ending, Episode
-from failsafe.records.event import EventKind
+from failsafe.records.event import Event, EventKind
 
 ALL_TASKS = "all"
+
+
+class Change(str, enum.Enum):
+    """What a monitor did to an episode: how it ends with it, against without it."""
+
+    RESCUED = "rescued"
+    FAILED = "still failed"
+    HARMED = "harmed"
+    KEPT = "still succeeded"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two episodes from one initial state: of the policy alone, and under one condition."""
+
+    alone: Episode
+    under: Episode
+
+    @property
+    def change(self) -> Change:
+        """What the condition did."""
+        if self.alone.success:
+            return Change.KEPT if self.under.success else Change.HARMED
+        return Change.RESCUED if self.under.success else Change.FAILED
+
+    @property
+    def first_alarm(self) -> Event | None:
+        """The first alarm under the condition, None where there was none."""
+        return next((event for event in self.under.events if event.kind is EventKind.ALARM), None)
 
 
 @dataclass(frozen=True)
@@ -93,6 +123,16 @@ class Summary:
         return next((r for r in self.rows if (r.task, r.scenario, r.policy, r.arm) == wanted), None)
 
 
+def pairs_of(episodes: Iterable[Episode], arm: str = MONITOR) -> list[Pair]:
+    """Every initial state that has been run with the policy alone and under a condition, in a fixed order."""
+    found: dict[tuple[str, str, str, int], dict[str, Episode]] = defaultdict(dict)
+    for episode in episodes:
+        key = episode.key
+        found[key.scenario, key.policy, key.task, key.seed][key.arm] = episode
+    both = [arms for _, arms in sorted(found.items()) if NEVER in arms and arm in arms]
+    return [Pair(arms[NEVER], arms[arm]) for arms in both]
+
+
 def summarise(episodes: Iterable[Episode]) -> Summary:
     """Every cell of a study, and for more than one task all of them together.
 
@@ -111,7 +151,7 @@ def summarise(episodes: Iterable[Episode]) -> Summary:
         if task == ALL_TASKS and len({where for where, _ in found}) < 2:
             continue
         alone = cells.get((task, name, policy, NEVER), {})
-        pairs = [(alone[where], found[where]) for where in sorted(found) if where in alone]
+        pairs = [Pair(alone[where], found[where]) for where in sorted(found) if where in alone]
         if pairs:
             rows.append(_row((task, name, policy, arm), pairs))
     return Summary(
@@ -121,22 +161,19 @@ def summarise(episodes: Iterable[Episode]) -> Summary:
     )
 
 
-def _row(cell: tuple[str, str, str, str], pairs: Sequence[tuple[Episode, Episode]]) -> Row:
+def _row(cell: tuple[str, str, str, str], pairs: Sequence[Pair]) -> Row:
     task, name, policy, arm = cell
     number = len(pairs)
-    successes = sum(mine.success for _, mine in pairs)
-    alone = sum(base.success for base, _ in pairs)
-    rescued = sum(mine.success and not base.success for base, mine in pairs)
-    harmed = sum(base.success and not mine.success for base, mine in pairs)
-    alarmed = sum(base.success and mine.count(EventKind.ALARM) > 0 for base, mine in pairs)
-    first = [
-        next(e.step for e in mine.events if e.kind is EventKind.ALARM)
-        for _, mine in pairs
-        if mine.count(EventKind.ALARM)
-    ]
-    done = [mine for _, mine in pairs if mine.success]
-    robot = sum(mine.robot_seconds for mine in done)
-    odd = [m.ending.value for _, m in pairs if m.ending not in (Ending.SUCCESS, Ending.FAILURE)]
+    under = [pair.under for pair in pairs]
+    successes = sum(episode.success for episode in under)
+    alone = sum(pair.alone.success for pair in pairs)
+    rescued = sum(pair.change is Change.RESCUED for pair in pairs)
+    harmed = sum(pair.change is Change.HARMED for pair in pairs)
+    alarmed = sum(pair.alone.success and pair.first_alarm is not None for pair in pairs)
+    first = [alarm.step for pair in pairs if (alarm := pair.first_alarm)]
+    done = [episode for episode in under if episode.success]
+    robot = sum(e.robot_seconds for e in done)
+    odd = [e.ending.value for e in under if e.ending not in (Ending.SUCCESS, Ending.FAILURE)]
     return Row(
         task=task,
         scenario=name,
@@ -151,14 +188,14 @@ def _row(cell: tuple[str, str, str, str], pairs: Sequence[tuple[Episode, Episode
         p=mcnemar(rescued, harmed),
         harm_rate=harmed / alone if alone else None,
         harm_interval=wilson(harmed, alone),
-        alarms=sum(mine.count(EventKind.ALARM) for _, mine in pairs) / number,
+        alarms=sum(e.count(EventKind.ALARM) for e in under) / number,
         false_alarm_rate=alarmed / alone if alone else None,
         false_alarm_interval=wilson(alarmed, alone),
-        take_overs=sum(mine.count(EventKind.TAKE_OVER) for _, mine in pairs) / number,
+        take_overs=sum(e.count(EventKind.TAKE_OVER) for e in under) / number,
         first_alarm=float(np.median(first)) if first else None,
-        steps=sum(mine.steps for _, mine in pairs) / number,
-        seconds=sum(mine.robot_seconds for _, mine in pairs) / number,
-        overhead=sum(mine.monitor_seconds for mine in done) / robot if robot else None,
-        asked_for_help=sum(mine.count(EventKind.HELP) > 0 for _, mine in pairs),
+        steps=sum(e.steps for e in under) / number,
+        seconds=sum(e.robot_seconds for e in under) / number,
+        overhead=sum(e.monitor_seconds for e in done) / robot if robot else None,
+        asked_for_help=sum(e.count(EventKind.HELP) > 0 for e in under),
         endings={ending: odd.count(ending) for ending in sorted(set(odd))},
     )

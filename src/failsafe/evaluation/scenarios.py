@@ -103,8 +103,10 @@ SCENARIOS: dict[str, Scenario] = {
     for scenario in (
         Scenario("nominal", "none", "as in training"),
         Scenario("farther", "spatial", "objects 5 cm farther from the middle of the table", farther=0.05),
-        Scenario("camera-5", "viewpoint", "cameras moved by 5 cm and 5 degrees", metres=0.05, degrees=5),
-        Scenario("camera-15", "viewpoint", "cameras moved by 15 cm and 15 degrees", metres=0.15, degrees=15),
+        Scenario("camera-5", "viewpoint", "cameras moved by 5 cm and 5 degrees", metres=0.05, degrees=5.0),
+        Scenario(
+            "camera-15", "viewpoint", "cameras moved by 15 cm and 15 degrees", metres=0.15, degrees=15.0
+        ),
         Scenario(
             "noise", "physics", "actuation noise of 2 mm and 1 degree, commands a step late", noisy=True
         ),

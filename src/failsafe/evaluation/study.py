@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float32
 
 from failsafe.datasets.files import locked, write_atomically
 from failsafe.errors import StoreError, UserError
@@ -126,8 +127,7 @@ class Results:
 
     def file(self, key: EpisodeKey) -> Path:
         """Where an episode's record is."""
-        policy = re.sub(r"[^A-Za-z0-9_.-]+", "-", key.policy)
-        task = re.sub(r"[^A-Za-z0-9_.-]+", "-", key.task)
+        task, policy = file_name(key.task), file_name(key.policy)
         return self.path / "episodes" / task / key.scenario / policy / key.arm / f"{key.seed:08d}.json"
 
     def read(self, key: EpisodeKey) -> Episode | None:
@@ -144,8 +144,12 @@ class Results:
         for file in sorted(self.path.glob("episodes/*/*/*/*/*.json")):
             yield codec.loads(Episode, file.read_text(), str(file))
 
-    def begin(self, config: StudyConfig) -> None:
+    def begin(self, config: StudyConfig, made: StudyManifest | None = None) -> None:
         """Make the folder one of this study.
+
+        Args:
+            config: What is evaluated.
+            made: How it was begun, where that was not by this command.
 
         Raises:
             StoreError: If it holds another study, or something else.
@@ -156,7 +160,7 @@ class Results:
             return
         if self.path.exists() and any(p.name != ".lock" for p in self.path.iterdir()):
             raise StoreError(f"expected an empty folder or one of results, got {self.path} with other files")
-        made = StudyManifest(config, command_line(), collect_provenance())
+        made = made or StudyManifest(config, command_line(), collect_provenance())
         write_atomically(self.path / "manifest.json", (codec.dumps(made) + "\n").encode())
 
     def take_in(self, shards: Sequence[Path]) -> int:
@@ -167,7 +171,7 @@ class Results:
         """
         taken = 0
         for shard in map(Results, shards):
-            self.begin(shard.manifest.config)
+            self.begin(shard.manifest.config, shard.manifest)
             for file in sorted(shard.path.glob("episodes/*/*/*/*/*.json")):
                 mine = self.path / file.relative_to(shard.path)
                 if not mine.exists():
@@ -175,6 +179,11 @@ class Results:
                     shutil.copyfile(file, mine)
                     taken += 1
         return taken
+
+
+def file_name(name: str) -> str:
+    """A task's or a policy's name as the name of a folder."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
 
 
 def cells_of(config: StudyConfig, shard: tuple[int, int] = (0, 1)) -> list[Cell]:
@@ -239,15 +248,9 @@ class StudyJob:
 
     def run(self, item: Cell) -> None:
         """Run the arms of a cell that have not been run."""
-        where = scenario(item.scenario)
-        name = where.tasks.get(item.task, item.task)
-        if name not in self._tasks:
-            self._tasks[name] = load_task(name)
-        if item.policy not in self._policies:
-            self._policies[item.policy] = load_policy(item.policy)
         for arm in _arms(self._config):
             if self._results.read(item.key(arm)) is None:
-                self._results.write(self._episode(item, arm, where, self._tasks[name]))
+                self._results.write(self.episode(item, arm))
 
     def give_up(self, item: Cell) -> None:
         """Record that the cell has killed two processes, in place of what has not been run."""
@@ -256,14 +259,30 @@ class StudyJob:
                 words = "the process died twice while at work on it"
                 self._results.write(Episode(item.key(arm), "", Ending.CRASHED, 0, 0.0, words=words))
 
-    def _episode(self, cell: Cell, arm: str, where: Scenario, task: Task) -> Episode:
+    def task(self, cell: Cell) -> Task:
+        """What a cell is run on."""
+        name = scenario(cell.scenario).tasks.get(cell.task, cell.task)
+        if name not in self._tasks:
+            self._tasks[name] = load_task(name)
+        return self._tasks[name]
+
+    def episode(self, cell: Cell, arm: str, states: list[Float32[np.ndarray, "S"]] | None = None) -> Episode:
+        """Run one arm of a cell, whether or not it has been run; nothing is written.
+
+        Args:
+            cell: The initial state. For an oracle's arm, the policy alone must have been run on it.
+            arm: The condition.
+            states: Where to put the simulator's state of every step, for pictures.
+        """
+        where, task = scenario(cell.scenario), self.task(cell)
+        if cell.policy not in self._policies:
+            self._policies[cell.policy] = load_policy(cell.policy)
         policy = self._policies[cell.policy]
-        if arm == NEVER:
-            return run_episode(task, policy, cell.key(arm), where, self._config.limits)
-        if self._model is None:
-            self._model = load_model(self._config.monitor)
-        guarded = self._guard(cell, arm, where, task, policy)
-        return run_episode(task, guarded, cell.key(arm), where, self._config.limits)
+        if arm != NEVER:
+            if self._model is None:
+                self._model = load_model(self._config.monitor)
+            policy = self._guard(cell, arm, where, task, policy)
+        return run_episode(task, policy, cell.key(arm), where, self._config.limits, states=states)
 
     def _guard(self, cell: Cell, arm: str, where: Scenario, task: Task, policy: Policy) -> MonitoredPolicy:
         assert self._model is not None
