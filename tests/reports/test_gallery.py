@@ -92,7 +92,7 @@ def test_without_frames_the_page_says_how_to_get_them(tmp_path: Path) -> None:
 def test_text_from_the_dataset_is_never_markup(rendered: Dataset) -> None:
     page = write_gallery(rendered)
     assert "<b>stayed</b>" not in page.read_text()
-    for script in ("card.js", "gallery.js", "player.js"):
+    for script in ("card.js", "dom.js", "gallery.js", "player.js", "transport.js"):
         assert "innerHTML" not in (page.parent / script).read_text()
 
 

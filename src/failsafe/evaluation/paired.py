@@ -21,8 +21,8 @@ class Change(str, enum.Enum):
     """What a monitor did to an episode: how it ends with it, against without it."""
 
     RESCUED = "rescued"
-    FAILED = "still failed"
     HARMED = "harmed"
+    FAILED = "still failed"
     KEPT = "still succeeded"
 
 

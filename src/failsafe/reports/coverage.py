@@ -7,8 +7,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import jinja2
-from markupsafe import Markup
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
@@ -28,8 +26,7 @@ from failsafe.reports.coverage_rows import (
     name_cell,
     note,
 )
-
-TEMPLATES = Path(__file__).parent / "templates"
+from failsafe.reports.pages import inline, render
 
 
 def coverage_table(dataset: Dataset, skip_damaged: bool = False) -> list[CoverageRow]:
@@ -112,13 +109,11 @@ def render_page(cases: Sequence[FailureCase], rows: Sequence[CoverageRow], manif
         grid.setdefault(row.mode, {})[row.task] = row
     cells = [row for row in rows if row.kind == "cell"]
     counts = count_rows(rows)
-    loader = jinja2.FileSystemLoader(TEMPLATES)
-    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters.update(percent=_percent, spoken=_spoken, note=note)
-    return environment.get_template("coverage.html.jinja").render(
-        # One file is easier to hand on than a folder, so both are written into the page.
-        style=Markup("".join((TEMPLATES / name).read_text() for name in ("gallery.css", "coverage.css"))),
-        script=Markup((TEMPLATES / "coverage.js").read_text()),
+    return render(
+        "coverage.html.jinja",
+        {"percent": _percent, "spoken": _spoken, "note": note},
+        style=inline("gallery.css", "coverage.css"),
+        script=inline("coverage.js"),
         figures=_figures(counts, len({(case.task, case.seed) for case in cases})),
         command=manifest.command,
         shard=manifest.shard,

@@ -70,15 +70,20 @@ def mode_charts(cases: Sequence[FailureCase], config: GenerationConfig) -> list[
 
 
 def histogram(
-    title: str, values: Sequence[tuple[float, str]], ends: tuple[float, float], unit: str
+    title: str,
+    values: Sequence[tuple[float, str]],
+    ends: tuple[float, float],
+    unit: str,
+    kinds: Sequence[str] = KINDS,
 ) -> Histogram:
-    """A histogram of numbers with what came of each, one of `KINDS`.
+    """A histogram of numbers with what came of each.
 
     Args:
         title: What the numbers are.
         values: The numbers, each with its kind; those beyond the ends count for the outermost bars.
         ends: Ends of the axis; a single bar where they are the same.
         unit: Unit of the numbers.
+        kinds: The kinds, from the bottom of a bar to its top.
     """
     low, high = ends
     bars = BARS if high > low else 1
@@ -86,12 +91,12 @@ def histogram(
     for value, kind in values:
         share = (value - low) / (high - low) if high > low else 0.0
         counts[min(max(int(share * bars), 0), bars - 1), kind] += 1
-    most = max((sum(counts[i, kind] for kind in KINDS) for i in range(bars)), default=0)
+    most = max((sum(counts[i, kind] for kind in kinds) for i in range(bars)), default=0)
     segments: list[Segment] = []
     for i in range(bars):
         base = 0
         start, end = low + (high - low) * i / bars, low + (high - low) * (i + 1) / bars
-        for kind in KINDS:
+        for kind in kinds:
             if number := counts[i, kind]:
                 words = f"{number} {kind}, {start:.3g} to {end:.3g} {unit}".rstrip()
                 segments.append(Segment(kind, i / bars, base / most, 1 / bars, number / most, words))

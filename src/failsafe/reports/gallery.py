@@ -14,16 +14,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import jinja2
-
 from failsafe.datasets.files import write_atomically
 from failsafe.datasets.store import Dataset
 from failsafe.errors import UserError
 from failsafe.records.case import FailureCase, Outcome
 from failsafe.reports.gallery_cases import VERDICTS, folders, plain_case, plain_twin
+from failsafe.reports.pages import TEMPLATES, render
 
-TEMPLATES = Path(__file__).parent / "templates"
-_STATIC = ("gallery.css", "player.js", "card.js", "gallery.js")
+_STATIC = ("gallery.css", "dom.js", "player.js", "transport.js", "card.js", "gallery.js")
 
 
 def write_gallery(
@@ -115,15 +113,14 @@ def spread(cases: Sequence[FailureCase], limit: int | None) -> list[FailureCase]
 
 
 def _page(every_case: Sequence[FailureCase], cases: list[dict[str, Any]], twins: dict[str, Any]) -> str:
-    loader = jinja2.FileSystemLoader(TEMPLATES)
-    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     frames = [c["frames"] for c in cases if c["frames"]] + [
         t["frames"] for t in twins.values() if t["frames"]
     ]
     cameras = {name: None for index in frames for name in index["cameras"]}
     # What a person looks from first, then the others by name.
     order = sorted(cameras, key=lambda name: (["front", "side", "hand", name].index(name), name))
-    return environment.get_template("gallery.html.jinja").render(
+    return render(
+        "gallery.html.jinja",
         figures=figures(every_case),
         tasks=sorted({case.task for case in every_case}),
         cameras=order,

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import shutil
-from collections.abc import Sequence
 from pathlib import Path
-
-import jinja2
-from markupsafe import Markup
-from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table
-from rich.text import Text
 
 from failsafe.datasets.files import write_atomically
 from failsafe.evaluation.metrics import BINS, METRICS
 from failsafe.evaluation.offline import HEADLINE_LEAVES_OUT, ScoreTable
+from failsafe.reports.pages import inline, render
 from failsafe.reports.scores_sheets import (
-    Cell,
-    Sheet,
     confusion_sheet,
     heading,
     headline_sheet,
@@ -27,8 +16,8 @@ from failsafe.reports.scores_sheets import (
     part_sheets,
     spoken,
 )
+from failsafe.reports.sheets import Sheet, sheet_markdown, sheet_text
 
-TEMPLATES = Path(__file__).parent / "templates"
 HEADLINE_NOTE = (
     f"The headline, and with it the tables of models, tasks and modes, leaves out moments of the kind "
     f"'{', '.join(spoken(kind.value) for kind in HEADLINE_LEAVES_OUT)}': a monitor has looked three times by "
@@ -51,15 +40,15 @@ def format_scores(table: ScoreTable, width: int | None = None) -> str:
         table: What was found.
         width: Characters in a line; by default what the terminal has. No number or name is ever cut short.
     """
-    lines = [_text(headline_sheet(table), width, intervals=True)]
-    lines += [_text(sheet, width) for sheet in _narrow_sheets(table)]
+    lines = [sheet_text(headline_sheet(table), width, intervals=True)]
+    lines += [sheet_text(sheet, width) for sheet in _narrow_sheets(table)]
     return "\n\n".join([*lines, HEADLINE_NOTE, UNUSABLE_NOTE])
 
 
 def scores_markdown(table: ScoreTable) -> str:
     """The same tables as Markdown, with what it takes to make them again."""
-    sheets = [_markdown(headline_sheet(table), intervals=True)]
-    sheets += [_markdown(sheet) for sheet in _narrow_sheets(table)]
+    sheets = [sheet_markdown(headline_sheet(table), intervals=True)]
+    sheets += [sheet_markdown(sheet) for sheet in _narrow_sheets(table)]
     again = "\n".join(_commands(table))
     notes = [HEADLINE_NOTE, UNUSABLE_NOTE, f"Made by:\n\n```\n{again}\n```"]
     return "\n\n".join([*sheets, *notes]) + "\n"
@@ -85,14 +74,10 @@ def write_scores(table: ScoreTable, out: Path) -> Path:
 def render_scores(table: ScoreTable) -> str:
     """The page as HTML."""
     first = table.scores[0]
-    loader = jinja2.FileSystemLoader(TEMPLATES)
-    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     cells = {row[0].text: row[2] for row in headline_sheet(table).rows}
-    return environment.get_template("scores.html.jinja").render(
-        # One file is easier to hand on than a folder, so the styles are written into the page.
-        style=Markup(
-            "".join((TEMPLATES / name).read_text() for name in ("gallery.css", "coverage.css", "scores.css"))
-        ),
+    return render(
+        "scores.html.jinja",
+        style=inline("gallery.css", "coverage.css", "scores.css"),
         table=table,
         commands=_commands(table),
         top=[(heading(m), cells[heading(m)]) for m in METRICS if m.name in _TOP],
@@ -118,39 +103,3 @@ def _commands(table: ScoreTable) -> list[str]:
 def _narrow_sheets(table: ScoreTable) -> list[Sheet]:
     first, metrics = table.scores[0], [metric for metric in METRICS if metric.name in _NARROW]
     return [*model_sheets(table, metrics), *part_sheets(first, first.sets[0], metrics)]
-
-
-def _text(sheet: Sheet, width: int | None, intervals: bool = False) -> str:
-    table = Table(box=None, pad_edge=False)
-    for i, name in enumerate(sheet.head):
-        # Long headings stand on several lines: it is the numbers that need the width.
-        table.add_column(
-            Text(name if i == 0 or intervals else name.replace(" ", "\n")),
-            justify="right" if i else "left",
-            no_wrap=True,
-            vertical="bottom",
-        )
-    for row in sheet.rows:
-        table.add_row(*(Text(_worded(cell, intervals)) for cell in row))
-    buffer = io.StringIO()
-    width = width or shutil.get_terminal_size((120, 24)).columns
-    console = Console(file=buffer, width=width, color_system=None)
-    # A number cut short is worth less than a line too long.
-    console.width = max(width, Measurement.get(console, console.options.update(width=1000), table).maximum)
-    console.print(table)
-    lines = [line.rstrip() for line in buffer.getvalue().splitlines()]
-    return "\n".join([sheet.title, *([sheet.hint] if sheet.hint else []), *lines])
-
-
-def _markdown(sheet: Sheet, intervals: bool = False) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-    rule = "|" + "|".join([":---", *["---:"] * (len(sheet.head) - 1)]) + "|"
-    rows = [line([_worded(cell, intervals) for cell in row]) for row in sheet.rows]
-    hint = [sheet.hint, ""] if sheet.hint else []
-    return "\n".join([f"### {sheet.title}", "", *hint, line(sheet.head), rule, *rows])
-
-
-def _worded(cell: Cell, intervals: bool) -> str:
-    return f"{cell.text} ({cell.interval})" if intervals and cell.interval else cell.text

@@ -3,42 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from failsafe.evaluation.metrics import METRICS, Metric
 from failsafe.evaluation.offline import PUBLISHED_NOTE, Estimate, Group, ModelScore, ScoreTable, SetScore
+from failsafe.reports.sheets import Cell, Sheet
 
 PARTS = {"kind": "moment", "task": "task", "mode": "mode"}
 """What moments are told apart by, and what it is called."""
 _NOISE = 1e-9
 """What rounding makes of a difference that is none."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell.
-
-    Attributes:
-        text: What stands there.
-        interval: Its 95 % interval, empty where there is none.
-        tone: "good", "bad" for a difference beyond chance, "theirs" for a published figure, else empty.
-        words: What else there is to know, for a tooltip.
-    """
-
-    text: str
-    interval: str = ""
-    tone: str = ""
-    words: str = ""
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """A table with a heading; the first column names the row."""
-
-    title: str
-    hint: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
 
 
 def headline_sheet(table: ScoreTable) -> Sheet:

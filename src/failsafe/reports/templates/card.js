@@ -1,19 +1,6 @@
 "use strict";
 /* The card of one case. Every text is set as text, never as markup. */
 
-/** An element with attributes and children; strings become text. */
-function make(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (value !== false && value !== null) element.setAttribute(name, value === true ? "" : value);
-  }
-  element.append(...children.filter((child) => child !== null));
-  return element;
-}
-
-const plural = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
-const spoken = (name) => name.replaceAll("_", " ");
 const isZero = (x) => Math.abs(x) < 0.05; // as it is written
 const signed = (x) => (isZero(x) ? "" : x > 0 ? "+" : "−") + Math.abs(x).toFixed(1);
 const MARKS = { injection: "injection", onset: "onset", failure: "failure", detection: "detection", label: "label" };
@@ -38,14 +25,7 @@ class Card {
     this.evidence = make("section", { class: "evidence", "aria-label": "Evidence" });
     this.correction = make("section", { class: "correction", "aria-label": "Correction" });
     this.labels = make("div", { class: "labels", role: "group", "aria-label": "Moments that are labelled" });
-    this.marks = make("div", { class: "marks" });
-    this.ticks = make("div", { class: "ticks", "aria-hidden": "true" });
-    this.clock = make("span", { class: "clock" });
-    this.slider = make("input", {
-      type: "range", min: 0, max: 0, step: 1, value: 0, "aria-label": "Control step", class: "slider",
-      oninput: () => { this.setPlaying(false); this.player.seek(Number(this.slider.value)); },
-    });
-    this.button = make("button", { type: "button", class: "play", onclick: () => this.setPlaying(!this.player.playing) });
+    this.transport = new Transport(this.player);
     const hasFrames = this.panes.some((p) => p.rollout.steps.length > 0);
     this.element.append(
       make("header", {},
@@ -56,9 +36,8 @@ class Card {
       ...data.causes.map((c) => make("p", { class: "cause" }, c.words)),
       ...(data.reason ? [make("p", { class: "reason" }, data.reason)] : []),
       make("div", { class: "panes" }, ...this.panes.map((p) => p.element)),
-      ...(hasFrames ? [make("div", { class: "transport" }, this.button,
-        make("div", { class: "track" }, this.ticks, this.slider), this.clock)] : []),
-      this.marks, this.labels,
+      ...(hasFrames ? [this.transport.element] : []),
+      this.transport.marks, this.labels,
       make("div", { class: "columns" }, this.correction, this.evidence),
       make("p", { class: "id" }, make("code", {}, data.id)));
     this.setPlaying(false);
@@ -126,31 +105,15 @@ class Card {
 
   makeMarks(label) {
     const times = { ...this.data.times, ...(label ? { label: label.step } : {}) };
-    const last = this.player.last;
-    this.slider.max = last;
-    const marks = Object.keys(MARKS).filter((name) => name in times).map((name) => [name, times[name]]);
-    this.marks.replaceChildren(...marks.map(([name, step]) => make("button", {
-      type: "button", class: `mark ${name}`, title: `Go to step ${step}`,
-      onclick: () => { this.setPlaying(false); this.player.seek(step); },
-    }, `${MARKS[name]} `, make("b", {}, String(step)))));
-    this.ticks.replaceChildren(...marks.map(([name, step]) => {
-      const tick = make("i", { class: `tick ${name}` });
-      tick.style.setProperty("--at", String(last ? Math.min(step / last, 1) : 0));
-      return tick;
-    }));
+    this.transport.setMarks(Object.keys(MARKS).filter((name) => name in times).map((name) => [name, MARKS[name], times[name]]));
   }
 
-  setPlaying(wanted) {
-    this.player.play(wanted);
-    this.button.textContent = wanted ? "❚❚" : "►";
-    this.button.setAttribute("aria-label", wanted ? "Pause" : "Play");
-  }
+  setPlaying(wanted) { this.transport.setPlaying(wanted); }
 
   onStep(step) {
-    if (!this.clock) return;
-    const { data, player } = this;
-    this.slider.value = step;
-    this.clock.textContent = `step ${step}/${player.last} · ${(step / player.hz).toFixed(1)} s`;
+    if (!this.transport) return;
+    const { data } = this;
+    this.transport.show(step);
     for (const made of this.panes) {
       const [words, tone] = stateWords(made, step, data, data.labels[this.label], this.twin);
       made.state.textContent = words;
