@@ -6,17 +6,15 @@ import os
 import re
 from pathlib import Path
 
-from failsafe.cli.output import ProgressReporter, print_json
+from failsafe.cli.output import ProgressReporter
+from failsafe.cli.report import publish, say
 from failsafe.errors import UserError
 from failsafe.evaluation.controls import CONTROLS, MONITOR, NEVER
 from failsafe.evaluation.episodes import EpisodeLimits
-from failsafe.evaluation.paired import summarise
 from failsafe.evaluation.study import StudyConfig, cells_of, run_study
 from failsafe.models.loading import COMPACT
 from failsafe.monitors.calibration import Calibration, read_calibration, shipped_calibration
 from failsafe.monitors.monitor import MonitorSettings
-from failsafe.records import codec
-from failsafe.reports.evaluation import format_summary, write_report
 
 
 def evaluate(
@@ -36,6 +34,7 @@ def evaluate(
     deadline: float = 5.0,
     workers: int | None = None,
     shard: str = "0/1",
+    films: int = 3,
     json: bool = False,
 ) -> int:
     """Evaluate a policy with and without the monitor, from the same initial states.
@@ -61,6 +60,7 @@ def evaluate(
         deadline: Seconds after which a verdict is dropped.
         workers: Processes; as many as there are cores by default.
         shard: I/N: run the i-th of n parts, from 0; `failsafe report` takes the parts together.
+        films: Film at most so many episodes of each kind for the page, 0 for none; a shard has no films.
         json: Print the summary as JSON.
     """
     chosen = _names(arms) or (NEVER, MONITOR, *(CONTROLS if controls else ()))
@@ -83,13 +83,9 @@ def evaluate(
         results = run_study(
             config, out, workers or os.cpu_count() or 1, lambda cell: reporter.advance(1), part
         )
-    summary = summarise(list(results.episodes()))
-    page = write_report(results, out / "report.html")
-    if json:
-        print_json({"page": str(page), "summary": codec.to_plain(summary)})
-    else:
-        print(format_summary(summary))
-        print(f"page: {page.resolve()}")
+    whole = part == (0, 1)
+    summary, page = publish(results, out / "report.html", films if whole else 0, workers, json)
+    say(summary, page, json)
     asked = sum(row.asked_for_help for row in summary.rows if row.arm == MONITOR)
     return 3 if asked else 0
 

@@ -22,6 +22,7 @@ from failsafe.cli.merge import merge
 from failsafe.cli.merge_lora import merge_lora
 from failsafe.cli.render import render
 from failsafe.cli.replay import replay
+from failsafe.cli.report import report
 from failsafe.cli.samples import samples
 from failsafe.cli.score import score
 from failsafe.cli.train import train
@@ -45,6 +46,7 @@ VERBS: dict[str, Callable[..., int]] = {
     "imitate": imitate,
     "calibrate": calibrate,
     "evaluate": evaluate,
+    "report": report,
 }
 INTERRUPTED = 130
 

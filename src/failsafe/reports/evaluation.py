@@ -154,8 +154,8 @@ def _shown(pairs: Sequence[Pair], films: Sequence[Film]) -> list[Shown]:
                 if not film.repeats(arm, recorded):
                     notes.append(
                         f"Run again for the film, the arm “{arm}” ended otherwise ({ending.value}) than is "
-                        f"recorded ({recorded.ending.value} after {recorded.steps} steps): the film is of the "
-                        "second run, the time line of the first."
+                        f"recorded ({recorded.ending.value} after {recorded.steps} steps): the film is of "
+                        "the second run, the time line of the first."
                     )
         shown.append(Shown(pair, time_line(pair), film, notes))
     return shown

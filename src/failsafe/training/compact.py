@@ -22,6 +22,7 @@ from failsafe.models.compact import CompactConfig, CompactMeta, CompactNet, Inpu
 from failsafe.perturbations import MODES
 from failsafe.records import codec
 from failsafe.records.provenance import collect_provenance
+from failsafe.training.allocation import keep_freed_memory
 from failsafe.training.batches import Batches, Truth
 
 CHECKPOINT, STATE, LOG = "compact.safetensors", "state.pt", "log.jsonl"
@@ -44,7 +45,7 @@ class CompactTraining:
         seed: Seed of everything that is drawn.
     """
 
-    epochs: int = 12
+    epochs: int = 10
     batch: int = 96
     rate: float = 2e-3
     decay: float = 0.05
@@ -101,6 +102,7 @@ def train_compact(
         )
     config = _config(samples, train_rows, settings)
     torch.manual_seed(settings.seed)
+    keep_freed_memory()
     if "OMP_NUM_THREADS" not in os.environ:  # by default torch leaves every second logical core alone
         torch.set_num_threads(os.cpu_count() or 1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

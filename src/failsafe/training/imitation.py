@@ -29,6 +29,7 @@ from failsafe.policies.reference import (
 )
 from failsafe.records import codec
 from failsafe.records.provenance import collect_provenance
+from failsafe.training.allocation import keep_freed_memory
 from failsafe.training.compact import running_average, warm_cosine
 
 _SHIFT = 3
@@ -85,6 +86,7 @@ def train_reference(
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(os.cpu_count() or 1)
     torch.manual_seed(settings.seed)
+    keep_freed_memory()
     config = _config(demonstrations)
     net = ReferenceNet(config)
     cast(Any, net).to(memory_format=torch.channels_last)
