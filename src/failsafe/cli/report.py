@@ -1,0 +1,77 @@
+"""`failsafe report`: the page of an evaluation, with films of single episodes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import tyro
+
+from failsafe.cli.output import ProgressReporter, print_json
+from failsafe.errors import UserError
+from failsafe.evaluation.films import choose, make_films
+from failsafe.evaluation.paired import Summary, pairs_of, summarise
+from failsafe.evaluation.study import Results
+from failsafe.records import codec
+from failsafe.reports.evaluation import FILMS, format_summary, write_report
+
+
+def report(
+    results: tyro.conf.Positional[Path],
+    shards: tyro.conf.Positional[tuple[Path, ...]] = (),
+    /,
+    out: Path | None = None,
+    films: int = 3,
+    workers: int | None = None,
+    json: bool = False,
+) -> int:
+    """Write the page of an evaluation, which opens from disk, and print its tables.
+
+    Args:
+        results: Folder of the results.
+        shards: Folders of shards of the same evaluation, whose episodes are copied to the results first.
+        out: The page; report.html in the folder of the results by default.
+        films: Film at most so many episodes of each kind (rescued, harmed, still failed); 0 for none. They
+            are run again for it, and stand in films/ beside the page.
+        workers: Processes; as many as there are cores by default.
+        json: Print the summary as JSON.
+    """
+    study = Results(results)
+    study.take_in(shards)
+    summary, page = publish(study, out or results / "report.html", films, workers, json)
+    say(summary, page, json)
+    return 0
+
+
+def publish(
+    results: Results, page: Path, films: int, workers: int | None, quiet: bool
+) -> tuple[Summary, Path]:
+    """Film a few episodes and write the page.
+
+    Args:
+        results: The study.
+        page: The page.
+        films: The most films of each kind.
+        workers: Processes; as many as there are cores where it is None.
+        quiet: Show no progress.
+
+    Raises:
+        UserError: If there are no results, or the number makes no sense.
+    """
+    if films < 0:
+        raise UserError(f"expected --films to be at least 0, got {films}")
+    episodes = list(results.episodes())
+    chosen = choose(pairs_of(episodes), films)
+    with ProgressReporter("films", len(chosen), quiet or not chosen) as reporter:
+        made = make_films(
+            results, chosen, page.parent / FILMS, workers or os.cpu_count() or 1, reporter.advance
+        )
+    return summarise(episodes), write_report(results, page, made)
+
+
+def say(summary: Summary, page: Path, json: bool) -> None:
+    """Print what a study came to, and where its page is."""
+    if json:
+        print_json({"page": str(page.resolve()), "summary": codec.to_plain(summary)})
+    else:
+        print(f"{format_summary(summary)}\npage: {page.resolve()}")
