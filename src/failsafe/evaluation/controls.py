@@ -13,7 +13,8 @@ import numpy as np
 
 from failsafe.errors import UnknownNameError
 from failsafe.experts.tasks import Task
-from failsafe.generation.corrections import fresh_ways
+from failsafe.generation.rollouts import Twin
+from failsafe.generation.verification import recover_now
 from failsafe.models.contract import MAX_ACTIONS, MAX_TRANSLATION, RecoveryModel
 from failsafe.records import poses
 from failsafe.records.assessment import Verdict, Window, WindowSpec
@@ -37,19 +38,22 @@ class Truth:
 
     Attributes:
         task: The task, whose simulator is in the middle of the episode.
+        spare: The task once more, to try things out in.
+        twin: The nominal twin of the initial state.
         fails: Whether the policy alone fails from this initial state.
-        nominal_steps: Control steps that the expert needs.
-        start: Tool pose at the beginning.
-        seed: Seed of the initial state.
         step: Control step now.
     """
 
     task: Task
+    spare: Task
+    twin: Twin
     fails: bool
-    nominal_steps: int
-    start: Pose
-    seed: int
     step: Callable[[], int]
+
+    @property
+    def start(self) -> Pose:
+        """Tool pose at the beginning."""
+        return self.twin.trace.tcp_poses[0].astype(np.float64)
 
 
 def make_control(arm: str, model: RecoveryModel, truth: Truth) -> tuple[RecoveryModel, bool]:
@@ -67,7 +71,7 @@ def make_control(arm: str, model: RecoveryModel, truth: Truth) -> tuple[Recovery
     if arm == "always-nudge":
         return AlwaysNudge(spec), False
     if arm == "random-nudge":
-        return RandomNudge(spec, np.random.default_rng([truth.seed, 11])), False
+        return RandomNudge(spec, np.random.default_rng([truth.twin.record.seed, 11])), False
     if arm == "fixed-retry":
         return FixedRetry(model, truth.start), True
     if arm == "oracle-detector":
@@ -169,24 +173,24 @@ class OracleDetector:
 
 @dataclass(frozen=True)
 class OracleRecovery:
-    """Knows which episodes fail, and leads to where the expert would begin anew from the present state."""
+    """Knows which episodes fail, and tries out in a second simulator which way back is the shortest."""
 
     window_spec: WindowSpec
     truth: Truth
     name: str = "oracle recovery"
 
     def assess(self, window: Window) -> Verdict:
-        """The truth, and the way to the first waypoint of a fresh plan."""
-        if not _is_due(self.truth):
+        """The truth, and the way back as a label would have it."""
+        truth = self.truth
+        if not _is_due(truth):
             return Verdict()
-        ways = fresh_ways(self.truth.task, window.tcp_poses[-1].astype(np.float64), _fingers(window))
-        short = [way for way in ways if len(way) <= MAX_ACTIONS]
-        actions = short[-1] if short else tuple(ways[-1][:MAX_ACTIONS]) if ways else ()
+        state = truth.task.simulator.state()
+        actions = recover_now(truth.spare, truth.twin, state, _fingers(window))
         return Verdict(failure_probability=1.0, mode="unknown", actions=actions)
 
 
 def _is_due(truth: Truth) -> bool:
-    return truth.fails and truth.step() >= truth.nominal_steps
+    return truth.fails and truth.step() >= len(truth.twin.trace)
 
 
 def _fingers(window: Window) -> float:

@@ -35,7 +35,7 @@ class EpisodeLimits:
         max_steps: Control steps after which it is over, settling not counted.
     """
 
-    max_steps: int = 250
+    max_steps: int = 300
 
 
 @dataclass

@@ -23,7 +23,7 @@ from failsafe.errors import StoreError, UserError
 from failsafe.evaluation.controls import ARMS, MONITOR, NEVER, WATCH, Truth, make_control
 from failsafe.evaluation.episodes import EpisodeLimits, run_episode
 from failsafe.evaluation.processes import work_through
-from failsafe.evaluation.scenarios import Scenario, scenario
+from failsafe.evaluation.scenarios import scenario
 from failsafe.experts.tasks import Task, check_task, load_task
 from failsafe.generation.rollouts import run_nominal
 from failsafe.models.contract import RecoveryModel
@@ -243,6 +243,7 @@ class StudyJob:
     def __init__(self, config: StudyConfig, out: Path) -> None:
         self._config, self._results = config, Results(out)
         self._tasks: dict[str, Task] = {}
+        self._spares: dict[str, Task] = {}
         self._policies: dict[str, Policy] = {}
         self._model: RecoveryModel | None = None
 
@@ -281,29 +282,32 @@ class StudyJob:
         if arm != NEVER:
             if self._model is None:
                 self._model = load_model(self._config.monitor)
-            policy = self._guard(cell, arm, where, task, policy)
+            policy = self._guard(cell, arm, policy)
         return run_episode(task, policy, cell.key(arm), where, self._config.limits, states=states)
 
-    def _guard(self, cell: Cell, arm: str, where: Scenario, task: Task, policy: Policy) -> MonitoredPolicy:
+    def _guard(self, cell: Cell, arm: str, policy: Policy) -> MonitoredPolicy:
         assert self._model is not None
+        settings = self._config.settings
         calibration = self._config.calibrations.get(cell.policy)
         threshold = calibration.threshold if calibration else self._config.threshold
         if arm == WATCH:
-            return MonitoredPolicy(policy, self._model, np.inf, self._config.settings)
-        model, own = self._model, True
-        truth = self._truth(cell, where, task)
-        if arm != MONITOR:
-            model, own = make_control(arm, self._model, truth)
-        guarded = MonitoredPolicy(policy, model, threshold if own else 0.5, self._config.settings)
+            return MonitoredPolicy(policy, self._model, np.inf, settings)
+        if arm == MONITOR:
+            return MonitoredPolicy(policy, self._model, threshold, settings)
+        truth = self._truth(cell)
+        model, own = make_control(arm, self._model, truth)
+        guarded = MonitoredPolicy(policy, model, threshold if own else 0.5, settings)
         truth.step = lambda: guarded.monitor.step
         return guarded
 
-    def _truth(self, cell: Cell, where: Scenario, task: Task) -> Truth:
+    def _truth(self, cell: Cell) -> Truth:
         alone = self._results.read(cell.key(NEVER))
         assert alone is not None
-        nominal = run_nominal(task, cell.seed)
-        start = nominal.trace.tcp_poses[0].astype(np.float64)
-        return Truth(task, not alone.success, len(nominal.trace), start, cell.seed, lambda: 0)
+        task = self.task(cell)
+        if task.name not in self._spares:
+            self._spares[task.name] = load_task(task.name)
+        spare = self._spares[task.name]
+        return Truth(task, spare, run_nominal(spare, cell.seed), not alone.success, lambda: 0)
 
 
 def _arms(config: StudyConfig) -> list[str]:

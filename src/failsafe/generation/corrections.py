@@ -91,26 +91,6 @@ def propose(task: Task, twin: Twin, trace: Trace, step: int, live: Driver) -> li
     return sorted((c for c in found if len(c.actions) <= MAX_ACTIONS), key=lambda c: len(c.actions))
 
 
-def fresh_ways(task: Task, start: Pose, gripper: float) -> list[tuple[tuple[float, ...], ...]]:
-    """The ways from the simulator's present state to where a fresh plan begins: straight, and over a lift.
-
-    Args:
-        task: The task; its simulator is asked, not moved.
-        start: Tool pose now.
-        gripper: What the fingers were told last.
-
-    Returns:
-        Actions of each way, of any length; nothing where the expert has no plan.
-    """
-    live = Driver(task.simulator)
-    live.gripper = gripper
-    first = _first_waypoint(task, live)
-    if first is None:
-        return []
-    spec = task.simulator.spec
-    return [to_actions(start, gripper, waypoints, spec) for waypoints in _ways_to(start, first)]
-
-
 def to_actions(
     start: Pose, gripper: float, waypoints: Sequence[Waypoint], spec: SimulatorSpec
 ) -> tuple[tuple[float, ...], ...]:

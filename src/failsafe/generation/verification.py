@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float32
 
 from failsafe.errors import DivergedError, PlanError
 from failsafe.experts.contract import PlanExpert
@@ -123,6 +124,51 @@ def prove(
         attempts=tuple(attempts),
     )
     return Proof(Label(step, stage_name, None, evidence), None)
+
+
+def recover_now(
+    task: Task, twin: Twin, state: Float32[np.ndarray, "S"], gripper: float
+) -> tuple[tuple[float, ...], ...]:
+    """The shortest way back from a state of any episode, tried out in a simulator of its own.
+
+    Where the simulator cannot restore exactly, the state is left by millimetres: good for an oracle in an
+    evaluation, not for a label.
+
+    Args:
+        task: The task, with a simulator that is free.
+        twin: The nominal twin of the episode's initial state.
+        state: The simulator's state now.
+        gripper: What the fingers were told last.
+
+    Returns:
+        The actions; none where nothing that was tried ends in success.
+    """
+    simulator = task.simulator
+
+    def begin() -> Driver:
+        simulator.reset(twin.record.seed)
+        simulator.restore(state)
+        driver = Driver(simulator, max_steps=len(twin.trace) + _STEPS_BEYOND_TWIN)
+        driver.gripper = gripper
+        return driver
+
+    simulator.reset(twin.record.seed)
+    first, live = simulator.observe(), begin()
+    now = live.observation
+    trace = Trace(
+        commands=np.zeros((1, simulator.spec.command_size), dtype=np.float32),
+        targets=now.tcp_pose[None].astype(np.float32),
+        gripper_commands=np.array([gripper], dtype=np.float32),
+        stages=np.zeros(1, dtype=np.int16),
+        tcp_poses=np.stack([first.tcp_pose, now.tcp_pose]).astype(np.float32),
+        gripper_widths=np.array([first.gripper_width, now.gripper_width], dtype=np.float32),
+        objects=np.stack([first.objects, now.objects]).astype(np.float32),
+        states=np.stack([twin.trace.states[0], state]),
+    )
+    for candidate in _few(propose(task, twin, trace, 1, live)):
+        if _carry_out(task, twin, candidate, begin())[0]:
+            return candidate.actions
+    return ()
 
 
 def _few(candidates: Sequence[Candidate]) -> list[Candidate]:

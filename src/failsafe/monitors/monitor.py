@@ -56,9 +56,9 @@ class MonitorSettings:
 
     timing: LookTiming = field(default_factory=LookTiming)
     smoothing: int = 2
-    take_overs: int = 3
+    take_overs: int = 5
     action_steps: int = 24
-    cool_down: int = 15
+    cool_down: int = 10
     asynchronous: bool = False
     deadline: float = 5.0
     workspace: Workspace = field(default_factory=Workspace)
