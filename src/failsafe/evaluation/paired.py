@@ -154,11 +154,13 @@ def summarise(episodes: Iterable[Episode]) -> Summary:
         pairs = [Pair(alone[where], found[where]) for where in sorted(found) if where in alone]
         if pairs:
             rows.append(_row((task, name, policy, arm), pairs))
-    return Summary(
-        tuple(
-            sorted(rows, key=lambda r: (r.scenario, r.policy, r.task == ALL_TASKS, r.task, ARMS.index(r.arm)))
-        )
-    )
+
+    # What is as in training comes first, all tasks together last.
+    def order(row: Row) -> tuple[object, ...]:
+        last = row.task == ALL_TASKS
+        return row.scenario != "nominal", row.scenario, row.policy, last, row.task, ARMS.index(row.arm)
+
+    return Summary(tuple(sorted(rows, key=order)))
 
 
 def _row(cell: tuple[str, str, str, str], pairs: Sequence[Pair]) -> Row:
