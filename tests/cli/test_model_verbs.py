@@ -1,30 +1,13 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.cli.conftest import Verb
 
-from failsafe.cli import main
 from failsafe.datasets.store import Dataset
 from failsafe.datasets.windows import SampleSet
-
-Verb = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Verb:
-    def command(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["failsafe", *words])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, err = capsys.readouterr()
-        return int(stopped.value.code or 0), out, err
-
-    return command
-
 
 WINDOW = ("--views", "front,side", "--history", "6", "--frames", "2", "--size", "32", "--workers", "1")
 

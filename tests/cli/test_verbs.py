@@ -4,29 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.cli.conftest import Verb
 
-from failsafe.cli.main import main
 from failsafe.datasets.store import Dataset
-
-Verb = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Verb:
-    """Runs `failsafe WORDS`: exit status, standard output and standard error."""
-
-    def command(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["failsafe", *words])
-        with pytest.raises(SystemExit) as end:
-            main()
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return command
 
 
 @pytest.fixture(scope="module")
