@@ -17,6 +17,7 @@ import numpy as np
 
 from failsafe.datasets.store import FAILING, Dataset
 from failsafe.errors import RecordError, UserError
+from failsafe.records import poses
 from failsafe.records.case import FailureCase, Label, Nominal, Outcome
 from failsafe.records.trace import Trace
 
@@ -27,6 +28,8 @@ JUST_AFTER = 10
 """Control steps after a failure has set in within which it has just done so: one look of a monitor."""
 LATE = 30
 """Steps after which it is long past: a monitor has looked three times."""
+FOLLOW = 24
+"""Control steps after a correction for which is kept what the expert did next."""
 PER_ROLLOUT = 3
 """Moments taken from an episode that goes well."""
 
@@ -64,6 +67,7 @@ class Sample:
         delay: Control steps since the failure set in, None where nothing is failing.
         actions: The proven correction, empty where there is none.
         recoverable: Whether there is one; None where nothing is failing.
+        follow: What the expert did after the correction, as rows of the same kind, up to `FOLLOW` of them.
     """
 
     name: str
@@ -82,6 +86,7 @@ class Sample:
     delay: int | None = None
     actions: tuple[tuple[float, ...], ...] = ()
     recoverable: bool | None = None
+    follow: tuple[tuple[float, ...], ...] = ()
 
 
 def split_of(seed: int) -> str:
@@ -213,6 +218,7 @@ def _of_case(
             delay=label.step - first if label else None,
             actions=correction.actions if correction else (),
             recoverable=correction is not None if label else None,
+            follow=follow_through(traces, label) if label else (),
         )
 
     onset = case.times.onset_step if case.times.onset_step is not None else len(failing)
@@ -243,6 +249,26 @@ def _of_case(
         later = _draw(rng, max(history, back + JUST_AFTER), len(trace) + 1, 1)
         for step in sorted({*soon, *later}):
             yield make(label.recovery, step, Kind.RECOVERED, _stage(trace, step, after))
+
+
+def follow_through(traces: dict[str, Trace], label: Label) -> tuple[tuple[float, ...], ...]:
+    """What the expert did after a label's correction, as actions that go on from where that has led.
+
+    Returns:
+        Up to `FOLLOW` rows `[dx, dy, dz, rx, ry, rz, gripper]`, to 0.1 mm and 0.0001 rad; none without a
+        proven correction.
+    """
+    if label.correction is None or label.recovery not in traces:
+        return ()
+    trace, back = traces[label.recovery], label.step + len(label.correction.actions)
+    rows: list[tuple[float, ...]] = []
+    # From the pose that the rows so far have led to, so that rounding does not add up.
+    at = trace.targets[back - 1].astype(np.float64)
+    for step in range(back, min(back + FOLLOW, len(trace))):
+        delta = poses.delta_between(at, trace.targets[step].astype(np.float64)).round(4)
+        rows.append((*delta.tolist(), float(trace.gripper_commands[step])))
+        at = poses.apply_delta(at, delta)
+    return tuple(rows)
 
 
 def set_in(case: FailureCase, failing: Trace) -> int:

@@ -20,6 +20,7 @@ from failsafe.records import poses
 from failsafe.records.assessment import Verdict, Window, WindowSpec
 from failsafe.records.plan import OPEN
 from failsafe.records.poses import Pose
+from failsafe.records.trace import Trace
 
 NEVER, WATCH, MONITOR = "never", "watch", "monitor"
 """The policy alone; a monitor that only looks, for calibration; the monitor."""
@@ -168,6 +169,7 @@ class OracleDetector:
             stage=seen.stage,
             mode=seen.mode,
             actions=seen.actions,
+            follow=seen.follow,
         )
 
 
@@ -185,8 +187,21 @@ class OracleRecovery:
         if not _is_due(truth):
             return Verdict()
         state = truth.task.simulator.state()
-        actions = recover_now(truth.spare, truth.twin, state, _fingers(window))
-        return Verdict(failure_probability=1.0, mode="unknown", actions=actions)
+        recovered = recover_now(truth.spare, truth.twin, state, _fingers(window))
+        if recovered is None:
+            return Verdict(failure_probability=1.0, mode="unknown")
+        rows = _as_actions(recovered, window.tcp_poses[-1].astype(np.float64))
+        actions, follow = rows[:MAX_ACTIONS], rows[MAX_ACTIONS : 2 * MAX_ACTIONS]
+        return Verdict(failure_probability=1.0, mode="unknown", actions=actions, follow=follow)
+
+
+def _as_actions(trace: Trace, at: Pose) -> tuple[tuple[float, ...], ...]:
+    """What a rollout was told, as actions from a tool pose on."""
+    rows: list[tuple[float, ...]] = []
+    for target, gripper in zip(trace.targets.astype(np.float64), trace.gripper_commands, strict=True):
+        rows.append((*poses.delta_between(at, target).tolist(), float(gripper)))
+        at = target
+    return tuple(rows)
 
 
 def _is_due(truth: Truth) -> bool:

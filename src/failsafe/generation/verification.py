@@ -126,9 +126,7 @@ def prove(
     return Proof(Label(step, stage_name, None, evidence), None)
 
 
-def recover_now(
-    task: Task, twin: Twin, state: Float32[np.ndarray, "S"], gripper: float
-) -> tuple[tuple[float, ...], ...]:
+def recover_now(task: Task, twin: Twin, state: Float32[np.ndarray, "S"], gripper: float) -> Trace | None:
     """The shortest way back from a state of any episode, tried out in a simulator of its own.
 
     Where the simulator cannot restore exactly, the state is left by millimetres: good for an oracle in an
@@ -141,7 +139,8 @@ def recover_now(
         gripper: What the fingers were told last.
 
     Returns:
-        The actions; none where nothing that was tried ends in success.
+        The recovered rollout, whose first steps are the correction; None where nothing that was tried ends in
+        success.
     """
     simulator = task.simulator
 
@@ -166,9 +165,10 @@ def recover_now(
         states=np.stack([twin.trace.states[0], state]),
     )
     for candidate in _few(propose(task, twin, trace, 1, live)):
-        if _carry_out(task, twin, candidate, begin())[0]:
-            return candidate.actions
-    return ()
+        driver = begin()
+        if _carry_out(task, twin, candidate, driver)[0]:
+            return driver.trace()
+    return None
 
 
 def _few(candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -24,7 +24,7 @@ from failsafe.models.weights import fill, read_weights, save_weights
 from failsafe.records import codec, poses
 from failsafe.records.assessment import Verdict, Window, WindowSpec
 
-FORMAT = "failsafe-compact/1"
+FORMAT = "failsafe-compact/2"
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,7 @@ class Outputs:
         mode: Logits of the kind of failure. [B, n_modes]
         stage: Logits of the sub-task. [B, n_stages]
         correction: See `failsafe.models.corrections`. [B, 29]
+        follow: Likewise, of what the expert would do after the correction. [B, 29]
         help: Logit of there being no way back. [B]
         objects: Where the objects are, from the tool, base frame, in decimetres; learned, not used. [B, O*3]
     """
@@ -97,6 +98,7 @@ class Outputs:
     mode: Float[Tensor, "B modes"]
     stage: Float[Tensor, "B stages"]
     correction: Float[Tensor, "B 29"]
+    follow: Float[Tensor, "B 29"]
     help: Float[Tensor, "B"]
     objects: Float[Tensor, "B objects"]
 
@@ -152,7 +154,15 @@ class CompactNet(nn.Module):
             nn.LayerNorm(hidden),
             nn.ReLU(),
         )
-        sizes = [1, len(config.modes), len(config.stages), corrections.SIZE, 1, MAX_OBJECTS * 3]
+        sizes = [
+            1,
+            len(config.modes),
+            len(config.stages),
+            corrections.SIZE,
+            corrections.SIZE,
+            1,
+            MAX_OBJECTS * 3,
+        ]
         self._sizes = sizes
         self.heads = nn.Linear(hidden, sum(sizes))
         if views:  # lets the lazy layers take their size
@@ -168,8 +178,10 @@ class CompactNet(nn.Module):
         known = self.words(inputs.words)
         count = (inputs.words > 0).sum(1, keepdim=True).clamp(min=1)
         x = self.trunk(torch.cat([*seen, self.motion(inputs.motion), known.sum(1) / count], dim=1))
-        failing, mode, stage, correction, help_, objects = self.heads(x).float().split(self._sizes, dim=1)
-        return Outputs(failing[:, 0], mode, stage, correction, help_[:, 0], objects)
+        failing, mode, stage, correction, follow, help_, objects = (
+            self.heads(x).float().split(self._sizes, dim=1)
+        )
+        return Outputs(failing[:, 0], mode, stage, correction, follow, help_[:, 0], objects)
 
 
 class CompactModel:
@@ -233,6 +245,7 @@ class CompactModel:
         mode, stage = config.modes[best], config.stages[int(out.stage[0].argmax())]
         failing = probability >= even_odds
         actions = corrections.decode(out.correction[0].numpy()) if failing else ()
+        follow = corrections.decode(out.follow[0].numpy(), actions) if failing else ()
         needs_help = failing and float(out.help[0]) > 0
         return Verdict(
             failure_probability=probability,
@@ -240,6 +253,7 @@ class CompactModel:
             mode=mode if failing else "",
             mode_probability=float(modes[best]) if failing else 0.0,
             actions=actions,
+            follow=follow,
             needs_help=needs_help,
             explanation=_explain(stage, mode, actions, needs_help),
             raw=json.dumps({"failing": round(float(out.failing[0]), 4), "mode": mode, "stage": stage}),

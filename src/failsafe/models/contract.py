@@ -65,9 +65,10 @@ def flaw(verdict: Verdict) -> str:
         return f"expected a probability of failure from 0 to 1, got {verdict.failure_probability}"
     if not (math.isfinite(verdict.mode_probability) and 0.0 <= verdict.mode_probability <= 1.0):
         return f"expected a probability of the kind from 0 to 1, got {verdict.mode_probability}"
-    if len(verdict.actions) > MAX_ACTIONS:
-        return f"expected at most {MAX_ACTIONS} actions, got {len(verdict.actions)}"
-    for row in verdict.actions:
+    for rows in (verdict.actions, verdict.follow):
+        if len(rows) > MAX_ACTIONS:
+            return f"expected at most {MAX_ACTIONS} actions, got {len(rows)}"
+    for row in (*verdict.actions, *verdict.follow):
         if len(row) != 7 or not all(math.isfinite(value) for value in row):
             return f"expected actions of 7 finite numbers, got {row}"
     return ""

@@ -22,11 +22,17 @@ _METRES, _RADIANS, _STEPS = 0.1, 0.5, 10.0
 """What the numbers are divided by, so that they are about one."""
 
 
-def encode(actions: Sequence[Sequence[float]]) -> Float32[np.ndarray, "29"]:
-    """The numbers that stand for 1..K actions `[dx, dy, dz, rx, ry, rz, gripper]` (m, rad, base frame)."""
-    path = [poses.IDENTITY]
-    for row in actions:
-        path.append(poses.apply_delta(path[-1], row[:6]))
+def encode(
+    actions: Sequence[Sequence[float]], before: Sequence[Sequence[float]] = ()
+) -> Float32[np.ndarray, "29"]:
+    """The numbers that stand for 1..K actions `[dx, dy, dz, rx, ry, rz, gripper]` (m, rad, base frame).
+
+    Args:
+        actions: The actions.
+        before: Actions that come before them: the way is counted from where those begin.
+    """
+    start = _path(poses.IDENTITY, before)[-1]
+    path = _path(start, actions)
     numbers: list[float] = []
     for quarter in range(1, QUARTERS + 1):
         step = math.ceil(quarter * len(actions) / QUARTERS)
@@ -35,11 +41,18 @@ def encode(actions: Sequence[Sequence[float]]) -> Float32[np.ndarray, "29"]:
     return np.array([*numbers, len(actions) / _STEPS], dtype=np.float32)
 
 
-def decode(numbers: Float32[np.ndarray, "29"]) -> tuple[tuple[float, ...], ...]:
-    """The actions that the numbers stand for, each within the per-step limits; more of them if need be."""
+def decode(
+    numbers: Float32[np.ndarray, "29"], before: Sequence[Sequence[float]] = ()
+) -> tuple[tuple[float, ...], ...]:
+    """The actions that the numbers stand for, each within the per-step limits; more of them if need be.
+
+    Args:
+        numbers: See `encode`.
+        before: Actions that come before them, as in `encode`.
+    """
     rows: list[tuple[float, ...]] = []
     wanted = min(max(round(float(numbers[-1]) * _STEPS), 1), MAX_ACTIONS)
-    at, done = poses.IDENTITY, 0
+    at, done = _path(poses.IDENTITY, before)[-1], 0
     for quarter in range(QUARTERS):
         part = numbers[quarter * 7 : quarter * 7 + 7].astype(np.float64)
         target = poses.apply_delta(poses.IDENTITY, [*(part[:3] * _METRES), *(part[3:6] * _RADIANS)])
@@ -53,6 +66,13 @@ def decode(numbers: Float32[np.ndarray, "29"]) -> tuple[tuple[float, ...], ...]:
             rows.append((*poses.delta_between(at, pose).tolist(), gripper))
             at = pose
     return tuple(rows[:MAX_ACTIONS])
+
+
+def _path(start: poses.Pose, actions: Sequence[Sequence[float]]) -> list[poses.Pose]:
+    path = [start]
+    for row in actions:
+        path.append(poses.apply_delta(path[-1], row[:6]))
+    return path
 
 
 def describe(actions: Sequence[Sequence[float]]) -> str:

@@ -47,7 +47,9 @@ class MonitorSettings:
         timing: When the model is asked.
         smoothing: Looks that a score is averaged over.
         take_overs: The most take-overs of an episode.
-        action_steps: The most actions of one take-over.
+        action_steps: The most actions of a correction.
+        follow_steps: The most actions that follow it before the policy is in charge again; 0 hands back as
+            soon as the smallest correction is done.
         cool_down: Control steps after a take-over in which there is no other.
         asynchronous: The policy goes on while the model thinks.
         deadline: Seconds after which a verdict is dropped.
@@ -58,6 +60,7 @@ class MonitorSettings:
     smoothing: int = 2
     take_overs: int = 5
     action_steps: int = 24
+    follow_steps: int = 24
     cool_down: int = 10
     asynchronous: bool = False
     deadline: float = 5.0
@@ -214,12 +217,14 @@ class Monitor:
 
     def _way(self, verdict: Verdict, at: Pose) -> Iterator[Waypoint]:
         """The correction as poses to go to, from the measured one, each within the limits."""
-        for row in verdict.actions[: self._settings.action_steps]:
+        settings = self._settings
+        rows = verdict.actions[: settings.action_steps] + verdict.follow[: settings.follow_steps]
+        for row in rows:
             step = np.array(row[:6])
             if verdict.frame == "tcp":
                 step = np.concatenate([poses.rotate(at[3:], step[:3]), poses.rotate(at[3:], step[3:])])
             wanted = poses.limit_step(at, poses.apply_delta(at, step), MAX_TRANSLATION, MAX_ROTATION)
-            at = self._settings.workspace.clip(wanted)
+            at = settings.workspace.clip(wanted)
             yield Waypoint(at, float(np.clip(row[6], -1, 1)))
 
     def _give_up(self, reason: str) -> None:

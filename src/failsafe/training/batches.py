@@ -33,6 +33,8 @@ class Truth:
         stage_weight: 1 where the network knows it. [B]
         correction: See `failsafe.models.corrections`. [B, 29]
         correction_weight: 1 where there is a proven one. [B]
+        follow: Likewise, of what the expert did after the correction. [B, 29]
+        follow_weight: 1 where that is known. [B]
         help: 1 where nothing brought the episode back. [B]
         help_weight: 1 where the episode fails. [B]
         objects: Where the objects are, from the tool, base frame, decimetres. [B, O*3]
@@ -46,6 +48,8 @@ class Truth:
     stage_weight: Float[Tensor, "B"]
     correction: Float[Tensor, "B C"]
     correction_weight: Float[Tensor, "B"]
+    follow: Float[Tensor, "B C"]
+    follow_weight: Float[Tensor, "B"]
     help: Float[Tensor, "B"]
     help_weight: Float[Tensor, "B"]
     objects: Float[Tensor, "B O"]
@@ -92,6 +96,10 @@ class Batches:
                 np.stack([corrections.encode(s.actions) if s.actions else zeros for s in chosen])
             ),
             correction_weight=numbers(bool(s.actions) for s in chosen),
+            follow=torch.from_numpy(
+                np.stack([corrections.encode(s.follow, s.actions) if s.follow else zeros for s in chosen])
+            ),
+            follow_weight=numbers(bool(s.follow) for s in chosen),
             help=numbers(s.recoverable is False for s in chosen),
             help_weight=numbers(s.failing for s in chosen),
             objects=torch.from_numpy(np.where(known, where, 0.0).astype(np.float32)),
