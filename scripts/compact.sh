@@ -17,13 +17,15 @@ export OMP_NUM_THREADS=1
 four="--labels 4 --verify-rollouts 1"
 seven="$four --compound 0 --modes-file configs/seven_labels.yaml"
 "$bin/failsafe" generate $three --failures 900 $seven --out "$out/seven"
+"$bin/failsafe" generate $three --failures 2000 $seven --seeds 10000:100000 --out "$out/seven_more"
 "$bin/failsafe" generate $three --failures 300 $seven --seeds 100000:200000 --out "$out/seven_test"
 "$bin/failsafe" generate $five --failures 1800 $four --out "$out/all"
 "$bin/failsafe" generate PlaceSphere-v1 --failures 120 $four --seeds 200000:300000 --out "$out/left_out"
 
 # 2. Samples: to learn from, every camera moved by up to 7 cm and 7 degrees; to test, so too, and farther.
-"$bin/failsafe" samples "$out/seven" --splits train,validation,calibration --out "$out/samples/seven"
-"$bin/failsafe" samples "$out/all" --splits train,validation,calibration --out "$out/samples/all"
+for name in seven seven_more all; do
+  "$bin/failsafe" samples "$out/$name" --splits train,validation,calibration --out "$out/samples/$name"
+done
 for cameras in "" "--shift 0.05,5" "--shift 0.15,15"; do
   suffix=$(sed 's/--shift 0.\(..\),\(.*\)/_\1cm_\2deg/' <<<"$cameras")
   "$bin/failsafe" samples "$out/seven_test" --only-split test $cameras --out "$out/test/seven$suffix"
@@ -33,13 +35,14 @@ done
 
 # 3. The model, and one that sees no pictures: what proprioception alone gives away.
 unset OMP_NUM_THREADS
-"$bin/failsafe" train "$out/samples/seven" "$out/samples/all" --out "$out/run"
-"$bin/failsafe" train "$out/samples/seven" "$out/samples/all" --blind --out "$out/blind"
+learn=("$out/samples/seven" "$out/samples/seven_more" "$out/samples/all")
+"$bin/failsafe" train "${learn[@]}" --out "$out/run"
+"$bin/failsafe" train "${learn[@]}" --blind --out "$out/blind"
 
 # 4. The tables.
 export OMP_NUM_THREADS=1
 for name in seven all; do
   "$bin/failsafe" score "$out/run" "$out/test/$name" "$out/test/${name}_05cm_5deg" "$out/test/${name}_15cm_15deg" \
-    --also "$out/blind" --train "$out/samples/seven" "$out/samples/all" --out "$out/scores/$name"
+    --also "$out/blind" --train "${learn[@]}" --out "$out/scores/$name"
 done
 "$bin/failsafe" score "$out/run" "$out/test/left_out" --any-instruction --out "$out/scores/left_out"

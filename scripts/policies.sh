@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# The reference policies from nothing: demonstrations of the experts, then imitation of few, some and many.
+# About 40 minutes on two cores. Nothing is done twice: stop it at any moment, and run it again.
+#
+#   bash scripts/policies.sh [FOLDER]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+bin="${FAILSAFE_VENV:-.venv}/bin"
+out="${1:-out/policies}"
+
+OMP_NUM_THREADS=1 "$bin/failsafe" demonstrate PickCube-v1 PushCube-v1 StackCube-v1 --episodes 300 \
+  --out "$out/demonstrations"
+imitate() { # NAME DEMONSTRATIONS STEPS
+  [ -e "$out/$1.safetensors" ] ||
+    "$bin/failsafe" imitate "$out/demonstrations" --demonstrations "$2" --steps "$3" --out "$out/$1.safetensors"
+}
+imitate weak 25 800
+imitate medium 80 1500
+imitate strong 300 2200
