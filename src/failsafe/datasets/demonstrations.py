@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from failsafe.datasets.files import locked, write_atomically
+from failsafe.datasets.files import LOCK, is_partial, locked, write_atomically
 from failsafe.errors import UserError
 from failsafe.experts.tasks import Task, check_task, load_task
 from failsafe.generation.rollouts import run_nominal
@@ -162,7 +162,7 @@ def demonstrate(
         before = codec.loads(DemonstrationManifest, manifest.read_text(), str(manifest))
         if before.config != config:
             raise UserError(f"{out} holds demonstrations made with other settings; choose another --out")
-    elif out.exists() and any(out.iterdir()):
+    elif out.is_dir() and any(p.name != LOCK and not is_partial(p) for p in out.iterdir()):
         raise UserError(f"expected an empty folder or one of demonstrations, got {out} with other files")
     total = config.episodes * len(config.tasks)
     specs = {task: load_task(task).simulator.spec for task in config.tasks}
@@ -175,8 +175,8 @@ def demonstrate(
         ProcessPoolExecutor(workers, mp_context=mp.get_context("spawn")) as pool,
     ):
         made = DemonstrationManifest(config, rates.pop(), instructions, collect_provenance())
-        text = codec.dumps(made)
-        write_atomically(manifest, text.encode())
+        if not manifest.exists():
+            write_atomically(manifest, codec.dumps(made).encode())
         done = 0
         for task in config.tasks:
             have = 0

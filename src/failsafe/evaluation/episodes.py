@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -25,6 +26,7 @@ LEASH_METRES, LEASH_RADIANS = 0.1, 0.5
 HOLD_STEPS = 12
 """Control steps for which a success has to last (0.6 s at 20 Hz)."""
 _JUDGE_EVERY = 4
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,12 @@ class RenderedViews(Mapping[str, UInt8[np.ndarray, "H W 3"]]):
         if view not in self._seen:
             begun, size = time.perf_counter(), self._sizes[view]
             wanted = [v for v in self._sizes if self._sizes[v] == size and v not in self._seen]
-            pictures = self._simulator.render([self._cameras[v] for v in wanted], size, self._state)
-            self._seen.update(zip(wanted, pictures, strict=True))
-            self._watch.seconds += time.perf_counter() - begun
+            try:
+                self._render(wanted, size)
+            except Exception:  # a camera that fails must not take the others with it
+                self._render([view], size)
+            finally:
+                self._watch.seconds += time.perf_counter() - begun
         return self._seen[view]
 
     def __iter__(self) -> Iterator[str]:
@@ -85,6 +90,10 @@ class RenderedViews(Mapping[str, UInt8[np.ndarray, "H W 3"]]):
     def __len__(self) -> int:
         """Number of views."""
         return len(self._sizes)
+
+    def _render(self, views: list[str], size: int) -> None:
+        pictures = self._simulator.render([self._cameras[view] for view in views], size, self._state)
+        self._seen.update(zip(views, pictures, strict=True))
 
 
 def run_episode(
@@ -169,9 +178,9 @@ class _Loop:
 
     def run(self, instruction: str, limits: EpisodeLimits, states: list[np.ndarray] | None) -> Ending:
         simulator, policy = self._simulator, self._policy
-        policy.reset(instruction)
+        self._call(lambda: policy.reset(instruction))
         rows: deque[np.ndarray] = deque()
-        lasting = 0
+        since: int | None = None
         while self.step < limits.max_steps:
             if states is not None:
                 states.append(simulator.state())
@@ -181,8 +190,11 @@ class _Loop:
             self._advance(rows.popleft())
             self.step += 1
             if self.step % _JUDGE_EVERY == 0:
-                lasting = lasting + _JUDGE_EVERY if simulator.evaluate().success else 0
-                if lasting >= HOLD_STEPS:
+                if not simulator.evaluate().success:
+                    since = None
+                elif since is None:
+                    since = self.step
+                elif self.step - since >= HOLD_STEPS:
                     return Ending.SUCCESS
         for _ in range(HOLD_STEPS):
             simulator.step(simulator.command(self._target, self._gripper))
@@ -199,14 +211,18 @@ class _Loop:
         seen = replace(self._past[0], target_pose=self._target)
         begun = time.perf_counter()
         try:
-            chunk = self._policy.act(seen)
+            chunk = self._call(lambda: self._policy.act(seen))
+        finally:
+            self._thinking += time.perf_counter() - begun
+        return list(check_chunk(self._policy.name, chunk, self._policy.action_space.chunk))
+
+    def _call(self, what: Callable[[], T]) -> T:
+        try:
+            return what()
         except (PolicyError, DivergedError):
             raise
         except Exception as error:  # whatever a policy raises ends its episode, not the run
             raise PolicyError(f"{self._policy.name} raised {type(error).__name__}: {error}") from error
-        finally:
-            self._thinking += time.perf_counter() - begun
-        return list(check_chunk(self._policy.name, chunk, self._policy.action_space.chunk))
 
     def _advance(self, row: np.ndarray) -> None:
         spec, measured = self._simulator.spec, self._simulator.observe().tcp_pose

@@ -32,7 +32,7 @@ class Scenario:
         degrees: Degrees by which it is turned.
         noisy: Whether the arm goes a little off, as in the proofs of corrections.
         delay: Control steps by which everything that is sensed is late.
-        tasks: Tasks to run in place of others.
+        tasks: Tasks to run in place of others; where there are any, only those are run.
     """
 
     name: str
@@ -112,6 +112,15 @@ SCENARIOS: dict[str, Scenario] = {
         ),
         Scenario("delay-1", "physics", "sensors one step late", delay=1),
         Scenario("delay-3", "physics", "sensors three steps late", delay=3),
+        *(
+            Scenario(name, "object", words, tasks={"PickCube-v1": task})
+            for name, words, task in (
+                ("small-cube", "a cube of 3 cm in place of 4 cm", "PickSmallCube-v1"),
+                ("large-cube", "a cube of 5 cm in place of 4 cm", "PickLargeCube-v1"),
+                ("blue-cube", "a blue cube in place of a red one", "PickBlueCube-v1"),
+                ("sphere", "a sphere in place of a cube", "PickSphere-v1"),
+            )
+        ),
     )
 }
 

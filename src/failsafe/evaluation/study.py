@@ -194,6 +194,7 @@ def cells_of(config: StudyConfig, shard: tuple[int, int] = (0, 1)) -> list[Cell]
         for name in config.scenarios
         for policy in config.policies
         for task in config.tasks
+        if not scenario(name).tasks or task in scenario(name).tasks
     ]
     return cells[shard[0] :: shard[1]]
 

@@ -40,6 +40,27 @@ def maniskill_tasks() -> dict[str, Callable[..., Any]]:
     return dict(MP_SOLUTIONS)
 
 
+def solvable_tasks() -> list[str]:
+    """Names of the tasks that a solution script solves: ManiSkill's own, and our variants of them."""
+    from failsafe.simulators.maniskill.variants import ORIGINAL
+
+    return [*maniskill_tasks(), *ORIGINAL]
+
+
+def script_of(task: str) -> Callable[..., Any]:
+    """The solution script of a task, or of the one that it is a variant of.
+
+    Raises:
+        UnknownNameError: If there is none.
+    """
+    from failsafe.simulators.maniskill.variants import ORIGINAL
+
+    scripts, original = maniskill_tasks(), ORIGINAL.get(task, task)
+    if original not in scripts:
+        raise UnknownNameError("task with a solution script", task, scripts)
+    return scripts[original]
+
+
 class ManiSkillExpert:
     """Solves a ManiSkill task with the solution script that ManiSkill ships for it.
 
@@ -51,10 +72,7 @@ class ManiSkillExpert:
     """
 
     def __init__(self, task: str) -> None:
-        scripts = maniskill_tasks()
-        if task not in scripts:
-            raise UnknownNameError("task with a solution script", task, scripts)
-        self._script = scripts[task]
+        self._script = script_of(task)
 
     def solve(self, driver: Driver) -> None:
         """Carry out the task from the present state.

@@ -33,7 +33,7 @@ def task_names() -> list[str]:
     """Names of all tasks that come with an expert on this machine."""
     names = _toy_names()
     if importlib.util.find_spec("mani_skill") is not None:
-        names += list(importlib.import_module("failsafe.experts.maniskill").maniskill_tasks())
+        names += importlib.import_module("failsafe.experts.maniskill").solvable_tasks()
     return names
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 from failsafe.errors import AssessmentError
+from failsafe.records import poses
 from failsafe.records.assessment import Status, Verdict, Window, WindowSpec
 
 MAX_TRANSLATION = 0.025
@@ -45,18 +46,20 @@ class RecoveryModel(Protocol):
 def assess_safely(model: RecoveryModel, window: Window) -> Verdict:
     """Assess a window in a control loop: whatever goes wrong is a verdict, and the latency is measured.
 
-    An exception makes a verdict with the status "refused"; so does one whose numbers are not finite.
+    An exception makes a verdict with the status "refused"; so does one whose numbers are not finite, and
+    what is no verdict at all.
     """
     begun = time.perf_counter()
     try:
         window.check(model.window_spec)
         verdict = model.assess(window)
+        if not isinstance(verdict, Verdict):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"expected a Verdict, got {type(verdict).__name__}")
+        if verdict.status is Status.OK and (problem := flaw(verdict)):
+            verdict = Verdict(status=Status.REFUSED, reason=problem)
     except Exception as error:  # whatever a model does wrong must leave the policy in charge
         verdict = Verdict(status=Status.REFUSED, reason=f"{type(error).__name__}: {error}")
-    verdict = replace(verdict, latency=time.perf_counter() - begun)
-    if verdict.status is Status.OK and (problem := flaw(verdict)):
-        verdict = Verdict(status=Status.REFUSED, reason=problem, latency=verdict.latency)
-    return verdict
+    return replace(verdict, latency=time.perf_counter() - begun)
 
 
 def flaw(verdict: Verdict) -> str:
@@ -69,7 +72,7 @@ def flaw(verdict: Verdict) -> str:
         if len(rows) > MAX_ACTIONS:
             return f"expected at most {MAX_ACTIONS} actions, got {len(rows)}"
     for row in (*verdict.actions, *verdict.follow):
-        if len(row) != 7 or not all(math.isfinite(value) for value in row):
+        if len(row) != 7 or not all(abs(value) <= poses.LARGEST for value in row):
             return f"expected actions of 7 finite numbers, got {row}"
     return ""
 

@@ -119,7 +119,7 @@ def read_calibration(path: Path) -> Calibration:
     """
     try:
         text = path.read_text()
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"expected thresholds made by `failsafe calibrate`, got {path}, which cannot be read"
         ) from error

@@ -210,6 +210,8 @@ def check_chunk(name: str, chunk: object, rows: int) -> Float[np.ndarray, "H 7"]
         raise PolicyError(f"{name}: expected a chunk of actions, got {type(chunk).__name__}") from error
     if array.ndim != 2 or array.shape[1] != ACTION_SIZE or not 1 <= len(array) <= rows:
         raise PolicyError(f"{name}: expected 1 to {rows} actions of {ACTION_SIZE} numbers, got {array.shape}")
-    if not np.isfinite(array).all():
-        raise PolicyError(f"{name}: expected finite actions, got NaN or infinity")
+    if not (np.abs(array) <= poses.LARGEST).all():
+        raise PolicyError(
+            f"{name}: expected finite actions, got NaN or infinity, or a number above {poses.LARGEST:.0f}"
+        )
     return array

@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import ClientConnection, connect
+from websockets.sync.connection import Connection
 
 from failsafe.errors import PolicyError, UserError
 from failsafe.policies import msgpack_numpy
@@ -84,6 +85,16 @@ class OpenpiPolicy(ServedPolicy):
         self._connection: ClientConnection | None = None
         self._closing = contextlib.ExitStack()
         self._metadata: Mapping[str, Any] = {}
+
+    @property
+    def timeout(self) -> float:
+        """Seconds for an answer."""
+        return self._timeout
+
+    @property
+    def connect_timeout(self) -> float:
+        """Seconds for a connection and for the metadata."""
+        return self._connect_timeout
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -164,19 +175,9 @@ class OpenpiPolicy(ServedPolicy):
         )
 
     def _connect(self, deadline: float) -> ClientConnection:
-        # No proxy, for it has no place between a robot and its policy. No pings: the server does not answer
-        # them while it thinks, and the connection would be given up in the middle of the first, long, answer.
+        seconds = min(self._connect_timeout, max(deadline - time.monotonic(), 0.01))
         connection = self._closing.enter_context(
-            connect(
-                self._url,
-                additional_headers=self._headers,
-                compression=None,
-                proxy=None,
-                open_timeout=min(self._connect_timeout, max(deadline - time.monotonic(), 0.01)),
-                ping_interval=None,
-                close_timeout=_CLOSE_TIMEOUT,
-                max_size=_MAX_BYTES,
-            )
+            open_connection(self._url, seconds, self._headers, _MAX_BYTES)
         )
         self._metadata = self._receive(connection, self._connect_timeout, "metadata")
         self._connection = connection
@@ -184,10 +185,7 @@ class OpenpiPolicy(ServedPolicy):
 
     def _exchange(self, body: bytes, deadline: float) -> Mapping[str, Any]:
         connection = self._connection or self._connect(deadline)
-        # `send` has no time-out of its own, and a server that has stopped reading would hold it for ever.
-        fraction, seconds = math.modf(max(deadline - time.monotonic(), 0.01))
-        limit = struct.pack("ll", int(seconds), int(1e6 * fraction))
-        connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        limit_sending(connection, max(deadline - time.monotonic(), 0.01))
         connection.send(body)
         return self._receive(connection, max(deadline - time.monotonic(), 0.01), "actions")
 
@@ -218,3 +216,38 @@ class OpenpiPolicy(ServedPolicy):
                 "is it a server of a policy?"
             )
         return cast(dict[str, Any], answer)
+
+
+def open_connection(
+    url: str, seconds: float, headers: Mapping[str, str] | None, max_bytes: int
+) -> ClientConnection:
+    """A connection to openpi's server, which will speak first.
+
+    Args:
+        url: Where the server is.
+        seconds: Time for the connection.
+        headers: Headers of the request for it.
+        max_bytes: The most bytes of a message.
+
+    Raises:
+        OSError, WebSocketException: If there is none.
+    """
+    # No proxy, for it has no place between a robot and its policy. No pings: the server does not answer
+    # them while it thinks, and the connection would be given up in the middle of the first, long, answer.
+    return connect(
+        url,
+        additional_headers=headers,
+        compression=None,
+        proxy=None,
+        open_timeout=seconds,
+        ping_interval=None,
+        close_timeout=_CLOSE_TIMEOUT,
+        max_size=max_bytes,
+    )
+
+
+def limit_sending(connection: Connection, seconds: float) -> None:
+    """Give a connection's `send` the time-out that it lacks: who stops reading would hold it for ever."""
+    fraction, whole = math.modf(seconds)
+    limit = struct.pack("ll", int(whole), int(1e6 * fraction))
+    connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from failsafe.errors import PolicyError, UserError
 from failsafe.policies.contract import MAX_CHUNK, ActionSpace, Anchor, PolicyObservation, check_chunk
 from failsafe.records import poses
+from failsafe.records.poses import Pose
 
 LIBERO = ActionSpace(
     anchor=Anchor.MEASURED,
@@ -58,6 +59,16 @@ class ServedPolicy(abc.ABC):
     def name(self) -> str:
         """What it is called in tables."""
         return self._name
+
+    @property
+    def url(self) -> str:
+        """Where its server is."""
+        return self._url
+
+    @property
+    def pictures(self) -> Mapping[str, str]:
+        """Names of the pictures that it sends, and the view in each."""
+        return MappingProxyType(self._pictures)
 
     @property
     def action_space(self) -> ActionSpace:
@@ -164,6 +175,25 @@ def libero_state(observation: PolicyObservation) -> Float[np.ndarray, "8"]:
     if not np.isfinite(state).all():
         raise PolicyError("expected a finite tool pose and gripper width, got NaN or infinity")
     return state
+
+
+def observe_libero_state(state: object) -> tuple[Pose, float]:
+    """The tool pose and the gripper's opening in metres that a state stands for; inverse of `libero_state`.
+
+    Args:
+        state: 8 numbers, as they were read from the wire.
+
+    Raises:
+        PolicyError: If it is something else, or a number is none.
+    """
+    try:
+        numbers = np.asarray(state, dtype=np.float64)
+    except (TypeError, ValueError):
+        numbers = np.empty(0)
+    if numbers.shape != (8,) or not np.isfinite(numbers).all():
+        raise PolicyError(f"expected a state of 8 finite numbers, got {state!r:.120}")
+    turn = poses.from_rotation_vector(numbers[3:6])
+    return poses.pose(numbers[:3], turn), float(numbers[6] - numbers[7])
 
 
 def excerpt(text: bytes | str) -> str:

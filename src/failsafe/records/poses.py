@@ -19,6 +19,8 @@ Quaternion = Float[np.ndarray, "4"]
 Vector = Sequence[Any] | np.ndarray
 """Numbers in a row. (Checked at run time, NumPy's `ArrayLike` refuses tuples.)"""
 
+LARGEST = 1e6
+"""The largest number of an action (m, rad) that is taken for one: the sines of much larger ones overflow."""
 IDENTITY: NDArray[np.float64] = np.array([0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0])
 
 

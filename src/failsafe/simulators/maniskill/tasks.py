@@ -48,6 +48,8 @@ def check_known(task: str, others: Iterable[str] = ()) -> None:
     from mani_skill.utils.assets.data import is_data_source_downloaded
     from mani_skill.utils.registration import REGISTERED_ENVS
 
+    import failsafe.simulators.maniskill.variants  # noqa: F401  # pyright: ignore[reportUnusedImport]  (these, too)
+
     if task not in REGISTERED_ENVS:
         raise UnknownNameError("task", task, others or REGISTERED_ENVS)
     asset_ids: Any = REGISTERED_ENVS[task].asset_download_ids

@@ -1,0 +1,83 @@
+"""Tasks with other objects than ManiSkill's own, to see how far a policy and a monitor generalise.
+
+Each is PickCube with another thing to pick, under a name of its own; importing this module registers them.
+The words of the task stay, so that a policy that knows PickCube can be asked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sapien
+from mani_skill.envs.tasks.tabletop.pick_cube import PickCubeEnv
+from mani_skill.utils.building import actors
+from mani_skill.utils.registration import register_env
+from mani_skill.utils.scene_builder.table import TableSceneBuilder
+
+ORIGINAL = {
+    name: "PickCube-v1"
+    for name in ("PickSmallCube-v1", "PickLargeCube-v1", "PickBlueCube-v1", "PickSphere-v1")
+}
+"""The task that each of them is a variant of."""
+
+
+class _PickVariant(PickCubeEnv):
+    """What the variants have in common."""
+
+    half_size = 0.02
+    colour = (1.0, 0.0, 0.0, 1.0)
+    round = False
+
+    def _load_scene(self, options: dict[str, Any]) -> None:
+        """The table, the thing to pick, and the goal."""
+        self.cube_half_size = self.half_size
+        self.table_scene = TableSceneBuilder(self, robot_init_qpos_noise=self.robot_init_qpos_noise)
+        self.table_scene.build()
+        resting = sapien.Pose(p=[0, 0, self.half_size])
+        common: dict[str, Any] = {"color": list(self.colour), "name": "cube", "initial_pose": resting}
+        if self.round:
+            self.cube = actors.build_sphere(self.scene, radius=self.half_size, **common)
+        else:
+            self.cube = actors.build_cube(self.scene, half_size=self.half_size, **common)
+        self.goal_site = actors.build_sphere(
+            self.scene,
+            radius=float(self.goal_thresh),
+            color=[0, 1, 0, 1],
+            name="goal_site",
+            body_type="kinematic",
+            add_collision=False,
+            initial_pose=sapien.Pose(),
+        )
+        self._hidden_objects.append(self.goal_site)
+
+
+@register_env("PickSmallCube-v1", max_episode_steps=50)
+class PickSmallCube(_PickVariant):
+    """A cube of 3 cm."""
+
+    half_size = 0.015
+
+
+@register_env("PickLargeCube-v1", max_episode_steps=50)
+class PickLargeCube(_PickVariant):
+    """A cube of 5 cm."""
+
+    half_size = 0.025
+
+
+@register_env("PickBlueCube-v1", max_episode_steps=50)
+class PickBlueCube(_PickVariant):
+    """A blue cube."""
+
+    colour = (0.1, 0.2, 0.9, 1.0)
+
+
+@register_env("PickSphere-v1", max_episode_steps=50)
+class PickSphere(_PickVariant):
+    """A sphere of 4 cm."""
+
+    round = True
+
+
+for _variant in (PickSmallCube, PickLargeCube, PickBlueCube, PickSphere):
+    _variant.__doc__ = PickCubeEnv.__doc__  # where the words of the task are read
