@@ -18,7 +18,7 @@ from failsafe.models.contract import MAX_ROTATION, MAX_TRANSLATION, RecoveryMode
 from failsafe.monitors.assessor import Assessor, Reply
 from failsafe.monitors.history import History, fit
 from failsafe.monitors.timing import LookTiming
-from failsafe.policies.contract import ActionSpace, Policy, PolicyObservation, check_chunk
+from failsafe.policies.contract import ActionSpace, Frame, Policy, PolicyObservation, check_chunk
 from failsafe.records import poses
 from failsafe.records.assessment import Status, Verdict
 from failsafe.records.event import Event, EventKind
@@ -206,6 +206,8 @@ class Monitor:
             self._give_up("the model sees no way back")
         elif not verdict.actions:
             self._note(EventKind.REFUSAL, words="the model gives no actions")
+        elif verdict.frame not in [frame.value for frame in Frame]:
+            self._note(EventKind.FAULT, words=f"the model's actions are in a frame unknown: '{verdict.frame}'")
         else:
             way = tuple(self._way(verdict, observation.tcp_pose))
             self._taken_over += 1

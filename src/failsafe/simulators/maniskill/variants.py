@@ -39,9 +39,10 @@ class _PickVariant(PickCubeEnv):
             self.cube = actors.build_sphere(self.scene, radius=self.half_size, **common)
         else:
             self.cube = actors.build_cube(self.scene, half_size=self.half_size, **common)
+        goal_size: Any = self.goal_thresh
         self.goal_site = actors.build_sphere(
             self.scene,
-            radius=float(self.goal_thresh),
+            radius=goal_size,
             color=[0, 1, 0, 1],
             name="goal_site",
             body_type="kinematic",
