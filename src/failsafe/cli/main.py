@@ -25,6 +25,7 @@ from failsafe.cli.replay import replay
 from failsafe.cli.report import report
 from failsafe.cli.samples import samples
 from failsafe.cli.score import score
+from failsafe.cli.serve import serve
 from failsafe.cli.train import train
 from failsafe.errors import FailSafeError
 
@@ -47,6 +48,7 @@ VERBS: dict[str, Callable[..., int]] = {
     "calibrate": calibrate,
     "evaluate": evaluate,
     "report": report,
+    "serve": serve,
 }
 INTERRUPTED = 130
 
