@@ -207,7 +207,7 @@ class Monitor:
         elif not verdict.actions:
             self._note(EventKind.REFUSAL, words="the model gives no actions")
         elif verdict.frame not in [frame.value for frame in Frame]:
-            self._note(EventKind.FAULT, words=f"the model's actions are in a frame unknown: '{verdict.frame}'")
+            self._note(EventKind.FAULT, words=f"the model's frame is unknown: '{verdict.frame}'")
         else:
             way = tuple(self._way(verdict, observation.tcp_pose))
             self._taken_over += 1

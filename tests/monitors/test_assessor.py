@@ -1,0 +1,158 @@
+"""A model behind a deadline: its answers come, and when it hangs nobody waits for it twice."""
+
+import math
+import threading
+import time
+
+import numpy as np
+import pytest
+from tests.monitors.made_up import PATIENCE, SPEC, Says, Thinks, failing
+
+from failsafe.monitors.assessor import Assessor
+from failsafe.records.assessment import Status, Verdict, Window
+
+SHORT = 0.1
+WINDOW = Window(
+    "lift",
+    SPEC,
+    np.zeros((2, 3, 8, 8, 3), dtype=np.uint8),
+    np.tile(np.array([0.5, 0, 0.3, 0, 1, 0, 0], dtype=np.float32), (5, 1)),
+    np.full(5, 0.08, dtype=np.float32),
+)
+ODD = (0.0, 0.0, math.nan, 0.0, 0.0, 0.0, 1.0)
+
+
+def until_idle(assessor):
+    end = time.monotonic() + PATIENCE
+    while assessor.busy:
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def overdue(*answers):
+    """An assessor whose model was asked at step 7, and has not answered in time."""
+    model = Thinks(*answers)
+    assessor = Assessor(model, SHORT)
+    assessor.ask(WINDOW, 7)
+    begun = time.monotonic()
+    late = assessor.reply(wait=True)
+    assert time.monotonic() - begun < PATIENCE / 2
+    return assessor, model, late
+
+
+def test_it_answers_once():
+    assessor = Assessor(Says(failing(0.8)), PATIENCE)
+    assert assessor.reply(wait=True) is None
+    assessor.ask(WINDOW, 7)
+    reply = assessor.reply(wait=True)
+    assert (reply.step, reply.verdict.failure_probability) == (7, 0.8)
+    assert 0 <= reply.verdict.latency <= reply.seconds < PATIENCE
+    assert not assessor.busy
+    assert assessor.reply(wait=True) is None
+
+
+def test_it_need_not_be_waited_for():
+    model = Thinks(failing())
+    assessor = Assessor(model, PATIENCE)
+    assessor.ask(WINDOW, 7)
+    assert model.at_work.wait(PATIENCE)
+    begun = time.monotonic()
+    assert assessor.reply(wait=False) is None
+    assert time.monotonic() - begun < PATIENCE / 2
+    assert assessor.busy
+    model.go_on.set()
+    until_idle(assessor)
+    assert assessor.reply(wait=False).verdict.mode == "slip"
+
+
+def test_a_deadline_is_said_once_and_waited_for_once():
+    assessor, model, late = overdue(failing())
+    assert (late.step, late.verdict) == (7, None)
+    assert late.seconds >= SHORT
+    assert assessor.busy
+    begun = time.monotonic()
+    assert [assessor.reply(wait=True) for _ in range(20)] == [None] * 20
+    assert time.monotonic() - begun < 20 * SHORT
+    model.go_on.set()
+
+
+def test_a_late_answer_is_dropped_and_the_next_is_not():
+    assessor, model, _ = overdue(failing(0.7), failing(0.8))
+    model.go_on.set()
+    until_idle(assessor)
+    assert assessor.reply(wait=True) is None
+    assessor._deadline = PATIENCE
+    assessor.ask(WINDOW, 12)
+    reply = assessor.reply(wait=True)
+    assert (reply.step, reply.verdict.failure_probability) == (12, 0.8)
+
+
+def test_an_answer_fetched_after_its_deadline_is_dropped():
+    assessor = Assessor(Says(failing()), SHORT)
+    assessor.ask(WINDOW, 7)
+    until_idle(assessor)
+    time.sleep(2 * SHORT)
+    reply = assessor.reply(wait=False)
+    assert (reply.step, reply.verdict) == (7, None)
+    assert assessor.reply(wait=False) is None
+
+
+def test_what_is_forgotten_is_not_heard_of_again():
+    model = Thinks(failing(0.7), failing(0.8))
+    assessor = Assessor(model, PATIENCE)
+    assessor.forget()
+    assessor.ask(WINDOW, 7)
+    assert model.at_work.wait(PATIENCE)
+    assessor.forget()
+    assert assessor.busy, "the model is still at work"
+    model.go_on.set()
+    until_idle(assessor)
+    assert assessor.reply(wait=True) is None
+    assessor.ask(WINDOW, 1)
+    until_idle(assessor)
+    assessor.forget()
+    assert assessor.reply(wait=True) is None
+
+
+def test_a_hanging_model_does_not_keep_the_process_from_ending():
+    assessor, model, _ = overdue(failing())
+    (thread,) = [t for t in threading.enumerate() if t.name == "assess" and t.is_alive()]
+    assert thread.daemon
+    model.go_on.set()
+    until_idle(assessor)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (RuntimeError("out of memory"), "RuntimeError: out of memory"),
+        (None, "expected a Verdict, got NoneType"),
+        ("failing", "expected a Verdict, got str"),
+        (failing(math.nan), "from 0 to 1, got nan"),
+        (failing(actions=(ODD,)), "7 finite numbers"),
+        (failing(follow=(ODD,)), "7 finite numbers"),
+        (failing(actions=((0.0, 0.0, 0.0, 1e200, 0.0, 0.0, 1.0),)), "7 finite numbers"),
+    ],
+)
+def test_whatever_a_model_does_wrong_is_a_refusal(answer, words):
+    assessor = Assessor(Says(answer), PATIENCE)
+    assessor.ask(WINDOW, 7)
+    verdict = assessor.reply(wait=True).verdict
+    assert verdict.status is Status.REFUSED
+    assert words in verdict.reason
+    assert verdict.actions == ()
+
+
+def test_numbers_that_are_words_are_a_refusal():
+    odd = failing()
+    object.__setattr__(odd, "actions", (("up",) * 7,))
+    assessor = Assessor(Says(odd), PATIENCE)
+    assessor.ask(WINDOW, 7)
+    assert assessor.reply(wait=True).verdict.status is Status.REFUSED
+
+
+def test_an_answer_that_cannot_be_read_stays_one():
+    assessor = Assessor(Says(Verdict(status=Status.UNREADABLE, raw="I think")), PATIENCE)
+    assessor.ask(WINDOW, 7)
+    verdict = assessor.reply(wait=True).verdict
+    assert (verdict.status, verdict.raw) == (Status.UNREADABLE, "I think")

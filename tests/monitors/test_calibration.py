@@ -1,0 +1,124 @@
+"""Thresholds that keep their promise, and files of them that come back or are refused."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from failsafe.errors import RecordError, UserError
+from failsafe.monitors import calibration
+from failsafe.monitors.calibration import (
+    NEVER,
+    Calibration,
+    Threshold,
+    calibrate,
+    conformal_threshold,
+    read_calibration,
+    shipped_calibration,
+    write_calibration,
+)
+
+
+@pytest.mark.parametrize(
+    ("number", "alpha", "rank"),
+    [
+        (19, 0.05, 19),  # ceil(20 * 0.95): the largest of 19 just does
+        (18, 0.05, None),  # ceil(19 * 0.95) = 19 > 18
+        (100, 0.05, 96),  # ceil(101 * 0.95 = 95.95)
+        (9, 0.5, 5),
+        (1, 0.5, 1),
+        (0, 0.5, None),
+    ],
+)
+def test_the_rank_of_the_threshold(number, alpha, rank):
+    scores = [float(i) for i in range(1, number + 1)]
+    np.random.default_rng(0).shuffle(scores)
+    assert conformal_threshold(scores, alpha) == (None if rank is None else float(rank))
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0, -0.1, 1.5])
+def test_an_alpha_that_is_no_share(alpha):
+    with pytest.raises(UserError, match="alpha between 0 and 1"):
+        conformal_threshold([0.1, 0.2], alpha)
+
+
+@pytest.mark.parametrize(("number", "alpha"), [(20, 0.05), (39, 0.1), (60, 0.3)])
+def test_of_new_successes_at_most_alpha_see_an_alarm(number, alpha):
+    rng = np.random.default_rng(1)
+    trials = 4000
+    above = 0
+    for _ in range(trials):
+        # Skewed, as scores are: exchangeable is all that is asked.
+        *scores, new = rng.beta(0.5, 3.0, number + 1).tolist()
+        threshold = conformal_threshold(scores, alpha)
+        assert threshold is not None
+        above += new > threshold
+    error = math.sqrt(alpha * (1 - alpha) / trials)
+    assert above / trials <= alpha + 3 * error
+    # No more careful than it must be: without ties it is within 1/(n+1) of alpha.
+    assert above / trials >= alpha - 1 / (number + 1) - 3 * error
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.floats(0, 1), min_size=1, max_size=40),
+    st.floats(0.01, 0.99),
+)
+def test_at_most_alpha_of_the_scores_themselves_are_above(scores, alpha):
+    threshold = conformal_threshold(scores, alpha)
+    if threshold is not None:
+        assert sum(score > threshold for score in scores) <= alpha * (len(scores) + 1)
+
+
+def test_every_instruction_has_its_own():
+    episodes = [("lift", 0.01 * i) for i in range(1, 20)] + [("push", 0.5)] * 3
+    found = calibrate(episodes, 0.05, "compact", "reference:weak", 2, "failsafe calibrate")
+    assert found.thresholds == {"lift": Threshold(0.19, 19), "push": Threshold(None, 3)}
+    assert found.threshold("lift") == 0.19
+    # Too few episodes, and an instruction that was never run: no promise, so no alarm whatever the score.
+    assert found.threshold("push") == found.threshold("stack") == NEVER
+    assert found.threshold("push") > 1.0
+
+
+FOUND = Calibration(0.05, "compact", "reference:weak", 2, {"lift": Threshold(0.19, 19)}, "calibrate")
+
+
+def test_a_file_comes_back(tmp_path):
+    path = tmp_path / "deep" / "thresholds.json"
+    write_calibration(path, FOUND)
+    assert read_calibration(path) == FOUND
+    before = path.read_bytes()
+    write_calibration(path, FOUND)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "words"),
+    [
+        (None, UserError, "made by `failsafe calibrate`"),
+        (b"\xff\xfe\x00binary", UserError, "made by `failsafe calibrate`"),
+        (b"{", RecordError, "does not parse"),
+        (b'{"format":"Calibration/9"}', RecordError, "expected format 'Calibration/1'"),
+        (b'{"format":"Episode/1"}', RecordError, "got 'Episode/1'"),
+        (b'{"format":"Calibration/1","alpha":0.1}', RecordError, "'model' is missing"),
+        (b'{"format":"Calibration/1","alfa":0.1}', UserError, "did you mean 'alpha'"),
+    ],
+)
+def test_a_bad_file_is_one_sentence(tmp_path, data, error, words):
+    path = tmp_path / "thresholds.json"
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(error, match=words):
+        read_calibration(path)
+
+
+def test_thresholds_ship_for_reference_policies_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(calibration, "THRESHOLDS", Path(tmp_path))
+    write_calibration(tmp_path / "weak.json", FOUND)
+    assert shipped_calibration("reference:weak") == FOUND
+    assert shipped_calibration("reference:strong") is None
+    assert shipped_calibration("openvla:weak") is None
+    assert shipped_calibration("weak") is None

@@ -1,0 +1,82 @@
+"""The window that a model is shown: the right moments, asked for only when it is cut, at its size."""
+
+import numpy as np
+import pytest
+from tests.monitors.made_up import SPEC, Pictures, moment
+
+from failsafe.monitors.history import History, fit
+from failsafe.records.assessment import WindowSpec
+
+
+def filled(steps, spec=SPEC, size=SPEC.size):
+    history, pictures = History(spec), [Pictures(step, size) for step in range(steps)]
+    moments = [moment(step, width=0.001 * step, images=images) for step, images in enumerate(pictures)]
+    for images in pictures:
+        images.asked.clear()  # by the check of types
+    for seen in moments:
+        history.add(seen)
+    return history, pictures
+
+
+def test_it_is_full_after_the_history_and_now():
+    history = History(SPEC)
+    for step in range(SPEC.history + 1):
+        assert not history.full
+        history.add(moment(step))
+    assert history.full
+    history.clear()
+    assert not history.full
+    assert history.moments == ()
+
+
+def test_pictures_are_of_the_moments_that_the_spec_says():
+    history, _ = filled(12)
+    window = history.window("lift the cube")
+    # Steps 7 to 11 are kept, and of 4, 2 and 0 steps ago there are pictures; "hand" is brighter by 100.
+    assert window.frames[:, :, 0, 0, 0].tolist() == [[7, 9, 11], [107, 109, 111]]
+    assert window.frames.shape == (2, 3, 8, 8, 3)
+    np.testing.assert_allclose(window.gripper_widths, [0.007, 0.008, 0.009, 0.010, 0.011])
+    np.testing.assert_allclose(window.tcp_poses[:, 1], [0.07, 0.08, 0.09, 0.10, 0.11], rtol=1e-6)
+    assert window.instruction == "lift the cube"
+    window.check(SPEC)
+
+
+def test_one_picture_is_of_now():
+    history, _ = filled(12, WindowSpec(views=("front",), history=4, frames=1, size=8))
+    assert history.window("lift").frames[:, :, 0, 0, 0].tolist() == [[11]]
+
+
+def test_pictures_are_asked_for_only_when_a_window_is_cut():
+    history, pictures = filled(12)
+    assert [p.asked for p in pictures] == [[]] * 12
+    history.window("lift")
+    asked = [sorted(p.asked) for p in pictures]
+    assert [asked[step] for step in (7, 9, 11)] == [["front", "hand"]] * 3
+    assert [asked[step] for step in (*range(7), 8, 10)] == [[]] * 9
+
+
+def test_larger_pictures_are_averaged_down():
+    history, _ = filled(5, size=16)
+    assert history.window("lift").frames.shape == (2, 3, 8, 8, 3)
+    board = np.zeros((16, 16, 3), dtype=np.uint8)
+    board[::2, ::2] = 200  # one of each 2 x 2 pixels
+    assert (fit(board, 8) == 50).all()
+
+
+def test_of_a_wide_picture_the_middle_square_is_taken():
+    wide = np.zeros((8, 12, 3), dtype=np.uint8)
+    wide[:, 2:10] = 100
+    assert (fit(wide, 8) == 100).all()
+    assert (fit(wide.transpose(1, 0, 2), 8) == 100).all()
+    assert (fit(wide, 4) == 100).all()
+
+
+@pytest.mark.parametrize("size", [3, 8, 24])
+def test_the_size_is_kept_to(size):
+    picture = np.random.default_rng(0).integers(0, 256, (10, 14, 3), dtype=np.uint8)
+    assert fit(picture, size).shape == (size, size, 3)
+
+
+def test_a_picture_of_the_right_size_is_not_copied():
+    picture = np.zeros((8, 8, 3), dtype=np.uint8)
+    assert fit(picture, 8) is picture

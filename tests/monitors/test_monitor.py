@@ -1,0 +1,372 @@
+"""When the monitor believes, takes over and gives up, where it leads the tool, what it makes of faults."""
+
+import time
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.monitors.made_up import (
+    DOWN,
+    EVERY,
+    FINE,
+    FIRST,
+    PATIENCE,
+    UP,
+    Pictures,
+    Says,
+    Thinks,
+    failing,
+    moment,
+    settings,
+    steps_of,
+    watch,
+    words_of,
+)
+
+from failsafe.models.contract import MAX_ROTATION, MAX_TRANSLATION
+from failsafe.monitors.monitor import Monitor, Workspace
+from failsafe.records import poses
+from failsafe.records.assessment import Status, Verdict
+from failsafe.records.event import EventKind
+
+LOOK, ALARM, TAKE_OVER, HAND_BACK = (
+    EventKind.LOOK,
+    EventKind.ALARM,
+    EventKind.TAKE_OVER,
+    EventKind.HAND_BACK,
+)
+
+
+def look_at(probabilities, threshold=0.5, **changes):
+    monitor = Monitor(Says(*(failing(p) for p in probabilities)), threshold, settings(**changes))
+    watch(monitor, EVERY * (len(probabilities) + 1))
+    return monitor
+
+
+# ------------------------------------------------------------------ when it believes
+
+
+def test_it_looks_once_there_is_a_history_and_then_every_so_many_steps():
+    monitor = look_at([0.1] * 4)
+    assert steps_of(monitor, LOOK) == [FIRST, FIRST + EVERY, FIRST + 2 * EVERY, FIRST + 3 * EVERY]
+    assert monitor.model.asked == 4
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "smoothing", "alarms"),
+    [
+        ([0.9], 1, [0]),
+        ([0.5], 1, []),  # at the threshold is not above it
+        ([0.9, 0.1, 0.1], 2, []),  # the first alone is no average of two, and 0.5 is not above
+        ([0.9, 0.2], 2, [1]),
+        ([0.9, 0.9, 0.9], 3, [2]),
+        ([0.9, 0.9], 3, []),
+        ([0.1, 0.1, 0.9, 0.95], 2, [3]),  # the average is of the last two
+    ],
+)
+def test_an_alarm_needs_the_average_of_all_looks_above_the_threshold(probabilities, smoothing, alarms):
+    monitor = look_at(probabilities, smoothing=smoothing)
+    assert steps_of(monitor, ALARM) == [FIRST + EVERY * look for look in alarms]
+    assert steps_of(monitor, TAKE_OVER) == steps_of(monitor, ALARM)
+
+
+def test_events_say_what_was_seen():
+    monitor = look_at([0.8, 0.6], 0.65, smoothing=2)
+    first, second, alarm, take_over, hand_back = monitor.events
+    assert [(e.score, e.probability, e.threshold) for e in (first, second)] == [
+        (0.8, 0.8, 0.65),
+        (0.7, 0.6, 0.65),
+    ]
+    assert (alarm.kind, alarm.mode, alarm.score) == (ALARM, "slip", 0.7)
+    assert (take_over.kind, take_over.actions, take_over.step) == (TAKE_OVER, 2, FIRST + EVERY)
+    assert (hand_back.kind, hand_back.step) == (HAND_BACK, FIRST + EVERY + 1)
+
+
+def test_the_threshold_may_go_by_the_instruction():
+    monitor = Monitor(Says(failing(0.6)), {"lift": 0.5, "push": 0.7}.get, settings(take_overs=1))
+    for instruction, alarms in (("push", 0), ("lift", 1)):
+        monitor.begin(instruction)
+        watch(monitor, FIRST + 1)
+        assert len(steps_of(monitor, ALARM)) == alarms
+
+
+def test_without_a_promise_there_is_never_an_alarm():
+    monitor = look_at([1.0] * 5, np.inf)
+    assert steps_of(monitor, ALARM) == []
+    assert {event.threshold for event in monitor.events} == {None}
+
+
+def test_another_episode_begins_anew():
+    monitor = Monitor(Says(failing()), 0.5, settings(smoothing=2, take_overs=1))
+    watch(monitor, 40)
+    assert monitor.needs_help
+    monitor.begin("lift")
+    assert (monitor.events, monitor.step, monitor.needs_help, monitor.held_up) == ([], -1, False, 0.0)
+    watch(monitor, FIRST + 1)
+    assert steps_of(monitor, ALARM) == [], "one look is not two, whatever the episode before has seen"
+    watch(monitor, EVERY)
+    assert steps_of(monitor, TAKE_OVER) == [FIRST + EVERY]
+
+
+# ------------------------------------------------------------------ where it leads the tool
+
+
+def lead(verdict, place=(0.5, 0.0, 0.3), quaternion=DOWN, **changes):
+    """The way from a pose, and the pose."""
+    start = poses.pose(place, quaternion)
+
+    def see(step):
+        seen = moment(step, place)
+        seen.tcp_pose[:] = start
+        seen.target_pose[:] = poses.pose([0.9, 0.5, 0.6], DOWN)  # not where the tool is
+        return seen
+
+    ways = watch(Monitor(Says(verdict), 0.5, settings(**changes)), FIRST + 1, see)
+    return next(iter(ways.values())), start
+
+
+def test_a_correction_starts_at_the_measured_pose():
+    step = (0.01, -0.005, 0.002, 0.0, 0.0, 0.1, -1.0)
+    way, start = lead(failing(actions=(step, UP)))
+    np.testing.assert_allclose(way[0], poses.apply_delta(start, step[:6]))
+    np.testing.assert_allclose(way[1], poses.apply_delta(way[0], UP[:6]))
+
+
+def test_a_correction_in_the_tools_frame_is_turned():
+    # A tool that points down has its z axis downwards and its y axis to the robot's -y.
+    step = (0.01, 0.005, 0.02, 0.0, 0.0, 0.1, 1.0)
+    way, start = lead(failing(actions=(step,), frame="tcp"))
+    np.testing.assert_allclose(way[0], poses.apply_delta(start, (0.01, -0.005, -0.02, 0.0, 0.0, -0.1)))
+
+
+def test_what_follows_a_correction_is_followed_as_far_as_wanted():
+    verdict = failing(actions=(UP,) * 3, follow=(UP,) * 5)
+    for wanted, length in (({}, 8), ({"follow_steps": 2}, 5), ({"follow_steps": 0, "action_steps": 2}, 2)):
+        way, _ = lead(verdict, **wanted)
+        assert len(way) == length
+
+
+NUMBERS = st.floats(-1e6, 1e6) | st.floats(-0.05, 0.05)
+
+
+@hypothesis.settings(deadline=None, max_examples=50)
+@given(
+    rows=st.lists(st.tuples(*[NUMBERS] * 7), min_size=1, max_size=6),
+    place=st.tuples(st.floats(0.2, 0.9), st.floats(-0.55, 0.55), st.floats(0.01, 0.65)),
+    frame=st.sampled_from(["robot_base", "tcp"]),
+)
+def test_every_waypoint_is_near_the_last_and_in_the_workspace(rows, place, frame):
+    box = Workspace()
+    monitor = Monitor(Says(FINE), 0.5, settings(workspace=box))
+    at = poses.pose(place, DOWN)
+    for waypoint in monitor._way(failing(actions=tuple(rows), frame=frame), at):
+        metres, radians = poses.distance(at, waypoint.pose)
+        assert metres <= MAX_TRANSLATION + 1e-9
+        assert radians <= MAX_ROTATION + 1e-6
+        assert (waypoint.pose[:3] >= np.array(box.low) - 1e-12).all()
+        assert (waypoint.pose[:3] <= np.array(box.high) + 1e-12).all()
+        assert -1 <= waypoint.gripper <= 1
+        at = waypoint.pose
+
+
+def test_a_kilometre_is_a_step_of_the_limit():
+    way, start = lead(failing(actions=((0.0, 1000.0, 0.0, 0.0, 0.0, 0.0, 50.0),) * 3))
+    assert [pose[1] for pose in way] == pytest.approx([0.025, 0.05, 0.075])
+    assert poses.distance(start, way[-1])[1] == pytest.approx(0.0)
+
+
+def test_the_table_is_not_dug_into():
+    way, _ = lead(failing(actions=((0.0, 0.0, -0.025, 0.0, 0.0, 0.0, 1.0),) * 3), place=(0.5, 0.0, 0.04))
+    assert [pose[2] for pose in way] == pytest.approx([0.015, 0.005, 0.005])
+
+
+def test_a_frame_that_nobody_knows_is_not_acted_on():
+    monitor = Monitor(Says(failing(frame="camera")), 0.5, settings())
+    assert watch(monitor, FIRST + 1) == {}
+    assert words_of(monitor, EventKind.FAULT) == ["the model's frame is unknown: 'camera'"]
+
+
+# ------------------------------------------------------------------ when it gives up
+
+
+def test_after_so_many_take_overs_it_asks_for_help_once():
+    told, asked = [], []
+    monitor = Monitor(Says(failing()), 0.5, settings(take_overs=2), told.append, asked.append)
+    watch(monitor, 60)
+    assert len(steps_of(monitor, TAKE_OVER)) == 2
+    assert len(steps_of(monitor, ALARM)) > 4
+    assert words_of(monitor, EventKind.HELP) == ["still failing after 2 take-overs"]
+    assert [event.kind for event in asked] == [EventKind.HELP]
+    assert told == monitor.events
+    assert monitor.needs_help
+    monitor.begin("lift")
+    watch(monitor, 60)
+    assert len(asked) == 2, "once an episode"
+
+
+def test_a_failure_without_a_way_back_is_a_cry_for_help():
+    monitor = Monitor(Says(failing(needs_help=True)), 0.5, settings())
+    assert watch(monitor, 20) == {}
+    assert words_of(monitor, EventKind.HELP) == ["the model sees no way back"]
+
+
+def test_an_alarm_without_actions_is_a_refusal():
+    monitor = Monitor(Says(failing(actions=())), 0.5, settings())
+    assert watch(monitor, FIRST + 1) == {}
+    assert words_of(monitor, EventKind.REFUSAL) == ["the model gives no actions"]
+    assert not monitor.needs_help
+
+
+@pytest.mark.parametrize("cool_down", [0, 1, 12])
+def test_after_a_take_over_there_is_none_for_a_while(cool_down):
+    monitor = Monitor(Says(failing()), 0.5, settings(cool_down=cool_down))
+    watch(monitor, 60)
+    backs, overs = steps_of(monitor, HAND_BACK), steps_of(monitor, TAKE_OVER)
+    # Two actions: the second is given a step after the take-over. Then the next look that may be believed.
+    assert [back - over for back, over in zip(backs, overs, strict=False)] == [1] * len(backs)
+    wait = EVERY * max(1, -(-cool_down // EVERY))
+    assert [over - back for back, over in zip(backs, overs[1:], strict=False)] == [wait] * (len(overs) - 1)
+
+
+@pytest.mark.parametrize(("then", "words"), [(0.3, ["better"]), (0.9, ["no better"]), (0.95, ["no better"])])
+def test_the_look_after_a_take_over_says_whether_it_is_better(then, words):
+    monitor = Monitor(Says(failing(0.9), failing(then), FINE), 0.5, settings(take_overs=1))
+    watch(monitor, 40)
+    assert words_of(monitor, EventKind.CHECK) == words
+    (check,) = [event for event in monitor.events if event.kind is EventKind.CHECK]
+    assert (check.step, check.score) == (FIRST + 1 + EVERY, then)
+
+
+def test_a_look_within_the_cool_down_is_no_check():
+    monitor = Monitor(Says(failing(0.9)), 0.5, settings(take_overs=1, cool_down=2 * EVERY))
+    watch(monitor, 40)
+    back = FIRST + 1
+    assert steps_of(monitor, EventKind.CHECK) == [back + 2 * EVERY]
+    assert back + EVERY in steps_of(monitor, LOOK)
+
+
+# ------------------------------------------------------------------ whatever the model does
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        (RuntimeError("out of memory"), EventKind.FAULT, "RuntimeError: out of memory"),
+        (failing(np.nan), EventKind.FAULT, "got nan"),
+        (failing(actions=((np.nan,) * 7,)), EventKind.FAULT, "7 finite numbers"),
+        (failing(actions=((0.0, 0.0, 0.0, 1e300, 0.0, 0.0, 1.0),)), EventKind.FAULT, "7 finite numbers"),
+        (Verdict(status=Status.UNREADABLE, raw="I think it"), EventKind.UNREADABLE, "I think it"),
+        (Verdict(status=Status.REFUSED, reason="too dark"), EventKind.FAULT, "too dark"),
+    ],
+)
+def test_a_fault_leaves_the_policy_in_charge_and_the_next_answer_counts(answer, kind, words):
+    monitor = Monitor(Says(answer, failing()), 0.5, settings())
+    assert watch(monitor, FIRST + 1) == {}
+    (event,) = monitor.events
+    assert event.kind is kind
+    assert words in event.words
+    assert list(watch(monitor, EVERY)) == [FIRST + EVERY]
+
+
+def test_a_fault_is_no_look_in_the_average():
+    monitor = Monitor(Says(failing(), ValueError("no"), failing()), 0.5, settings(smoothing=2))
+    watch(monitor, FIRST + 2 * EVERY + 1)
+    assert steps_of(monitor, TAKE_OVER) == [FIRST + 2 * EVERY]
+
+
+class Broken(Pictures):
+    """A camera that fails."""
+
+    def __getitem__(self, view):
+        if view == "hand" and self.broken:
+            raise OSError("no camera")
+        return super().__getitem__(view)
+
+    broken = False
+
+
+def test_a_camera_that_raises_is_a_fault():
+    pictures = {}
+
+    def see(step):
+        pictures[step] = Broken(step)
+        seen = moment(step, images=pictures[step])
+        pictures[step].broken = step <= FIRST
+        return seen
+
+    monitor = Monitor(Says(failing()), 0.5, settings())
+    assert watch(monitor, FIRST + 1, see) == {}
+    assert words_of(monitor, EventKind.FAULT) == ["no window: OSError: no camera"]
+    assert monitor.model.asked == 0
+    # Once no picture of the time when it failed is in the window, it is looked at again.
+    assert list(watch(monitor, 2 * EVERY, see)) == [FIRST + EVERY]
+
+
+def test_a_model_that_hangs_holds_up_the_policy_once_and_is_asked_nothing_more():
+    model = Thinks(failing(), failing(0.8))
+    monitor = Monitor(model, 0.5, settings(deadline=0.05))
+    begun = time.monotonic()
+    assert watch(monitor, FIRST + 2 * EVERY + 1) == {}
+    assert time.monotonic() - begun < PATIENCE / 2
+    assert steps_of(monitor, EventKind.LATE) == [FIRST]
+    assert words_of(monitor, EventKind.LATE) == ["no answer within 0.05 s"]
+    assert steps_of(monitor, EventKind.FAULT) == [FIRST + EVERY, FIRST + 2 * EVERY]
+    assert 0 < monitor.held_up < PATIENCE / 2
+    model.go_on.set()
+    wait_for(monitor)
+    assert model.asked == 1
+    # It is back: its old answer counts for nothing, the next one does.
+    monitor._assessor._deadline = PATIENCE
+    assert list(watch(monitor, EVERY)) == [FIRST + 3 * EVERY]
+    assert model.asked == 2
+    assert monitor.events[-2].probability == 0.8
+
+
+def wait_for(monitor):
+    end = time.monotonic() + PATIENCE
+    while monitor._assessor.busy:
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+# ------------------------------------------------------------------ asynchronously
+
+
+def test_the_policy_goes_on_while_the_model_thinks():
+    model = Thinks(failing())
+    monitor = Monitor(model, 0.5, settings(asynchronous=True, deadline=PATIENCE))
+    begun = time.monotonic()
+    assert watch(monitor, FIRST + 4) == {}
+    assert time.monotonic() - begun < PATIENCE / 2
+    assert monitor.events == []
+    model.go_on.set()
+    wait_for(monitor)
+    seen = moment(monitor.step + 1)
+    way = monitor.watch(seen)
+    np.testing.assert_allclose(way[0].pose, poses.apply_delta(seen.tcp_pose, UP[:6]))
+    assert steps_of(monitor, TAKE_OVER) == [FIRST + 4]
+
+
+def test_a_verdict_older_than_the_deadline_is_dropped():
+    model = Thinks(failing())
+    monitor = Monitor(model, 0.5, settings(asynchronous=True, deadline=0.05))
+    assert watch(monitor, FIRST + 1) == {}
+    time.sleep(0.1)
+    model.go_on.set()
+    wait_for(monitor)
+    assert watch(monitor, 3) == {}
+    assert steps_of(monitor, EventKind.LATE) == [FIRST + 1]
+    assert steps_of(monitor, LOOK) == []
+
+
+def test_a_verdict_of_the_last_episode_is_not_heeded():
+    model = Thinks(failing())
+    monitor = Monitor(model, 0.5, settings(asynchronous=True, deadline=PATIENCE))
+    watch(monitor, FIRST + 1)
+    monitor.begin("lift")
+    model.go_on.set()
+    wait_for(monitor)
+    assert watch(monitor, FIRST) == {}
+    assert monitor.events == []

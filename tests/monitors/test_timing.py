@@ -1,0 +1,54 @@
+"""When the model is asked: every k steps, and sooner when the tool has stalled or turned back."""
+
+import pytest
+from tests.monitors.made_up import moment
+
+from failsafe.monitors.timing import LookTiming
+
+TIMING = LookTiming(every=10, soonest=5, still=0.004, turn=-0.5)
+
+
+def path(*places, widths=None):
+    widths = widths or [0.08] * len(places)
+    return tuple(
+        moment(i, (0.5 + x, y, 0.3), width)
+        for i, ((x, y), width) in enumerate(zip(places, widths, strict=True))
+    )
+
+
+STRAIGHT = path((0, 0), (0.01, 0), (0.02, 0), (0.03, 0), (0.04, 0))
+STILL = path((0, 0), (0.001, 0), (0.002, 0), (0.003, 0), (0.0039, 0))
+SLOW = path((0, 0), (0.001, 0), (0.002, 0), (0.003, 0), (0.0041, 0))
+BACK = path((0, 0), (0.01, 0), (0.02, 0), (0.01, 0), (0, 0.001))
+GRIPPING = path(*[(0, 0)] * 5, widths=[0.08, 0.07, 0.06, 0.05, 0.04])
+
+
+@pytest.mark.parametrize(("since", "due"), [(9, False), (10, True), (11, True)])
+def test_every_so_many_steps(since, due):
+    assert TIMING.due(since, STRAIGHT) is due
+
+
+@pytest.mark.parametrize("moments", [STILL, BACK])
+@pytest.mark.parametrize(("since", "due"), [(0, False), (4, False), (5, True)])
+def test_never_sooner_than_soonest(moments, since, due):
+    assert TIMING.due(since, moments) is due
+
+
+def test_a_tool_that_moves_or_grips_has_not_stalled():
+    assert not TIMING.due(5, SLOW)
+    assert not TIMING.due(5, GRIPPING)
+    assert TIMING.due(5, path(*[(0, 0)] * 5, widths=[0.08, 0.08, 0.08, 0.08, 0.077]))
+
+
+@pytest.mark.parametrize(
+    ("end", "due"),
+    [
+        ((0.02, 0.02), False),  # a right angle
+        ((0.015, 0.02), False),  # 104 degrees, cosine -0.24
+        ((0.005, 0.02), True),  # 127 degrees, cosine -0.6
+        ((0.0165, 0), False),  # back, but by less than 4 mm: a tool that trembles
+    ],
+)
+def test_a_turn_counts_by_its_cosine(end, due):
+    # From the first to the middle moment 20 mm along x, from there to the last one.
+    assert TIMING.due(5, path((0, 0), (0.01, 0), (0.02, 0), (0.02, 0), end)) is due
