@@ -8,12 +8,14 @@ from pathlib import Path
 import tyro
 
 from failsafe.cli.output import ProgressReporter, print_json
+from failsafe.datasets.files import write_atomically
 from failsafe.errors import UserError
 from failsafe.evaluation.films import choose, make_films
+from failsafe.evaluation.ledger import write_ledger
 from failsafe.evaluation.paired import Summary, pairs_of, summarise
 from failsafe.evaluation.study import Results
 from failsafe.records import codec
-from failsafe.reports.evaluation import FILMS, format_summary, write_report
+from failsafe.reports.evaluation import FILMS, format_summary, tables_markdown, write_report
 
 
 def report(
@@ -22,6 +24,8 @@ def report(
     /,
     out: Path | None = None,
     films: int = 3,
+    tables: Path | None = None,
+    ledger: Path | None = None,
     workers: int | None = None,
     json: bool = False,
 ) -> int:
@@ -33,12 +37,18 @@ def report(
         out: The page; report.html in the folder of the results by default.
         films: Film at most so many episodes of each kind (rescued, harmed, still failed); 0 for none. They
             are run again for it, and stand in films/ beside the page.
+        tables: Write the tables as Markdown, too, to this file.
+        ledger: Write the records of all episodes, too, to this one file (Parquet).
         workers: Processes; as many as there are cores by default.
         json: Print the summary as JSON.
     """
     study = Results(results)
     study.take_in(shards)
     summary, page = publish(study, out or results / "report.html", films, workers, json)
+    if tables is not None:
+        write_atomically(tables, tables_markdown(study, summary).encode())
+    if ledger is not None:
+        write_ledger(study.episodes(), ledger)
     say(summary, page, json)
     return 0
 

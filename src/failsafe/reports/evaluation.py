@@ -82,6 +82,30 @@ def summary_markdown(summary: Summary) -> str:
     return "\n\n".join(sheet_markdown(sheet, intervals=True) for sheet in wide_sheets(summary)) + "\n"
 
 
+def tables_markdown(results: Results, summary: Summary) -> str:
+    """The tables for the docs, with where they come from above them."""
+    made = results.manifest
+    thresholds = [
+        f'- {policy}, "{words}": alarm above {t.value:.4f}'
+        if t.value is not None
+        else f'- {policy}, "{words}": no alarm, for {t.episodes} successes are too few to promise it'
+        for policy, found in made.config.calibrations.items()
+        for words, t in found.thresholds.items()
+    ]
+    head = [
+        "# The tables of the study",
+        "",
+        "Written by `make tables`; the records of all episodes are in [study.parquet](study.parquet).",
+        "",
+        f"Command: `{made.command}`, commit {made.provenance.commit[:12]}.",
+        "Intervals are Wilson's, 95 %; p is McNemar's exact test against the policy alone on the same seeds.",
+        "",
+        *thresholds,
+        "",
+    ]
+    return "\n".join(head) + "\n" + summary_markdown(summary) + "\n"
+
+
 def write_report(results: Results, path: Path, films: Sequence[Film] = ()) -> Path:
     """Write the page of a study; equal results give equal pages.
 
