@@ -312,5 +312,9 @@ class StudyJob:
 
 
 def _arms(config: StudyConfig) -> list[str]:
-    """The arms in the order in which they are run: the policy alone first, for the oracles know its end."""
-    return [arm for arm in ARMS if arm == NEVER or arm in config.arms]
+    """The arms in the order in which they are run: the policy alone first, for the oracles know its end.
+
+    A monitor that only looks leaves the policy as it is, so that nothing need be run beside it.
+    """
+    alone = set(config.arms) != {WATCH}
+    return [arm for arm in ARMS if arm in config.arms or (arm == NEVER and alone)]
