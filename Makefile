@@ -2,14 +2,15 @@
 VENV := $(or $(FAILSAFE_VENV),.venv)
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test lint bench tables clean
 
 help:
 	@echo "make setup   .venv with all that the others need"
-	@echo "make demo    60 verified failures with their recoveries, and a gallery page to open"
+	@echo "make demo    60 verified failures with their recoveries; a policy with and without the monitor; pages to open"
 	@echo "make test    lint, then the whole test suite"
 	@echo "make lint    style, types and the order of the stages"
 	@echo "make bench   the speeds and sizes that the README states, measured here"
+	@echo "make tables  the full study of the monitor, and its tables into docs/tables; hours"
 	@echo "make clean   remove what the tools and the demo left; keeps $(VENV)"
 
 setup:
@@ -31,6 +32,9 @@ test: lint
 bench: setup
 	$(BIN)/python -m benchmarks.run
 
+tables: setup
+	@bash scripts/study.sh
+
 clean:
-	rm -rf build dist out/demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf build dist out/demo out/demo-guarded .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name '.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

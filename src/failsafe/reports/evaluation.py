@@ -95,7 +95,7 @@ def tables_markdown(results: Results, summary: Summary) -> str:
     head = [
         "# The tables of the study",
         "",
-        "Written by `make tables`; the records of all episodes are in [study.parquet](study.parquet).",
+        "Written by `make tables`; the records of all episodes are in the Parquet file of the same name.",
         "",
         f"Command: `{made.command}`, commit {made.provenance.commit[:12]}.",
         "Intervals are Wilson's, 95 %; p is McNemar's exact test against the policy alone on the same seeds.",
