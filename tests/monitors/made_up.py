@@ -1,73 +1,125 @@
-"""Requests as LIBERO's client sends them, and models that are content, alarmed, or broken."""
+"""Moments whose pictures say when they were taken, and models that say what a test wants them to."""
+
+from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from tests.policies.websocket_server import pack
 
+from failsafe.monitors.monitor import Monitor, MonitorSettings, Waypoint
+from failsafe.monitors.timing import LookTiming
+from failsafe.policies.contract import PolicyObservation
 from failsafe.records import poses
-from failsafe.records.assessment import Verdict, WindowSpec
+from failsafe.records.assessment import Verdict, Window, WindowSpec
+from failsafe.records.event import EventKind
+from failsafe.records.poses import Pose
 
-SPEC = WindowSpec(views=("front", "side"), history=4, frames=2, size=16)
-WORDS = "pick up the red cube"
-ACTIONS = np.arange(70, dtype=np.float32).reshape(10, 7) / 100
-AT = (0.5, 0.1, 0.3)
-STEP = (0.02, 0.0, 0.0, 0.0, 0.0, 0.1, 1.0)
-"""A correction's action: 20 mm along x, 0.1 rad about z, the gripper open."""
 DOWN = (0.0, 1.0, 0.0, 0.0)
+SPEC = WindowSpec(views=("front", "hand"), history=4, frames=3, size=8)
+EVERY = 5
+"""Control steps from one look to the next, whatever the tool does."""
+FIRST = EVERY
+"""Step of the first look: from the start on so many have passed, and there is a history."""
+UP = (0.0, 0.0, 0.02, 0.0, 0.0, 0.0, 1.0)
+PATIENCE = 10.0
+"""Seconds after which a test is no longer waiting for a thread."""
 
 
-def request(position=AT, turn=0.0, width=0.06, prompt=WORDS, shade=0, **changes):
-    """A request whose tool looks down, turned about z (rad)."""
-    turned = poses.quaternion_multiply(poses.from_rotation_vector([0.0, 0.0, turn]), np.array(DOWN))
-    state = [*position, *poses.to_rotation_vector(turned), width / 2, -width / 2]
-    said = {
-        "observation/image": np.full((24, 24, 3), shade, dtype=np.uint8),
-        "observation/wrist_image": np.full((24, 24, 3), 99, dtype=np.uint8),
-        "observation/state": np.array(state),
-        "prompt": prompt,
-        **changes,
-    }
-    return pack({key: value for key, value in said.items() if value is not None})
+class Pictures(Mapping[str, np.ndarray]):
+    """Pictures of one step, all of one brightness; takes down which were asked for."""
+
+    def __init__(self, step: int, size: int = SPEC.size, views: Sequence[str] = SPEC.views) -> None:
+        self._step, self._size, self._views = step, size, views
+        self.asked: list[str] = []
+
+    def __getitem__(self, view: str) -> np.ndarray:
+        self.asked.append(view)
+        brightness = self._step + 100 * self._views.index(view)
+        return np.full((self._size, self._size, 3), brightness, dtype=np.uint8)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._views)
+
+    def __len__(self) -> int:
+        return len(self._views)
 
 
-def answer(actions=ACTIONS, **others):
-    return pack({"actions": actions, "server_timing": {"infer_ms": 1.5}, **others})
+def moment(
+    step: int, place: Sequence[float] | None = None, width: float = 0.08, images: Any = None
+) -> PolicyObservation:
+    """What is seen at a step; the tool goes along y at 10 mm a step unless it is said to be elsewhere."""
+    at = poses.pose(place if place is not None else [0.5, 0.01 * (step % 40), 0.3], DOWN)
+    return PolicyObservation(Pictures(step) if images is None else images, at, at.copy(), width)
 
 
-class Model:
-    """Gives one verdict, after what it is told to do first; keeps the windows."""
+class Says:
+    """A model that gives one answer after another, the last for ever; an exception is raised."""
 
-    name = "made up"
+    name = "says"
     window_spec = SPEC
 
-    def __init__(self, verdict=None, first=lambda: None):
-        self.verdict, self._first, self.windows = verdict or Verdict(), first, []
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.asked = 0
 
-    def assess(self, window):
-        self.windows.append(window)
-        self._first()
-        return self.verdict
-
-
-def content():
-    return Model(Verdict(failure_probability=0.1))
-
-
-def alarmed(steps=8, **changes):
-    return Model(Verdict(**{"failure_probability": 0.9, "actions": (STEP,) * steps, **changes}))
+    def assess(self, window: Window) -> Verdict:
+        answer = self.answers[min(self.asked, len(self.answers) - 1)]
+        self.asked += 1
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
-def raising():
-    def fail():
-        raise RuntimeError("out of memory")
+class Thinks(Says):
+    """Gives its answers only once it is told to: `at_work` is set meanwhile."""
 
-    return Model(first=fail)
+    def __init__(self, *answers: Any) -> None:
+        super().__init__(*answers)
+        self.at_work, self.go_on = threading.Event(), threading.Event()
+
+    def assess(self, window: Window) -> Verdict:
+        self.at_work.set()
+        assert self.go_on.wait(PATIENCE)
+        return super().assess(window)
 
 
-def hanging(over: threading.Event):
-    return Model(first=lambda: over.wait(10))
+def failing(probability: float = 0.9, **changes: Any) -> Verdict:
+    """A verdict with two actions upwards."""
+    return Verdict(**{"failure_probability": probability, "mode": "slip", "actions": (UP, UP), **changes})
 
 
-def not_a_number():
-    return Model(Verdict(failure_probability=float("nan"), actions=(STEP,)))
+FINE = Verdict(failure_probability=0.1)
+
+
+def settings(**changes: Any) -> MonitorSettings:
+    """Looks every five steps exactly, believes the first, and does without a cool-down."""
+    timing = LookTiming(every=EVERY, soonest=EVERY)
+    return MonitorSettings(**{"timing": timing, "smoothing": 1, "cool_down": 0, **changes})
+
+
+def watch(
+    monitor: Monitor, steps: int, see: Callable[[int], PolicyObservation] = moment
+) -> dict[int, list[Pose]]:
+    """An episode's next steps, corrections carried out. Where they led, by the step of the take-over."""
+    ways: dict[int, list[Pose]] = {}
+    end = monitor.step + 1 + steps
+    while monitor.step + 1 < end:
+        taken: tuple[Waypoint, ...] = monitor.watch(see(monitor.step + 1))
+        if taken:
+            ways[monitor.step] = [waypoint.pose for waypoint in taken]
+            for _ in taken[1:]:
+                monitor.follow(see(monitor.step + 1))
+            monitor.hand_back()
+    return ways
+
+
+def steps_of(monitor: Monitor, *kinds: EventKind) -> list[int]:
+    """When something happened."""
+    return [event.step for event in monitor.events if event.kind in kinds]
+
+
+def words_of(monitor: Monitor, kind: EventKind) -> list[str]:
+    """What is said of it."""
+    return [event.words for event in monitor.events if event.kind is kind]
