@@ -27,7 +27,7 @@ def calibrate(
     alpha: float = 0.05,
     tasks: str = "PickCube-v1,PushCube-v1,StackCube-v1",
     seeds: str = "400000:400100",
-    max_steps: int = 300,
+    max_steps: int = 400,
     workers: int | None = None,
     json: bool = False,
 ) -> int:

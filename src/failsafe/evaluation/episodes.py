@@ -37,7 +37,7 @@ class EpisodeLimits:
         max_steps: Control steps after which it is over, settling not counted.
     """
 
-    max_steps: int = 300
+    max_steps: int = 400
 
 
 @dataclass

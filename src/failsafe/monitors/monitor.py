@@ -58,7 +58,7 @@ class MonitorSettings:
 
     timing: LookTiming = field(default_factory=LookTiming)
     smoothing: int = 2
-    take_overs: int = 5
+    take_overs: int = 6
     action_steps: int = 24
     follow_steps: int = 24
     cool_down: int = 10
