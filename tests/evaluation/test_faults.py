@@ -1,0 +1,209 @@
+"""What goes wrong with the monitor changes nothing; what goes wrong with the policy ends its episode."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.evaluation import bench
+from tests.evaluation.bench import Glance, Wanderer, play
+
+from failsafe.evaluation.study import run_study
+from failsafe.monitors.monitor import MonitoredPolicy, MonitorSettings
+from failsafe.records.assessment import Status, Verdict
+from failsafe.records.episode import Ending
+from failsafe.records.event import EventKind
+from failsafe.simulators.contract import Camera
+from failsafe.simulators.toy import ToyPick
+
+UP = (0.0, 0.0, 0.02, 0.0, 0.0, 0.0, 1.0)
+
+
+def guard(model: Any, threshold: float = 0.5, **changes: Any) -> MonitoredPolicy:
+    return MonitoredPolicy(Wanderer(), model, threshold, MonitorSettings(smoothing=1, **changes))
+
+
+@pytest.fixture(scope="module")
+def alone() -> np.ndarray:
+    episode, states = play(Wanderer())
+    assert (episode.ending, episode.steps, len(states)) == (Ending.FAILURE, bench.STEPS, bench.STEPS)
+    return states
+
+
+def test_the_measure_is_sharp(alone: np.ndarray) -> None:
+    """A single action that is otherwise shows in the states."""
+
+    class Nudged(Wanderer):
+        def act(self, observation: Any) -> np.ndarray:
+            rows = super().act(observation)
+            rows[0, 0] += 1e-5 * (self.chunks == 3)
+            return rows
+
+    assert not np.array_equal(play(Nudged())[1], alone)
+    np.testing.assert_array_equal(play(Wanderer())[1], alone)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (Verdict(failure_probability=0.1), EventKind.LOOK),
+        (RuntimeError("out of memory"), EventKind.FAULT),
+        (Verdict(failure_probability=math.nan), EventKind.FAULT),
+        (Verdict(failure_probability=0.9, actions=((math.nan,) * 7,)), EventKind.FAULT),
+        (Verdict(failure_probability=0.9, actions=((0.0, 0.0, 0.0, 1e200, 0.0, 0.0, 1.0),)), EventKind.FAULT),
+        (Verdict(status=Status.UNREADABLE, raw="well"), EventKind.UNREADABLE),
+        ("no verdict at all", EventKind.FAULT),
+    ],
+)
+def test_a_model_that_goes_wrong_changes_nothing(alone: np.ndarray, answer: Any, kind: EventKind) -> None:
+    model = Glance(answer)
+    episode, states = play(guard(model))
+    np.testing.assert_array_equal(states, alone)
+    assert episode.ending is Ending.FAILURE
+    assert model.asked >= 3
+    assert {event.kind for event in episode.events} == {kind}
+    assert len(episode.events) == model.asked
+
+
+class Hangs(Glance):
+    """Does not come back until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let_go = threading.Event()
+
+    def assess(self, window: Any) -> Verdict:
+        self.let_go.wait(30)
+        return super().assess(window)
+
+
+@pytest.fixture
+def hanging() -> Iterator[Hangs]:
+    model = Hangs()
+    yield model
+    model.let_go.set()
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_model_that_hangs_changes_nothing(alone: np.ndarray, hanging: Hangs, asynchronous: bool) -> None:
+    episode, states = play(guard(hanging, deadline=0.05, asynchronous=asynchronous))
+    np.testing.assert_array_equal(states, alone)
+    assert episode.ending is Ending.FAILURE
+    assert episode.count(EventKind.LATE) <= 1
+    assert episode.count(EventKind.FAULT) >= 2
+    assert {event.kind for event in episode.events} <= {EventKind.LATE, EventKind.FAULT}
+    if not asynchronous:
+        assert episode.count(EventKind.LATE) == 1
+        assert 0.01 < episode.monitor_seconds < 5
+
+
+def test_an_action_of_a_kilometre_is_a_few_small_steps() -> None:
+    far = Verdict(failure_probability=0.9, actions=((1000.0, 1000.0, 0.0, 0.0, 0.0, 0.0, 1.0),) * 3)
+    simulator = ToyPick()
+    episode, states = play(guard(Glance(far), take_overs=1), simulator)
+    assert episode.ending is Ending.FAILURE
+    assert episode.count(EventKind.TAKE_OVER) == 1
+    jumps = np.linalg.norm(np.diff(states[:, :3], axis=0), axis=1)
+    assert jumps.max() < 2 * simulator.spec.max_translation
+
+
+def test_a_take_over_begins_where_the_tool_is_and_hands_back() -> None:
+    up = Verdict(failure_probability=0.9, actions=(UP,) * 4)
+    episode, states = play(guard(Glance(up), take_overs=1))
+    (start,) = [event.step for event in episode.events if event.kind is EventKind.TAKE_OVER]
+    (end,) = [event.step for event in episode.events if event.kind is EventKind.HAND_BACK]
+    assert end == start + 3
+    risen = states[end + 1, 2] - states[start, 2]
+    assert risen == pytest.approx(0.08, abs=0.02)
+
+
+class Cameras(ToyPick):
+    """Some cameras fail from a step on: they show nothing, or raise."""
+
+    def __init__(self, names: Sequence[str], raises: bool) -> None:
+        self.names, self.raises = names, raises
+        super().__init__()
+
+    def render(self, cameras: Sequence[Camera], size: int, state: Any = None) -> np.ndarray:
+        pictures = super().render(cameras, size, state)
+        for i, camera in enumerate(cameras):
+            if camera.name in self.names:
+                if self.raises:
+                    raise OSError("no such device")
+                pictures[i] = 0
+        return pictures
+
+
+def test_a_camera_of_the_monitors_that_goes_black_changes_nothing(alone: np.ndarray) -> None:
+    seen: list[Any] = []
+    model = Glance()
+    model.assess = lambda window: seen.append(window) or Verdict(failure_probability=0.1)
+    _, states = play(guard(model), Cameras(["hand"], raises=False))
+    np.testing.assert_array_equal(states, alone)
+    assert seen[0].frames[0].any()
+    assert not seen[0].frames[1].any()
+
+
+def test_a_camera_of_the_monitors_that_raises_is_a_fault(alone: np.ndarray) -> None:
+    model = Glance()
+    episode, states = play(guard(model), Cameras(["hand"], raises=True))
+    np.testing.assert_array_equal(states, alone)
+    assert episode.ending is Ending.FAILURE
+    assert model.asked == 0
+    assert {(e.kind, e.words) for e in episode.events} == {
+        (EventKind.FAULT, "no window: OSError: no such device")
+    }
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_a_camera_of_the_policys_is_the_policys_affair(raises: bool) -> None:
+    class TwoEyes(Wanderer):
+        views = {"side": 16, "front": 16}  # noqa: RUF012 -- never changed
+
+    (plain, before), (guarded, after) = (
+        play(policy, Cameras(["front"], raises))
+        for policy in (TwoEyes(), MonitoredPolicy(TwoEyes(), Glance()))
+    )
+    np.testing.assert_array_equal(before, after)
+    assert plain.ending is guarded.ending is (Ending.POLICY_ERROR if raises else Ending.FAILURE)
+    assert plain.words == ("wanderer raised OSError: no such device" if raises else "")
+
+
+def test_a_policy_that_goes_wrong_or_dies_loses_its_own_episode_alone(tmp_path: Path) -> None:
+    """One run of ten seeds in processes of their own, on eight of which something else goes wrong."""
+    study = bench.config(10, ("never",), policies=(bench.FAULTY,))
+    told: list[int] = []
+    results = run_study(study, tmp_path / "results", 1, lambda cell: told.append(cell.seed))
+    assert sorted(told) == list(range(10))
+    found = {episode.key.seed: episode for episode in results.episodes()}
+    assert sorted(found) == list(range(10))
+    assert {seed for seed, e in found.items() if e.ending is Ending.FAILURE} == set(bench.FINE_SEEDS)
+    assert found[bench.DIES].ending is Ending.CRASHED
+    assert found[bench.DIES].words == "the process died twice while at work on it"
+    assert (found[bench.DIVERGES].ending, found[bench.DIVERGES].words) == (
+        Ending.DIVERGED,
+        "the box is nowhere",
+    )
+    for seed, (_, words) in bench.FAULTS.items():
+        assert found[seed].ending is Ending.POLICY_ERROR
+        assert found[seed].words.startswith(words)
+        assert found[seed].steps == 8, "two chunks of four"
+    for seed in bench.FINE_SEEDS:
+        assert found[seed].steps == 20
+
+
+def test_a_policy_that_raises_in_reset_loses_its_own_episode_alone() -> None:
+    class Shy(Wanderer):
+        def reset(self, instruction: str) -> None:
+            raise KeyError(instruction)
+
+    for policy in (Shy(), MonitoredPolicy(Shy(), Glance())):
+        episode, states = play(policy)
+        assert episode.ending is Ending.POLICY_ERROR
+        assert "raised KeyError" in episode.words
+        assert len(states) == 0

@@ -1,0 +1,198 @@
+"""What a study comes to, against numbers counted by hand, and what must hold for any study."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from failsafe.errors import RecordError, UserError
+from failsafe.evaluation.paired import ALL_TASKS, Change, pairs_of, summarise
+from failsafe.evaluation.statistics import mcnemar, wilson
+from failsafe.records import codec
+from failsafe.records.episode import Ending, Episode, EpisodeKey
+from failsafe.records.event import Event, EventKind
+
+WORKED, FAILED = Ending.SUCCESS, Ending.FAILURE
+
+
+def made(
+    seed: int,
+    ending: Ending,
+    arm: str = "never",
+    events: Sequence[Event] = (),
+    steps: int = 100,
+    task: str = "Pick",
+    scenario: str = "nominal",
+    waited: float = 0.0,
+) -> Episode:
+    key = EpisodeKey(task, scenario, "weak", arm, seed)
+    return Episode(key, "pick", ending, steps, steps / 20, 0.1, waited, tuple(events))
+
+
+def alarm(step: int, *more: EventKind) -> list[Event]:
+    return [Event(step, EventKind.ALARM), *(Event(step, kind) for kind in more)]
+
+
+TAKE_OVER, HELP = EventKind.TAKE_OVER, EventKind.HELP
+BY_HAND = [
+    *(made(seed, WORKED if seed < 3 else FAILED) for seed in range(6)),
+    made(0, WORKED, "monitor", steps=40, waited=0.5),  # still succeeded, 2 s on the robot
+    made(1, WORKED, "monitor", alarm(10, TAKE_OVER) + alarm(30), steps=60, waited=0.5),  # a false alarm, 3 s
+    made(2, FAILED, "monitor", alarm(20, TAKE_OVER)),  # harmed
+    made(3, WORKED, "monitor", alarm(40, TAKE_OVER), steps=100, waited=1.0),  # rescued, 5 s
+    made(4, FAILED, "monitor", alarm(50, HELP)),
+    made(5, Ending.CRASHED, "monitor"),
+    made(6, WORKED, "monitor"),  # has not been run without the monitor
+]
+
+
+def test_a_row_counted_by_hand() -> None:
+    row = summarise(BY_HAND).find("Pick", "nominal", "weak", "monitor")
+    assert row is not None
+    assert (row.episodes, row.successes, row.alone, row.rescued, row.harmed) == (6, 3, 3, 1, 1)
+    assert (row.rate, row.gain) == (0.5, 0.0)
+    assert row.p == 1.0
+    assert row.harm_rate == pytest.approx(1 / 3)
+    assert row.false_alarm_rate == pytest.approx(2 / 3)  # on seeds 1 and 2 of 0, 1 and 2
+    assert row.alarms == pytest.approx(5 / 6)
+    assert row.take_overs == pytest.approx(3 / 6)
+    assert row.first_alarm == 30  # the median of 10, 20, 40 and 50
+    assert row.steps == pytest.approx((40 + 60 + 100 + 100 + 100 + 100) / 6)
+    assert row.overhead == pytest.approx((0.5 + 0.5 + 1.0) / (2 + 3 + 5))
+    assert row.asked_for_help == 1
+    assert row.endings == {"crashed": 1}
+    assert row.interval == wilson(3, 6)
+    assert row.harm_interval == wilson(1, 3)
+    assert row.false_alarm_interval == wilson(2, 3)
+
+
+def test_the_policy_alone_is_paired_with_itself() -> None:
+    row = summarise(BY_HAND).find("Pick", "nominal", "weak", "never")
+    assert row is not None
+    assert (row.episodes, row.successes, row.alone, row.rescued, row.harmed) == (6, 3, 3, 0, 0)
+    assert (row.gain, row.p, row.harm_rate) == (0.0, 1.0, 0.0)
+
+
+def test_only_pairs_count() -> None:
+    lonely = [made(seed, WORKED, "monitor") for seed in range(10, 15)]
+    unpaired = [made(seed, FAILED) for seed in range(20, 25)]
+    assert summarise([*BY_HAND, *lonely]).find("Pick", "nominal", "weak", "monitor") == summarise(
+        BY_HAND
+    ).find("Pick", "nominal", "weak", "monitor")
+    assert summarise([*BY_HAND, *unpaired]).find("Pick", "nominal", "weak", "monitor") == summarise(
+        BY_HAND
+    ).find("Pick", "nominal", "weak", "monitor")
+    assert summarise(lonely).rows == ()
+    # The same seed of another task, scenario or policy is no pair.
+    assert (
+        summarise([made(0, WORKED), made(0, WORKED, "monitor", task="Push")]).find(
+            "Push", "nominal", "weak", "monitor"
+        )
+        is None
+    )
+    assert (
+        summarise([made(0, WORKED), made(0, WORKED, "monitor", scenario="noise")]).find(
+            "Pick", "noise", "weak", "monitor"
+        )
+        is None
+    )
+
+
+def test_all_tasks_together_are_the_sum_of_them_and_only_of_several() -> None:
+    assert summarise(BY_HAND).find(ALL_TASKS, "nominal", "weak", "monitor") is None
+    push = [made(0, FAILED, task="Push"), made(0, WORKED, "monitor", task="Push")]
+    summary = summarise([*BY_HAND, *push])
+    row = summary.find(ALL_TASKS, "nominal", "weak", "monitor")
+    assert row is not None
+    assert (row.episodes, row.successes, row.alone, row.rescued, row.harmed) == (7, 4, 3, 2, 1)
+    assert [r.task for r in summary.rows] == ["Pick", "Pick", "Push", "Push", ALL_TASKS, ALL_TASKS]
+
+
+def test_where_the_policy_never_succeeds_there_is_no_rate_of_harm() -> None:
+    row = summarise([made(0, FAILED), made(0, FAILED, "monitor")]).find("Pick", "nominal", "weak", "monitor")
+    assert row is not None
+    assert (row.harm_rate, row.harm_interval, row.false_alarm_rate, row.first_alarm, row.overhead) == (
+        None,
+        None,
+        None,
+        None,
+        None,
+    )
+
+
+ENDINGS = st.sampled_from(list(Ending))
+STUDIES = st.lists(
+    st.tuples(st.sampled_from(["Pick", "Push"]), st.integers(0, 5), ENDINGS | st.none(), ENDINGS | st.none()),
+    unique_by=lambda cell: cell[:2],
+    max_size=12,
+)
+
+
+@settings(deadline=None)
+@given(STUDIES)
+def test_rescued_less_harmed_is_what_is_gained(
+    cells: list[tuple[str, int, Ending | None, Ending | None]],
+) -> None:
+    episodes = [made(seed, ending, task=task) for task, seed, ending, _ in cells if ending]
+    episodes += [made(seed, ending, "monitor", task=task) for task, seed, _, ending in cells if ending]
+    summary = summarise(episodes)
+    assert summary == summarise(episodes[::-1]), "the order of the records does not matter"
+    for row in summary.rows:
+        assert row.rescued - row.harmed == row.successes - row.alone
+        assert row.gain == pytest.approx((row.rescued - row.harmed) / row.episodes)
+        assert row.harmed <= row.alone
+        assert row.p == mcnemar(row.rescued, row.harmed)
+        assert row.interval is not None
+        assert row.interval[0] <= row.rate <= row.interval[1]
+    pairs = pairs_of(episodes)
+    assert len(pairs) == sum(a is not None and b is not None for *_, a, b in cells)
+    assert sum(pair.change is Change.RESCUED for pair in pairs) == sum(
+        row.rescued for row in summary.rows if row.arm == "monitor" and row.task != ALL_TASKS
+    )
+
+
+# ------------------------------------------------------------------ the records themselves
+
+FULL = Episode(
+    EpisodeKey("Pick", "noise", "openvla://127.0.0.1:8000?chunk=4", "monitor", 7),
+    "pick up the “cube”",
+    Ending.POLICY_ERROR,
+    41,
+    2.05,
+    0.25,
+    0.5,
+    (
+        Event(10, EventKind.LOOK, 0.25, None, 0.25, "reach", "", 0, 0.125, "fine"),
+        Event(20, EventKind.ALARM, 0.75, 0.5, 0.875, "grasp", "slip", 3, 0.25, "slipped"),
+        Event(20, EventKind.TAKE_OVER),
+    ),
+    "the server is gone",
+)
+
+
+def test_a_record_comes_back() -> None:
+    text = codec.dumps(FULL)
+    assert codec.loads(Episode, text) == FULL
+    assert codec.dumps(codec.loads(Episode, text)) == text
+    assert (FULL.success, FULL.count(EventKind.ALARM), FULL.top_score) == (False, 1, 0.75)
+    assert made(0, WORKED).top_score is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error", "words"),
+    [
+        ("Episode/1", "Episode/2", RecordError, "expected format 'Episode/1'"),
+        ('"seed":7', '"seed":"7"', RecordError, "expected int, got '7'"),
+        ('"ending":"policy_error"', '"ending":"polcy_error"', UserError, "did you mean 'policy_error'"),
+        ('"latency":0.125', '"latencies":0.125', UserError, "did you mean 'latency'"),
+        ('"seed":7', '"seeds":7', UserError, "did you mean 'seed'"),
+    ],
+)
+def test_a_damaged_record_is_refused(old: str, new: str, error: type[Exception], words: str) -> None:
+    text = codec.dumps(FULL)
+    assert old in text
+    with pytest.raises(error, match=words):
+        codec.loads(Episode, text.replace(old, new))

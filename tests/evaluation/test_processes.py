@@ -1,0 +1,42 @@
+"""Work for processes that may die: one costs its item only, and a bug is shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.evaluation.jobs import Marks
+
+from failsafe.errors import FailSafeError
+from failsafe.evaluation.processes import work_through
+
+
+def test_a_process_that_dies_costs_its_item_only(tmp_path: Path) -> None:
+    job, told = Marks(tmp_path), list[str]()
+    items = ["first", "dies", "dies once", "last"]
+    work_through(job, items, 2, told.append)
+    assert sorted(told) == sorted(items)
+    assert job.marks("done") == ["dies once", "first", "last"]
+    assert job.marks("given-up") == ["dies"]
+    assert job.marks("try1") == ["dies", "dies once"], "tried twice each"
+    assert job.marks("try2") == [], "and not a third time"
+
+
+def test_what_an_item_raises_on_purpose_is_its_sentence(tmp_path: Path) -> None:
+    with pytest.raises(FailSafeError) as caught:
+        work_through(Marks(tmp_path), ["unknown"], 1, lambda item: None)
+    assert str(caught.value) == "unknown task 'Pick'. There are: Push."
+
+
+def test_a_bug_is_shown_with_its_traceback_and_not_retried(tmp_path: Path) -> None:
+    job = Marks(tmp_path)
+    with pytest.raises(RuntimeError, match="ZeroDivisionError: a bug") as caught:
+        work_through(job, ["bug", "last"], 1, lambda item: None)
+    assert "jobs.py" in str(caught.value)
+    assert not isinstance(caught.value, FailSafeError)
+    assert job.marks("try0") == ["bug"]
+
+
+def test_no_items_are_no_work(tmp_path: Path) -> None:
+    work_through(Marks(tmp_path), [], 3, lambda item: None)
+    assert list(tmp_path.iterdir()) == []
