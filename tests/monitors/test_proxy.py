@@ -126,6 +126,20 @@ def test_it_listens_on_this_machine_alone(start, upstream):
     assert proxy._server.socket.getsockname()[0] == "127.0.0.1"
 
 
+def test_it_can_listen_where_addresses_have_colons(upstream):
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    try:
+        proxy = Proxy(Upstream(upstream.url), lambda number: Deaf(), "::1", 0)
+    except UserError as error:
+        pytest.skip(str(error))
+    thread = threading.Thread(target=proxy.run)
+    thread.start()
+    assert httpx.get(f"http://[::1]:{proxy.port}/healthz", trust_env=False).status_code == 200
+    proxy.stop()
+    thread.join()
+
+
 def test_an_address_that_is_taken(start, upstream):
     proxy = start(lambda number: Deaf(), upstream.url)
     with pytest.raises(UserError, match=f"expected an address to listen on, got 127.0.0.1:{proxy.port}"):

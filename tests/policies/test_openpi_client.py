@@ -6,13 +6,18 @@ cache folder of pytest. Needs a package index: `pytest -m network tests/policies
 
 import json
 import subprocess
+import threading
 import venv
 
 import numpy as np
 import pytest
+from tests.monitors.openpi_client import AT, WORDS, alarmed
 from tests.policies.made_up import make_observation
 from tests.policies.websocket_server import WebsocketServer
 
+from failsafe.monitors.monitor import MonitorSettings
+from failsafe.monitors.proxy import Proxy, Upstream
+from failsafe.monitors.requests import Wire, guard_clients
 from failsafe.policies import json_numpy, msgpack_numpy
 from failsafe.policies.openpi import OpenpiPolicy
 
@@ -47,6 +52,24 @@ answer = policy.infer({
     "prompt": asked["prompt"],
 })
 print(json.dumps({"metadata": policy.get_server_metadata(), "actions": answer["actions"].tolist()}))
+"""
+
+GUARDED = """
+import sys, json, numpy
+from openpi_client.websocket_client_policy import WebsocketClientPolicy
+asked = json.load(sys.stdin)
+policy = WebsocketClientPolicy("127.0.0.1", asked["port"])
+picture = numpy.zeros((224, 224, 3), dtype=numpy.uint8)
+answers = [
+    policy.infer({
+        "observation/image": picture,
+        "observation/wrist_image": picture,
+        "observation/state": numpy.array(asked["state"]),
+        "prompt": asked["prompt"],
+    })["actions"].tolist()
+    for _ in range(2)
+]
+print(json.dumps({"metadata": policy.get_server_metadata(), "answers": answers}))
 """
 
 
@@ -106,3 +129,24 @@ def test_their_client_and_ours_send_the_same_message(theirs):
         answer = theirs(CLIENT, asked)
         assert server.messages[0] == server.messages[1]
     assert answer == {"metadata": {"model": "made up", "horizon": 10}, "actions": actions.tolist()}
+
+
+def test_their_client_talks_through_the_proxy(theirs):
+    actions = np.arange(70, dtype=np.float32).reshape(10, 7)
+    settings = MonitorSettings(smoothing=1)
+    guards = guard_clients(alarmed(8), 0.5, settings, Wire(), lambda number, event: None)
+    with WebsocketServer(lambda observation: {"actions": actions}) as server:
+        proxy = Proxy(Upstream(server.url), guards, port=0)
+        thread = threading.Thread(target=proxy.run)
+        thread.start()
+        try:
+            state = [*AT, np.pi, 0.0, 0.0, 0.03, -0.03]
+            found = theirs(GUARDED, {"port": proxy.port, "prompt": WORDS, "state": state})
+        finally:
+            proxy.stop()
+            thread.join()
+    assert found["metadata"] == {"model": "made up", "horizon": 10}
+    untouched, corrected = found["answers"]
+    assert untouched == actions.tolist()
+    row, stay = [0.4, 0, 0, 0, 0, 0.2, -1], [0, 0, 0, 0, 0, 0, -1]
+    np.testing.assert_allclose(corrected, [row] * 8 + [stay] * 2, atol=1e-6)

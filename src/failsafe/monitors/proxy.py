@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import http
 import itertools
+import socket
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -99,6 +100,7 @@ class Proxy:
                 process_request=_health,
                 close_timeout=_CLOSE_TIMEOUT,
                 max_size=MAX_BYTES,
+                family=socket.AF_INET6 if ":" in host else socket.AF_INET,
             )
         except (OSError, OverflowError) as error:
             raise UserError(

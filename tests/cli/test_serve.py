@@ -1,0 +1,191 @@
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.cli.conftest import Verb
+from tests.monitors.openpi_client import ACTIONS, SPEC, WORDS, answer, request
+from tests.policies.websocket_server import WebsocketServer, unpack
+from websockets.sync.client import connect
+
+from failsafe.cli.serve import is_loopback, parse_address, parse_views
+from failsafe.errors import UserError
+from failsafe.models.compact import CompactConfig, CompactMeta, CompactNet, save_compact
+from failsafe.monitors.calibration import Calibration, Threshold, write_calibration
+
+UPSTREAM = ("--upstream", "ws://127.0.0.1:8000")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny network that is sure of a failure, with a way back."""
+    torch.manual_seed(0)
+    config = CompactConfig(SPEC, ("slip",), ("grasp",), (WORDS,), (8, 8, 16, 16), 32)
+    net = CompactNet(config)
+    with torch.no_grad():
+        net.heads.weight.zero_()
+        net.heads.bias.zero_()
+        net.heads.bias[0] = 20.0
+    path = tmp_path_factory.mktemp("serve") / "tiny.safetensors"
+    save_compact(path, net, CompactMeta(config, {"T": (1,)}, {}))
+    return path
+
+
+def serving(checkpoint: Path, upstream: str, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "failsafe", "serve", "--monitor", str(checkpoint), "--json"]
+    return subprocess.Popen(
+        [*command, "--upstream", upstream, "--listen", "127.0.0.1:0", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def announced(process: subprocess.Popen[str]) -> dict[str, object]:
+    assert process.stdout is not None
+    said = ""
+    while not said.endswith("}\n"):
+        line = process.stdout.readline()
+        assert line, process.communicate()[1]
+        said += line
+    return json.loads(said)
+
+
+@pytest.mark.slow
+def test_the_verb_serves_until_it_is_interrupted(checkpoint: Path, tmp_path: Path) -> None:
+    log = tmp_path / "events.jsonl"
+    with WebsocketServer(lambda observation: {"actions": ACTIONS}) as upstream:
+        process = serving(checkpoint, upstream.url, "--threshold", "0.5", "--events", str(log))
+        try:
+            said = announced(process)
+            assert said["upstream"] == upstream.url
+            assert said["black"] == ["side"]
+            with connect(str(said["listening"]), compression=None, proxy=None) as client:
+                assert unpack(client.recv(timeout=5)) == {"model": "made up", "horizon": 10}
+                replies = []
+                for _ in range(4):
+                    client.send(request())
+                    replies.append(client.recv(timeout=30))
+        finally:
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=30)
+    assert process.returncode == 0
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    assert {event["client"] for event in events} == {1}
+    kinds = [event["kind"] for event in events]
+    assert kinds[0] == "look"
+    assert replies[0] == answer()
+    assert kinds[:4] == ["look", "look", "alarm", "take_over"]  # two looks make an alarm
+    assert "client 1, step 10: take_over" in err
+    assert replies[:2] == [answer()] * 2
+    actions = unpack(replies[2])["actions"]
+    assert actions.shape == (10, 7)
+    assert not np.array_equal(actions, ACTIONS)
+
+
+@pytest.mark.slow
+def test_a_calibration_that_knows_nothing_of_the_task(checkpoint: Path, tmp_path: Path) -> None:
+    path = tmp_path / "calibration.json"
+    thresholds = {"another task": Threshold(0.5, 40)}
+    write_calibration(path, Calibration(0.05, str(checkpoint), "openpi", 2, thresholds))
+    with WebsocketServer(lambda observation: {"actions": ACTIONS}) as upstream:
+        process = serving(checkpoint, upstream.url, "--calibration", str(path))
+        try:
+            with connect(str(announced(process)["listening"]), compression=None, proxy=None) as client:
+                client.recv(timeout=5)
+                for _ in range(4):
+                    client.send(request())
+                    assert client.recv(timeout=30) == answer()
+        finally:
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert err == f"failsafe: no threshold for '{WORDS}': the monitor only looks on\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("--upstream", "openvla://127.0.0.1:8000"), "expected a server of openpi such as"),
+        (("--upstream", "reference"), "expected a policy such as"),
+        (("--upstream", "ws://127.0.0.1:8000?rotation=eular_xyz"), "did you mean 'euler_xyz'?"),
+        ((*UPSTREAM, "--listen", "nowhere"), "expected HOST:PORT such as 127.0.0.1:9000"),
+        ((*UPSTREAM, "--listen", "0.0.0.0:70000"), "expected HOST:PORT such as 127.0.0.1:9000"),
+        ((*UPSTREAM, "--views", "frnt=observation/image"), "did you mean 'front'?"),
+        ((*UPSTREAM, "--views", "front"), "expected views such as front=observation/image"),
+        ((*UPSTREAM, "--views", "front=a,front=b"), "a view each, no two the same"),
+        (("--upstream", "ws://127.0.0.1:8000?observation/image="), "expected a picture of front, side"),
+        ((*UPSTREAM, "--steps-per-request", "0"), "expected 1 step per request or more"),
+        ((*UPSTREAM, "--steps-per-request", "65"), "expected chunks of 1 to 64 actions"),
+        ((*UPSTREAM, "--deadline", "0"), "expected a deadline above 0"),
+        ((*UPSTREAM, "--events", "/nowhere/events.jsonl"), "expected a file to write events to"),
+    ],
+)
+def test_what_makes_no_sense_is_one_sentence(
+    words: tuple[str, ...], problem: str, checkpoint: Path, run: Verb
+) -> None:
+    status, out, err = run("serve", "--monitor", str(checkpoint), "--threshold", "0.5", *words)
+    assert (status, out) == (2, "")
+    assert problem in err
+    assert err.count("\n") == 1
+
+
+def test_without_thresholds(checkpoint: Path, tmp_path: Path, run: Verb) -> None:
+    status, _, err = run("serve", "--monitor", str(checkpoint), *UPSTREAM)
+    assert status == 2
+    assert "give some made by `failsafe calibrate` with --calibration, or choose one with --threshold" in err
+    path = tmp_path / "calibration.json"
+    write_calibration(path, Calibration(0.05, "another", "openpi", 2, {}))
+    status, _, err = run("serve", "--monitor", str(checkpoint), *UPSTREAM, "--calibration", str(path))
+    assert status == 2
+    assert f"expected thresholds of the monitor {checkpoint}, got another's" in err
+
+
+def test_other_machines_are_let_in_with_a_warning(
+    checkpoint: Path, run: Verb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = []
+
+    class Interrupted:
+        port = 9000
+
+        def __init__(self, upstream, make_guard, host, port) -> None:
+            hosts.append(host)
+
+        def run(self) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("failsafe.monitors.proxy.Proxy", Interrupted)
+    common = ("serve", "--monitor", str(checkpoint), "--threshold", "0.5", *UPSTREAM)
+    status, out, err = run(*common)
+    assert (status, err) == (0, "")
+    assert out == (
+        "listening on ws://127.0.0.1:9000; compact looks on, in front of ws://127.0.0.1:8000\n"
+        "the model looks through side too, and no picture shows it: it sees black\n"
+    )
+    status, _, err = run(*common, "--listen", "0.0.0.0:9000")
+    assert status == 0
+    assert err == "failsafe: anybody who reaches 0.0.0.0:9000 over the network can move the robot\n"
+    assert hosts == ["127.0.0.1", "0.0.0.0"]
+
+
+def test_addresses() -> None:
+    assert parse_address("127.0.0.1:9000") == ("127.0.0.1", 9000)
+    assert parse_address("9000") == ("127.0.0.1", 9000)
+    assert parse_address("[::1]:0") == ("::1", 0)
+    assert parse_address("robot.local:9000") == ("robot.local", 9000)
+    for bad in ("", ":9000", "localhost:", "localhost", "ws://localhost:9000", "localhost:-1", "a/b:1"):
+        with pytest.raises(UserError, match="expected HOST:PORT"):
+            parse_address(bad)
+    assert [is_loopback(host) for host in ("127.0.0.2", "::1", "localhost", "0.0.0.0", "robot.local")] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert parse_views("front=a, hand=b", ("front", "hand")) == {"a": "front", "b": "hand"}
