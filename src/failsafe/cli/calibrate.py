@@ -13,7 +13,7 @@ from failsafe.evaluation.controls import WATCH
 from failsafe.evaluation.episodes import EpisodeLimits
 from failsafe.evaluation.study import StudyConfig, cells_of, run_study
 from failsafe.monitors.calibration import calibrate as calibrate_scores
-from failsafe.monitors.calibration import write_calibration
+from failsafe.monitors.calibration import check_alpha, write_calibration
 from failsafe.monitors.monitor import MonitorSettings
 from failsafe.records import codec
 from failsafe.records.provenance import command_line
@@ -47,6 +47,7 @@ def calibrate(
         workers: Processes; as many as there are cores by default.
         json: Print the thresholds as JSON.
     """
+    check_alpha(alpha)
     first, last = parse_range(seeds)
     settings = MonitorSettings()
     config = StudyConfig(

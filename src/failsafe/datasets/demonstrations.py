@@ -155,6 +155,8 @@ def demonstrate(
     Raises:
         UserError: If a task cannot be had, the expert fails on too many seeds, or the folder is another's.
     """
+    if workers < 1:
+        raise UserError(f"expected at least one process, got {workers}")
     for task in config.tasks:
         check_task(task)
     manifest = out / "manifest.json"

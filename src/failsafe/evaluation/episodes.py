@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from failsafe.errors import DivergedError, PolicyError
+from failsafe.errors import DivergedError, PolicyError, UserError
 from failsafe.evaluation.scenarios import Scenario
 from failsafe.experts.tasks import Task
 from failsafe.monitors.monitor import MonitoredPolicy
@@ -38,6 +38,11 @@ class EpisodeLimits:
     """
 
     max_steps: int = 400
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        if self.max_steps < 1:
+            raise UserError(f"expected episodes of at least one step, got {self.max_steps}")
 
 
 @dataclass

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
-from failsafe.errors import FailSafeError
+from failsafe.errors import FailSafeError, UserError
 
 Item = TypeVar("Item")
 Item_contra = TypeVar("Item_contra", contravariant=True)
@@ -45,6 +45,8 @@ def work_through(job: Job[Item], items: Iterable[Item], workers: int, tell: Call
         FailSafeError: What an item raised on purpose.
         RuntimeError: What it raised by mistake, with its traceback.
     """
+    if workers < 1:
+        raise UserError(f"expected at least one process, got {workers}")
     for name in _THREADS:  # the work is many small steps: threads of one worker only take time from others
         os.environ.setdefault(name, "1")
     todo = deque(items)

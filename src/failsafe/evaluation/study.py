@@ -69,8 +69,16 @@ class StudyConfig:
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
-        if not self.tasks or not self.policies or self.first_seed >= self.last_seed:
-            raise UserError("expected at least one task, one policy and one seed to evaluate")
+        if not (self.tasks and self.policies and self.scenarios) or self.first_seed >= self.last_seed:
+            raise UserError("expected at least one task, policy, scenario and seed to evaluate")
+        if not 0 <= self.threshold <= 1:
+            raise UserError(f"expected a threshold from 0 to 1, got {self.threshold}")
+        for policy, found in self.calibrations.items():
+            if found.smoothing != self.settings.smoothing:
+                raise UserError(
+                    f"the thresholds for {policy} are of scores averaged over {found.smoothing} looks, but "
+                    f"the monitor averages over {self.settings.smoothing}"
+                )
         for arm in self.arms:
             if arm not in ARMS:
                 raise UserError(f"unknown arm '{arm}'. There are: {', '.join(ARMS)}")

@@ -71,10 +71,19 @@ def conformal_threshold(scores: Sequence[float], alpha: float) -> float | None:
         scores: Highest score of each successful episode.
         alpha: Share of successful episodes that may see an alarm.
     """
-    if not 0 < alpha < 1:
-        raise UserError(f"expected alpha between 0 and 1, got {alpha}")
+    check_alpha(alpha)
     rank = math.ceil((len(scores) + 1) * (1 - alpha))
     return sorted(scores)[rank - 1] if 1 <= rank <= len(scores) else None
+
+
+def check_alpha(alpha: float) -> None:
+    """Make sure that it is a share.
+
+    Raises:
+        UserError: If it is not between 0 and 1.
+    """
+    if not 0 < alpha < 1:
+        raise UserError(f"expected alpha between 0 and 1, got {alpha}")
 
 
 def calibrate(

@@ -6,6 +6,7 @@ with the actions that it would have given anyway, and is an event.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from failsafe.errors import UserError
 from failsafe.models.contract import MAX_ROTATION, MAX_TRANSLATION, RecoveryModel
 from failsafe.monitors.assessor import Assessor, Reply
 from failsafe.monitors.history import History, fit
@@ -65,6 +67,15 @@ class MonitorSettings:
     asynchronous: bool = False
     deadline: float = 5.0
     workspace: Workspace = field(default_factory=Workspace)
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        least = {"smoothing": 1, "take_overs": 0, "action_steps": 1, "follow_steps": 0, "cool_down": 0}
+        for name, number in least.items():
+            if (got := getattr(self, name)) < number:
+                raise UserError(f"expected a monitor's {name} of at least {number}, got {got}")
+        if not 0 < self.deadline < math.inf:
+            raise UserError(f"expected a monitor's deadline above 0 seconds, got {self.deadline}")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from failsafe.errors import UserError
 from failsafe.policies.contract import PolicyObservation
 
 
@@ -24,6 +25,13 @@ class LookTiming:
     soonest: int = 5
     still: float = 0.004
     turn: float = -0.5
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        if not 1 <= self.soonest <= self.every:
+            raise UserError(
+                f"expected a look every 1 or more steps, got {self.every}, soonest {self.soonest}"
+            )
 
     def due(self, since: int, moments: tuple[PolicyObservation, ...]) -> bool:
         """Whether to look now.

@@ -58,6 +58,14 @@ class ImitationTraining:
     average: float = 0.998
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        if self.demonstrations < 0 or self.steps < 1 or self.batch < 1:
+            raise UserError(
+                "expected at least 0 demonstrations (for all), 1 step and 1 moment in a batch, got "
+                f"{self.demonstrations}, {self.steps} and {self.batch}"
+            )
+
 
 def train_reference(
     demonstrations: DemonstrationSet,
@@ -77,10 +85,13 @@ def train_reference(
         The checkpoint.
 
     Raises:
-        UserError: If there are fewer moments than a batch, or `out` exists already.
+        UserError: If there are fewer moments than a batch, or `out` exists already or has
+            another ending.
     """
     if len(demonstrations) < settings.batch:
         raise UserError(f"expected at least {settings.batch} moments, got {len(demonstrations)}")
+    if out.suffix != ".safetensors":
+        raise UserError(f"expected a checkpoint with the ending .safetensors, got {out}")
     if out.exists():
         raise UserError(f"{out} exists already; choose another --out")
     if "OMP_NUM_THREADS" not in os.environ:
