@@ -1,0 +1,187 @@
+"""A study goes on where it was, comes out the same in shards, and does not mix with another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.evaluation import bench
+from tests.evaluation.bench import Glance, without_times
+
+from failsafe.datasets.files import locked
+from failsafe.errors import FailSafeError, PolicyError, StoreError, UserError
+from failsafe.evaluation import study
+from failsafe.evaluation.study import Cell, Results, StudyConfig, StudyJob, cells_of, file_name, run_study
+from failsafe.monitors.calibration import Calibration
+from failsafe.records.episode import Ending
+
+Run = Callable[..., list[Cell]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a study in this process, with a model at hand; says which cells were worked at."""
+    worked: list[Cell] = []
+
+    def one_by_one(job: Any, items: Iterable[Cell], workers: int, tell: Any) -> None:
+        for item in items:
+            job.run(item)
+            worked.append(item)
+            tell(item)
+
+    monkeypatch.setattr(study, "work_through", one_by_one)
+    monkeypatch.setattr(study, "load_model", lambda name: Glance())
+
+    def command(config: StudyConfig, out: Path, shard: tuple[int, int] = (0, 1)) -> list[Cell]:
+        worked.clear()
+        told: list[Cell] = []
+        run_study(config, out, 1, told.append, shard)
+        assert sorted(told, key=str) == sorted(cells_of(config, shard), key=str)
+        return list(worked)
+
+    return command
+
+
+def test_cells_go_seed_by_seed_and_shards_share_them_out() -> None:
+    config = replace(bench.config(6), scenarios=("nominal", "noise"), policies=("a", "b"))
+    cells = cells_of(config)
+    assert len(cells) == len(set(cells)) == 6 * 2 * 2
+    assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)
+    parts = [cells_of(config, (i, 5)) for i in range(5)]
+    assert sorted((c for part in parts for c in part), key=cells.index) == cells
+    assert {len(part) for part in parts} == {4, 5}
+
+
+def test_a_run_that_was_cut_short_goes_on_where_it_was(tmp_path: Path, run: Run) -> None:
+    config, out = bench.config(3), tmp_path / "results"
+    assert [cell.seed for cell in run(config, out)] == [0, 1, 2]
+    whole, results = without_times(out), Results(out)
+    assert len(whole) == 6
+    cells = cells_of(config)
+    results.file(cells[1].key("monitor")).unlink()
+    for arm in ("never", "monitor"):
+        results.file(cells[2].key(arm)).unlink()
+    kept = results.file(cells[1].key("never"))
+    before = kept.stat().st_mtime_ns
+    assert [cell.seed for cell in run(config, out)] == [1, 2]
+    assert kept.stat().st_mtime_ns == before, "what there is is not run again"
+    assert without_times(out) == whole
+    assert run(config, out) == []
+
+
+def test_shards_together_are_one_run(tmp_path: Path, run: Run) -> None:
+    config = bench.config(4)
+    run(config, tmp_path / "whole")
+    shards = [tmp_path / "first", tmp_path / "second"]
+    for i, shard in enumerate(shards):
+        assert [cell.seed for cell in run(config, shard, (i, 2))] == [i, i + 2]
+    together = Results(tmp_path / "together")
+    assert together.take_in(shards) == 8
+    assert without_times(together.path) == without_times(tmp_path / "whole")
+    assert together.manifest.config == config
+    assert together.take_in(shards) == 0
+
+
+def test_another_study_is_refused(tmp_path: Path, run: Run) -> None:
+    config, out = bench.config(1), tmp_path / "results"
+    run(config, out)
+    before = without_times(out)
+    with pytest.raises(StoreError, match="holds results of another evaluation; choose another --out"):
+        run(replace(config, last_seed=2), out)
+    other = tmp_path / "other"
+    run(replace(config, threshold=0.6), other)
+    with pytest.raises(StoreError, match="another evaluation"):
+        Results(out).take_in([other])
+    assert without_times(out) == before
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(StoreError, match="with other files"):
+        run(bench.config(1), tmp_path)
+    with pytest.raises(UserError, match="made by `failsafe evaluate`"):
+        _ = Results(tmp_path).manifest
+    with pytest.raises(StoreError, match="expected a folder, got a file"):
+        run(bench.config(1), tmp_path / "thesis.tex")
+
+
+def test_two_runs_at_once_are_refused(tmp_path: Path, run: Run) -> None:
+    with locked(tmp_path), pytest.raises(StoreError, match="another process is at work"):
+        run(bench.config(1), tmp_path)
+
+
+def test_a_cell_that_kills_its_processes_is_recorded_as_such(tmp_path: Path, run: Run) -> None:
+    config = bench.config(1)
+    run(config, tmp_path)
+    (cell,) = cells_of(config)
+    results = Results(tmp_path)
+    alone = results.read(cell.key("never"))
+    results.file(cell.key("monitor")).unlink()
+    StudyJob(config, tmp_path).give_up(cell)
+    crashed = results.read(cell.key("monitor"))
+    assert crashed is not None
+    assert (crashed.ending, crashed.success) == (Ending.CRASHED, False)
+    assert crashed.words == "the process died twice while at work on it"
+    assert results.read(cell.key("never")) == alone, "what was run before counts"
+    assert run(config, tmp_path) == [], "and it is not tried a fifth time"
+
+
+def test_what_does_not_fit_stops_the_run_with_its_sentence(tmp_path: Path, run: Run) -> None:
+    with pytest.raises(UserError, match="expected python:MODULE:CLASS"):
+        run(bench.config(1, policies=("python:tests.evaluation.bench:Nobody",)), tmp_path / "a")
+    with pytest.raises(FailSafeError, match="unknown task"):
+        run(bench.config(1, tasks=("ToyPock-v0",)), tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+    with pytest.raises(PolicyError, match="looks through"):
+        run(bench.config(1, policies=("python:tests.evaluation.test_study:Ceiling",)), tmp_path / "c")
+
+
+class Ceiling(bench.Wanderer):
+    views = {"ceiling": 16}  # noqa: RUF012 -- never changed
+
+
+def test_the_thresholds_are_those_of_the_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "load_model", lambda name: Glance())
+    found = Calibration(0.05, "glance", bench.POLICY, 2, {})
+    cell = Cell(bench.PICK, "nominal", bench.POLICY, 0)
+    thresholds = {}
+    for name, calibrations in (("none", {}), ("other", {"b": found}), ("its own", {bench.POLICY: found})):
+        job = StudyJob(bench.config(calibrations=calibrations, threshold=0.7), tmp_path)
+        job.episode(cell, "never")
+        policy = job._policies[bench.POLICY]
+        job._model = Glance()
+        thresholds[name] = [
+            job._guard(cell, arm, policy).monitor._threshold_of("pick") for arm in ("monitor", "watch")
+        ]
+    never = float("inf")
+    assert thresholds == {"none": [0.7, never], "other": [0.7, never], "its own": [never, never]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"tasks": ()}, "at least one task"),
+        ({"policies": ()}, "at least one task"),
+        ({"scenarios": ()}, "at least one task"),
+        ({"last_seed": 0}, "at least one task"),
+        ({"arms": ("sometimes",)}, "unknown arm 'sometimes'"),
+        ({"scenarios": ("nominl",)}, "did you mean 'nominal'"),
+        ({"threshold": 1.5}, "expected a threshold from 0 to 1, got 1.5"),
+        ({"threshold": float("nan")}, "expected a threshold from 0 to 1, got nan"),
+        (
+            {"calibrations": {"a": Calibration(0.05, "compact", "a", 3, {})}},
+            "averaged over 3 looks, but the monitor averages over 2",
+        ),
+    ],
+)
+def test_a_study_that_makes_no_sense(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        replace(bench.config(), **changes)
+
+
+def test_names_of_policies_are_made_names_of_folders() -> None:
+    assert file_name("openvla://127.0.0.1:8000?chunk=4") == "openvla-127.0.0.1-8000-chunk-4"
+    assert "/" not in file_name("../../etc/passwd")
