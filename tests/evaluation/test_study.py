@@ -132,8 +132,8 @@ def test_a_cell_that_kills_its_processes_is_recorded_as_such(tmp_path: Path, run
 def test_what_does_not_fit_stops_the_run_with_its_sentence(tmp_path: Path, run: Run) -> None:
     with pytest.raises(UserError, match="expected python:MODULE:CLASS"):
         run(bench.config(1, policies=("python:tests.evaluation.bench:Nobody",)), tmp_path / "a")
-    with pytest.raises(FailSafeError, match="unknown task"):
-        run(bench.config(1, tasks=("ToyPock-v0",)), tmp_path / "b")
+    with pytest.raises(FailSafeError, match="expected MODULE:FUNCTION"):
+        run(bench.config(1, tasks=("toy:pock",)), tmp_path / "b")
     assert not (tmp_path / "b").exists()
     with pytest.raises(PolicyError, match="looks through"):
         run(bench.config(1, policies=("python:tests.evaluation.test_study:Ceiling",)), tmp_path / "c")

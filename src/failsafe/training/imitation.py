@@ -176,7 +176,7 @@ def _batches(
         order = rng.permutation(len(demonstrations))
         for start in range(0, len(order) - settings.batch + 1, settings.batch):
             rows = order[start : start + settings.batch]
-            frames = stack_views(np.stack([demonstrations.frames(i) for i in rows]))
+            frames = stack_views(np.stack([demonstrations.frames(i) for i in rows.tolist()]))
             frames = _augment(frames, rng)
             noisy = felt[rows] + rng.normal(0.0, 0.01, felt[rows].shape).astype(np.float32)
             index = torch.from_numpy(rows)

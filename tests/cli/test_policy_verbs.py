@@ -1,0 +1,153 @@
+"""`failsafe demonstrate`, `imitate`, `calibrate` and `evaluate`, on the toy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tests.cli.conftest import Verb
+from tests.evaluation import toy_study
+
+from failsafe.evaluation.study import Results
+from failsafe.models.compact import CompactConfig, CompactMeta, CompactNet, save_compact
+from failsafe.monitors.calibration import read_calibration
+from failsafe.policies.reference import load_reference
+from failsafe.records.assessment import WindowSpec
+from failsafe.records.event import EventKind
+from failsafe.simulators.toy import ToyPush
+
+WORDS = ToyPush().spec.instruction
+TASK = "ToyPush-v0"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("policies")
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> str:
+    """A compact model that has learnt nothing, and has an opinion of everything."""
+    torch.manual_seed(0)
+    spec = WindowSpec(views=("front",), history=4, frames=1, size=32)
+    config = CompactConfig(spec, ("slip",), ("push",), (WORDS,), (4, 4, 8, 8), 16)
+    path = folder / "monitor.safetensors"
+    save_compact(path, CompactNet(config), CompactMeta(config, {TASK: (1, 2)}, {}))
+    return str(path)
+
+
+@pytest.mark.slow
+def test_from_demonstrations_to_a_comparison(folder: Path, model: str, run: Verb) -> None:
+    data, checkpoint = folder / "demonstrations", folder / "policy.safetensors"
+    words = ["--episodes", "2", "--views", "front", "--size", "32", "--stride", "6", "--workers", "1"]
+    status, out, err = run("demonstrate", TASK, "--out", str(data), *words, "--json")
+    assert (status, json.loads(out)) == (0, {"folder": str(data), "episodes": 2}), err
+    status, out, _ = run("demonstrate", TASK, "--out", str(data), *words)
+    assert status == 0
+    assert f"next: failsafe imitate {data}" in out
+
+    words = ["imitate", str(data), "--steps", "3", "--batch", "4"]
+    status, out, err = run(*words, "--out", str(checkpoint), "--json")
+    assert (status, json.loads(out)) == (0, {"checkpoint": str(checkpoint)}), err
+    assert load_reference(str(checkpoint)).meta.train_seeds == {TASK: (300_000, 300_001)}
+
+    policy, thresholds = f"reference:{checkpoint}", folder / "thresholds.json"
+    words = ["--tasks", TASK, "--max-steps", "12", "--workers", "1", "--json"]
+    calibrate = ["calibrate", model, "--policy", policy, "--out", str(thresholds), "--seeds", "0:1"]
+    status, out, err = run(*calibrate, *words)
+    assert status == 0, err
+    found = json.loads(out)
+    assert (found["policy"], found["model"], found["alpha"], found["thresholds"]) == (policy, model, 0.05, {})
+    assert read_calibration(thresholds).smoothing == 2
+
+    results = folder / "results"
+    evaluate = ["evaluate", "--policy", policy, "--monitor", model, "--calibration", str(thresholds)]
+    status, out, err = run(*evaluate, "--seeds", "5:7", "--films", "0", "--out", str(results), *words)
+    assert status == 0, err
+    said = json.loads(out)
+    assert Path(said["page"]).exists()
+    assert [(row["arm"], row["episodes"]) for row in said["summary"]["rows"]] == [
+        ("never", 2),
+        ("monitor", 2),
+    ]
+    looked = [episode for episode in Results(results).episodes() if episode.key.arm == "monitor"]
+    assert all(episode.count(EventKind.LOOK) for episode in looked)
+    assert not any(episode.count(EventKind.ALARM) for episode in looked), "nothing was promised"
+
+
+def test_thresholds_are_of_the_successes(folder: Path, model: str, run: Verb) -> None:
+    """Of seeds 2 to 4 the policy succeeds on 2 and 3: at alpha one half the higher of two scores."""
+    path = folder / "half.json"
+    words = ["--policy", toy_study.POLICY, "--tasks", toy_study.PUSH, "--seeds", "2:5", "--max-steps", "140"]
+    status, out, err = run("calibrate", model, *words, "--alpha", "0.5", "--out", str(path), "--workers", "1")
+    assert status == 0, err
+    assert "from 2 successful episodes" in out
+    episodes = {
+        e.key.seed: e for e in Results(path.with_suffix(".episodes")).episodes() if e.key.arm == "watch"
+    }
+    assert [episodes[seed].success for seed in (2, 3, 4)] == [True, True, False]
+    assert not any(e.count(EventKind.ALARM) for e in episodes.values()), "it only looks"
+    scores = [episodes[seed].top_score for seed in (2, 3)]
+    found = read_calibration(path).thresholds[WORDS]
+    assert found.episodes == 2
+    assert found.value == max(score for score in scores if score is not None)
+    # Of the same episodes another alpha: nothing is run again, and two successes cannot promise it.
+    status, out, _ = run("calibrate", model, *words, "--out", str(path), "--workers", "1")
+    assert status == 0
+    assert "threshold none: too few successes" in out
+
+
+EVALUATE = ("evaluate", "--policy", toy_study.POLICY, "--tasks", TASK, "--out", "{tmp}/out", "--workers", "1")
+CALIBRATE = ("calibrate", "{model}", "--policy", toy_study.POLICY, "--tasks", TASK, "--out", "{tmp}/t.json")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            (*EVALUATE, "--threshold", "0.5", "--seeds", "5"),
+            "expected seeds FIRST:LAST such as 5000:5100, got '5'",
+        ),
+        ((*EVALUATE, "--threshold", "0.5", "--seeds", "7:7"), "expected seeds FIRST:LAST"),
+        ((*EVALUATE, "--threshold", "0.5", "--seeds=-3:7"), "expected seeds FIRST:LAST"),
+        ((*EVALUATE, "--threshold", "0.5", "--shard", "2/2"), "expected a shard I/N"),
+        ((*EVALUATE, "--threshold", "0.5", "--arms", "sometimes"), "unknown arm 'sometimes'"),
+        (
+            (*EVALUATE, "--threshold", "0.5", "--scenarios", "nominl"),
+            "unknown scenario 'nominl': did you mean",
+        ),
+        (
+            (*EVALUATE, "--threshold", "0.5", "--scenarios", ","),
+            "expected at least one task, policy, scenario",
+        ),
+        ((*EVALUATE, "--threshold", "0.5", "--tasks", "toy:pock"), "expected MODULE:FUNCTION"),
+        ((*EVALUATE, "--threshold", "nan"), "expected a threshold from 0 to 1, got nan"),
+        ((*EVALUATE, "--threshold", "0.5", "--max-steps", "0"), "at least one step, got 0"),
+        ((*EVALUATE, "--threshold", "0.5", "--take-overs", "-1"), "take_overs of at least 0, got -1"),
+        ((*EVALUATE, "--threshold", "0.5", "--deadline", "0"), "deadline above 0 seconds, got 0"),
+        ((*EVALUATE, "--threshold", "0.5", "--workers", "-1"), "expected at least one process, got -1"),
+        (EVALUATE, "there are no thresholds for python:tests.evaluation.toy_study:Replayer"),
+        ((*EVALUATE, "--calibration", "{tmp}/none.json"), "expected thresholds made by `failsafe calibrate`"),
+        ((*EVALUATE, "--calibration", "{model}"), "expected thresholds made by `failsafe calibrate`"),
+        ((*CALIBRATE, "--alpha", "1.5"), "expected alpha between 0 and 1, got 1.5"),
+        ((*CALIBRATE, "--seeds", "a:b"), "expected seeds FIRST:LAST"),
+        (("demonstrate", "--out", "{tmp}/out"), "expected at least one task"),
+        (("demonstrate", "toy:pock", "--out", "{tmp}/out"), "expected MODULE:FUNCTION"),
+        (("demonstrate", TASK, "--episodes", "0", "--out", "{tmp}/out"), "at least one task and one episode"),
+        (("demonstrate", TASK, "--workers", "-1", "--out", "{tmp}/out"), "at least one process, got -1"),
+        (("demonstrate", TASK, "--out", "{model}"), "expected a folder, got a file"),
+        (("imitate", "{tmp}/none", "--out", "{tmp}/a.safetensors"), "made by `failsafe demonstrate`"),
+        (("imitate", "{tmp}/none", "--steps", "0", "--out", "{tmp}/a.safetensors"), "got 0, 0 and 96"),
+    ],
+)
+def test_mistakes_end_in_one_sentence(
+    words: tuple[str, ...], sentence: str, tmp_path: Path, model: str, run: Verb
+) -> None:
+    status, out, err = run(*(word.format(tmp=tmp_path, model=model) for word in words))
+    assert status == 2
+    assert sentence in err
+    assert "Traceback" not in err
+    assert out == ""
+    assert not list(tmp_path.glob("out/episodes/**/*.json"))

@@ -1,0 +1,406 @@
+"""Reference policies on the toy: demonstrations, training by imitation, checkpoints, the policy itself."""
+
+import hashlib
+import os
+import pickle
+from concurrent.futures import Future
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from failsafe.datasets import demonstrations
+from failsafe.datasets.demonstrations import (
+    DemonstrationConfig,
+    DemonstrationSet,
+    chunk_targets,
+    demonstrate,
+)
+from failsafe.errors import PolicyError, RecordError, UnknownNameError, UserError
+from failsafe.experts.tasks import load_task
+from failsafe.generation.rollouts import run_nominal
+from failsafe.models.weights import save_weights
+from failsafe.policies.conformance import check_policy, observe
+from failsafe.policies.loading import load_policy
+from failsafe.policies.reference import (
+    FORMAT,
+    METRES,
+    RADIANS,
+    ReferenceConfig,
+    ReferenceMeta,
+    ReferenceNet,
+    ReferencePolicy,
+    load_reference,
+    save_reference,
+)
+from failsafe.records import poses
+from failsafe.simulators.toy import ToyPush
+from failsafe.training.allocation import keep_freed_memory
+from failsafe.training.imitation import ImitationTraining, imitation_loss, train_reference
+
+CONFIG = DemonstrationConfig(("ToyPush-v0",), 3, first_seed=50, views=("front", "hand"), size=32, stride=6)
+WORDS = ToyPush().spec.instruction
+
+
+class Here:
+    """In place of a pool of processes: everything in this one, when it is asked for."""
+
+    def __init__(self, workers, mp_context=None):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def submit(self, function, *given):
+        future = Future()
+        future.result = lambda: function(*given)
+        return future
+
+
+def record(config, out, tell=lambda done, total: None):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demonstrations, "ProcessPoolExecutor", Here)
+        return demonstrate(config, out, 1, tell)
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in (".lock", "manifest.json")
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("reference") / "demonstrations"
+    told = []
+    assert record(CONFIG, out, lambda *done: told.append(done)) == 3
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    return out
+
+
+@pytest.fixture(scope="module")
+def data(folder):
+    return DemonstrationSet(folder)
+
+
+# ------------------------------------------------------------------ demonstrations
+
+
+def test_chunks_are_where_the_commands_lead_from_the_tool(data):
+    twin = run_nominal(load_task("ToyPush-v0"), 50)
+    trace, chunk = twin.trace, 5
+    for step in (0, 7, len(trace) - 2):
+        here = trace.tcp_poses[step].astype(np.float64)
+        for ahead, row in enumerate(chunk_targets(trace, step, chunk).astype(np.float64)):
+            last = min(step + ahead, len(trace) - 1)  # beyond the end the last command stays
+            led = poses.apply_delta(here, row[:6])
+            assert max(poses.distance(led, trace.targets[last].astype(np.float64))) < 1e-6
+            assert row[6] == trace.gripper_commands[last]
+    of_50 = [i for i, seed in enumerate(data.seeds) if seed == 50]
+    assert len(of_50) == len(range(0, len(trace), 6))
+    np.testing.assert_array_equal(data.actions[of_50[2]], chunk_targets(trace, 12, 8))
+    np.testing.assert_array_equal(data.tcp_poses[of_50[2]], trace.tcp_poses[12])
+    assert data.gripper_widths[of_50[2]] == trace.gripper_widths[12]
+
+
+def test_pictures_are_of_their_moments(data):
+    simulator = ToyPush()
+    trace = run_nominal(load_task("ToyPush-v0"), 50).trace
+    simulator.reset(50)
+    simulator.restore(trace.states[12])
+    cameras = [simulator.camera(view) for view in ("front", "hand")]
+    np.testing.assert_array_equal(data.frames(data.seeds.index(50) + 2), simulator.render(cameras, 32))
+
+
+def test_a_set_knows_what_it_is(data):
+    assert data.manifest.config == CONFIG
+    assert data.manifest.instructions == {"ToyPush-v0": WORDS}
+    assert data.manifest.control_hz == ToyPush().spec.control_hz
+    assert len(set(data.seeds)) == 3
+    assert set(data.tasks) == {"ToyPush-v0"}
+    assert len(data) == len(data.tasks) == len(data.seeds) == len(data.actions)
+    first = DemonstrationSet(data.path, 1)
+    assert set(first.seeds) == {50}
+    assert len(first) == data.seeds.count(50)
+    with pytest.raises(UserError, match="expected 4 demonstrations of ToyPush-v0"):
+        DemonstrationSet(data.path, 4)
+    with pytest.raises(UserError, match="made by `failsafe demonstrate`"):
+        DemonstrationSet(data.path / "nothing")
+
+
+def test_a_run_that_was_killed_goes_on_where_it_was(folder, tmp_path):
+    class Killed(BaseException):
+        pass
+
+    def die(done, total):
+        if done == 2:
+            raise Killed
+
+    out = tmp_path / "demonstrations"
+    with pytest.raises(Killed):
+        record(CONFIG, out, die)
+    manifest = (out / "manifest.json").read_text()
+    done = sorted(out.glob("*/*.npz"))
+    assert len(done) == 2
+    # The second died after its pictures and before its numbers, in the middle of writing.
+    done[1].rename(done[1].with_name(f".{done[1].name}.1.partial"))
+    done[1].with_suffix(".npy").write_bytes(b"half")
+    before = done[0].stat().st_mtime_ns
+    assert record(CONFIG, out) == 3
+    assert done[0].stat().st_mtime_ns == before
+    made = {name: found for name, found in contents(out).items() if ".partial" not in name}
+    assert made == contents(folder)
+    assert (out / "manifest.json").read_text() == manifest, "it is still the run that began it"
+
+
+def test_a_run_that_was_killed_before_it_began_is_no_obstacle(tmp_path, monkeypatch):
+    (tmp_path / ".lock").touch()
+    (tmp_path / ".manifest.json.1.partial").touch()
+    monkeypatch.setattr(demonstrations, "_demonstrate_one", lambda *_: True)
+    assert record(CONFIG, tmp_path) == 3
+
+
+def test_seeds_that_the_expert_fails_on_are_left_out(tmp_path, monkeypatch):
+    tried = []
+
+    def one(config, out, task, seed):
+        tried.append(seed)
+        return seed not in (50, 52)
+
+    monkeypatch.setattr(demonstrations, "_demonstrate_one", one)
+    record(CONFIG, tmp_path / "a")
+    assert tried == [50, 51, 52, 53, 54]
+    monkeypatch.setattr(demonstrations, "_demonstrate_one", lambda *_: False)
+    with pytest.raises(UserError, match="succeeded 0 times in 26 tries, fewer than the 3 episodes"):
+        record(CONFIG, tmp_path / "b")
+
+
+def test_other_settings_and_other_folders_are_refused(folder, tmp_path):
+    before = contents(folder)
+    with pytest.raises(UserError, match="made with other settings; choose another --out"):
+        record(replace(CONFIG, stride=3), folder)
+    assert contents(folder) == before
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(UserError, match="with other files"):
+        record(CONFIG, tmp_path)
+    with pytest.raises(UserError, match="at least one process, got -1"):
+        demonstrate(CONFIG, tmp_path / "new", -1, lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"tasks": ()}, {"episodes": 0}, {"stride": 0}, {"chunk": 0}, {"size": 8}]
+)
+def test_settings_that_make_no_sense(changes):
+    with pytest.raises(UserError, match="expected"):
+        replace(CONFIG, **changes)
+
+
+# ------------------------------------------------------------------ training
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("trained") / "policy.safetensors"
+    losses = []
+    settings = ImitationTraining(steps=150, batch=12, rate=3e-3, average=0.9)
+    threads, os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS"), "1"
+    try:
+        assert train_reference(data, settings, out, lambda *said: losses.append(said)) == out
+    finally:
+        os.environ.pop("OMP_NUM_THREADS")
+        if threads is not None:
+            os.environ["OMP_NUM_THREADS"] = threads
+    return load_reference(str(out)), losses
+
+
+def mean_error(policy, data):
+    """Metres between where the policy would lead the tool and where the expert led it."""
+    errors = []
+    policy.reset(WORDS)
+    for i in range(0, len(data), 3):
+        here = data.tcp_poses[i].astype(np.float64)
+        seen = replace(
+            observe(policy, 0),
+            images=dict(zip(CONFIG.views, data.frames(i), strict=True)),
+            tcp_pose=here,
+            target_pose=here,
+            gripper_width=float(data.gripper_widths[i]),
+        )
+        end = here
+        for row in policy.act(seen):
+            end = poses.apply_delta(end, row[:6])
+        wanted = poses.apply_delta(here, data.actions[i, -1, :6].astype(np.float64))
+        errors.append(poses.distance(end, wanted)[0])
+    return float(np.mean(errors))
+
+
+def test_imitation_improves(data, trained):
+    policy, losses = trained
+    assert [step for step, _ in losses] == [100, 150]
+    torch.manual_seed(0)
+    untrained = ReferencePolicy(ReferenceNet(policy.meta.config), policy.meta)
+    assert losses[1][1] < 0.6 * losses[0][1]
+    # Standing still would be off by as much as the expert moves within a chunk.
+    still = float(np.linalg.norm(data.actions[::3, -1, :3], axis=1).mean())
+    assert mean_error(policy, data) < 0.6 * min(still, mean_error(untrained, data))
+
+
+def test_what_stands_beside_the_weights(trained):
+    meta = trained[0].meta
+    assert meta.train_seeds == {"ToyPush-v0": (50, 51, 52)}
+    assert meta.demonstrations == 3
+    assert (meta.config.views, meta.config.size, meta.config.chunk) == (("front", "hand"), 32, 8)
+    assert meta.config.instructions == (WORDS,)
+    assert meta.config.rate_hz == ToyPush().spec.control_hz
+
+
+def test_the_loss_is_zero_only_for_what_was_done():
+    wanted = torch.tensor([[[0.1, 0.2, 0.3, 0.0, 0.0, 0.1, 1.0]]])
+    said = wanted.clone()
+    said[..., 6] = 30.0
+    assert float(imitation_loss(said, wanted)) < 1e-6
+    off = said.clone()
+    off[..., 0] += 0.5
+    shut = said.clone()
+    shut[..., 6] = -30.0
+    # Smooth L1 beyond beta is |d| - beta / 2, here of one number of six; a wrong gripper costs its logit.
+    assert float(imitation_loss(off, wanted)) == pytest.approx(5 * 0.475 / 6)
+    assert float(imitation_loss(shut, wanted)) == pytest.approx(15.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "words"),
+    [
+        ({"batch": 100_000}, "a.safetensors", "expected at least 100000 moments"),
+        ({"batch": 4}, "there.safetensors", "exists already"),
+        ({"batch": 4}, "policy.pt", "ending .safetensors"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_before(data, tmp_path, settings, name, words):
+    (tmp_path / "there.safetensors").touch()
+    with pytest.raises(UserError, match=words):
+        train_reference(data, ImitationTraining(**settings), tmp_path / name, lambda *_: None)
+
+
+@pytest.mark.parametrize("changes", [{"steps": 0}, {"batch": 0}, {"demonstrations": -1}])
+def test_trainings_that_make_no_sense(changes):
+    with pytest.raises(UserError, match="expected at least 0 demonstrations"):
+        ImitationTraining(**changes)
+
+
+def test_memory_is_kept_where_that_can_be_asked_for(monkeypatch):
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert keep_freed_memory() is False
+
+
+# ------------------------------------------------------------------ checkpoints
+
+
+TINY = ReferenceConfig(("front", "hand"), 32, 4, 20.0, ("push the box", "lift it"), (4, 4, 8, 8), 16)
+META = ReferenceMeta(TINY, 3, {"ToyPush-v0": (50, 51)}, {"commit": "abc"})
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    torch.manual_seed(0)
+    return ReferencePolicy(ReferenceNet(TINY), META, "tiny")
+
+
+def test_a_checkpoint_comes_back(tiny, tmp_path):
+    path = tmp_path / "tiny.safetensors"
+    save_reference(path, tiny.net, META)
+    again = load_policy(f"reference:{path}")
+    assert (again.name, again.meta) == ("reference tiny", META)
+    own, theirs = tiny.net.state_dict(), again.net.state_dict()
+    assert own.keys() == theirs.keys()
+    assert all(torch.allclose(own[name], theirs[name], atol=1e-3) for name in own)  # in half precision
+    save_reference(tmp_path / "again.safetensors", again.net, again.meta)
+    assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
+
+
+class Trap:
+    """Pickled code that would run."""
+
+    def __reduce__(self):
+        return (os.mkdir, ("trapped",))
+
+
+def test_foreign_files_are_refused_and_nothing_is_unpickled(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "policy.safetensors"
+    for data in (pickle.dumps(Trap()), b"", b"\x00" * 100):
+        path.write_bytes(data)
+        with pytest.raises(RecordError, match="expected a safetensors file"):
+            load_reference(str(path))
+    torch.save({"net": Trap()}, path)
+    with pytest.raises(RecordError, match="expected a safetensors file"):
+        load_reference(str(path))
+    assert not (tmp_path / "trapped").exists()
+    save_file({"weight": torch.zeros(3)}, path)
+    with pytest.raises(
+        RecordError, match="expected a checkpoint of format 'failsafe-reference/1', got 'none'"
+    ):
+        load_reference(str(path))
+    save_weights(path, "failsafe-compact/1", tiny.net, "{}")
+    with pytest.raises(RecordError, match="got 'failsafe-compact/1'"):
+        load_reference(str(path))
+    save_weights(path, FORMAT, torch.nn.Linear(3, 3), demonstrations.codec.dumps(META))
+    with pytest.raises(RecordError, match="the weights are not those"):
+        load_reference(str(path))
+
+
+def test_names_that_are_none():
+    with pytest.raises(UnknownNameError, match="'medum': did you mean 'medium'"):
+        load_reference("medum")
+    with pytest.raises(UserError, match="which does not exist"):
+        load_reference("nowhere.safetensors")
+
+
+# ------------------------------------------------------------------ the policy
+
+
+def test_it_conforms(tiny):
+    checks = check_policy(tiny, "push the box")
+    assert [check for check in checks if not check.passed] == []
+
+
+def test_it_refuses_what_it_was_not_taught(tiny):
+    with pytest.raises(PolicyError, match="expected one of push the box, lift it; got 'sing'"):
+        tiny.reset("sing")
+
+
+def test_it_wants_a_reset_and_pictures_of_its_size(tiny):
+    fresh = ReferencePolicy(tiny.net, META, "fresh")
+    seen = observe(fresh, 0)
+    with pytest.raises(PolicyError, match="expected reset"):
+        fresh.act(seen)
+    fresh.reset("push the box")
+    larger = {view: np.zeros((48, 48, 3), dtype=np.uint8) for view in TINY.views}
+    with pytest.raises(PolicyError, match="expected pictures of 32 px"):
+        fresh.act(replace(seen, images=larger))
+
+
+def test_rows_add_up_to_where_the_network_says(tiny, monkeypatch):
+    """What is said is seen from the measured pose, what is given is a step from the pose asked for last."""
+    said = torch.zeros(1, 4, 7)
+    said[0, :, 0] = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    said[0, :, 5] = 0.2
+    said[0, :, 6] = torch.tensor([3.0, 3.0, -3.0, -3.0])
+
+    policy = ReferencePolicy(ReferenceNet(TINY), META, "fixed")
+    monkeypatch.setattr(policy.net, "forward", lambda *_: said)
+    policy.reset("push the box")
+    seen = observe(policy, 1)
+    at = seen.target_pose
+    for i, row in enumerate(policy.act(seen)):
+        at, gripper = policy.action_space.to_pose(row, at, seen.tcp_pose)
+        wanted = poses.apply_delta(seen.tcp_pose, [0.1 * (i + 1) * METRES, 0, 0, 0, 0, 0.2 * RADIANS])
+        assert max(poses.distance(at, wanted)) < 1e-6
+        assert gripper == (1.0 if i < 2 else -1.0)
