@@ -182,6 +182,20 @@ def test_the_table_is_not_dug_into():
     assert [pose[2] for pose in way] == pytest.approx([0.015, 0.005, 0.005])
 
 
+def test_a_tool_outside_the_workspace_is_led_to_it_step_by_step():
+    still = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+    way, _ = lead(failing(actions=(still,) * 4), place=(0.5, 0.64, 0.3))
+    assert [pose[1] for pose in way] == pytest.approx([0.615, 0.6, 0.6, 0.6])
+
+
+def test_a_tool_that_is_nowhere_near_the_workspace_is_left_alone():
+    monitor = Monitor(Says(failing()), 0.5, settings())
+    assert watch(monitor, FIRST + 1, lambda step: moment(step, (-0.1, 0.1, 1.2))) == {}
+    assert words_of(monitor, EventKind.FAULT) == [
+        "the tool is outside the workspace, at -0.10, 0.10, 1.20: is this the robot's base frame?"
+    ]
+
+
 def test_a_frame_that_nobody_knows_is_not_acted_on():
     monitor = Monitor(Says(failing(frame="camera")), 0.5, settings())
     assert watch(monitor, FIRST + 1) == {}

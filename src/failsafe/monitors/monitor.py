@@ -40,6 +40,10 @@ class Workspace:
         inside[:3] = np.clip(pose[:3], self.low, self.high)
         return inside
 
+    def is_far(self, pose: Pose) -> bool:
+        """Whether a tool is so far outside the box that its pose cannot be in the robot's base frame."""
+        return poses.distance(pose, self.clip(pose))[0] > 2 * MAX_TRANSLATION
+
 
 @dataclass(frozen=True)
 class MonitorSettings:
@@ -219,6 +223,10 @@ class Monitor:
             self._note(EventKind.REFUSAL, words="the model gives no actions")
         elif verdict.frame not in [frame.value for frame in Frame]:
             self._note(EventKind.FAULT, words=f"the model's frame is unknown: '{verdict.frame}'")
+        elif self._settings.workspace.is_far(observation.tcp_pose):
+            at = ", ".join(f"{x:.2f}" for x in observation.tcp_pose[:3])
+            words = f"the tool is outside the workspace, at {at}: is this the robot's base frame?"
+            self._note(EventKind.FAULT, words=words)
         else:
             way = tuple(self._way(verdict, observation.tcp_pose))
             self._taken_over += 1
@@ -237,7 +245,9 @@ class Monitor:
             if verdict.frame == "tcp":
                 step = np.concatenate([poses.rotate(at[3:], step[:3]), poses.rotate(at[3:], step[3:])])
             wanted = poses.limit_step(at, poses.apply_delta(at, step), MAX_TRANSLATION, MAX_ROTATION)
-            at = settings.workspace.clip(wanted)
+            # A tool that is outside the box is led to it step by step, too.
+            inside = settings.workspace.clip(wanted)
+            at = poses.limit_step(at, inside, MAX_TRANSLATION, MAX_ROTATION)
             yield Waypoint(at, float(np.clip(row[6], -1, 1)))
 
     def _give_up(self, reason: str) -> None:

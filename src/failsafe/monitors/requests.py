@@ -155,15 +155,8 @@ class RequestGuard:
         if self._way:
             self._monitor.follow(now)
         elif moments:
-            self._begin_way(self._monitor.watch(now), now)
+            self._way.extend(self._monitor.watch(now))
         return now
-
-    def _begin_way(self, way: tuple[Waypoint, ...], now: PolicyObservation) -> None:
-        self._way.extend(way)
-        # A way begins within one step of the tool, unless the workspace had to draw it in from far away.
-        if way and poses.distance(now.tcp_pose, way[0].pose)[0] > 2 * MAX_TRANSLATION:
-            at = ", ".join(f"{x:.2f}" for x in now.tcp_pose[:3])
-            raise PolicyError(f"the tool is outside the workspace, at {at}: is this the robot's base frame?")
 
     def _answer(self, reply: bytes) -> bytes:
         said = _read_map(reply)
