@@ -73,14 +73,19 @@ def test_at_most_alpha_of_the_scores_themselves_are_above(scores, alpha):
         assert sum(score > threshold for score in scores) <= alpha * (len(scores) + 1)
 
 
-def test_every_instruction_has_its_own():
+def test_every_instruction_has_its_own_where_it_has_enough():
     episodes = [("lift", 0.01 * i) for i in range(1, 20)] + [("push", 0.5)] * 3
     found = calibrate(episodes, 0.05, "compact", "reference:weak", 2, "failsafe calibrate")
-    assert found.thresholds == {"lift": Threshold(0.19, 19), "push": Threshold(None, 3)}
+    # Three are too few: they take the 22nd smallest of all 22.
+    assert found.thresholds == {"lift": Threshold(0.19, 19), "push": Threshold(0.5, 22, pooled=True)}
     assert found.threshold("lift") == 0.19
-    # Too few episodes, and an instruction that was never run: no promise, so no alarm whatever the score.
-    assert found.threshold("push") == found.threshold("stack") == NEVER
-    assert found.threshold("push") > 1.0
+    # An instruction that was never run: no promise, so no alarm whatever the score.
+    assert found.threshold("stack") == NEVER > 1.0
+
+
+def test_too_few_in_all_promise_nothing():
+    found = calibrate([("lift", 0.1)] * 9 + [("push", 0.5)] * 9, 0.05, "compact", "reference:weak", 2)
+    assert found.threshold("push") == found.threshold("lift") == NEVER
 
 
 FOUND = Calibration(0.05, "compact", "reference:weak", 2, {"lift": Threshold(0.19, 19)}, "calibrate")

@@ -76,6 +76,7 @@ def calibrate(
         return 0
     for instruction, threshold in found.thresholds.items():
         value = "none: too few successes" if threshold.value is None else f"{threshold.value:.4f}"
-        print(f"{instruction}: threshold {value}, from {threshold.episodes} successful episodes")
+        whose = " of all tasks, for it has too few" if threshold.pooled else ""
+        print(f"{instruction}: threshold {value}, from {threshold.episodes} successful episodes{whose}")
     print(f"{out}: at most {alpha:.0%} of successful episodes to come will see an alarm")
     return 0

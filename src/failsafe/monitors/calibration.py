@@ -32,10 +32,13 @@ class Threshold:
     Attributes:
         value: Score above which the monitor raises an alarm; None if too few episodes can promise alpha.
         episodes: Successful episodes that it rests on.
+        pooled: Whether those are of all instructions together, since this one alone has too few. What is
+            promised then holds over the instructions taken together.
     """
 
     value: float | None
     episodes: int
+    pooled: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def calibrate(
     smoothing: int,
     command: str = "",
 ) -> Calibration:
-    """Thresholds for every instruction, each from its own episodes.
+    """Thresholds for every instruction, from its own episodes where they are enough, else from all together.
 
     Args:
         episodes: Instruction and highest score of each successful episode.
@@ -107,10 +110,12 @@ def calibrate(
     scores: dict[str, list[float]] = defaultdict(list)
     for instruction, score in episodes:
         scores[instruction].append(score)
-    thresholds = {
-        instruction: Threshold(conformal_threshold(found, alpha), len(found))
-        for instruction, found in sorted(scores.items())
-    }
+    together = [score for found in scores.values() for score in found]
+    pooled = Threshold(conformal_threshold(together, alpha), len(together), pooled=True)
+    thresholds: dict[str, Threshold] = {}
+    for instruction, found in sorted(scores.items()):
+        value = conformal_threshold(found, alpha)
+        thresholds[instruction] = pooled if value is None else Threshold(value, len(found))
     return Calibration(alpha, model, policy, smoothing, thresholds, command)
 
 
