@@ -4,7 +4,7 @@ import hashlib
 import os
 import pickle
 from concurrent.futures import Future
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from failsafe.datasets import demonstrations
 from failsafe.datasets.demonstrations import (
     DemonstrationConfig,
+    DemonstrationManifest,
     DemonstrationSet,
     chunk_targets,
     demonstrate,
@@ -35,7 +36,8 @@ from failsafe.policies.reference import (
     load_reference,
     save_reference,
 )
-from failsafe.records import poses
+from failsafe.records import codec, poses
+from failsafe.records.trace import Trace
 from failsafe.simulators.toy import ToyPush
 from failsafe.training.allocation import keep_freed_memory
 from failsafe.training.imitation import ImitationTraining, imitation_loss, train_reference
@@ -103,6 +105,12 @@ def test_chunks_are_where_the_commands_lead_from_the_tool(data):
             led = poses.apply_delta(here, row[:6])
             assert max(poses.distance(led, trace.targets[last].astype(np.float64))) < 1e-6
             assert row[6] == trace.gripper_commands[last]
+    # Cut in the middle of a movement: what is beyond is not known, and the last command is that of step 8.
+    cut = {"tcp_poses": 10, "gripper_widths": 10, "objects": 10, "states": 10}
+    short = Trace(**{f.name: getattr(trace, f.name)[: cut.get(f.name, 9)] for f in fields(Trace)})
+    np.testing.assert_array_equal(chunk_targets(short, 7, 2), chunk_targets(trace, 7, 2))
+    assert not np.array_equal(trace.targets[7], trace.targets[8])
+    np.testing.assert_array_equal(chunk_targets(short, 7, 4)[1:], chunk_targets(trace, 7, 2)[[1, 1, 1]])
     of_50 = [i for i, seed in enumerate(data.seeds) if seed == 50]
     assert len(of_50) == len(range(0, len(trace), 6))
     np.testing.assert_array_equal(data.actions[of_50[2]], chunk_targets(trace, 12, 8))
@@ -146,7 +154,9 @@ def test_a_run_that_was_killed_goes_on_where_it_was(folder, tmp_path):
     out = tmp_path / "demonstrations"
     with pytest.raises(Killed):
         record(CONFIG, out, die)
-    manifest = (out / "manifest.json").read_text()
+    begun = codec.loads(DemonstrationManifest, (out / "manifest.json").read_text())
+    manifest = codec.dumps(replace(begun, provenance=replace(begun.provenance, commit="an older one")))
+    (out / "manifest.json").write_text(manifest)
     done = sorted(out.glob("*/*.npz"))
     assert len(done) == 2
     # The second died after its pictures and before its numbers, in the middle of writing.
@@ -351,7 +361,7 @@ def test_foreign_files_are_refused_and_nothing_is_unpickled(tiny, tmp_path, monk
     save_weights(path, "failsafe-compact/1", tiny.net, "{}")
     with pytest.raises(RecordError, match="got 'failsafe-compact/1'"):
         load_reference(str(path))
-    save_weights(path, FORMAT, torch.nn.Linear(3, 3), demonstrations.codec.dumps(META))
+    save_weights(path, FORMAT, torch.nn.Linear(3, 3), codec.dumps(META))
     with pytest.raises(RecordError, match="the weights are not those"):
         load_reference(str(path))
 
