@@ -114,11 +114,11 @@ def test_an_action_of_a_kilometre_is_a_few_small_steps() -> None:
 
 def test_a_take_over_begins_where_the_tool_is_and_hands_back() -> None:
     up = Verdict(failure_probability=0.9, actions=(UP,) * 4)
-    episode, states = play(guard(Glance(up), take_overs=1))
+    episode, states = play(guard(Glance(up), take_overs=1, corrections=1))
     (start,) = [event.step for event in episode.events if event.kind is EventKind.TAKE_OVER]
     (end,) = [event.step for event in episode.events if event.kind is EventKind.HAND_BACK]
-    assert end == start + 3
-    risen = states[end + 1, 2] - states[start, 2]
+    assert end == start + 4
+    risen = states[end, 2] - states[start, 2]
     assert risen == pytest.approx(0.08, abs=0.02)
 
 

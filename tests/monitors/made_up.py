@@ -94,24 +94,24 @@ FINE = Verdict(failure_probability=0.1)
 
 
 def settings(**changes: Any) -> MonitorSettings:
-    """Looks every five steps exactly, believes the first, and does without a cool-down."""
+    """Looks every five steps exactly, believes the first, corrects once, and does without a cool-down."""
     timing = LookTiming(every=EVERY, soonest=EVERY)
-    return MonitorSettings(**{"timing": timing, "smoothing": 1, "cool_down": 0, **changes})
+    fast = {"timing": timing, "smoothing": 1, "corrections": 1, "cool_down": 0}
+    return MonitorSettings(**{**fast, **changes})
 
 
 def watch(
     monitor: Monitor, steps: int, see: Callable[[int], PolicyObservation] = moment
 ) -> dict[int, list[Pose]]:
-    """An episode's next steps, corrections carried out. Where they led, by the step of the take-over."""
+    """An episode's next steps and the rest of a take-over. Where corrections led, by the step they began."""
     ways: dict[int, list[Pose]] = {}
     end = monitor.step + 1 + steps
-    while monitor.step + 1 < end:
+    while monitor.step + 1 < end or monitor.in_charge:
         taken: tuple[Waypoint, ...] = monitor.watch(see(monitor.step + 1))
         if taken:
             ways[monitor.step] = [waypoint.pose for waypoint in taken]
             for _ in taken[1:]:
                 monitor.follow(see(monitor.step + 1))
-            monitor.hand_back()
     return ways
 
 

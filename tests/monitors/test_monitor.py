@@ -81,7 +81,7 @@ def test_events_say_what_was_seen():
     ]
     assert (alarm.kind, alarm.mode, alarm.score) == (ALARM, "slip", 0.7)
     assert (take_over.kind, take_over.actions, take_over.step) == (TAKE_OVER, 2, FIRST + EVERY)
-    assert (hand_back.kind, hand_back.step) == (HAND_BACK, FIRST + EVERY + 1)
+    assert (hand_back.kind, hand_back.step) == (HAND_BACK, FIRST + EVERY + 2)
 
 
 def test_the_threshold_may_go_by_the_instruction():
@@ -143,9 +143,43 @@ def test_a_correction_in_the_tools_frame_is_turned():
 
 def test_what_follows_a_correction_is_followed_as_far_as_wanted():
     verdict = failing(actions=(UP,) * 3, follow=(UP,) * 5)
-    for wanted, length in (({}, 8), ({"follow_steps": 2}, 5), ({"follow_steps": 0, "action_steps": 2}, 2)):
-        way, _ = lead(verdict, **wanted)
-        assert len(way) == length
+    for wanted, lengths in (
+        ({}, [3, 5]),
+        ({"follow_steps": 2}, [3, 2]),
+        ({"follow_steps": 0, "action_steps": 2}, [2]),
+    ):
+        monitor = Monitor(Says(verdict, FINE), 0.5, settings(**wanted))
+        assert [len(way) for way in watch(monitor, FIRST + 1).values()] == lengths
+
+
+def test_a_correction_that_was_not_enough_is_followed_by_another():
+    first, second = failing(actions=(UP,) * 3, follow=(UP,) * 9), failing(actions=(UP,), follow=(UP,) * 4)
+    monitor = Monitor(Says(first, second, FINE), 0.5, settings(corrections=3))
+    ways = watch(monitor, FIRST + 1)
+    # The first one's, the second one's, and what follows the second: the first one's end is not where it went.
+    assert [len(way) for way in ways.values()] == [3, 1, 4]
+    assert steps_of(monitor, EventKind.TAKE_OVER) == [FIRST]
+    assert steps_of(monitor, EventKind.AGAIN) == [FIRST + 3]
+    assert steps_of(monitor, EventKind.HAND_BACK) == [FIRST + 8]
+    assert steps_of(monitor, LOOK) == [FIRST, FIRST + 3, FIRST + 4]
+
+
+def test_a_take_over_has_so_many_corrections_and_no_more():
+    monitor = Monitor(Says(failing(actions=(UP,))), 0.5, settings(corrections=3, take_overs=1))
+    ways = watch(monitor, FIRST + 1)
+    assert [len(way) for way in ways.values()] == [1, 1, 1]
+    assert len(steps_of(monitor, EventKind.AGAIN)) == 2
+
+
+@pytest.mark.parametrize(
+    "answer", [FINE, failing(needs_help=True), failing(actions=()), RuntimeError("broken"), failing(0.4)]
+)
+def test_without_a_second_correction_the_take_over_ends_as_planned(answer):
+    first = failing(actions=(UP,) * 3, follow=(UP,) * 2)
+    monitor = Monitor(Says(first, answer, FINE), 0.5, settings(corrections=3))
+    assert [len(way) for way in watch(monitor, FIRST + 1).values()] == [3, 2]
+    assert steps_of(monitor, EventKind.AGAIN) == []
+    assert steps_of(monitor, EventKind.HAND_BACK) == [FIRST + 5]
 
 
 NUMBERS = st.floats(-1e6, 1e6) | st.floats(-0.05, 0.05)
@@ -161,7 +195,8 @@ def test_every_waypoint_is_near_the_last_and_in_the_workspace(rows, place, frame
     box = Workspace()
     monitor = Monitor(Says(FINE), 0.5, settings(workspace=box))
     at = poses.pose(place, DOWN)
-    for waypoint in monitor._way(failing(actions=tuple(rows), frame=frame), at):
+    monitor._frame = frame
+    for waypoint in monitor._way(rows, at):
         metres, radians = poses.distance(at, waypoint.pose)
         assert metres <= MAX_TRANSLATION + 1e-9
         assert radians <= MAX_ROTATION + 1e-6
@@ -239,7 +274,7 @@ def test_after_a_take_over_there_is_none_for_a_while(cool_down):
     watch(monitor, 60)
     backs, overs = steps_of(monitor, HAND_BACK), steps_of(monitor, TAKE_OVER)
     # Two actions: the second is given a step after the take-over. Then the next look that may be believed.
-    assert [back - over for back, over in zip(backs, overs, strict=False)] == [1] * len(backs)
+    assert [back - over for back, over in zip(backs, overs, strict=False)] == [2] * len(backs)
     wait = EVERY * max(1, -(-cool_down // EVERY))
     assert [over - back for back, over in zip(backs, overs[1:], strict=False)] == [wait] * (len(overs) - 1)
 
@@ -250,13 +285,13 @@ def test_the_look_after_a_take_over_says_whether_it_is_better(then, words):
     watch(monitor, 40)
     assert words_of(monitor, EventKind.CHECK) == words
     (check,) = [event for event in monitor.events if event.kind is EventKind.CHECK]
-    assert (check.step, check.score) == (FIRST + 1 + EVERY, then)
+    assert (check.step, check.score) == (FIRST + 2 + EVERY, then)
 
 
 def test_a_look_within_the_cool_down_is_no_check():
     monitor = Monitor(Says(failing(0.9)), 0.5, settings(take_overs=1, cool_down=2 * EVERY))
     watch(monitor, 40)
-    back = FIRST + 1
+    back = FIRST + 2
     assert steps_of(monitor, EventKind.CHECK) == [back + 2 * EVERY]
     assert back + EVERY in steps_of(monitor, LOOK)
 

@@ -111,16 +111,16 @@ def test_the_bases_queue_is_dropped_when_the_monitor_takes_over():
 
 def test_no_look_is_taken_while_a_correction_is_going_on():
     policy = guarded(failing(actions=(UP,) * 20), take_overs=1)
-    for step in range(FIRST + 20 + EVERY):
+    for step in range(FIRST + 21 + EVERY):
         policy.act(moment(step))
     kinds = [(event.step, event.kind) for event in policy.monitor.events]
     assert kinds[:4] == [
         (FIRST, EventKind.LOOK),
         (FIRST, EventKind.ALARM),
         (FIRST, EventKind.TAKE_OVER),
-        (FIRST + 19, EventKind.HAND_BACK),
+        (FIRST + 20, EventKind.HAND_BACK),
     ]
-    assert kinds[4] == (FIRST + 19 + EVERY, EventKind.LOOK)
+    assert kinds[4] == (FIRST + 20 + EVERY, EventKind.LOOK)
 
 
 def test_a_reset_or_a_dropped_queue_ends_a_correction():

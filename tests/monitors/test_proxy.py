@@ -77,7 +77,7 @@ def guarded(start, upstream):
 
     def run(model, url=None, wire=None, deadline=5.0, **settings):
         events = []
-        made = MonitorSettings(smoothing=1, cool_down=0, deadline=deadline)
+        made = MonitorSettings(smoothing=1, cool_down=0, corrections=1, deadline=deadline)
         guards = guard_clients(model, 0.5, made, wire or Wire(), lambda *told: events.append(told))
         return start(guards, url or upstream.url, **settings), events
 
@@ -183,7 +183,7 @@ def test_our_own_client_is_led_back(guarded, upstream):
     np.testing.assert_allclose(reached[:3] - pose[:3], [0.02, 0, 0], atol=1e-6)
     assert gripper == 1.0
     kinds = [event.kind for _, event in events]
-    assert kinds == [EventKind.LOOK, EventKind.ALARM, EventKind.TAKE_OVER, EventKind.HAND_BACK]
+    assert kinds == [EventKind.LOOK, EventKind.ALARM, EventKind.TAKE_OVER]
     assert dict(policy.metadata) == {"model": "made up", "horizon": 10}
     assert len(upstream.observations) == 3  # it is asked all along
 

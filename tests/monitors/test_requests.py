@@ -36,7 +36,9 @@ class Guarded:
 
     def __init__(self, model, wire=None, **settings):
         self.events = []
-        made = MonitorSettings(**{"smoothing": 1, "cool_down": 0, "deadline": 5.0, **settings})
+        made = MonitorSettings(
+            **{"smoothing": 1, "cool_down": 0, "corrections": 1, "deadline": 5.0, **settings}
+        )
         make = guard_clients(model, 0.5, made, wire or Wire(), lambda n, event: self.events.append(event))
         self.guard = make(1)
 
@@ -110,10 +112,9 @@ def test_a_correction_takes_the_place_of_the_actions():
     # Five of the eight have been executed: 0.1 m and 0.5 rad. The rest follows, and then the policy again.
     rows = guarded.rows(request((0.6, 0.1, 0.3), turn=0.5))
     np.testing.assert_allclose(rows, [ROW] * 3 + [STAY] * 7, atol=1e-6)
-    assert guarded.kinds[-1] is EventKind.HAND_BACK
-    assert guarded.events[-1].step == 10
     assert guarded.ask(request((0.66, 0.1, 0.3), turn=0.8)) == answer()
-    assert guarded.guard._monitor.step == 15
+    assert guarded.kinds[-1] is EventKind.HAND_BACK
+    assert guarded.events[-1].step == guarded.guard._monitor.step == 15
 
 
 def test_an_arm_that_stays_behind_is_led_on_within_the_limits():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -53,6 +53,8 @@ class MonitorSettings:
         timing: When the model is asked.
         smoothing: Looks that a score is averaged over.
         take_overs: The most take-overs of an episode.
+        corrections: The most corrections of one take-over: after each the model looks again, and another one
+            is carried out if it still sees a failure.
         action_steps: The most actions of a correction.
         follow_steps: The most actions that follow it before the policy is in charge again; 0 hands back as
             soon as the smallest correction is done.
@@ -65,6 +67,7 @@ class MonitorSettings:
     timing: LookTiming = field(default_factory=LookTiming)
     smoothing: int = 2
     take_overs: int = 6
+    corrections: int = 3
     action_steps: int = 24
     follow_steps: int = 24
     cool_down: int = 10
@@ -140,8 +143,16 @@ class Monitor:
         self._last_look = 0
         self._quiet_until = 0
         self._taken_over = 0
+        self._corrections = 0
+        self._after: tuple[tuple[float, ...], ...] = ()
+        self._frame = Frame.BASE.value
         self._score_before: float | None = None
         self._gave_up = False
+
+    @property
+    def in_charge(self) -> bool:
+        """Whether a take-over is going on."""
+        return self._corrections > 0
 
     @property
     def needs_help(self) -> bool:
@@ -149,12 +160,17 @@ class Monitor:
         return self._gave_up
 
     def watch(self, observation: PolicyObservation) -> tuple[Waypoint, ...]:
-        """One control step in which the policy is in charge.
+        """One control step for which no waypoint is left, or none was given.
 
         Returns:
             Where to lead the tool instead, one waypoint a control step; nothing where the policy goes on.
         """
         self.follow(observation)
+        if self.in_charge:
+            way = self._go_on(observation)
+            if not way:
+                self.hand_back()
+            return way
         since, moments = self.step - self._last_look, self._history.moments
         if self._history.full and self._settings.timing.due(since, moments):
             self._look()
@@ -164,15 +180,16 @@ class Monitor:
         return () if reply is None else self._heed(reply, observation)
 
     def follow(self, observation: PolicyObservation) -> None:
-        """One control step in which the correction is in charge."""
+        """One control step for which there is a waypoint."""
         self.step += 1
         self._history.add(observation)
 
     def hand_back(self) -> None:
-        """The correction's last action has been given."""
+        """The policy is in charge again."""
         # A window that reached back before the correction would show the old failure again.
         self._quiet_until = self.step + self._settings.cool_down
         self._last_look = self.step
+        self._corrections, self._after = 0, ()
         self._note(EventKind.HAND_BACK)
 
     def _look(self) -> None:
@@ -189,14 +206,8 @@ class Monitor:
 
     def _heed(self, reply: Reply, observation: PolicyObservation) -> tuple[Waypoint, ...]:
         """Do what an answer calls for."""
-        verdict = reply.verdict
+        verdict = self._answered(reply)
         if verdict is None:
-            words = f"no answer within {self._settings.deadline:g} s"
-            self._note(EventKind.LATE, latency=reply.seconds, words=words)
-            return ()
-        if verdict.status is not Status.OK:
-            kind = EventKind.UNREADABLE if verdict.status is Status.UNREADABLE else EventKind.FAULT
-            self._note(kind, latency=verdict.latency, words=verdict.reason or verdict.raw[:200])
             return ()
         self._scores.append(verdict.failure_probability)
         score = float(np.mean(self._scores))
@@ -211,6 +222,19 @@ class Monitor:
         full = len(self._scores) == self._settings.smoothing
         return self._alarm(verdict, seen, observation) if full and score > self._threshold else ()
 
+    def _answered(self, reply: Reply) -> Verdict | None:
+        """The verdict of a reply that has one."""
+        verdict = reply.verdict
+        if verdict is None:
+            words = f"no answer within {self._settings.deadline:g} s"
+            self._note(EventKind.LATE, latency=reply.seconds, words=words)
+            return None
+        if verdict.status is not Status.OK:
+            kind = EventKind.UNREADABLE if verdict.status is Status.UNREADABLE else EventKind.FAULT
+            self._note(kind, latency=verdict.latency, words=verdict.reason or verdict.raw[:200])
+            return None
+        return verdict
+
     def _alarm(
         self, verdict: Verdict, seen: dict[str, object], observation: PolicyObservation
     ) -> tuple[Waypoint, ...]:
@@ -219,7 +243,17 @@ class Monitor:
             self._give_up(f"still failing after {self._taken_over} take-overs")
         elif verdict.needs_help:
             self._give_up("the model sees no way back")
-        elif not verdict.actions:
+        elif way := self._correction(verdict, observation):
+            self._taken_over += 1
+            self._score_before = float(np.mean(self._scores))
+            self._scores.clear()
+            self._note(EventKind.TAKE_OVER, **{**seen, "actions": len(way)})
+            return way
+        return ()
+
+    def _correction(self, verdict: Verdict, observation: PolicyObservation) -> tuple[Waypoint, ...]:
+        """The way of a verdict's correction; none, and an event, where it cannot be carried out."""
+        if not verdict.actions:
             self._note(EventKind.REFUSAL, words="the model gives no actions")
         elif verdict.frame not in [frame.value for frame in Frame]:
             self._note(EventKind.FAULT, words=f"the model's frame is unknown: '{verdict.frame}'")
@@ -228,26 +262,42 @@ class Monitor:
             words = f"the tool is outside the workspace, at {at}: is this the robot's base frame?"
             self._note(EventKind.FAULT, words=words)
         else:
-            way = tuple(self._way(verdict, observation.tcp_pose))
-            self._taken_over += 1
-            self._score_before = float(np.mean(self._scores))
-            self._scores.clear()
-            self._note(EventKind.TAKE_OVER, **{**seen, "actions": len(way)})
-            return way
+            self._corrections += 1
+            self._frame = verdict.frame
+            self._after = verdict.follow[: self._settings.follow_steps]
+            return tuple(self._way(verdict.actions[: self._settings.action_steps], observation.tcp_pose))
         return ()
 
-    def _way(self, verdict: Verdict, at: Pose) -> Iterator[Waypoint]:
-        """The correction as poses to go to, from the measured one, each within the limits."""
-        settings = self._settings
-        rows = verdict.actions[: settings.action_steps] + verdict.follow[: settings.follow_steps]
+    def _go_on(self, observation: PolicyObservation) -> tuple[Waypoint, ...]:
+        """What comes after a correction: another one, or what the expert would do next, or nothing."""
+        if self._corrections < self._settings.corrections:
+            self._look()
+            begun = time.perf_counter()
+            # The tool waits for this answer in any case: nobody else is in charge.
+            reply = self._assessor.reply(wait=True)
+            self.held_up += time.perf_counter() - begun
+            verdict = self._answered(reply) if reply is not None and reply.step == self.step else None
+            if verdict is not None:
+                seen = self._seen(verdict, verdict.failure_probability)
+                self._note(EventKind.LOOK, **seen)
+                failing = verdict.failure_probability > self._threshold and not verdict.needs_help
+                if failing and (way := self._correction(verdict, observation)):
+                    self._note(EventKind.AGAIN, **{**seen, "actions": len(way)})
+                    return way
+        rows, self._after = self._after, ()
+        self._corrections = self._settings.corrections
+        return tuple(self._way(rows, observation.tcp_pose))
+
+    def _way(self, rows: Sequence[Sequence[float]], at: Pose) -> Iterator[Waypoint]:
+        """Actions as poses to go to, from the measured one, each within the limits."""
+        workspace = self._settings.workspace
         for row in rows:
             step = np.array(row[:6])
-            if verdict.frame == "tcp":
+            if self._frame == Frame.TOOL.value:
                 step = np.concatenate([poses.rotate(at[3:], step[:3]), poses.rotate(at[3:], step[3:])])
             wanted = poses.limit_step(at, poses.apply_delta(at, step), MAX_TRANSLATION, MAX_ROTATION)
             # A tool that is outside the box is led to it step by step, too.
-            inside = settings.workspace.clip(wanted)
-            at = poses.limit_step(at, inside, MAX_TRANSLATION, MAX_ROTATION)
+            at = poses.limit_step(at, workspace.clip(wanted), MAX_TRANSLATION, MAX_ROTATION)
             yield Waypoint(at, float(np.clip(row[6], -1, 1)))
 
     def _give_up(self, reason: str) -> None:
@@ -338,6 +388,8 @@ class MonitoredPolicy:
         self._queue.clear()
         self._way.clear()
         self.base.drop_queue()
+        if self.monitor.in_charge:
+            self.monitor.hand_back()
 
     def act(self, observation: PolicyObservation) -> Float[np.ndarray, "1 7"]:
         """The next action: the base policy's, or the correction's while the monitor has taken over.
@@ -348,7 +400,8 @@ class MonitoredPolicy:
         if self._way:
             self.monitor.follow(observation)
         elif way := self.monitor.watch(observation):
-            self.drop_queue()
+            self._queue.clear()
+            self.base.drop_queue()
             self._way.extend(way)
         if self._way:
             return self._correct(observation)[None]
@@ -359,8 +412,6 @@ class MonitoredPolicy:
 
     def _correct(self, observation: PolicyObservation) -> Float[np.ndarray, "7"]:
         waypoint = self._way.popleft()
-        if not self._way:
-            self.monitor.hand_back()
         return self._space.from_pose(
             waypoint.pose, waypoint.gripper, observation.target_pose, observation.tcp_pose
         )

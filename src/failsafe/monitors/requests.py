@@ -177,8 +177,6 @@ class RequestGuard:
         for _ in range(min(executed, len(self._way))):
             self._way.popleft()
         self._target = asked[executed - 1]
-        if not self._way:
-            self._monitor.hand_back()
         return changed
 
     def _correction(
@@ -215,8 +213,8 @@ class RequestGuard:
         """Leave the policy in charge, and say why."""
         self._tell(Event(self._monitor.step, EventKind.FAULT, words=problem[:400]))
         self._target = None
-        if self._way:
-            self._way.clear()
+        self._way.clear()
+        if self._monitor.in_charge:
             self._monitor.hand_back()
 
 

@@ -15,6 +15,8 @@ class EventKind(str, enum.Enum):
     """The score passed the threshold."""
     TAKE_OVER = "take_over"
     """The correction's first action was given in place of the policy's."""
+    AGAIN = "again"
+    """The correction was not enough: another one follows it in the same take-over."""
     HAND_BACK = "hand_back"
     """The policy is in charge again, its queue dropped."""
     CHECK = "check"
