@@ -156,7 +156,7 @@ def test_a_correction_that_was_not_enough_is_followed_by_another():
     first, second = failing(actions=(UP,) * 3, follow=(UP,) * 9), failing(actions=(UP,), follow=(UP,) * 4)
     monitor = Monitor(Says(first, second, FINE), 0.5, settings(corrections=3))
     ways = watch(monitor, FIRST + 1)
-    # The first one's, the second one's, and what follows the second: the first one's end is not where it went.
+    # The first one's, the second one's, and what the expert would do after the second.
     assert [len(way) for way in ways.values()] == [3, 1, 4]
     assert steps_of(monitor, EventKind.TAKE_OVER) == [FIRST]
     assert steps_of(monitor, EventKind.AGAIN) == [FIRST + 3]
