@@ -18,6 +18,7 @@ from failsafe.experts.tasks import Task
 from failsafe.experts.toy import ToyPickExpert, ToyPushExpert
 from failsafe.generation.rollouts import run_nominal
 from failsafe.monitors.calibration import Calibration, Threshold
+from failsafe.monitors.monitor import MonitorSettings
 from failsafe.policies.contract import ActionSpace
 from failsafe.records.assessment import Verdict, WindowSpec
 from failsafe.simulators import toy
@@ -109,6 +110,7 @@ def config(
         last_seed=last_seed,
         arms=arms,
         limits=LIMITS,
+        settings=MonitorSettings(corrections=1, take_overs=3, cool_down=15),
         calibrations={POLICY: found} if calibrated else {},
     )
 

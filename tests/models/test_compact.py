@@ -12,6 +12,7 @@ import torch
 
 from failsafe.errors import AssessmentError, RecordError, UserError
 from failsafe.models.compact import (
+    FORMAT,
     CompactConfig,
     CompactMeta,
     CompactModel,
@@ -136,10 +137,12 @@ def test_files_that_are_no_checkpoint(model: CompactModel, tmp_path: Path) -> No
     data = path.read_bytes()
     size = struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8 : 8 + size])
-    header["__metadata__"]["failsafe"] = header["__metadata__"]["failsafe"].replace("compact/1", "compact/9")
+    header["__metadata__"]["failsafe"] = header["__metadata__"]["failsafe"].replace(
+        FORMAT, "failsafe-compact/99"
+    )
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size :])
-    with pytest.raises(RecordError, match="expected a checkpoint of format 'failsafe-compact/1'"):
+    with pytest.raises(RecordError, match=f"expected a checkpoint of format '{FORMAT}'"):
         load_compact(path)
 
 

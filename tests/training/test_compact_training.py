@@ -39,7 +39,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> SampleSet:
 
 def test_it_learns(samples: SampleSet, tmp_path: Path) -> None:
     reports: list[EpochReport] = []
-    path = train_compact(samples, CompactTraining(epochs=20, average=0.9, **SMALL), tmp_path, reports.append)
+    path = train_compact(samples, CompactTraining(epochs=40, average=0.9, **SMALL), tmp_path, reports.append)
     assert reports[-1].loss < 0.75 * reports[0].loss
     model = load_compact(path)
     rows = samples.indices("train")

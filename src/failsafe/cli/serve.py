@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import ipaddress
 import json as json_module
+import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -95,9 +96,21 @@ def serve(
             print(
                 f"failsafe: anybody who reaches {listen} over the network can move the robot", file=sys.stderr
             )
+        _end_when_told()
         with contextlib.suppress(KeyboardInterrupt):
             proxy.run()
     return 0
+
+
+def _end_when_told() -> None:
+    """Let Ctrl-C and `kill` end the process cleanly, also where a shell has started it in the background."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def parse_address(text: str) -> tuple[str, int]:
