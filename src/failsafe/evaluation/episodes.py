@@ -107,7 +107,6 @@ def run_episode(
     key: EpisodeKey,
     scenario: Scenario,
     limits: EpisodeLimits,
-    begin: Callable[[], None] = lambda: None,
     states: list[Float32[np.ndarray, "S"]] | None = None,
 ) -> Episode:
     """Let a policy do a task.
@@ -121,7 +120,6 @@ def run_episode(
         key: Which episode this is.
         scenario: What is unlike training.
         limits: When it ends.
-        begin: Called once the simulator is in its initial state.
         states: Where to put the simulator's state of every step, for pictures.
 
     Raises:
@@ -131,7 +129,6 @@ def run_episode(
     spec = simulator.spec
     check_fit(policy, spec.control_hz, spec.cameras)
     scenario.start(simulator, key.seed)
-    begin()
     cameras = {view: scenario.camera(simulator.camera(view), key.seed) for view in policy.views}
     loop = _Loop(simulator, policy, scenario, cameras, key.seed)
     blank = Episode(key, spec.instruction, Ending.FAILURE, 0, 0.0)
@@ -168,6 +165,8 @@ class _Loop:
         seed: int,
     ) -> None:
         self._simulator, self._policy, self._cameras = simulator, policy, cameras
+        # Neither changes within an episode, and both are made anew whenever they are asked for.
+        self._spec, self._sizes = simulator.spec, dict(policy.views)
         self._actuation = scenario.actuation(seed)
         self._past: deque[PolicyObservation] = deque(maxlen=scenario.delay + 1)
         self._target = simulator.observe().tcp_pose.copy()
@@ -207,8 +206,8 @@ class _Loop:
 
     def _observe(self) -> None:
         truth = self._simulator.observe()
-        state, sizes = self._simulator.state(), dict(self._policy.views)
-        views = RenderedViews(self._simulator, state, self._cameras, sizes, self._rendering)
+        state = self._simulator.state()
+        views = RenderedViews(self._simulator, state, self._cameras, self._sizes, self._rendering)
         self._past.append(PolicyObservation(views, truth.tcp_pose, self._target, truth.gripper_width))
 
     def _ask(self) -> list[np.ndarray]:
@@ -230,9 +229,9 @@ class _Loop:
             raise PolicyError(f"{self._policy.name} raised {type(error).__name__}: {error}") from error
 
     def _advance(self, row: np.ndarray) -> None:
-        spec, measured = self._simulator.spec, self._simulator.observe().tcp_pose
+        measured = self._past[-1].tcp_pose
         wanted, self._gripper = self._policy.action_space.to_pose(row, self._target, measured)
-        self._target = clip_target(wanted, self._target, measured, spec)
+        self._target = clip_target(wanted, self._target, measured, self._spec)
         pose, gripper = self._actuation(self._target, self._gripper)
         self._simulator.step(self._simulator.command(pose, gripper))
 

@@ -141,7 +141,11 @@ class Results:
     def read(self, key: EpisodeKey) -> Episode | None:
         """The record of an episode, None where it has not been run."""
         file = self.file(key)
-        return codec.loads(Episode, file.read_text(), str(file)) if file.exists() else None
+        return codec.loads(Episode, file.read_text(), str(file)) if self.has(key) else None
+
+    def has(self, key: EpisodeKey) -> bool:
+        """Whether an episode has been run."""
+        return self.file(key).exists()
 
     def write(self, episode: Episode) -> None:
         """Keep an episode's record."""
@@ -233,7 +237,7 @@ def run_study(
         results.begin(config)
         todo: list[Cell] = []
         for cell in cells_of(config, shard):
-            if all(results.file(cell.key(arm)).exists() for arm in _arms(config)):
+            if all(results.has(cell.key(arm)) for arm in _arms(config)):
                 tell(cell)
             else:
                 todo.append(cell)
@@ -259,13 +263,13 @@ class StudyJob:
     def run(self, item: Cell) -> None:
         """Run the arms of a cell that have not been run."""
         for arm in _arms(self._config):
-            if self._results.read(item.key(arm)) is None:
+            if not self._results.has(item.key(arm)):
                 self._results.write(self.episode(item, arm))
 
     def give_up(self, item: Cell) -> None:
         """Record that the cell has killed two processes, in place of what has not been run."""
         for arm in _arms(self._config):
-            if self._results.read(item.key(arm)) is None:
+            if not self._results.has(item.key(arm)):
                 words = "the process died twice while at work on it"
                 self._results.write(Episode(item.key(arm), "", Ending.CRASHED, 0, 0.0, words=words))
 

@@ -77,7 +77,8 @@ class MonitorSettings:
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
-        least = {"smoothing": 1, "take_overs": 0, "action_steps": 1, "follow_steps": 0, "cool_down": 0}
+        least = {"smoothing": 1, "take_overs": 0, "corrections": 1}
+        least |= {"action_steps": 1, "follow_steps": 0, "cool_down": 0}
         for name, number in least.items():
             if (got := getattr(self, name)) < number:
                 raise UserError(f"expected a monitor's {name} of at least {number}, got {got}")
