@@ -5,7 +5,6 @@ Each is a recovery model in the same monitor. The oracles look behind the scenes
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,22 +12,22 @@ import numpy as np
 
 from failsafe.errors import UnknownNameError
 from failsafe.experts.tasks import Task
+from failsafe.generation.corrections import Waypoint, to_actions
 from failsafe.generation.rollouts import Twin
 from failsafe.generation.verification import recover_now
 from failsafe.models.contract import MAX_ACTIONS, MAX_TRANSLATION, RecoveryModel
 from failsafe.records import poses
 from failsafe.records.assessment import Verdict, Window, WindowSpec
-from failsafe.records.plan import OPEN
+from failsafe.records.plan import CLOSED, OPEN
 from failsafe.records.poses import Pose
 from failsafe.records.trace import Trace
+from failsafe.simulators.contract import SimulatorSpec
 
 NEVER, WATCH, MONITOR = "never", "watch", "monitor"
 """The policy alone; a monitor that only looks, for calibration; the monitor."""
 CONTROLS = ("always-nudge", "random-nudge", "fixed-retry", "oracle-detector", "oracle-recovery")
 ARMS = (NEVER, WATCH, MONITOR, *CONTROLS)
 _LIFT = 0.08
-_FINGERS = 4
-"""Control steps that fingers take to open."""
 _RANDOM_SHARE = 0.2
 """Share of looks at which the random control acts."""
 
@@ -74,7 +73,7 @@ def make_control(arm: str, model: RecoveryModel, truth: Truth) -> tuple[Recovery
     if arm == "random-nudge":
         return RandomNudge(spec, np.random.default_rng([truth.twin.record.seed, 11])), False
     if arm == "fixed-retry":
-        return FixedRetry(model, truth.start), True
+        return FixedRetry(model, truth.start, truth.task.simulator.spec), True
     if arm == "oracle-detector":
         return OracleDetector(model, truth), False
     if arm == "oracle-recovery":
@@ -124,6 +123,7 @@ class FixedRetry:
 
     model: RecoveryModel
     start: Pose
+    spec: SimulatorSpec
     name: str = "fixed retry"
 
     @property
@@ -137,12 +137,14 @@ class FixedRetry:
         here = window.tcp_poses[-1].astype(np.float64)
         lifted = here.copy()
         lifted[2] += _LIFT
-        rows = [(0.0,) * 6 + (OPEN,)] * _FINGERS + _way(here, lifted) + _way(lifted, self.start)
+        way = [Waypoint(pose, OPEN) for pose in (here, lifted, self.start)]
+        # As if they were closed: fingers that are open already are given the time all the same.
+        rows = to_actions(here, CLOSED, way, self.spec)
         return Verdict(
             failure_probability=seen.failure_probability,
             stage=seen.stage,
             mode=seen.mode,
-            actions=tuple(rows[:MAX_ACTIONS]),
+            actions=rows[:MAX_ACTIONS],
         )
 
 
@@ -211,15 +213,3 @@ def _is_due(truth: Truth) -> bool:
 def _fingers(window: Window) -> float:
     """What the fingers were told last, as far as their opening says."""
     return 1.0 if window.gripper_widths[-1] > 0.7 * max(float(window.gripper_widths.max()), 0.06) else -1.0
-
-
-def _way(start: Pose, end: Pose) -> list[tuple[float, ...]]:
-    """Actions along the straight way, fingers open."""
-    far, turned = poses.distance(start, end)
-    steps = max(1, math.ceil(max(far / MAX_TRANSLATION, turned / 0.125)))
-    rows: list[tuple[float, ...]] = []
-    at = start
-    for pose in poses.interpolate(start, end, steps):
-        rows.append((*poses.delta_between(at, pose).tolist(), OPEN))
-        at = pose
-    return rows
