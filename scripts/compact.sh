@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the compact model that ships, from nothing: data, samples, training, the tables. About three hours on
+# Makes the compact model that ships, from nothing: data, samples, training, the tables. About four hours on
 # two cores; every step goes on where it was when the script is started again.
 #
 #   FAILSAFE_COMPACT_OUT   where everything goes instead of out/compact
@@ -18,13 +18,20 @@ four="--labels 4 --verify-rollouts 1"
 seven="$four --compound 0 --modes-file configs/seven_labels.yaml"
 "$bin/failsafe" generate $three --failures 900 $seven --out "$out/seven"
 "$bin/failsafe" generate $three --failures 2000 $seven --seeds 10000:100000 --out "$out/seven_more"
+"$bin/failsafe" generate $three --failures 4000 --labels 4 --verify-rollouts 1 --compound 0.15 \
+  --modes-file configs/seven_labels.yaml --seeds 20000:100000 --out "$out/seven_most"
 "$bin/failsafe" generate $three --failures 300 $seven --seeds 100000:200000 --out "$out/seven_test"
 "$bin/failsafe" generate $five --failures 1800 $four --out "$out/all"
 "$bin/failsafe" generate PlaceSphere-v1 --failures 120 $four --seeds 200000:300000 --out "$out/left_out"
 
-# 2. Samples: to learn from, every camera moved by up to 7 cm and 7 degrees; to test, so too, and farther.
+# 2. Samples: to learn from, some with pictures, every camera moved by up to 7 cm and 7 degrees, and many without;
+# to test, with pictures, cameras moved likewise and farther.
 for name in seven seven_more all; do
   "$bin/failsafe" samples "$out/$name" --splits train,validation,calibration --out "$out/samples/$name"
+done
+for name in seven seven_more seven_most all; do
+  "$bin/failsafe" samples "$out/$name" --splits train --no-pictures --every 6 --failing-share 0 \
+    --out "$out/samples/${name}_unseen"
 done
 for cameras in "" "--shift 0.05,5" "--shift 0.15,15"; do
   suffix=$(sed 's/--shift 0.\(..\),\(.*\)/_\1cm_\2deg/' <<<"$cameras")
@@ -36,8 +43,8 @@ done
 # 3. The model, and one that sees no pictures: what proprioception alone gives away.
 unset OMP_NUM_THREADS
 learn=("$out/samples/seven" "$out/samples/seven_more" "$out/samples/all")
-"$bin/failsafe" train "${learn[@]}" --out "$out/run"
-"$bin/failsafe" train "${learn[@]}" --blind --out "$out/blind"
+"$bin/failsafe" train "${learn[@]}" "$out"/samples/*_unseen --out "$out/run"
+"$bin/failsafe" train "${learn[@]}" "$out"/samples/*_unseen --blind --out "$out/blind"
 
 # 4. The tables.
 export OMP_NUM_THREADS=1

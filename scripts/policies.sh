@@ -16,4 +16,4 @@ imitate() { # NAME DEMONSTRATIONS STEPS
 }
 imitate weak 25 800
 imitate medium 80 1500
-imitate strong 300 2200
+imitate strong 300 3000

@@ -20,4 +20,4 @@ study() { # NAME ARGUMENTS...
 study policies --policy reference:weak reference:medium reference:strong
 study controls --policy reference:weak --controls
 study axes --policy reference:weak \
-  --scenarios farther,camera-5,camera-15,small-cube,large-cube,blue-cube,sphere,noise,delay-1,delay-3
+  --scenarios farther,camera-5,camera-15,small-cube,large-cube,blue-cube,sphere,heavy,slippery,noise,delay-1,delay-3

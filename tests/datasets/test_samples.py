@@ -14,6 +14,7 @@ from failsafe.datasets.windows import SampleConfig, SampleSet, build_samples, wi
 from failsafe.errors import RecordError, UserError
 from failsafe.experts.tasks import load_task
 from failsafe.generation.config import GenerationConfig, default_modes
+from failsafe.records import poses
 from failsafe.records.assessment import WindowSpec
 
 MODES = ("translation_x", "early_release", "object_dropped", "no_op", "object_pushed")
@@ -100,6 +101,27 @@ def test_a_limit_for_each_mode_and_stage(dataset: Dataset) -> None:
     assert max(cells.values()) == 2
 
 
+def test_a_moment_every_so_many_steps(dataset: Dataset, planned: list[Sample]) -> None:
+    dense = plan_samples([dataset], WINDOW.history, failing_share=0.0, every=3)
+    check_leaks(dense)
+    assert len(dense) > 3 * len(planned)
+    by_rollout: dict[tuple[str, ...], list[int]] = {}
+    between = 0
+    for sample in dense:
+        if sample.case_id and sample.failing:
+            case = dataset.case(sample.task, sample.case_id)
+            first = set_in(case, dataset.traces(sample.task, sample.case_id)[FAILING])
+            assert first <= sample.step <= max(label.step for label in case.labels)
+            assert sample.mode == (case.perturbations[0].mode if len(case.perturbations) == 1 else "compound")
+            if sample.step not in {label.step for label in case.labels}:
+                assert (sample.actions, sample.recoverable) == ((), None)  # nobody looked for a way back
+                between += 1
+        if sample.kind is Kind.HARMLESS:
+            by_rollout.setdefault((sample.task, sample.case_id), []).append(sample.step)
+    assert between > 20
+    assert all(set(np.diff(steps)) == {3} for steps in by_rollout.values())
+
+
 def test_a_leak_fails_loudly(planned: list[Sample]) -> None:
     check_leaks(planned)
     train = next(s for s in planned if s.split == "train")
@@ -133,6 +155,20 @@ def test_windows_are_what_the_trace_shows(dataset: Dataset, tmp_path: Path) -> N
         np.testing.assert_array_equal(window.frames[:, -1], simulator.render(cameras, WINDOW.size))
         straight = simulator.render([simulator.camera(v) for v in WINDOW.views], WINDOW.size)
         assert not np.array_equal(window.frames[:, -1], straight)  # the cameras did move
+    for sample, ahead, tcp_poses in zip(samples.samples, samples.ahead, samples.tcp_poses, strict=True):
+        if sample.kind not in (Kind.NOMINAL, Kind.RECOVERED):  # not to be imitated
+            assert np.isnan(ahead).all()
+            continue
+        nominal = dataset.nominal(sample.task, sample.seed)[1]
+        trace = (
+            nominal
+            if sample.rollout == "nominal"
+            else dataset.traces(sample.task, sample.case_id)[sample.rollout]
+        )
+        last = min(sample.step + len(ahead), len(trace)) - 1
+        led = poses.apply_delta(tcp_poses[-1].astype(np.float64), ahead[-1, :6].astype(np.float64))
+        assert max(poses.distance(led, trace.targets[last].astype(np.float64))) < 1e-5
+        assert ahead[-1, 6] == trace.gripper_commands[last]
 
 
 def test_samples_resume_and_repeat_byte_for_byte(dataset: Dataset, tmp_path: Path) -> None:

@@ -88,6 +88,17 @@ def test_a_failure_has_a_kind_actions_and_words(model: CompactModel) -> None:
     assert verdict.stage in verdict.explanation
 
 
+def test_where_nothing_is_failing_it_says_what_the_expert_would_do(model: CompactModel) -> None:
+    net = CompactNet(model.meta.config)
+    net.load_state_dict(model.net.state_dict())
+    net.heads.bias.data[0] = -20.0
+    verdict = CompactModel(net, model.meta).assess(window())
+    assert not verdict.failing
+    assert verdict.actions == ()
+    assert 1 <= len(verdict.follow) <= 24
+    assert failing(model).assess(window()).follow == verdict.follow  # from here, whatever is said to be wrong
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

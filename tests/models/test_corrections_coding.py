@@ -60,6 +60,21 @@ def test_a_way_with_stops_keeps_its_corners():
     np.testing.assert_allclose(np.array(again), np.array(actions), atol=1e-6)
 
 
+def test_what_comes_next_is_led_to_and_fingers_are_no_sooner():
+    """Twelve steps straight down, and the fingers close with the ninth: in the last quarter, not before."""
+    ahead = np.zeros((1, 12, 7), dtype=np.float32)
+    ahead[0, :, 2] = -0.01 * np.arange(1, 13)
+    ahead[0, :, 5] = 0.02 * np.arange(1, 13)
+    ahead[0, :, 6] = [1.0] * 7 + [-1.0] * 5
+    rows = corrections.decode(corrections.encode_ahead(ahead)[0])
+    assert [row[6] for row in rows] == [1.0] * 9 + [-1.0] * 3
+    at = poses.IDENTITY
+    for row, wanted in zip(rows, ahead[0].astype(np.float64), strict=True):
+        at = poses.apply_delta(at, row[:6])
+        there = poses.apply_delta(poses.IDENTITY, wanted[:6])
+        assert max(poses.distance(at, there)) < 1e-4
+
+
 def test_words():
     said = corrections.describe(((0.02, 0.0, -0.015, 0.0, 0.0, 0.1, -1.0),))
     assert said == "move 25 mm (x +20, y +0, z -15), turn 6 degrees, gripper closed, in 1 steps"

@@ -142,26 +142,48 @@ def test_a_correction_in_the_tools_frame_is_turned():
 
 
 def test_what_follows_a_correction_is_followed_as_far_as_wanted():
-    verdict = failing(actions=(UP,) * 3, follow=(UP,) * 5)
+    verdict, well = failing(actions=(UP,) * 3), Verdict(failure_probability=0.1, follow=(UP,) * 5)
     for wanted, lengths in (
-        ({}, [3, 5]),
+        ({"follow_steps": 72}, [3, 5]),
         ({"follow_steps": 2}, [3, 2]),
         ({"follow_steps": 0, "action_steps": 2}, [2]),
     ):
-        monitor = Monitor(Says(verdict, FINE), 0.5, settings(**wanted))
+        monitor = Monitor(Says(verdict, well, FINE), 0.5, settings(**wanted))
         assert [len(way) for way in watch(monitor, FIRST + 1).values()] == lengths
 
 
 def test_a_correction_that_was_not_enough_is_followed_by_another():
-    first, second = failing(actions=(UP,) * 3, follow=(UP,) * 9), failing(actions=(UP,), follow=(UP,) * 4)
-    monitor = Monitor(Says(first, second, FINE), 0.5, settings(corrections=3))
+    first, second = failing(actions=(UP,) * 3, follow=(UP,) * 9), failing(actions=(UP,), follow=(UP,) * 9)
+    well = Verdict(failure_probability=0.1, follow=(UP,) * 4)
+    monitor = Monitor(Says(first, second, well, FINE), 0.5, settings(corrections=3, follow_steps=72))
     ways = watch(monitor, FIRST + 1)
-    # The first one's, the second one's, and what the expert would do after the second.
+    # The first one's, the second one's, and what the expert would do where that has led.
     assert [len(way) for way in ways.values()] == [3, 1, 4]
     assert steps_of(monitor, EventKind.TAKE_OVER) == [FIRST]
     assert steps_of(monitor, EventKind.AGAIN) == [FIRST + 3]
     assert steps_of(monitor, EventKind.HAND_BACK) == [FIRST + 8]
-    assert steps_of(monitor, LOOK) == [FIRST, FIRST + 3, FIRST + 4]
+    assert steps_of(monitor, LOOK) == [FIRST, FIRST + 3, FIRST + 4, FIRST + 8]
+
+
+def test_it_goes_on_as_the_expert_would_while_things_go_well():
+    well = Verdict(failure_probability=0.1, follow=(UP,) * 4)
+    monitor = Monitor(Says(failing(actions=(UP,) * 3), well), 0.5, settings(follow_steps=10))
+    assert [len(way) for way in watch(monitor, FIRST + 1).values()] == [3, 4, 4, 2]
+    assert steps_of(monitor, LOOK) == [FIRST, FIRST + 3, FIRST + 7, FIRST + 11]
+    assert steps_of(monitor, HAND_BACK) == [FIRST + 13]
+    assert monitor._follow_left == 0
+    again = Monitor(Says(failing(actions=(UP,) * 3), well), 0.5, settings(follow_steps=10, take_overs=1))
+    watch(again, FIRST + 1)
+    assert steps_of(again, TAKE_OVER) == [FIRST]
+
+
+def test_what_fails_anew_while_it_goes_on_is_corrected_at_even_odds():
+    well = Verdict(failure_probability=0.1, follow=(UP,) * 4)
+    sure, likely = failing(0.99, actions=(UP,) * 3), failing(0.6, actions=(UP,))
+    monitor = Monitor(Says(sure, well, likely, well), 0.95, settings(corrections=2, follow_steps=8))
+    assert [len(way) for way in watch(monitor, FIRST + 1).values()] == [3, 4, 1, 4]
+    assert steps_of(monitor, EventKind.AGAIN) == [FIRST + 7]
+    assert steps_of(monitor, HAND_BACK) == [FIRST + 12]
 
 
 def test_a_take_over_has_so_many_corrections_and_no_more():
@@ -176,10 +198,25 @@ def test_a_take_over_has_so_many_corrections_and_no_more():
 )
 def test_without_a_second_correction_the_take_over_ends_as_planned(answer):
     first = failing(actions=(UP,) * 3, follow=(UP,) * 2)
-    monitor = Monitor(Says(first, answer, FINE), 0.5, settings(corrections=3))
-    assert [len(way) for way in watch(monitor, FIRST + 1).values()] == [3, 2]
+    monitor = Monitor(Says(first, answer, FINE), 0.5, settings(corrections=3, follow_steps=72))
+    assert [len(way) for way in watch(monitor, FIRST + 1).values()] == [3]
     assert steps_of(monitor, EventKind.AGAIN) == []
-    assert steps_of(monitor, EventKind.HAND_BACK) == [FIRST + 5]
+    assert steps_of(monitor, EventKind.HAND_BACK) == [FIRST + 3]
+
+
+def test_what_is_not_to_be_corrected_is_gone_on_with():
+    """It has stood still, and looks as if it failed: a correction of nothing would be repeated for ever."""
+    bit = (0.004, 0.0, 0.003, 0.0, 0.02, 0.0, 1.0)
+    for rows, lengths in (
+        ((bit,), [3, 4]),
+        ((bit, bit), [3, 2]),  # ten millimetres are something
+        ((bit,) * 3, [3, 3]),  # so are three steps, in which fingers open
+        (((0.0, 0.0, 0.0, 0.0, 0.12, 0.0, 1.0),), [3, 1]),
+    ):
+        stuck = failing(actions=rows, follow=(UP,) * 4)
+        changes = settings(corrections=2, follow_steps=9)
+        monitor = Monitor(Says(failing(actions=(UP,) * 3), stuck, FINE), 0.5, changes)
+        assert [len(way) for way in watch(monitor, FIRST + 1).values()] == lengths
 
 
 NUMBERS = st.floats(-1e6, 1e6) | st.floats(-0.05, 0.05)

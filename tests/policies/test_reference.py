@@ -27,14 +27,14 @@ from failsafe.policies.conformance import check_policy, observe
 from failsafe.policies.loading import load_policy
 from failsafe.policies.reference import (
     FORMAT,
-    METRES,
-    RADIANS,
     ReferenceConfig,
     ReferenceMeta,
     ReferenceNet,
     ReferencePolicy,
     load_reference,
     save_reference,
+    to_numbers,
+    to_target,
 )
 from failsafe.records import codec, poses
 from failsafe.records.trace import Trace
@@ -262,13 +262,25 @@ def test_imitation_improves(data, trained):
     assert mean_error(policy, data) < 0.6 * min(still, mean_error(untrained, data))
 
 
-def test_what_stands_beside_the_weights(trained):
+def test_what_stands_beside_the_weights(trained, data):
     meta = trained[0].meta
     assert meta.train_seeds == {"ToyPush-v0": (50, 51, 52)}
     assert meta.demonstrations == 3
     assert (meta.config.views, meta.config.size, meta.config.chunk) == (("front", "hand"), 32, 8)
     assert meta.config.instructions == (WORDS,)
     assert meta.config.rate_hz == ToyPush().spec.control_hz
+    for where, led in zip(meta.config.reach, targets_of(data), strict=True):
+        np.testing.assert_allclose(where, led, atol=6e-4)
+
+
+def targets_of(data):
+    """Lowest and highest place that the demonstrations lead the tool to, told by replaying their deltas."""
+    places = [
+        poses.apply_delta(pose.astype(np.float64), row[:6].astype(np.float64))[:3]
+        for pose, rows in zip(data.tcp_poses, data.actions, strict=True)
+        for row in rows
+    ]
+    return np.min(places, axis=0), np.max(places, axis=0)
 
 
 def test_the_loss_is_zero_only_for_what_was_done():
@@ -313,7 +325,8 @@ def test_memory_is_kept_where_that_can_be_asked_for(monkeypatch):
 # ------------------------------------------------------------------ checkpoints
 
 
-TINY = ReferenceConfig(("front", "hand"), 32, 4, 20.0, ("push the box", "lift it"), (4, 4, 8, 8), 16)
+REACH = ((-0.3, -0.4, 0.0), (0.4, 0.3, 0.5))
+TINY = ReferenceConfig(("front", "hand"), 32, 4, 20.0, ("push the box", "lift it"), REACH, (4, 4, 8, 8), 16)
 META = ReferenceMeta(TINY, 3, {"ToyPush-v0": (50, 51)}, {"commit": "abc"})
 
 
@@ -355,7 +368,7 @@ def test_foreign_files_are_refused_and_nothing_is_unpickled(tiny, tmp_path, monk
     assert not (tmp_path / "trapped").exists()
     save_file({"weight": torch.zeros(3)}, path)
     with pytest.raises(
-        RecordError, match="expected a checkpoint of format 'failsafe-reference/1', got 'none'"
+        RecordError, match="expected a checkpoint of format 'failsafe-reference/2', got 'none'"
     ):
         load_reference(str(path))
     save_weights(path, "failsafe-compact/1", tiny.net, "{}")
@@ -398,7 +411,7 @@ def test_it_wants_a_reset_and_pictures_of_its_size(tiny):
 
 
 def test_rows_add_up_to_where_the_network_says(tiny, monkeypatch):
-    """What is said is seen from the measured pose, what is given is a step from the pose asked for last."""
+    """Places are said from the measured one, turns from pointing down; steps go on from the last target."""
     said = torch.zeros(1, 4, 7)
     said[0, :, 0] = torch.tensor([0.1, 0.2, 0.3, 0.4])
     said[0, :, 5] = 0.2
@@ -411,6 +424,28 @@ def test_rows_add_up_to_where_the_network_says(tiny, monkeypatch):
     at = seen.target_pose
     for i, row in enumerate(policy.act(seen)):
         at, gripper = policy.action_space.to_pose(row, at, seen.tcp_pose)
-        wanted = poses.apply_delta(seen.tcp_pose, [0.1 * (i + 1) * METRES, 0, 0, 0, 0, 0.2 * RADIANS])
+        down = poses.pose(seen.tcp_pose[:3], [0.0, 1.0, 0.0, 0.0])
+        wanted = poses.apply_delta(down, [0.01 * (i + 1), 0, 0, 0, 0, 0.1])
         assert max(poses.distance(at, wanted)) < 1e-6
         assert gripper == (1.0 if i < 2 else -1.0)
+
+
+def test_it_leads_the_tool_nowhere_where_no_demonstration_was(tiny, monkeypatch):
+    policy = ReferencePolicy(ReferenceNet(TINY), META, "far")
+    policy.reset("push the box")
+    seen = observe(policy, 1)
+    for sign, edge in zip((-1.0, 1.0), REACH, strict=True):
+        far = torch.full((1, 4, 7), 20.0 * sign)
+        monkeypatch.setattr(policy.net, "forward", lambda *_, far=far: far)
+        at = seen.target_pose
+        for row in policy.act(seen):
+            at, _ = policy.action_space.to_pose(row, at, seen.tcp_pose)
+            np.testing.assert_allclose(at[:3], edge, atol=1e-9)
+
+
+def test_numbers_stand_for_the_pose_that_they_were_made_of():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        here = poses.pose(rng.normal(size=3), rng.normal(size=4))
+        there = poses.apply_delta(here, rng.normal(0, 0.3, 6))
+        assert max(poses.distance(to_target(here, to_numbers(here, there)), there)) < 1e-9

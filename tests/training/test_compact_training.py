@@ -11,7 +11,7 @@ from failsafe.datasets.samples import Sample
 from failsafe.datasets.windows import SampleConfig, SampleSet, build_samples
 from failsafe.errors import UserError
 from failsafe.generation.config import GenerationConfig, default_modes
-from failsafe.models.compact import load_compact
+from failsafe.models.compact import CompactConfig, load_compact
 from failsafe.records.assessment import WindowSpec
 from failsafe.training.batches import Batches, augment
 from failsafe.training.compact import CHECKPOINT, LOG, CompactTraining, EpochReport, train_compact
@@ -20,7 +20,8 @@ SMALL = {"batch": 16, "widths": (8, 12, 16, 24), "hidden": 64}
 
 
 @pytest.fixture(scope="module")
-def samples(tmp_path_factory: pytest.TempPathFactory) -> SampleSet:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Windows with pictures, a few of each rollout, and many without."""
     folder = tmp_path_factory.mktemp("training")
     config = GenerationConfig(
         tasks=("ToyPick-v0",),
@@ -31,9 +32,15 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> SampleSet:
     )
     build_dataset(config, folder / "data", lambda _: None, workers=2)
     window = WindowSpec(views=("front", "side"), history=6, frames=2, size=32)
-    build_samples(
-        [folder / "data"], folder / "samples", SampleConfig(window=window), 2, lambda done, total: None
-    )
+    seen = SampleConfig(window=window)
+    unseen = SampleConfig(window=window, splits=("train",), failing_share=0.0, every=3, pictures=False)
+    for name, config in (("samples", seen), ("unseen", unseen)):
+        build_samples([folder / "data"], folder / name, config, 2, lambda done, total: None)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def samples(folder: Path) -> SampleSet:
     return SampleSet(folder / "samples")
 
 
@@ -78,7 +85,7 @@ def test_a_folder_of_another_run_is_not_overwritten(samples: SampleSet, tmp_path
 
 
 def test_too_few_samples(samples: SampleSet, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="expected at least a batch of 100000 samples"):
+    with pytest.raises(UserError, match="expected at least 100000 samples with pictures"):
         train_compact(samples, CompactTraining(batch=100_000), tmp_path, lambda report: None)
 
 
@@ -98,8 +105,48 @@ def test_truth_is_that_of_the_samples(samples: SampleSet, tmp_path: Path) -> Non
             assert bool(truth.help[i]) == (not sample.recoverable)
         box = samples.objects[row, 0, :3] - samples.tcp_poses[row, -1, :3]
         np.testing.assert_allclose(truth.objects[i, :3].numpy(), 10 * box, atol=1e-5)
-    assert batches.truth.objects_weight[:, :6].min() == 1  # a box and a goal
-    assert batches.truth.objects_weight[:, 6:].max() == 0
+    assert (batches.truth.objects[:, :6] != 0).any(dim=0).all()  # a box and a goal
+    assert (batches.truth.objects[:, 6:] == 0).all()
+
+
+def test_windows_without_pictures_make_it_better(folder: Path, tmp_path: Path) -> None:
+    """One look at few pictures, and many windows without any: it can tell from where the objects are."""
+    both = SampleSet(folder / "samples", folder / "unseen")
+    seen, unseen = both.indices("train"), both.indices("train", pictures=False)
+    assert len(unseen) > 3 * len(seen) > 0
+    assert not set(seen) & set(unseen)
+    told = {}
+    for name, data in (("alone", SampleSet(folder / "samples")), ("both", both)):
+        settings = CompactTraining(epochs=4, average=0.9, unseen=256, **SMALL)
+        model = load_compact(train_compact(data, settings, tmp_path / name, lambda report: None))
+        rows = both.indices("train", pictures=False)
+        batches = Batches(both, rows, model.meta.config, pictures=False)
+        [(inputs, truth)] = batches.all(len(rows))
+        with torch.inference_mode():
+            said = model.net(inputs).failing > 0
+        true = truth.failing > 0.5
+        told[name] = float(said[true].float().mean() + (~said[~true]).float().mean()) / 2
+    assert told["both"] > told["alone"] + 0.1
+
+
+def test_windows_without_pictures_are_drawn_evenly(folder: Path) -> None:
+    both = SampleSet(folder / "samples", folder / "unseen")
+    rows = both.indices("train", pictures=False)
+    config = CompactConfig(both.spec, ("no_op",), ("reach",), ("pick",))
+    batches = Batches(both, rows, config, pictures=False)
+    assert not 0.4 < float(batches.truth.failing.mean()) < 0.6
+    inputs, truth = batches.draw(2000, np.random.default_rng(0))
+    assert float(truth.failing.mean()) == pytest.approx(0.5, abs=0.05)
+    assert inputs.objects is not None
+    off = (inputs.objects - truth.objects)[:, :6]
+    assert 0.02 < float(off.std()) < 0.04  # decimetres: about as much as where objects are seen
+    assert (inputs.objects[:, 6:] == 0).all()
+
+
+def test_pictures_that_were_not_made_are_not_shown(folder: Path) -> None:
+    unseen = SampleSet(folder / "unseen")
+    with pytest.raises(UserError, match="expected windows with pictures"):
+        unseen.window(0)
 
 
 def test_augmentation_changes_all_moments_of_a_view_alike() -> None:

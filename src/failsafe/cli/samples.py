@@ -31,6 +31,8 @@ def samples(
     only_split: str = "",
     failing_share: float = 0.5,
     per_cell: int = 0,
+    every: int = 0,
+    pictures: bool = True,
     workers: int | None = None,
     json: bool = False,
 ) -> int:
@@ -49,8 +51,10 @@ def samples(
         shift: METRES,DEGREES by just which each camera is moved, instead: to test with cameras elsewhere.
         splits: Which of the splits to make, separated by commas.
         only_split: Put every seed into this split: "test" for a task that is left out of training.
-        failing_share: Share of failing moments in every task and split.
+        failing_share: Share of failing moments in every task and split; 0 to take them as they come.
         per_cell: The most failing moments of one task, split, mode and stage; 0 for no limit.
+        every: Take a moment every so many control steps of each rollout; 0 for a few of each.
+        pictures: Render them; the compact model learns from windows without, too, which cost next to nothing.
         workers: Processes that render; as many as there are cores by default.
         json: Print the result as JSON.
     """
@@ -66,6 +70,8 @@ def samples(
         jitter_degrees=degrees,
         shifted=bool(shift),
         only_split=only_split,
+        every=every,
+        pictures=pictures,
     )
     begun = time.monotonic()
     reporter: ProgressReporter | None = None

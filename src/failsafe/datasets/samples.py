@@ -1,8 +1,9 @@
 """Samples for learning: which moments of which rollouts, what is true there, and in which split.
 
 Only moments that a monitor would meet: before anything is wrong, just after, late, long after, after a
-recovery, and in episodes that go well, perturbed or not. Seeds are what splits are made of: whatever happened
-from one initial state is in one split, for every task.
+recovery, and in episodes that go well, perturbed or not: a few of each rollout, or, for learning without
+pictures, one every so many steps. Seeds are what splits are made of: whatever happened from one initial
+state is in one split, for every task.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import numpy as np
 
 from failsafe.datasets.store import FAILING, Dataset
 from failsafe.errors import RecordError, UserError
-from failsafe.records import poses
 from failsafe.records.case import FailureCase, Label, Nominal, Outcome
 from failsafe.records.trace import Trace
 
@@ -28,8 +28,8 @@ JUST_AFTER = 10
 """Control steps after a failure has set in within which it has just done so: one look of a monitor."""
 LATE = 30
 """Steps after which it is long past: a monitor has looked three times."""
-FOLLOW = 24
-"""Control steps after a correction for which is kept what the expert did next."""
+AHEAD = 12
+"""Control steps for which is kept what the expert did next, where it was neither perturbed nor failing."""
 PER_ROLLOUT = 3
 """Moments taken from an episode that goes well."""
 
@@ -66,8 +66,7 @@ class Sample:
         mode: The cause, "compound" for two at once, empty where nothing is failing.
         delay: Control steps since the failure set in, None where nothing is failing.
         actions: The proven correction, empty where there is none.
-        recoverable: Whether there is one; None where nothing is failing.
-        follow: What the expert did after the correction, as rows of the same kind, up to `FOLLOW` of them.
+        recoverable: Whether there is one; None where nothing is failing, or where none was looked for.
     """
 
     name: str
@@ -86,7 +85,6 @@ class Sample:
     delay: int | None = None
     actions: tuple[tuple[float, ...], ...] = ()
     recoverable: bool | None = None
-    follow: tuple[tuple[float, ...], ...] = ()
 
 
 def split_of(seed: int) -> str:
@@ -105,6 +103,7 @@ def plan_samples(
     failing_share: float = 0.5,
     per_cell: int | None = None,
     only_split: str = "",
+    every: int = 0,
 ) -> list[Sample]:
     """All samples of some datasets, in a fixed order; the same datasets give the same samples.
 
@@ -113,18 +112,23 @@ def plan_samples(
         history: Control steps that a window reaches back; earlier moments are no samples.
         splits: The splits that are wanted.
         failing_share: Share of failing moments in every task and split; moments of the more frequent sort
-            are left out at random.
+            are left out at random. 0 leaves out none.
         per_cell: The most failing moments of one task, split, mode and stage; None for no limit.
         only_split: Put every seed into this split, whatever the seeds say: for a task left out of training.
+        every: Take a moment every so many control steps of each rollout; 0 for a few of each.
 
     Raises:
         UserError: If there is nothing to take samples from.
     """
-    if not 0 < failing_share < 1:
-        raise UserError(f"expected a share of failing moments between 0 and 1, got {failing_share}")
+    if not 0 <= failing_share < 1:
+        raise UserError(
+            f"expected a share of failing moments from 0 (as they come) to below 1, got {failing_share}"
+        )
+    if every < 0:
+        raise UserError(f"expected a moment every 1 or more control steps, or 0 for a few, got {every}")
     found: list[Sample] = []
     for source, dataset in enumerate(datasets):
-        for sample in _of_dataset(dataset, source, history):
+        for sample in _of_dataset(dataset, source, history, every):
             split = only_split or sample.split
             if split in splits:
                 found.append(replace(sample, split=split))
@@ -157,24 +161,25 @@ def check_leaks(samples: Iterable[Sample]) -> None:
         names.add(sample.name)
 
 
-def _of_dataset(dataset: Dataset, source: int, history: int) -> Iterable[Sample]:
+def _of_dataset(dataset: Dataset, source: int, history: int, every: int) -> Iterable[Sample]:
     dataset.require()
     for path in dataset.nominal_files():
         task, seed = path.parent.name, int(path.stem)
         nominal, trace = dataset.nominal(task, seed)
         if nominal.success:
-            yield from _of_nominal(nominal, trace, source, history)
+            yield from _of_nominal(nominal, trace, source, history, every)
     for path in dataset.case_files():
         case = dataset.case(path.parent.name, path.stem)
         if case.outcome in (Outcome.FAILURE, Outcome.HARMLESS):
             nominal, _ = dataset.nominal(case.task, case.seed)
-            yield from _of_case(case, dataset.traces(case.task, case.case_id), nominal, source, history)
+            traces = dataset.traces(case.task, case.case_id)
+            yield from _of_case(case, traces, nominal, source, history, every)
 
 
-def _of_nominal(nominal: Nominal, trace: Trace, source: int, history: int) -> Iterable[Sample]:
+def _of_nominal(nominal: Nominal, trace: Trace, source: int, history: int, every: int) -> Iterable[Sample]:
     names = [stage.name for stage in nominal.plan.stages]
     rng = _rng(f"{source} {nominal.task} {nominal.seed}")
-    for step in _draw(rng, history, len(trace) + 1, PER_ROLLOUT):
+    for step in _draw(rng, history, len(trace) + 1, PER_ROLLOUT, every):
         yield Sample(
             name=f"{source}-{nominal.task}-{nominal.seed:06d}-nominal-{step:04d}",
             source=source,
@@ -192,14 +197,14 @@ def _of_nominal(nominal: Nominal, trace: Trace, source: int, history: int) -> It
 
 
 def _of_case(
-    case: FailureCase, traces: dict[str, Trace], nominal: Nominal, source: int, history: int
+    case: FailureCase, traces: dict[str, Trace], nominal: Nominal, source: int, history: int, every: int
 ) -> Iterable[Sample]:
     rng = _rng(f"{source} {case.case_id}")
     failing = traces[FAILING]
+    modes = [p.mode for p in case.perturbations]
+    mode = modes[0] if len(modes) == 1 else "compound"
 
     def make(rollout: str, step: int, kind: Kind, stage: str, label: Label | None = None) -> Sample:
-        modes = [p.mode for p in case.perturbations]
-        mode = modes[0] if len(modes) == 1 else "compound"
         correction = label.correction if label else None
         return Sample(
             name=f"{source}-{case.case_id}-{rollout}-{step:04d}",
@@ -218,26 +223,33 @@ def _of_case(
             delay=label.step - first if label else None,
             actions=correction.actions if correction else (),
             recoverable=correction is not None if label else None,
-            follow=follow_through(traces, label) if label else (),
         )
+
+    def set_in_for(step: int) -> Kind:
+        delay = step - first
+        return Kind.JUST_AFTER if delay <= JUST_AFTER else Kind.LATE if delay <= LATE else Kind.LONG_AFTER
 
     onset = case.times.onset_step if case.times.onset_step is not None else len(failing)
     if case.outcome is Outcome.HARMLESS:
         injected = case.times.injection_step or 0
-        for step in _draw(rng, max(history, injected), len(failing) + 1, PER_ROLLOUT):
+        for step in _draw(rng, max(history, injected), len(failing) + 1, PER_ROLLOUT, every):
             stage = _stage(failing, step, case.stage_names)
             yield make(FAILING, step, Kind.HARMLESS, stage)
         return
     # Between the onset and the first moment that can be a label not every cause has set in: nobody can say
     # yet that the episode fails.
     first = set_in(case, failing)
-    for step in _draw(rng, history, onset, 2):
+    for step in _draw(rng, history, onset, 2, every):
         yield make(FAILING, step, Kind.BEFORE, _stage(failing, step, case.stage_names))
-    for label in case.labels:
-        if label.step >= history:
-            delay = label.step - first
-            kind = Kind.JUST_AFTER if delay <= JUST_AFTER else Kind.LATE if delay <= LATE else Kind.LONG_AFTER
-            yield make(FAILING, label.step, kind, label.stage, label)
+    labels = {label.step: label for label in case.labels if label.step >= history}
+    for step, label in labels.items():
+        yield make(FAILING, step, set_in_for(step), label.stage, label)
+    # Nobody looked for a correction at the moments between, but the kind of failure is known there as well.
+    for step in range(max(history, first), max(labels, default=0), every) if every else ():
+        if step not in labels:
+            stage = _stage(failing, step, case.stage_names)
+            between = make(FAILING, step, set_in_for(step), stage)
+            yield replace(between, failing=True, mode=mode, delay=step - first)
     names = [stage.name for stage in nominal.plan.stages]
     for label in case.labels:
         if label.correction is None or label.recovery not in traces:
@@ -245,30 +257,10 @@ def _of_case(
         trace, back = traces[label.recovery], label.step + len(label.correction.actions)
         # A fresh plan counts its stages anew; the nominal one goes on at its own.
         after = names if label.correction.resume_index >= 0 else list(label.correction.plan_stages)
-        soon = _draw(rng, max(history, back), min(back + JUST_AFTER, len(trace) + 1), 1)
-        later = _draw(rng, max(history, back + JUST_AFTER), len(trace) + 1, 1)
+        soon = _draw(rng, max(history, back), min(back + JUST_AFTER, len(trace) + 1), 1, every)
+        later = _draw(rng, max(history, back + JUST_AFTER), len(trace) + 1, 1, every)
         for step in sorted({*soon, *later}):
             yield make(label.recovery, step, Kind.RECOVERED, _stage(trace, step, after))
-
-
-def follow_through(traces: dict[str, Trace], label: Label) -> tuple[tuple[float, ...], ...]:
-    """What the expert did after a label's correction, as actions that go on from where that has led.
-
-    Returns:
-        Up to `FOLLOW` rows `[dx, dy, dz, rx, ry, rz, gripper]`, to 0.1 mm and 0.0001 rad; none without a
-        proven correction.
-    """
-    if label.correction is None or label.recovery not in traces:
-        return ()
-    trace, back = traces[label.recovery], label.step + len(label.correction.actions)
-    rows: list[tuple[float, ...]] = []
-    # From the pose that the rows so far have led to, so that rounding does not add up.
-    at = trace.targets[back - 1].astype(np.float64)
-    for step in range(back, min(back + FOLLOW, len(trace))):
-        delta = poses.delta_between(at, trace.targets[step].astype(np.float64)).round(4)
-        rows.append((*delta.tolist(), float(trace.gripper_commands[step])))
-        at = poses.apply_delta(at, delta)
-    return tuple(rows)
 
 
 def set_in(case: FailureCase, failing: Trace) -> int:
@@ -282,10 +274,12 @@ def _stage(trace: Trace, step: int, names: Sequence[str]) -> str:
     return names[min(max(index, 0), len(names) - 1)] if names else ""
 
 
-def _draw(rng: np.random.Generator, first: int, stop: int, count: int) -> list[int]:
-    """Up to `count` moments from `first` on and before `stop`."""
+def _draw(rng: np.random.Generator, first: int, stop: int, count: int, every: int) -> list[int]:
+    """Up to `count` moments from `first` on and before `stop`; or one every so many steps, unless 0."""
     if stop <= first:
         return []
+    if every:
+        return list(range(first + int(rng.integers(every)), stop, every))
     return sorted(int(first + x) for x in rng.choice(stop - first, min(count, stop - first), replace=False))
 
 
@@ -301,6 +295,11 @@ def _balance(samples: list[Sample], failing_share: float, per_cell: int | None) 
             if cells[cell] > per_cell:
                 continue
         groups[(sample.task, sample.split)][sample.failing].append(sample)
+    if not failing_share:
+        return sorted(
+            (s for group in groups.values() for part in group.values() for s in part),
+            key=lambda s: (s.task, s.seed, s.source, s.name),
+        )
     kept: list[Sample] = []
     odds = failing_share / (1 - failing_share)
     for group in groups.values():

@@ -27,9 +27,10 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from failsafe.datasets.cameras import move_camera
+from failsafe.datasets.demonstrations import chunk_targets
 from failsafe.datasets.files import locked, write_atomically
 from failsafe.datasets.manifest import read_manifest
-from failsafe.datasets.samples import SPLITS, Sample, check_leaks, plan_samples
+from failsafe.datasets.samples import AHEAD, SPLITS, Kind, Sample, check_leaks, plan_samples
 from failsafe.datasets.store import Dataset
 from failsafe.errors import FailSafeError, RecordError, UserError
 from failsafe.experts.tasks import Task, load_task
@@ -57,6 +58,9 @@ class SampleConfig:
         jitter_degrees: The most by which it is turned.
         shifted: Move the cameras by just as much, not by up to as much.
         only_split: Put every seed into this split; empty to go by the seed.
+        every: Take a moment every so many control steps of each rollout; 0 for a few of each.
+        pictures: Render them. Windows without pictures cost next to nothing, and a network that is told where
+            the objects are learns from them what that means.
     """
 
     window: WindowSpec = field(default_factory=WindowSpec)
@@ -67,6 +71,8 @@ class SampleConfig:
     jitter_degrees: float = 0.0
     shifted: bool = False
     only_split: str = ""
+    every: int = 0
+    pictures: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense, in one sentence."""
@@ -113,6 +119,11 @@ class SampleSet:
 
     Attributes:
         samples: All samples, in a fixed order.
+        tcp_poses: Tool poses up to the present moment, base frame. [N, H+1, 7]
+        gripper_widths: Opening of the gripper, metres. [N, H+1]
+        objects: Poses of the objects now, NaN where there is none, base frame. [N, O, 7]
+        ahead: Where the expert's next commands led, as seen from the tool: displacement (m), rotation vector
+            (rad), gripper; NaN where it was perturbed or failing, for that is not to be imitated. [N, A, 7]
 
     Raises:
         UserError: If a folder holds none, not all that it should, or other windows than the first.
@@ -128,16 +139,18 @@ class SampleSet:
             if manifest.config.window != self.spec:
                 raise UserError(f"{folder} holds other windows than {path}: {manifest.config.window}")
         self.samples: list[Sample] = []
-        self._groups: list[Path] = []
+        self._groups: list[Path | None] = []
         self._places: list[tuple[int, int]] = []
         tcp: list[np.ndarray] = []
         widths: list[np.ndarray] = []
         objects: list[np.ndarray] = []
+        ahead: list[np.ndarray] = []
         files = [(i, file) for i, folder in enumerate(self.paths) for file in sorted(folder.glob("*/*.npz"))]
         for group, (folder, file) in enumerate(files):
             arrays = unpack(file.read_bytes(), str(file))
             records: Any = json.loads(arrays["records"].tobytes().decode())
-            self._groups.append(file.with_suffix(".npy"))
+            pictures = self.manifests[folder].config.pictures
+            self._groups.append(file.with_suffix(".npy") if pictures else None)
             for row, record in enumerate(records):
                 sample = codec.from_plain(Sample, record, str(file))
                 self.samples.append(replace(sample, name=f"{folder}/{sample.name}") if more else sample)
@@ -145,11 +158,13 @@ class SampleSet:
             tcp.append(arrays["tcp_poses"])
             widths.append(arrays["gripper_widths"])
             objects.append(arrays["objects"])
+            ahead.append(arrays["ahead"])
         if not self.samples:
             raise UserError(f"there are no samples in {', '.join(map(str, self.paths))}")
         self.tcp_poses = np.concatenate(tcp)
         self.gripper_widths = np.concatenate(widths)
         self.objects = np.concatenate(objects)
+        self.ahead = np.concatenate(ahead)
         self._maps: dict[int, np.ndarray] = {}
         check_leaks(self.samples)
 
@@ -162,15 +177,30 @@ class SampleSet:
         """The windows' views, history, number and size of pictures."""
         return self.manifests[0].config.window
 
-    def indices(self, split: str) -> list[int]:
-        """Numbers of the samples of one split."""
-        return [i for i, sample in enumerate(self.samples) if sample.split == split]
+    def indices(self, split: str, pictures: bool = True) -> list[int]:
+        """Numbers of the samples of one split, of those with pictures or of those without."""
+        rows = [i for i, sample in enumerate(self.samples) if sample.split == split]
+        return [i for i in rows if self.has_pictures(i) == pictures]
+
+    def has_pictures(self, index: int) -> bool:
+        """Whether a sample was made with pictures."""
+        return self._groups[self._places[index][0]] is not None
 
     def frames(self, index: int) -> UInt8[np.ndarray, "V F S S 3"]:
-        """The pictures of a sample, mapped from disk."""
+        """The pictures of a sample, mapped from disk.
+
+        Raises:
+            UserError: If it was made without.
+        """
         group, row = self._places[index]
         if group not in self._maps:
-            self._maps[group] = np.load(self._groups[group], mmap_mode="r", allow_pickle=False)
+            path = self._groups[group]
+            if path is None:
+                raise UserError(
+                    f"expected windows with pictures, got {self.samples[index].name} without: "
+                    "they are for `failsafe train --model compact` alone"
+                )
+            self._maps[group] = np.load(path, mmap_mode="r", allow_pickle=False)
         return self._maps[group][row]
 
     def window(self, index: int) -> Window:
@@ -240,6 +270,7 @@ def build_samples(
         config.failing_share,
         config.per_cell or None,
         config.only_split,
+        config.every,
     )
     check_leaks(samples)
     with locked(out):
@@ -267,8 +298,15 @@ def cut_window(
     for i, offset in enumerate(spec.offsets):
         simulator.restore(trace.states[step + offset])
         frames[:, i] = simulator.render(cameras, spec.size)
-    past = slice(step - spec.history, step + 1)
-    return frames, trace.tcp_poses[past], trace.gripper_widths[past]
+    return frames, *_past(trace, step, spec.history)
+
+
+def _past(
+    trace: Trace, step: int, history: int
+) -> tuple[Float32[np.ndarray, "H1 7"], Float32[np.ndarray, "H1"]]:
+    """Tool poses and gripper openings of the control steps up to a moment."""
+    past = slice(step - history, step + 1)
+    return trace.tcp_poses[past], trace.gripper_widths[past]
 
 
 def window_cameras(simulator: Simulator, config: SampleConfig, name: str) -> list[Camera]:
@@ -328,36 +366,51 @@ def _render_group(sources: list[Path], out: Path, config: SampleConfig, samples:
     """Render the windows of one initial state."""
     first, spec = samples[0], config.window
     dataset = Dataset(sources[first.source])
-    if first.task not in _tasks:
-        _tasks[first.task] = load_task(first.task)
-    simulator = _tasks[first.task].simulator
-    simulator.reset(first.seed)
-    frames = np.empty((len(samples), len(spec.views), spec.frames, spec.size, spec.size, 3), dtype=np.uint8)
+    traces: dict[str, dict[str, Trace]] = {}
+    for sample in samples:
+        if sample.case_id not in traces:
+            traces[sample.case_id] = _traces(dataset, sample)
+    chosen = [traces[sample.case_id][sample.rollout] for sample in samples]
+    path = _group_path(out, first)
+    if config.pictures:
+        buffer = io.BytesIO()
+        np.save(buffer, _pictures(config, samples, chosen), allow_pickle=False)
+        write_atomically(path.with_suffix(".npy"), buffer.getvalue())
     tcp_poses = np.empty((len(samples), spec.history + 1, 7), dtype=np.float32)
     widths = np.empty((len(samples), spec.history + 1), dtype=np.float32)
     objects = np.full((len(samples), MAX_OBJECTS, 7), np.nan, dtype=np.float32)
-    traces: dict[str, dict[str, Trace]] = {}
-    for row, sample in enumerate(samples):
-        if sample.case_id not in traces:
-            traces[sample.case_id] = _traces(dataset, sample)
-        trace = traces[sample.case_id][sample.rollout]
-        cameras = window_cameras(simulator, config, sample.name)
-        cut = cut_window(simulator, sample.seed, trace, sample.step, spec, cameras)
-        frames[row], tcp_poses[row], widths[row] = cut
+    ahead = np.full((len(samples), AHEAD, 7), np.nan, dtype=np.float32)
+    for row, (sample, trace) in enumerate(zip(samples, chosen, strict=True)):
+        tcp_poses[row], widths[row] = _past(trace, sample.step, spec.history)
         here = trace.objects[sample.step][:MAX_OBJECTS]
         objects[row, : len(here)] = here
-    buffer = io.BytesIO()
-    np.save(buffer, frames, allow_pickle=False)
-    path = _group_path(out, first)
-    write_atomically(path.with_suffix(".npy"), buffer.getvalue())
+        if sample.kind in (Kind.NOMINAL, Kind.RECOVERED):
+            ahead[row] = chunk_targets(trace, sample.step, AHEAD)
     records = json.dumps([codec.to_plain(sample) for sample in samples], sort_keys=True).encode()
     arrays = {
         "records": np.frombuffer(records, dtype=np.uint8),
         "tcp_poses": tcp_poses,
         "gripper_widths": widths,
         "objects": objects,
+        "ahead": ahead,
     }
     write_atomically(path, pack(arrays))
+
+
+def _pictures(
+    config: SampleConfig, samples: list[Sample], traces: list[Trace]
+) -> UInt8[np.ndarray, "N V F S S 3"]:
+    """Pictures of the windows of one initial state, each from cameras of its own."""
+    first, spec = samples[0], config.window
+    if first.task not in _tasks:
+        _tasks[first.task] = load_task(first.task)
+    simulator = _tasks[first.task].simulator
+    simulator.reset(first.seed)
+    frames = np.empty((len(samples), len(spec.views), spec.frames, spec.size, spec.size, 3), dtype=np.uint8)
+    for row, (sample, trace) in enumerate(zip(samples, traces, strict=True)):
+        cameras = window_cameras(simulator, config, sample.name)
+        frames[row], _, _ = cut_window(simulator, sample.seed, trace, sample.step, spec, cameras)
+    return frames
 
 
 def _traces(dataset: Dataset, sample: Sample) -> dict[str, Trace]:

@@ -42,6 +42,7 @@ class Truth:
         twin: The nominal twin of the initial state.
         fails: Whether the policy alone fails from this initial state.
         step: Control step now.
+        in_charge: Whether a take-over is going on.
     """
 
     task: Task
@@ -49,6 +50,7 @@ class Truth:
     twin: Twin
     fails: bool
     step: Callable[[], int]
+    in_charge: Callable[[], bool] = lambda: False
 
     @property
     def start(self) -> Pose:
@@ -150,7 +152,7 @@ class FixedRetry:
 
 @dataclass(frozen=True)
 class OracleDetector:
-    """Knows which episodes fail, and is alarmed once the expert would be done; the model's actions."""
+    """Knows which episodes fail, and is alarmed once the expert would be done; the rest is the model's."""
 
     model: RecoveryModel
     truth: Truth
@@ -163,6 +165,8 @@ class OracleDetector:
 
     def assess(self, window: Window) -> Verdict:
         """The truth, with the model's correction."""
+        if self.truth.in_charge():  # the model itself says how to go on
+            return self.model.assess(window)
         # A model that says nothing of actions where it sees no failure can do nothing for this oracle there.
         assess = getattr(self.model, "assess_as_failing", self.model.assess)
         seen: Verdict = assess(window)
@@ -171,7 +175,6 @@ class OracleDetector:
             stage=seen.stage,
             mode=seen.mode,
             actions=seen.actions,
-            follow=seen.follow,
         )
 
 
@@ -193,8 +196,7 @@ class OracleRecovery:
         if recovered is None:
             return Verdict(failure_probability=1.0, mode="unknown")
         rows = _as_actions(recovered, window.tcp_poses[-1].astype(np.float64))
-        actions, follow = rows[:MAX_ACTIONS], rows[MAX_ACTIONS : 2 * MAX_ACTIONS]
-        return Verdict(failure_probability=1.0, mode="unknown", actions=actions, follow=follow)
+        return Verdict(failure_probability=1.0, mode="unknown", actions=rows[:MAX_ACTIONS])
 
 
 def _as_actions(trace: Trace, at: Pose) -> tuple[tuple[float, ...], ...]:

@@ -113,12 +113,14 @@ SCENARIOS: dict[str, Scenario] = {
         Scenario("delay-1", "physics", "sensors one step late", delay=1),
         Scenario("delay-3", "physics", "sensors three steps late", delay=3),
         *(
-            Scenario(name, "object", words, tasks={"PickCube-v1": task})
-            for name, words, task in (
-                ("small-cube", "a cube of 3 cm in place of 4 cm", "PickSmallCube-v1"),
-                ("large-cube", "a cube of 5 cm in place of 4 cm", "PickLargeCube-v1"),
-                ("blue-cube", "a blue cube in place of a red one", "PickBlueCube-v1"),
-                ("sphere", "a sphere in place of a cube", "PickSphere-v1"),
+            Scenario(name, axis, words, tasks={"PickCube-v1": task})
+            for name, axis, words, task in (
+                ("small-cube", "object", "a cube of 3 cm in place of 4 cm", "PickSmallCube-v1"),
+                ("large-cube", "object", "a cube of 5 cm in place of 4 cm", "PickLargeCube-v1"),
+                ("blue-cube", "object", "a blue cube in place of a red one", "PickBlueCube-v1"),
+                ("sphere", "object", "a sphere in place of a cube", "PickSphere-v1"),
+                ("heavy", "physics", "a cube ten times as heavy", "PickHeavyCube-v1"),
+                ("slippery", "physics", "a friction of 0.25 between fingers and cube", "PickSlipperyCube-v1"),
             )
         ),
     )

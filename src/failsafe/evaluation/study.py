@@ -311,6 +311,7 @@ class StudyJob:
         model, own = make_control(arm, self._model, truth)
         guarded = MonitoredPolicy(policy, model, threshold if own else 0.5, settings)
         truth.step = lambda: guarded.monitor.step
+        truth.in_charge = lambda: guarded.monitor.in_charge
         return guarded
 
     def _truth(self, cell: Cell) -> Truth:

@@ -1,8 +1,13 @@
 """The compact recovery model: one small network for all tasks, trained from scratch, that runs on a CPU.
 
 Each view has a convolutional encoder of its own that sees the window's moments as channels; where things are
-is read off by a spatial softmax (Levine et al. 2016, "End-to-end training of deep visuomotor policies"). With
-the proprioception and the words of the instruction this goes through one trunk to all heads of the verdict.
+is read off by a spatial softmax (Levine et al. 2016, "End-to-end training of deep visuomotor policies"). Of
+what they see, two things go on: where the objects are, and a gist of few numbers. With the proprioception
+and the words of the instruction this goes through one trunk to all heads of the verdict.
+
+What a failure looks like is thus learned in two parts. Where the objects are takes pictures to learn, but no
+failures; what it means that they are there takes failures, but no pictures: windows that are given the
+objects' places instead cost no rendering, and there can be ten times as many.
 """
 
 from __future__ import annotations
@@ -24,7 +29,9 @@ from failsafe.models.weights import fill, read_weights, save_weights
 from failsafe.records import codec, poses
 from failsafe.records.assessment import Verdict, Window, WindowSpec
 
-FORMAT = "failsafe-compact/2"
+FORMAT = "failsafe-compact/3"
+_GIST = 64
+_PLACES = MAX_OBJECTS * 3
 
 
 @dataclass(frozen=True)
@@ -70,14 +77,17 @@ class Inputs:
     """A batch of windows as tensors.
 
     Attributes:
-        frames: Pictures, channels first, the moments of a view as its channels, 0 to 1. [B, V, F*3, S, S]
+        frames: Pictures, channels first, the moments of a view as its channels, 0 to 1; no views for windows
+            without pictures. [B, V, F*3, S, S]
         motion: Proprioception, see `motion_features`. [B, M]
         words: Hashed words of the instructions, 0 where there is none. [B, 32]
+        objects: Where the objects are, as in `Outputs`, for windows without pictures. [B, O*3]
     """
 
     frames: Float[Tensor, "B V C S S"]
     motion: Float[Tensor, "B M"]
     words: Int64[Tensor, "B W"]
+    objects: Float[Tensor, "B O"] | None = None
 
 
 @dataclass(frozen=True)
@@ -89,9 +99,10 @@ class Outputs:
         mode: Logits of the kind of failure. [B, n_modes]
         stage: Logits of the sub-task. [B, n_stages]
         correction: See `failsafe.models.corrections`. [B, 29]
-        follow: Likewise, of what the expert would do after the correction. [B, 29]
+        follow: Likewise, of what the expert would do next if things went well. [B, 29]
         help: Logit of there being no way back. [B]
-        objects: Where the objects are, from the tool, base frame, in decimetres; learned, not used. [B, O*3]
+        objects: Where the objects are, from the tool, base frame, in decimetres; 0 for those that are not
+            there. [B, O*3]
     """
 
     failing: Float[Tensor, "B"]
@@ -120,12 +131,14 @@ def motion_features(
     return np.concatenate([place, *axes, past.ravel(), widths * 20.0]).astype(np.float32)
 
 
-def stack_moments(frames: UInt8[Tensor, "B V F S S 3"]) -> Float[Tensor, "B V C S S"]:
+def stack_moments(
+    frames: UInt8[Tensor, "B V F S S 3"], dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "B V C S S"]:
     """Pictures as the network takes them: the moments of a view are its channels."""
     b, v, f, s = frames.shape[:4]
     # Channels last in memory, as the pictures come and as convolutions on a CPU are fastest.
     channels = frames.permute(0, 1, 3, 4, 2, 5).reshape(b, v, s, s, f * 3)
-    return channels.permute(0, 1, 4, 2, 3).float() / 255.0
+    return channels.permute(0, 1, 4, 2, 3).to(dtype).div_(255.0)
 
 
 class CompactNet(nn.Module):
@@ -145,26 +158,30 @@ class CompactNet(nn.Module):
             nn.Linear(motion_size(spec), 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU()
         )
         self.words = nn.Embedding(WORDS, 32, padding_idx=0)
+        known = 128 + 32
+        if views:
+            self.finder = nn.Sequential(
+                nn.Linear(256 * len(views) + known, 256),
+                nn.LayerNorm(256),
+                nn.ReLU(),
+                nn.Linear(256, _PLACES),
+            )
+            self.gist = nn.Sequential(nn.Linear(256 * len(views), _GIST), nn.LayerNorm(_GIST), nn.ReLU())
         self.trunk = nn.Sequential(
-            nn.Linear(256 * len(views) + 128 + 32, hidden),
+            nn.Linear(2 * _PLACES + _GIST + known, hidden),
             nn.LayerNorm(hidden),
             nn.ReLU(),
-            nn.Dropout(0.2),
+            nn.Dropout(0.1),
+            nn.Linear(hidden, hidden),
+            nn.LayerNorm(hidden),
+            nn.ReLU(),
+            nn.Dropout(0.1),
             nn.Linear(hidden, hidden),
             nn.LayerNorm(hidden),
             nn.ReLU(),
         )
-        sizes = [
-            1,
-            len(config.modes),
-            len(config.stages),
-            corrections.SIZE,
-            corrections.SIZE,
-            1,
-            MAX_OBJECTS * 3,
-        ]
-        self._sizes = sizes
-        self.heads = nn.Linear(hidden, sum(sizes))
+        self._sizes = [1, len(config.modes), len(config.stages), corrections.SIZE, corrections.SIZE, 1]
+        self.heads = nn.Linear(hidden, sum(self._sizes))
         if views:  # lets the lazy layers take their size
             self.eval()
             with torch.no_grad():
@@ -173,15 +190,28 @@ class CompactNet(nn.Module):
             self.train()
 
     def forward(self, inputs: Inputs) -> Outputs:
-        """Assess a batch."""
-        seen = [eye(inputs.frames[:, i]) for i, eye in enumerate(self.eyes)]
-        known = self.words(inputs.words)
+        """Assess a batch, of windows that all have pictures or all have none."""
+        words = self.words(inputs.words)
         count = (inputs.words > 0).sum(1, keepdim=True).clamp(min=1)
-        x = self.trunk(torch.cat([*seen, self.motion(inputs.motion), known.sum(1) / count], dim=1))
-        failing, mode, stage, correction, follow, help_, objects = (
-            self.heads(x).float().split(self._sizes, dim=1)
-        )
-        return Outputs(failing[:, 0], mode, stage, correction, follow, help_[:, 0], objects)
+        known = torch.cat([self.motion(inputs.motion), words.sum(1) / count], dim=1)
+        objects, gist = self._look(inputs, known)
+        # Far objects count in decimetres, near ones in centimetres.
+        places = torch.cat([objects, torch.tanh(5.0 * objects)], dim=1)
+        x = self.trunk(torch.cat([places, gist, known], dim=1))
+        failing, mode, stage, correction, follow, help_ = self.heads(x).float().split(self._sizes, dim=1)
+        return Outputs(failing[:, 0], mode, stage, correction, follow, help_[:, 0], objects.float())
+
+    def _look(self, inputs: Inputs, known: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the objects are, and the gist of the pictures, which is 0 where there are none."""
+        if self.eyes and inputs.frames.shape[1]:
+            seen = torch.cat([eye(inputs.frames[:, i]) for i, eye in enumerate(self.eyes)], dim=1)
+            gist = self.gist(seen)
+            if self.training:  # half of the windows must do without, as those without pictures do
+                gist = gist * (torch.rand(len(gist), 1, device=gist.device) < 0.5)
+            return self.finder(torch.cat([seen, known], dim=1)), gist
+        nothing = known.new_zeros(len(known), _PLACES)
+        given = nothing if self.config.blind or inputs.objects is None else inputs.objects
+        return given, known.new_zeros(len(known), _GIST)
 
 
 class CompactModel:
@@ -245,7 +275,7 @@ class CompactModel:
         mode, stage = config.modes[best], config.stages[int(out.stage[0].argmax())]
         failing = probability >= even_odds
         actions = corrections.decode(out.correction[0].numpy()) if failing else ()
-        follow = corrections.decode(out.follow[0].numpy(), actions) if failing else ()
+        follow = corrections.decode(out.follow[0].numpy())
         needs_help = failing and float(out.help[0]) > 0
         return Verdict(
             failure_probability=probability,

@@ -22,17 +22,9 @@ _METRES, _RADIANS, _STEPS = 0.1, 0.5, 10.0
 """What the numbers are divided by, so that they are about one."""
 
 
-def encode(
-    actions: Sequence[Sequence[float]], before: Sequence[Sequence[float]] = ()
-) -> Float32[np.ndarray, "29"]:
-    """The numbers that stand for 1..K actions `[dx, dy, dz, rx, ry, rz, gripper]` (m, rad, base frame).
-
-    Args:
-        actions: The actions.
-        before: Actions that come before them: the way is counted from where those begin.
-    """
-    start = _path(poses.IDENTITY, before)[-1]
-    path = _path(start, actions)
+def encode(actions: Sequence[Sequence[float]]) -> Float32[np.ndarray, "29"]:
+    """The numbers that stand for 1..K actions `[dx, dy, dz, rx, ry, rz, gripper]` (m, rad, base frame)."""
+    path = _path(actions)
     numbers: list[float] = []
     for quarter in range(1, QUARTERS + 1):
         step = math.ceil(quarter * len(actions) / QUARTERS)
@@ -41,18 +33,24 @@ def encode(
     return np.array([*numbers, len(actions) / _STEPS], dtype=np.float32)
 
 
-def decode(
-    numbers: Float32[np.ndarray, "29"], before: Sequence[Sequence[float]] = ()
-) -> tuple[tuple[float, ...], ...]:
-    """The actions that the numbers stand for, each within the per-step limits; more of them if need be.
+def encode_ahead(ahead: Float32[np.ndarray, "N A 7"]) -> Float32[np.ndarray, "N 29"]:
+    """The same numbers for what the expert did next, as `SampleSet.ahead` has it.
 
-    Args:
-        numbers: See `encode`.
-        before: Actions that come before them, as in `encode`.
+    The gripper of a quarter is that of its beginning: fingers that close a step or two late still close on
+    the object, and those that close too early close above it.
     """
+    n, steps, _ = ahead.shape
+    ends = [math.ceil((quarter + 1) * steps / QUARTERS) for quarter in range(QUARTERS)]
+    rows = np.concatenate([ahead[:, [end - 1 for end in ends], :6], ahead[:, [0, *ends[:-1]], 6:]], axis=2)
+    rows = rows / np.array([_METRES] * 3 + [_RADIANS] * 3 + [1.0])
+    return np.concatenate([rows.reshape(n, -1), np.full((n, 1), steps / _STEPS)], axis=1).astype(np.float32)
+
+
+def decode(numbers: Float32[np.ndarray, "29"]) -> tuple[tuple[float, ...], ...]:
+    """The actions that the numbers stand for, each within the per-step limits; more of them if need be."""
     rows: list[tuple[float, ...]] = []
     wanted = min(max(round(float(numbers[-1]) * _STEPS), 1), MAX_ACTIONS)
-    at, done = _path(poses.IDENTITY, before)[-1], 0
+    at, done = poses.IDENTITY, 0
     for quarter in range(QUARTERS):
         part = numbers[quarter * 7 : quarter * 7 + 7].astype(np.float64)
         target = poses.apply_delta(poses.IDENTITY, [*(part[:3] * _METRES), *(part[3:6] * _RADIANS)])
@@ -68,8 +66,8 @@ def decode(
     return tuple(rows[:MAX_ACTIONS])
 
 
-def _path(start: poses.Pose, actions: Sequence[Sequence[float]]) -> list[poses.Pose]:
-    path = [start]
+def _path(actions: Sequence[Sequence[float]]) -> list[poses.Pose]:
+    path: list[poses.Pose] = [poses.IDENTITY]
     for row in actions:
         path.append(poses.apply_delta(path[-1], row[:6]))
     return path

@@ -26,6 +26,9 @@ from failsafe.records.assessment import Status, Verdict
 from failsafe.records.event import Event, EventKind
 from failsafe.records.poses import Pose
 
+_SHORT_STEPS, _SHORT_METRES, _SHORT_RADIANS = 2, 0.01, 0.1
+"""A correction of so few steps that goes less far than this has nothing to correct."""
+
 
 @dataclass(frozen=True)
 class Workspace:
@@ -54,10 +57,11 @@ class MonitorSettings:
         smoothing: Looks that a score is averaged over.
         take_overs: The most take-overs of an episode.
         corrections: The most corrections of one take-over: after each the model looks again, and another one
-            is carried out if it still sees a failure.
+            is carried out if it still sees a failure that is to be corrected.
         action_steps: The most actions of a correction.
-        follow_steps: The most actions that follow it before the policy is in charge again; 0 hands back as
-            soon as the smallest correction is done.
+        follow_steps: Control steps of a take-over for which the monitor goes on as the expert would, looking
+            again whenever it has done what the model said; 0 hands back as soon as the smallest correction
+            is done.
         cool_down: Control steps after a take-over in which there is no other.
         asynchronous: The policy goes on while the model thinks.
         deadline: Seconds after which a verdict is dropped.
@@ -67,9 +71,9 @@ class MonitorSettings:
     timing: LookTiming = field(default_factory=LookTiming)
     smoothing: int = 2
     take_overs: int = 6
-    corrections: int = 3
+    corrections: int = 6
     action_steps: int = 24
-    follow_steps: int = 24
+    follow_steps: int = 72
     cool_down: int = 10
     asynchronous: bool = False
     deadline: float = 5.0
@@ -96,6 +100,13 @@ class Waypoint:
 
 def _ignore(_: Event) -> None:
     """Nobody listens."""
+
+
+def _is_nothing(rows: Sequence[Sequence[float]]) -> bool:
+    """Whether a correction is so small that what is missing is to go on: nothing was carried out, say."""
+    moved = np.array([row[:6] for row in rows]).sum(0) if rows else np.zeros(6)
+    metres, radians = np.linalg.norm(moved[:3]), np.linalg.norm(moved[3:])
+    return 0 < len(rows) <= _SHORT_STEPS and bool(metres < _SHORT_METRES and radians < _SHORT_RADIANS)
 
 
 class Monitor:
@@ -145,7 +156,7 @@ class Monitor:
         self._quiet_until = 0
         self._taken_over = 0
         self._corrections = 0
-        self._after: tuple[tuple[float, ...], ...] = ()
+        self._follow_left = 0
         self._frame = Frame.BASE.value
         self._score_before: float | None = None
         self._gave_up = False
@@ -190,7 +201,7 @@ class Monitor:
         # A window that reached back before the correction would show the old failure again.
         self._quiet_until = self.step + self._settings.cool_down
         self._last_look = self.step
-        self._corrections, self._after = 0, ()
+        self._corrections = 0
         self._note(EventKind.HAND_BACK)
 
     def _look(self) -> None:
@@ -246,6 +257,7 @@ class Monitor:
             self._give_up("the model sees no way back")
         elif way := self._correction(verdict, observation):
             self._taken_over += 1
+            self._follow_left = self._settings.follow_steps
             self._score_before = float(np.mean(self._scores))
             self._scores.clear()
             self._note(EventKind.TAKE_OVER, **{**seen, "actions": len(way)})
@@ -265,28 +277,31 @@ class Monitor:
         else:
             self._corrections += 1
             self._frame = verdict.frame
-            self._after = verdict.follow[: self._settings.follow_steps]
             return tuple(self._way(verdict.actions[: self._settings.action_steps], observation.tcp_pose))
         return ()
 
     def _go_on(self, observation: PolicyObservation) -> tuple[Waypoint, ...]:
-        """What comes after a correction: another one, or what the expert would do next, or nothing."""
-        if self._corrections < self._settings.corrections:
-            self._look()
-            begun = time.perf_counter()
-            # The tool waits for this answer in any case: nobody else is in charge.
-            reply = self._assessor.reply(wait=True)
-            self.held_up += time.perf_counter() - begun
-            verdict = self._answered(reply) if reply is not None and reply.step == self.step else None
-            if verdict is not None:
-                seen = self._seen(verdict, verdict.failure_probability)
-                self._note(EventKind.LOOK, **seen)
-                failing = verdict.failure_probability > self._threshold and not verdict.needs_help
-                if failing and (way := self._correction(verdict, observation)):
-                    self._note(EventKind.AGAIN, **{**seen, "actions": len(way)})
-                    return way
-        rows, self._after = self._after, ()
-        self._corrections = self._settings.corrections
+        """What comes next in a take-over: another correction, or what the expert would do, or nothing."""
+        again = self._corrections < self._settings.corrections
+        if not (again or self._follow_left):
+            return ()
+        self._look()
+        begun = time.perf_counter()
+        # The tool waits for this answer in any case: nobody else is in charge.
+        reply = self._assessor.reply(wait=True)
+        self.held_up += time.perf_counter() - begun
+        verdict = self._answered(reply) if reply is not None and reply.step == self.step else None
+        if verdict is None:
+            return ()
+        seen = self._seen(verdict, verdict.failure_probability)
+        self._note(EventKind.LOOK, **seen)
+        # The threshold is for those who do not know yet that something is wrong.
+        wrong = verdict.failing and not verdict.needs_help and not _is_nothing(verdict.actions)
+        if again and wrong and (way := self._correction(verdict, observation)):
+            self._note(EventKind.AGAIN, **{**seen, "actions": len(way)})
+            return way
+        rows = verdict.follow[: self._follow_left]
+        self._follow_left -= len(rows)
         return tuple(self._way(rows, observation.tcp_pose))
 
     def _way(self, rows: Sequence[Sequence[float]], at: Pose) -> Iterator[Waypoint]:

@@ -2,8 +2,10 @@
 
 They fail as learned policies fail: nothing is injected. One network for all its tasks looks at the present
 pictures, the tool's pose and opening and the words of the instruction, and says where the tool is to be led
-in the next H control steps, seen from where it is now (action chunking: Zhao et al. 2023, "Learning
-fine-grained bimanual manipulation with low-cost hardware").
+in the next H control steps (action chunking: Zhao et al. 2023, "Learning fine-grained bimanual manipulation
+with low-cost hardware"). Places are said from where the tool is: then it comes nearer with every look.
+Orientations are said in the base frame, and the tool is led to no place where no demonstration has been: else
+errors add up from one chunk to the next, until it lies on its side or has left the table.
 """
 
 from __future__ import annotations
@@ -24,12 +26,14 @@ from failsafe.policies.contract import ActionSpace, PolicyObservation
 from failsafe.records import codec, poses
 from failsafe.records.poses import Pose
 
-FORMAT = "failsafe-reference/1"
+FORMAT = "failsafe-reference/2"
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 STRENGTHS = ("weak", "medium", "strong")
 """Trained on few, some and many demonstrations."""
-METRES, RADIANS = 0.1, 0.5
+_METRES, _RADIANS = 0.1, 0.5
 """What displacements and turns are divided by, so that they are about one."""
+_DOWN = (0.0, 1.0, 0.0, 0.0)
+"""The orientation (quaternion wxyz, base frame) that turns are counted from: of a tool that points down."""
 _PROPRIOCEPTION = 3 + 6 + 1
 
 
@@ -43,6 +47,7 @@ class ReferenceConfig:
         chunk: Control steps H of an answer.
         rate_hz: Control steps per second.
         instructions: The instructions that it was trained on.
+        reach: Lowest and highest x, y and z (m, base frame) that a demonstration has led the tool to.
         widths: Channels of the encoder, from stride 2 to stride 16.
         hidden: Width of the trunk.
     """
@@ -52,6 +57,7 @@ class ReferenceConfig:
     chunk: int
     rate_hz: float
     instructions: tuple[str, ...]
+    reach: tuple[tuple[float, ...], tuple[float, ...]]
     widths: tuple[int, ...] = (16, 32, 64, 96)
     hidden: int = 384
 
@@ -107,7 +113,7 @@ class ReferenceNet(nn.Module):
         proprioception: Float[Tensor, "B P"],
         words: Int64[Tensor, "B W"],
     ) -> Float[Tensor, "B H 7"]:
-        """Where the tool is to be led: displacement, turn (scaled), logit of the gripper being open."""
+        """Where the tool is to be led, see `to_numbers`; of the gripper, the logit of its being open."""
         seen = [eye(frames[:, i]) for i, eye in enumerate(self.eyes)]
         count = (words > 0).sum(1, keepdim=True).clamp(min=1)
         told = self.words(words).sum(1) / count
@@ -120,6 +126,26 @@ def proprioception(tcp_pose: Pose, width: float) -> Float32[np.ndarray, "P"]:
     axes = [poses.rotate(tcp_pose[3:], axis) for axis in ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0))]
     place = (tcp_pose[:3] - np.array([0.6, 0.0, 0.15])) * 5.0
     return np.concatenate([place, *axes, [width * 20.0]]).astype(np.float32)
+
+
+def to_numbers(tcp_pose: Pose, target: Pose) -> Float[np.ndarray, "6"]:
+    """Where to lead the tool, as the network says it, in numbers of about one.
+
+    Args:
+        tcp_pose: The measured tool pose, base frame.
+        target: The pose to lead it to, base frame.
+
+    Returns:
+        Displacement from the measured place (3), rotation vector from pointing straight down (3), base frame.
+    """
+    delta = poses.delta_between(poses.pose(tcp_pose[:3], _DOWN), target)
+    return delta / np.array([_METRES] * 3 + [_RADIANS] * 3)
+
+
+def to_target(tcp_pose: Pose, numbers: Float[np.ndarray, "6"]) -> Pose:
+    """The pose that `to_numbers` stands for."""
+    down = poses.pose(tcp_pose[:3], _DOWN)
+    return poses.apply_delta(down, numbers * np.array([_METRES] * 3 + [_RADIANS] * 3))
 
 
 def stack_views(images: Float[np.ndarray, "B V S S 3"] | np.ndarray) -> Float[Tensor, "B V 3 S S"]:
@@ -177,8 +203,8 @@ class ReferencePolicy:
         rows = np.empty((config.chunk, 7))
         at = observation.target_pose
         for row, (number, wanted) in zip(rows, enumerate(out.astype(np.float64)), strict=True):
-            delta = np.concatenate([wanted[:3] * METRES, wanted[3:6] * RADIANS])
-            pose = poses.apply_delta(observation.tcp_pose, delta)
+            pose = to_target(observation.tcp_pose, wanted[:6])
+            pose[:3] = np.clip(pose[:3], *config.reach)
             row[:6], row[6] = poses.delta_between(at, pose), 1.0 if out[number, 6] > 0 else -1.0
             at = pose
         return rows

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import json
 import types
 import typing
@@ -114,12 +115,18 @@ def _decode(hint: Any, data: Any, where: str) -> Any:
     raise RecordError(f"{where}: expected {getattr(hint, '__name__', hint)}, got {data!r}")
 
 
+@functools.cache
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    """The types of a record's fields; finding them takes longer than reading a record."""
+    return typing.get_type_hints(cls)
+
+
 def _decode_record(cls: type[Any], data: Any, where: str) -> Any:
     if not isinstance(data, dict):
         raise RecordError(f"{where}: expected an object, got {type(data).__name__}")
     given = cast(dict[str, Any], data)
     fields = {f.name: f for f in dataclasses.fields(cls)}
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     for key in given:
         if key not in fields:
             raise UnknownNameError(f"key in {where}", key, fields)

@@ -19,6 +19,8 @@ _SHIFT = 3
 """Pixels by which the pictures of a view are shifted at most."""
 _DARK, _COVERED, _LATE, _BLACK = 0.5, 0.25, 0.1, 0.03
 """How often light and colour change, something stands in front, a view lags behind, a camera is off."""
+_OFF_BY = 0.03
+"""What objects' places are off by where they are given, decimetres: as much as where they are seen."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,11 @@ class Truth:
         stage_weight: 1 where the network knows it. [B]
         correction: See `failsafe.models.corrections`. [B, 29]
         correction_weight: 1 where there is a proven one. [B]
-        follow: Likewise, of what the expert did after the correction. [B, 29]
-        follow_weight: 1 where that is known. [B]
+        follow: Likewise, of what the expert did next. [B, 29]
+        follow_weight: 1 where it went well, and unperturbed. [B]
         help: 1 where nothing brought the episode back. [B]
-        help_weight: 1 where the episode fails. [B]
-        objects: Where the objects are, from the tool, base frame, decimetres. [B, O*3]
-        objects_weight: 1 where there is an object. [B, O*3]
+        help_weight: 1 where the episode fails and a way back was looked for. [B]
+        objects: Where the objects are, from the tool, base frame, decimetres; 0 where there is none. [B, O*3]
     """
 
     failing: Float[Tensor, "B"]
@@ -53,7 +54,6 @@ class Truth:
     help: Float[Tensor, "B"]
     help_weight: Float[Tensor, "B"]
     objects: Float[Tensor, "B O"]
-    objects_weight: Float[Tensor, "B O"]
 
     def rows(self, index: Tensor) -> Truth:
         """The truth of some rows."""
@@ -65,14 +65,17 @@ class Batches:
 
     Args:
         samples: The set.
-        indices: Numbers of the samples.
+        indices: Numbers of the samples, all with pictures or all without.
         config: The network that they are for.
+        pictures: Whether to give pictures; else the objects' places are given.
     """
 
-    def __init__(self, samples: SampleSet, indices: Sequence[int], config: CompactConfig) -> None:
+    def __init__(
+        self, samples: SampleSet, indices: Sequence[int], config: CompactConfig, pictures: bool = True
+    ) -> None:
         self._samples = samples
         self._indices = list(indices)
-        self._blind = config.blind
+        self._pictures = pictures and not config.blind
         chosen = [samples.samples[i] for i in indices]
         self.motion = torch.from_numpy(
             np.stack([motion_features(samples.tcp_poses[i], samples.gripper_widths[i]) for i in indices])
@@ -84,7 +87,7 @@ class Batches:
         zeros = np.zeros(corrections.SIZE, dtype=np.float32)
         where = samples.objects[self._indices, :, :3] - samples.tcp_poses[self._indices, -1, None, :3]
         where = where.reshape(len(chosen), -1) * 10.0
-        known = np.isfinite(where)
+        ahead = samples.ahead[self._indices]
         numbers = lambda values: torch.tensor(list(values), dtype=torch.float32)  # noqa: E731
         self.truth = Truth(
             failing=numbers(s.failing for s in chosen),
@@ -96,15 +99,17 @@ class Batches:
                 np.stack([corrections.encode(s.actions) if s.actions else zeros for s in chosen])
             ),
             correction_weight=numbers(bool(s.actions) for s in chosen),
-            follow=torch.from_numpy(
-                np.stack([corrections.encode(s.follow, s.actions) if s.follow else zeros for s in chosen])
-            ),
-            follow_weight=numbers(bool(s.follow) for s in chosen),
+            follow=torch.from_numpy(corrections.encode_ahead(np.nan_to_num(ahead))),
+            follow_weight=torch.from_numpy(np.isfinite(ahead).all((1, 2)).astype(np.float32)),
             help=numbers(s.recoverable is False for s in chosen),
-            help_weight=numbers(s.failing for s in chosen),
-            objects=torch.from_numpy(np.where(known, where, 0.0).astype(np.float32)),
-            objects_weight=torch.from_numpy(known.astype(np.float32)),
+            help_weight=numbers(s.failing and s.recoverable is not None for s in chosen),
+            objects=torch.from_numpy(np.where(np.isfinite(where), where, 0.0).astype(np.float32)),
         )
+
+        cells: dict[tuple[str, bool], list[int]] = {}
+        for row, sample in enumerate(chosen):
+            cells.setdefault((sample.task, sample.failing), []).append(row)
+        self._cells = [np.array(rows) for rows in cells.values()]
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -117,6 +122,11 @@ class Batches:
             rows = order[start : start + size]
             yield self._batch(rows, rng)
 
+    def draw(self, size: int, rng: np.random.Generator) -> tuple[Inputs, Truth]:
+        """Samples drawn at random, augmented; every task and answer (failing or not) as often."""
+        rows = [rng.choice(self._cells[i]) for i in rng.integers(len(self._cells), size=size)]
+        return self._batch(np.array(rows), rng)
+
     def all(self, size: int) -> Iterator[tuple[Inputs, Truth]]:
         """Every sample once, in order, as it is."""
         for start in range(0, len(self), size):
@@ -124,17 +134,23 @@ class Batches:
 
     def _batch(self, rows: np.ndarray, rng: np.random.Generator | None) -> tuple[Inputs, Truth]:
         index = torch.from_numpy(rows)
-        if self._blind:
-            frames = torch.zeros(len(rows), 0, 0, 0, 0)
+        truth, objects = self.truth.rows(index), None
+        if not self._pictures:
+            frames, objects = torch.zeros(len(rows), 0, 0, 0, 0), truth.objects
+            if rng is not None:
+                noise = rng.normal(0.0, _OFF_BY, objects.shape).astype(np.float32)
+                objects = torch.where(objects == 0, objects, objects + torch.from_numpy(noise))
         else:
             pictures = np.stack([self._samples.frames(self._indices[row]) for row in rows])
-            frames = stack_moments(torch.from_numpy(pictures))
+            # To learn, in half precision: what is done to the pictures takes a third of the time of a step.
+            half = torch.bfloat16 if rng is not None else torch.float32
+            frames = stack_moments(torch.from_numpy(pictures), half)
             if rng is not None:
                 frames = augment(frames, self._samples.spec.frames, rng)
         motion = self.motion[index]
         if rng is not None:  # what an encoder and a calibration are off by
             motion = motion + torch.from_numpy(rng.normal(0.0, 0.01, motion.shape).astype(np.float32))
-        return Inputs(frames, motion, self.words[index]), self.truth.rows(index)
+        return Inputs(frames, motion, self.words[index], objects), truth
 
 
 def augment(

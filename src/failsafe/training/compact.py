@@ -35,7 +35,8 @@ class CompactTraining:
 
     Attributes:
         epochs: Passes over the training samples.
-        batch: Samples in a step.
+        batch: Samples with pictures in a step.
+        unseen: Samples without pictures in a step, if there are any.
         rate: Highest learning rate.
         decay: Weight decay.
         average: Share of the running average of the weights kept at every step.
@@ -45,8 +46,9 @@ class CompactTraining:
         seed: Seed of everything that is drawn.
     """
 
-    epochs: int = 10
+    epochs: int = 7
     batch: int = 96
+    unseen: int = 1024
     rate: float = 2e-3
     decay: float = 0.05
     average: float = 0.998
@@ -95,12 +97,14 @@ def train_compact(
         UserError: If there is nothing to train on, or the folder is of another run.
     """
     train_rows, validation_rows = samples.indices("train"), samples.indices("validation")
+    unseen_rows = samples.indices("train", pictures=False)
     if len(train_rows) < settings.batch:
         raise UserError(
-            f"expected at least a batch of {settings.batch} samples to train on, got {len(train_rows)} in "
+            f"expected at least {settings.batch} samples with pictures to train on, got {len(train_rows)} in "
             f"{', '.join(map(str, samples.paths))}"
         )
-    config = _config(samples, train_rows, settings)
+    used = [*train_rows, *unseen_rows]
+    config = _config(samples, used, settings)
     torch.manual_seed(settings.seed)
     keep_freed_memory()
     if "OMP_NUM_THREADS" not in os.environ:  # by default torch leaves every second logical core alone
@@ -111,6 +115,7 @@ def train_compact(
     averaged = running_average(net, settings.average)
     optimizer = torch.optim.AdamW(net.parameters(), lr=settings.rate, weight_decay=settings.decay)
     train = Batches(samples, train_rows, config)
+    unseen = Batches(samples, unseen_rows, config, pictures=False) if unseen_rows else None
     validation = Batches(samples, validation_rows, config) if validation_rows else None
     steps = len(train) // settings.batch
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_cosine(settings.epochs * steps))
@@ -123,6 +128,9 @@ def train_compact(
         net.train()
         for inputs, truth in train.epoch(settings.batch, rng):
             loss = _step(net, _to(inputs, device), _truth_to(truth, device))
+            if unseen:
+                inputs, truth = unseen.draw(settings.unseen, rng)
+                loss = loss + _step(net, _to(inputs, device), _truth_to(truth, device))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(net.parameters(), 5.0)
@@ -135,7 +143,7 @@ def train_compact(
         seconds += time.monotonic() - begun
         report = EpochReport(epoch + 1, settings.epochs, round(seconds, 1), losses / steps, seen)
         _save_state(out / STATE, identity, epoch + 1, seconds, net, averaged, optimizer, schedule)
-        save_compact(out / CHECKPOINT, smooth, _meta(samples, train_rows, config, settings, report))
+        save_compact(out / CHECKPOINT, smooth, _meta(samples, used, config, settings, report))
         log = (out / LOG).read_text() if first or epoch else ""
         write_atomically(out / LOG, (log + codec.dumps(report) + "\n").encode())
         tell(report)
@@ -174,7 +182,7 @@ def loss_of(out: Outputs, truth: Truth) -> Tensor:
     # The way it leads to in the end, apart from how far: that is what counts if the way is short.
     last = slice(-8, -2)
     aside = 1 - F.cosine_similarity(out.correction[:, last], truth.correction[:, last], dim=1)
-    where = F.smooth_l1_loss(out.objects, truth.objects, reduction="none", beta=0.1)
+    where = F.smooth_l1_loss(out.objects, truth.objects, beta=0.1)
     answer = F.binary_cross_entropy_with_logits
     kind = F.cross_entropy(out.mode, truth.mode, reduction="none", label_smoothing=0.05)
     return (
@@ -182,9 +190,9 @@ def loss_of(out: Outputs, truth: Truth) -> Tensor:
         + 0.7 * mean(kind, truth.mode_weight)
         + 0.3 * mean(F.cross_entropy(out.stage, truth.stage, reduction="none"), truth.stage_weight)
         + mean(4.0 * smooth + 0.3 * aside, truth.correction_weight)
-        + 2.0 * mean(after, truth.follow_weight)
+        + 4.0 * mean(after, truth.follow_weight)
         + 0.2 * mean(answer(out.help, truth.help, reduction="none"), truth.help_weight)
-        + 2.0 * mean(where, truth.objects_weight)
+        + 8.0 * where
     )
 
 
@@ -240,8 +248,9 @@ def _meta(
         sample = samples.samples[i]
         seeds.setdefault(sample.task, set()).add(sample.seed)
     cameras = samples.manifests[0].config
+    seen = [samples.has_pictures(i) for i in rows]
     trained = {
-        "samples": str(len(rows)),
+        "samples": f"{sum(seen)} with pictures, {len(rows) - sum(seen)} without",
         "sources": " && ".join(source for m in samples.manifests for source in m.sources),
         "settings": codec.dumps(settings),
         "report": codec.dumps(report),
@@ -264,7 +273,8 @@ def warm_cosine(steps: int) -> Callable[[int], float]:
 
 
 def _to(inputs: Inputs, device: torch.device) -> Inputs:
-    return Inputs(inputs.frames.to(device), inputs.motion.to(device), inputs.words.to(device))
+    given = None if inputs.objects is None else inputs.objects.to(device)
+    return Inputs(inputs.frames.to(device), inputs.motion.to(device), inputs.words.to(device), given)
 
 
 def _truth_to(truth: Truth, device: torch.device) -> Truth:

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from jaxtyping import Float, Float32
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,16 +19,15 @@ from failsafe.datasets.demonstrations import DemonstrationSet
 from failsafe.errors import UserError
 from failsafe.models.encoder import word_codes
 from failsafe.policies.reference import (
-    METRES,
-    RADIANS,
     ReferenceConfig,
     ReferenceMeta,
     ReferenceNet,
     proprioception,
     save_reference,
     stack_views,
+    to_numbers,
 )
-from failsafe.records import codec
+from failsafe.records import codec, poses
 from failsafe.records.provenance import collect_provenance
 from failsafe.training.allocation import keep_freed_memory
 from failsafe.training.compact import running_average, warm_cosine
@@ -147,12 +147,15 @@ def imitation_loss(said: Tensor, wanted: Tensor) -> Tensor:
 
 def _config(demonstrations: DemonstrationSet) -> ReferenceConfig:
     made = demonstrations.manifest.config
+    led = (demonstrations.tcp_poses[:, None, :3] + demonstrations.actions[..., :3]).astype(np.float64)
+    low, high = (edge.round(3).tolist() for edge in (led.min((0, 1)), led.max((0, 1))))
     return ReferenceConfig(
         views=made.views,
         size=made.size,
         chunk=made.chunk,
         rate_hz=demonstrations.manifest.control_hz,
         instructions=tuple(sorted(demonstrations.manifest.instructions.values())),
+        reach=(tuple(low), tuple(high)),
     )
 
 
@@ -169,8 +172,14 @@ def _batches(
             for pose, width in zip(demonstrations.tcp_poses, demonstrations.gripper_widths, strict=True)
         ]
     )
-    scale = np.array([1 / METRES] * 3 + [1 / RADIANS] * 3 + [1.0], dtype=np.float32)
-    wanted = torch.from_numpy(demonstrations.actions * scale)
+    wanted = torch.from_numpy(
+        np.stack(
+            [
+                _as_numbers(pose.astype(np.float64), rows.astype(np.float64))
+                for pose, rows in zip(demonstrations.tcp_poses, demonstrations.actions, strict=True)
+            ]
+        )
+    )
     rng = np.random.default_rng(settings.seed)
     while True:
         order = rng.permutation(len(demonstrations))
@@ -181,6 +190,14 @@ def _batches(
             noisy = felt[rows] + rng.normal(0.0, 0.01, felt[rows].shape).astype(np.float32)
             index = torch.from_numpy(rows)
             yield frames, torch.from_numpy(noisy), words[index], wanted[index]
+
+
+def _as_numbers(
+    tcp_pose: Float[np.ndarray, "7"], rows: Float[np.ndarray, "H 7"]
+) -> Float32[np.ndarray, "H 7"]:
+    """What the commands of the next steps are to the network."""
+    said = [[*to_numbers(tcp_pose, poses.apply_delta(tcp_pose, row[:6])), row[6]] for row in rows]
+    return np.array(said, dtype=np.float32)
 
 
 def _augment(frames: Tensor, rng: np.random.Generator) -> Tensor:
