@@ -17,7 +17,9 @@ study() { # NAME ARGUMENTS...
   "$bin/failsafe" report "$out/$name" --films 3 --tables "docs/tables/$name.md" --ledger "docs/tables/$name.parquet"
 }
 
-study policies --policy reference:weak reference:medium reference:strong
+for strength in weak medium strong; do
+  study "$strength" --policy "reference:$strength"
+done
 study controls --policy reference:weak --controls
 study axes --policy reference:weak \
   --scenarios farther,camera-5,camera-15,small-cube,large-cube,blue-cube,sphere,heavy,slippery,noise,delay-1,delay-3

@@ -69,7 +69,7 @@ class MonitorSettings:
     """
 
     timing: LookTiming = field(default_factory=LookTiming)
-    smoothing: int = 2
+    smoothing: int = 3
     take_overs: int = 6
     corrections: int = 6
     action_steps: int = 24
@@ -223,7 +223,9 @@ class Monitor:
             return ()
         self._scores.append(verdict.failure_probability)
         score = float(np.mean(self._scores))
-        seen = self._seen(verdict, score)
+        full = len(self._scores) == self._settings.smoothing
+        # An average of fewer looks is none that an alarm could come of, nor a threshold.
+        seen = self._seen(verdict, score if full else None)
         self._note(EventKind.LOOK, **seen)
         if self.step < self._quiet_until:
             return ()
@@ -231,7 +233,6 @@ class Monitor:
             better = score < self._score_before
             self._note(EventKind.CHECK, **{**seen, "words": "better" if better else "no better"})
             self._score_before = None
-        full = len(self._scores) == self._settings.smoothing
         return self._alarm(verdict, seen, observation) if full and score > self._threshold else ()
 
     def _answered(self, reply: Reply) -> Verdict | None:
@@ -323,9 +324,9 @@ class Monitor:
         self._note(EventKind.HELP, words=reason)
         self._ask_help(self.events[-1])
 
-    def _seen(self, verdict: Verdict, score: float) -> dict[str, object]:
+    def _seen(self, verdict: Verdict, score: float | None) -> dict[str, object]:
         return {
-            "score": round(score, 6),
+            "score": None if score is None else round(score, 6),
             "threshold": self._threshold if np.isfinite(self._threshold) else None,
             "probability": round(verdict.failure_probability, 6),
             "stage": verdict.stage,

@@ -40,7 +40,7 @@ class Event:
     Attributes:
         step: Control step, counted from the episode's beginning.
         kind: What happened.
-        score: The monitor's score then, NaN where there is none.
+        score: The monitor's score then, None where there is none, or not yet.
         threshold: The score from which on it believes.
         probability: The model's own probability of failure.
         stage: Sub-task that the model sees.
