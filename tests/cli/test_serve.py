@@ -67,7 +67,7 @@ def test_the_verb_serves_until_it_is_interrupted(checkpoint: Path, tmp_path: Pat
             with connect(str(said["listening"]), compression=None, proxy=None) as client:
                 assert unpack(client.recv(timeout=5)) == {"model": "made up", "horizon": 10}
                 replies = []
-                for _ in range(4):
+                for _ in range(5):
                     client.send(request())
                     replies.append(client.recv(timeout=30))
         finally:
@@ -79,10 +79,10 @@ def test_the_verb_serves_until_it_is_interrupted(checkpoint: Path, tmp_path: Pat
     kinds = [event["kind"] for event in events]
     assert kinds[0] == "look"
     assert replies[0] == answer()
-    assert kinds[:4] == ["look", "look", "alarm", "take_over"]  # two looks make an alarm
-    assert "client 1, step 10: take_over" in err
-    assert replies[:2] == [answer()] * 2
-    actions = unpack(replies[2])["actions"]
+    assert kinds[:5] == ["look", "look", "look", "alarm", "take_over"]  # three looks make an alarm
+    assert "client 1, step 15: take_over" in err
+    assert replies[:3] == [answer()] * 3
+    actions = unpack(replies[3])["actions"]
     assert actions.shape == (10, 7)
     assert not np.array_equal(actions, ACTIONS)
 

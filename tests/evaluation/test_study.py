@@ -145,7 +145,7 @@ class Ceiling(bench.Wanderer):
 
 def test_the_thresholds_are_those_of_the_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "load_model", lambda name: Glance())
-    found = Calibration(0.05, "glance", bench.POLICY, 2, {})
+    found = Calibration(0.05, "glance", bench.POLICY, 3, {})
     cell = Cell(bench.PICK, "nominal", bench.POLICY, 0)
     thresholds = {}
     for name, calibrations in (("none", {}), ("other", {"b": found}), ("its own", {bench.POLICY: found})):
@@ -172,8 +172,8 @@ def test_the_thresholds_are_those_of_the_policy(tmp_path: Path, monkeypatch: pyt
         ({"threshold": 1.5}, "expected a threshold from 0 to 1, got 1.5"),
         ({"threshold": float("nan")}, "expected a threshold from 0 to 1, got nan"),
         (
-            {"calibrations": {"a": Calibration(0.05, "compact", "a", 3, {})}},
-            "averaged over 3 looks, but the monitor averages over 2",
+            {"calibrations": {"a": Calibration(0.05, "compact", "a", 2, {})}},
+            "averaged over 2 looks, but the monitor averages over 3",
         ),
     ],
 )
