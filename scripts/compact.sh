@@ -15,11 +15,11 @@ export OMP_NUM_THREADS=1
 # 1. Data: the seven labels of the published system on its three tasks, and other seeds of them for a test; all
 # modes on five tasks; a task left out.
 four="--labels 4 --verify-rollouts 1"
-seven="$four --compound 0 --modes-file configs/seven_labels.yaml"
+labels="$four --modes-file configs/seven_labels.yaml"
+seven="$labels --compound 0"
 "$bin/failsafe" generate $three --failures 900 $seven --out "$out/seven"
 "$bin/failsafe" generate $three --failures 2000 $seven --seeds 10000:100000 --out "$out/seven_more"
-"$bin/failsafe" generate $three --failures 4000 --labels 4 --verify-rollouts 1 --compound 0.15 \
-  --modes-file configs/seven_labels.yaml --seeds 20000:100000 --out "$out/seven_most"
+"$bin/failsafe" generate $three --failures 4000 $labels --compound 0.15 --seeds 20000:100000 --out "$out/seven_most"
 "$bin/failsafe" generate $three --failures 300 $seven --seeds 100000:200000 --out "$out/seven_test"
 "$bin/failsafe" generate $five --failures 1800 $four --out "$out/all"
 "$bin/failsafe" generate PlaceSphere-v1 --failures 120 $four --seeds 200000:300000 --out "$out/left_out"

@@ -16,6 +16,7 @@ from failsafe.experts.tasks import load_task
 from failsafe.generation.config import GenerationConfig, default_modes
 from failsafe.records import poses
 from failsafe.records.assessment import WindowSpec
+from failsafe.records.trace import pack, unpack
 
 MODES = ("translation_x", "early_release", "object_dropped", "no_op", "object_pushed")
 WINDOW = WindowSpec(views=("front", "side"), history=6, frames=2, size=32)
@@ -189,6 +190,17 @@ def test_samples_resume_and_repeat_byte_for_byte(dataset: Dataset, tmp_path: Pat
     build_samples([dataset.path], tmp_path / "b", config, 1, lambda done, total: asked.append(total - done))
     assert 0 < asked[0] < len(SampleSet(tmp_path / "b"))  # only what was missing
     assert gone.read_bytes() == (tmp_path / "a" / files[-1].with_suffix(".npz")).read_bytes()
+
+
+def test_samples_of_an_earlier_version_are_to_be_made_again(dataset: Dataset, tmp_path: Path) -> None:
+    config = SampleConfig(window=WINDOW, pictures=False)
+    build_samples([dataset.path], tmp_path, config, 1, lambda done, total: None)
+    file = sorted(tmp_path.glob("*/*.npz"))[0]
+    arrays = unpack(file.read_bytes(), str(file))
+    del arrays["ahead"]
+    file.write_bytes(pack(arrays))
+    with pytest.raises(RecordError, match="make them again with `failsafe samples`"):
+        SampleSet(tmp_path)
 
 
 def test_other_settings_need_another_folder(dataset: Dataset, tmp_path: Path) -> None:

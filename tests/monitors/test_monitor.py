@@ -232,8 +232,7 @@ def test_every_waypoint_is_near_the_last_and_in_the_workspace(rows, place, frame
     box = Workspace()
     monitor = Monitor(Says(FINE), 0.5, settings(workspace=box))
     at = poses.pose(place, DOWN)
-    monitor._frame = frame
-    for waypoint in monitor._way(rows, at):
+    for waypoint in monitor._waypoints(rows, frame, at):
         metres, radians = poses.distance(at, waypoint.pose)
         assert metres <= MAX_TRANSLATION + 1e-9
         assert radians <= MAX_ROTATION + 1e-6

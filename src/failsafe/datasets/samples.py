@@ -295,15 +295,13 @@ def _balance(samples: list[Sample], failing_share: float, per_cell: int | None) 
             if cells[cell] > per_cell:
                 continue
         groups[(sample.task, sample.split)][sample.failing].append(sample)
-    if not failing_share:
-        return sorted(
-            (s for group in groups.values() for part in group.values() for s in part),
-            key=lambda s: (s.task, s.seed, s.source, s.name),
-        )
     kept: list[Sample] = []
     odds = failing_share / (1 - failing_share)
     for group in groups.values():
         bad, good = group[True], group[False]
+        if not odds:  # as they come
+            kept += bad + good
+            continue
         kept += bad[: round(len(good) * odds)] if good else bad
         kept += good[: round(len(bad) / odds)] if bad else good
     return sorted(kept, key=lambda s: (s.task, s.seed, s.source, s.name))

@@ -40,7 +40,6 @@ from failsafe.records.provenance import Provenance, collect_provenance
 from failsafe.records.trace import Trace, pack, unpack
 from failsafe.simulators.contract import Camera, Simulator
 
-FORMAT = "Samples/1"
 MAX_OBJECTS = 4
 """Objects whose poses are kept beside a window, for a network to learn to find them."""
 
@@ -148,6 +147,11 @@ class SampleSet:
         files = [(i, file) for i, folder in enumerate(self.paths) for file in sorted(folder.glob("*/*.npz"))]
         for group, (folder, file) in enumerate(files):
             arrays = unpack(file.read_bytes(), str(file))
+            if "ahead" not in arrays:
+                raise RecordError(
+                    f"expected what the expert did next beside every sample, got {file} without: they "
+                    "were made by an earlier version, so make them again with `failsafe samples`"
+                )
             records: Any = json.loads(arrays["records"].tobytes().decode())
             pictures = self.manifests[folder].config.pictures
             self._groups.append(file.with_suffix(".npy") if pictures else None)
@@ -363,7 +367,7 @@ def _group_path(out: Path, sample: Sample) -> Path:
 
 
 def _render_group(sources: list[Path], out: Path, config: SampleConfig, samples: list[Sample]) -> None:
-    """Render the windows of one initial state."""
+    """Cut the windows of one initial state, and render them unless they are to be without pictures."""
     first, spec = samples[0], config.window
     dataset = Dataset(sources[first.source])
     traces: dict[str, dict[str, Trace]] = {}

@@ -157,7 +157,6 @@ class Monitor:
         self._taken_over = 0
         self._corrections = 0
         self._follow_left = 0
-        self._frame = Frame.BASE.value
         self._score_before: float | None = None
         self._gave_up = False
 
@@ -186,9 +185,7 @@ class Monitor:
         since, moments = self.step - self._last_look, self._history.moments
         if self._history.full and self._settings.timing.due(since, moments):
             self._look()
-        begun = time.perf_counter()
-        reply = self._assessor.reply(wait=not self._settings.asynchronous)
-        self.held_up += time.perf_counter() - begun
+        reply = self._reply(wait=not self._settings.asynchronous)
         return () if reply is None else self._heed(reply, observation)
 
     def follow(self, observation: PolicyObservation) -> None:
@@ -215,6 +212,12 @@ class Monitor:
             self._note(EventKind.FAULT, words=f"no window: {type(error).__name__}: {error}")
             return
         self._assessor.ask(window, self.step)
+
+    def _reply(self, wait: bool) -> Reply | None:
+        begun = time.perf_counter()
+        reply = self._assessor.reply(wait=wait)
+        self.held_up += time.perf_counter() - begun
+        return reply
 
     def _heed(self, reply: Reply, observation: PolicyObservation) -> tuple[Waypoint, ...]:
         """Do what an answer calls for."""
@@ -269,16 +272,23 @@ class Monitor:
         """The way of a verdict's correction; none, and an event, where it cannot be carried out."""
         if not verdict.actions:
             self._note(EventKind.REFUSAL, words="the model gives no actions")
-        elif verdict.frame not in [frame.value for frame in Frame]:
+            return ()
+        way = self._way(verdict, verdict.actions[: self._settings.action_steps], observation)
+        self._corrections += bool(way)
+        return way
+
+    def _way(
+        self, verdict: Verdict, rows: Sequence[Sequence[float]], observation: PolicyObservation
+    ) -> tuple[Waypoint, ...]:
+        """Rows of a verdict as poses to go to; none, and an event, where they mean nothing here."""
+        if verdict.frame not in [frame.value for frame in Frame]:
             self._note(EventKind.FAULT, words=f"the model's frame is unknown: '{verdict.frame}'")
         elif self._settings.workspace.is_far(observation.tcp_pose):
             at = ", ".join(f"{x:.2f}" for x in observation.tcp_pose[:3])
             words = f"the tool is outside the workspace, at {at}: is this the robot's base frame?"
             self._note(EventKind.FAULT, words=words)
         else:
-            self._corrections += 1
-            self._frame = verdict.frame
-            return tuple(self._way(verdict.actions[: self._settings.action_steps], observation.tcp_pose))
+            return tuple(self._waypoints(rows, verdict.frame, observation.tcp_pose))
         return ()
 
     def _go_on(self, observation: PolicyObservation) -> tuple[Waypoint, ...]:
@@ -287,10 +297,8 @@ class Monitor:
         if not (again or self._follow_left):
             return ()
         self._look()
-        begun = time.perf_counter()
         # The tool waits for this answer in any case: nobody else is in charge.
-        reply = self._assessor.reply(wait=True)
-        self.held_up += time.perf_counter() - begun
+        reply = self._reply(wait=True)
         verdict = self._answered(reply) if reply is not None and reply.step == self.step else None
         if verdict is None:
             return ()
@@ -303,14 +311,14 @@ class Monitor:
             return way
         rows = verdict.follow[: self._follow_left]
         self._follow_left -= len(rows)
-        return tuple(self._way(rows, observation.tcp_pose))
+        return self._way(verdict, rows, observation) if rows else ()
 
-    def _way(self, rows: Sequence[Sequence[float]], at: Pose) -> Iterator[Waypoint]:
+    def _waypoints(self, rows: Sequence[Sequence[float]], frame: str, at: Pose) -> Iterator[Waypoint]:
         """Actions as poses to go to, from the measured one, each within the limits."""
         workspace = self._settings.workspace
         for row in rows:
             step = np.array(row[:6])
-            if self._frame == Frame.TOOL.value:
+            if frame == Frame.TOOL.value:
                 step = np.concatenate([poses.rotate(at[3:], step[:3]), poses.rotate(at[3:], step[3:])])
             wanted = poses.limit_step(at, poses.apply_delta(at, step), MAX_TRANSLATION, MAX_ROTATION)
             # A tool that is outside the box is led to it step by step, too.

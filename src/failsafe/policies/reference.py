@@ -30,8 +30,8 @@ FORMAT = "failsafe-reference/2"
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 STRENGTHS = ("weak", "medium", "strong")
 """Trained on few, some and many demonstrations."""
-_METRES, _RADIANS = 0.1, 0.5
-"""What displacements and turns are divided by, so that they are about one."""
+_SCALE = np.array([0.1] * 3 + [0.5] * 3)
+"""What displacements (m) and turns (rad) are divided by, so that they are about one."""
 _DOWN = (0.0, 1.0, 0.0, 0.0)
 """The orientation (quaternion wxyz, base frame) that turns are counted from: of a tool that points down."""
 _PROPRIOCEPTION = 3 + 6 + 1
@@ -138,14 +138,12 @@ def to_numbers(tcp_pose: Pose, target: Pose) -> Float[np.ndarray, "6"]:
     Returns:
         Displacement from the measured place (3), rotation vector from pointing straight down (3), base frame.
     """
-    delta = poses.delta_between(poses.pose(tcp_pose[:3], _DOWN), target)
-    return delta / np.array([_METRES] * 3 + [_RADIANS] * 3)
+    return poses.delta_between(poses.pose(tcp_pose[:3], _DOWN), target) / _SCALE
 
 
 def to_target(tcp_pose: Pose, numbers: Float[np.ndarray, "6"]) -> Pose:
     """The pose that `to_numbers` stands for."""
-    down = poses.pose(tcp_pose[:3], _DOWN)
-    return poses.apply_delta(down, numbers * np.array([_METRES] * 3 + [_RADIANS] * 3))
+    return poses.apply_delta(poses.pose(tcp_pose[:3], _DOWN), numbers * _SCALE)
 
 
 def stack_views(images: Float[np.ndarray, "B V S S 3"] | np.ndarray) -> Float[Tensor, "B V 3 S S"]:

@@ -26,7 +26,6 @@ from failsafe.training.allocation import keep_freed_memory
 from failsafe.training.batches import Batches, Truth
 
 CHECKPOINT, STATE, LOG = "compact.safetensors", "state.pt", "log.jsonl"
-COMPOUND = "compound"
 
 
 @dataclass(frozen=True)

@@ -15,22 +15,29 @@ from mani_skill.utils.registration import register_env
 from mani_skill.utils.scene_builder.table import TableSceneBuilder
 from sapien import physx
 
-ORIGINAL = {
-    name: "PickCube-v1"
-    for name in (
-        "PickSmallCube-v1",
-        "PickLargeCube-v1",
-        "PickBlueCube-v1",
-        "PickSphere-v1",
-        "PickHeavyCube-v1",
-        "PickSlipperyCube-v1",
-    )
+_VARIANTS: dict[str, dict[str, Any]] = {
+    "PickSmallCube-v1": {"half_size": 0.015},
+    "PickLargeCube-v1": {"half_size": 0.025},
+    "PickBlueCube-v1": {"colour": (0.1, 0.2, 0.9, 1.0)},
+    "PickSphere-v1": {"round": True},
+    "PickHeavyCube-v1": {"heavier": 10.0},
+    "PickSlipperyCube-v1": {"friction": 0.25},
 }
+"""What each of them differs in, see `_PickVariant`."""
+ORIGINAL = dict.fromkeys(_VARIANTS, "PickCube-v1")
 """The task that each of them is a variant of."""
 
 
 class _PickVariant(PickCubeEnv):
-    """What the variants have in common."""
+    """What the variants have in common.
+
+    Attributes:
+        half_size: Half an edge of the cube, or the sphere's radius, metres.
+        colour: Red, green, blue and opacity, 0 to 1.
+        round: A sphere in place of a cube.
+        heavier: How many times as heavy as the material would have it.
+        friction: Coefficient between fingers and object; None leaves ManiSkill's.
+    """
 
     half_size = 0.02
     colour = (1.0, 0.0, 0.0, 1.0)
@@ -73,47 +80,7 @@ class _PickVariant(PickCubeEnv):
         self._hidden_objects.append(self.goal_site)
 
 
-@register_env("PickSmallCube-v1", max_episode_steps=50)
-class PickSmallCube(_PickVariant):
-    """A cube of 3 cm."""
-
-    half_size = 0.015
-
-
-@register_env("PickLargeCube-v1", max_episode_steps=50)
-class PickLargeCube(_PickVariant):
-    """A cube of 5 cm."""
-
-    half_size = 0.025
-
-
-@register_env("PickBlueCube-v1", max_episode_steps=50)
-class PickBlueCube(_PickVariant):
-    """A blue cube."""
-
-    colour = (0.1, 0.2, 0.9, 1.0)
-
-
-@register_env("PickSphere-v1", max_episode_steps=50)
-class PickSphere(_PickVariant):
-    """A sphere of 4 cm."""
-
-    round = True
-
-
-@register_env("PickHeavyCube-v1", max_episode_steps=50)
-class PickHeavyCube(_PickVariant):
-    """A cube ten times as heavy."""
-
-    heavier = 10.0
-
-
-@register_env("PickSlipperyCube-v1", max_episode_steps=50)
-class PickSlipperyCube(_PickVariant):
-    """A cube and fingers of little friction."""
-
-    friction = 0.25
-
-
-for _variant in (PickSmallCube, PickLargeCube, PickBlueCube, PickSphere, PickHeavyCube, PickSlipperyCube):
-    _variant.__doc__ = PickCubeEnv.__doc__  # where the words of the task are read
+for _name, _differs in _VARIANTS.items():
+    # The documentation is where the words of the task are read.
+    _class = type(_name.split("-")[0], (_PickVariant,), {**_differs, "__doc__": PickCubeEnv.__doc__})
+    register_env(_name, max_episode_steps=50)(_class)
