@@ -27,9 +27,10 @@ def made(
     task: str = "Pick",
     scenario: str = "nominal",
     waited: float = 0.0,
+    onset: int | None = None,
 ) -> Episode:
     key = EpisodeKey(task, scenario, "weak", arm, seed)
-    return Episode(key, "pick", ending, steps, steps / 20, 0.1, waited, tuple(events))
+    return Episode(key, "pick", ending, steps, steps / 20, 0.1, waited, tuple(events), onset=onset)
 
 
 def alarm(step: int, *more: EventKind) -> list[Event]:
@@ -67,6 +68,24 @@ def test_a_row_counted_by_hand() -> None:
     assert row.interval == wilson(3, 6)
     assert row.harm_interval == wilson(1, 3)
     assert row.false_alarm_interval == wilson(2, 3)
+
+
+def test_the_delay_is_of_accidents_that_make_the_policy_fail() -> None:
+    episodes = [
+        made(0, WORKED, onset=20),
+        made(0, WORKED, "monitor", alarm(90), onset=20),  # it does no harm: nothing to be late for
+        *(made(seed, FAILED, onset=20) for seed in range(1, 5)),
+        made(1, WORKED, "monitor", alarm(25) + alarm(80), onset=20),  # 5 steps
+        made(2, FAILED, "monitor", alarm(10) + alarm(35), onset=20),  # 15: the first was before it
+        made(3, FAILED, "monitor", alarm(10), onset=20),  # not seen
+        made(4, FAILED, "monitor", alarm(10)),  # what it did kept the accident from happening
+    ]
+    row = summarise(episodes).find("Pick", "nominal", "weak", "monitor")
+    assert row is not None
+    assert (row.onsets, row.detected, row.delay) == (3, 2, 10)
+    quiet = summarise(BY_HAND).find("Pick", "nominal", "weak", "monitor")
+    assert quiet is not None
+    assert (quiet.onsets, quiet.detected, quiet.delay) == (0, 0, None)
 
 
 def test_the_policy_alone_is_paired_with_itself() -> None:

@@ -97,7 +97,7 @@ def test_every_scenario_has_a_name_an_axis_and_words() -> None:
     for name, where in SCENARIOS.items():
         assert where.name == name
         assert where.words
-        assert where.axis in ("none", "spatial", "viewpoint", "object", "embodiment", "physics")
+        assert where.axis in ("none", "spatial", "viewpoint", "object", "embodiment", "physics", "accident")
 
 
 def test_a_scenario_that_does_not_exist() -> None:

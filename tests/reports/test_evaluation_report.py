@@ -129,6 +129,7 @@ def test_the_table_has_a_row_for_every_cell(summary: Summary) -> None:
         "alarms": "0.70",
         "take-overs": "0.60",
         "first alarm": "30",
+        "delay": "–",
         "seconds": "6.8",
         "waiting": "20.0%",
         "asked for help": "1",

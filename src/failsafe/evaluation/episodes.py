@@ -150,6 +150,7 @@ def run_episode(
         monitor_seconds=round(held_up, 4),
         events=tuple(policy.monitor.events) if monitored else (),
         words=words,
+        onset=loop.onset,
     )
 
 
@@ -168,6 +169,7 @@ class _Loop:
         # Neither changes within an episode, and both are made anew whenever they are asked for.
         self._spec, self._sizes = simulator.spec, dict(policy.views)
         self._actuation = scenario.actuation(seed)
+        self._accident = scenario.accident_of(seed)
         self._past: deque[PolicyObservation] = deque(maxlen=scenario.delay + 1)
         self._target = simulator.observe().tcp_pose.copy()
         self._gripper = 1.0
@@ -179,6 +181,11 @@ class _Loop:
     def seconds(self) -> float:
         """Seconds that the policy took to act, pictures not counted."""
         return self._thinking - self._rendering.seconds
+
+    @property
+    def onset(self) -> int | None:
+        """Control step in which an accident began, None where there was none."""
+        return None if self._accident is None else self._accident.onset
 
     def run(self, instruction: str, limits: EpisodeLimits, states: list[np.ndarray] | None) -> Ending:
         simulator, policy = self._simulator, self._policy
@@ -233,7 +240,8 @@ class _Loop:
         wanted, self._gripper = self._policy.action_space.to_pose(row, self._target, measured)
         self._target = clip_target(wanted, self._target, measured, self._spec)
         pose, gripper = self._actuation(self._target, self._gripper)
-        self._simulator.step(self._simulator.command(pose, gripper))
+        accident = self._accident.at(self._simulator, self.step) if self._accident is not None else ()
+        self._simulator.step(self._simulator.command(pose, gripper), accident)
 
 
 def clip_target(wanted: Pose, before: Pose, measured: Pose, spec: SimulatorSpec) -> Pose:

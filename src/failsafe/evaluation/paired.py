@@ -45,6 +45,18 @@ class Pair:
         """The first alarm under the condition, None where there was none."""
         return next((event for event in self.under.events if event.kind is EventKind.ALARM), None)
 
+    @property
+    def delays(self) -> bool:
+        """Whether one can say how late an alarm is: the policy fails alone, its accident's step is known."""
+        return self.under.onset is not None and not self.alone.success
+
+    @property
+    def delay(self) -> int | None:
+        """Control steps from the accident to the first alarm after it, None where there was none."""
+        onset = self.under.onset
+        steps = [e.step for e in self.under.events if e.kind is EventKind.ALARM]
+        return next((step - onset for step in steps if step >= onset), None) if onset is not None else None
+
 
 @dataclass(frozen=True)
 class Row:
@@ -69,6 +81,9 @@ class Row:
         false_alarm_interval: Wilson's interval of it.
         take_overs: Take-overs per episode.
         first_alarm: Median control step of an episode's first alarm.
+        onsets: Episodes that fail alone, and in which the step of the accident is known.
+        detected: In how many of those there is an alarm after it.
+        delay: Median control steps from the accident to that alarm.
         steps: Mean control steps.
         seconds: Mean seconds on the robot.
         overhead: Share of a successful episode's time on the robot in which the policy waited for the model.
@@ -94,6 +109,9 @@ class Row:
     false_alarm_interval: tuple[float, float] | None
     take_overs: float
     first_alarm: float | None
+    onsets: int
+    detected: int
+    delay: float | None
     steps: float
     seconds: float
     overhead: float | None
@@ -173,6 +191,8 @@ def _row(cell: tuple[str, str, str, str], pairs: Sequence[Pair]) -> Row:
     harmed = sum(pair.change is Change.HARMED for pair in pairs)
     alarmed = sum(pair.alone.success and pair.first_alarm is not None for pair in pairs)
     first = [alarm.step for pair in pairs if (alarm := pair.first_alarm)]
+    late = [pair.delay for pair in pairs if pair.delays]
+    delays = [delay for delay in late if delay is not None]
     done = [episode for episode in under if episode.success]
     robot = sum(e.robot_seconds for e in done)
     odd = [e.ending.value for e in under if e.ending not in (Ending.SUCCESS, Ending.FAILURE)]
@@ -195,6 +215,9 @@ def _row(cell: tuple[str, str, str, str], pairs: Sequence[Pair]) -> Row:
         false_alarm_interval=wilson(alarmed, alone),
         take_overs=sum(e.count(EventKind.TAKE_OVER) for e in under) / number,
         first_alarm=float(np.median(first)) if first else None,
+        onsets=len(late),
+        detected=len(delays),
+        delay=float(np.median(delays)) if delays else None,
         steps=sum(e.steps for e in under) / number,
         seconds=sum(e.robot_seconds for e in under) / number,
         overhead=sum(e.monitor_seconds for e in done) / robot if robot else None,

@@ -11,6 +11,7 @@ import numpy as np
 
 from failsafe.datasets.cameras import move_camera
 from failsafe.errors import UnknownNameError
+from failsafe.evaluation.accidents import DROPPED, PUSHED, Accident
 from failsafe.records import poses
 from failsafe.records.poses import Pose
 from failsafe.simulators.contract import Camera, Role, Simulator
@@ -25,13 +26,14 @@ class Scenario:
 
     Attributes:
         name: Its name.
-        axis: What it varies: nothing, "spatial", "viewpoint", "object", "embodiment" or "physics".
+        axis: What it varies: "none", "spatial", "viewpoint", "object", "embodiment", "physics", "accident".
         words: What is unlike training, in words.
         farther: Metres by which every movable object is moved away from the middle of the table.
         metres: Metres by which every camera is moved.
         degrees: Degrees by which it is turned.
         noisy: Whether the arm goes a little off, as in the proofs of corrections.
         delay: Control steps by which everything that is sensed is late.
+        accident: Kind of the accident that happens in every episode, if any.
         tasks: Tasks to run in place of others; where there are any, only those are run.
     """
 
@@ -43,6 +45,7 @@ class Scenario:
     degrees: float = 0.0
     noisy: bool = False
     delay: int = 0
+    accident: str = ""
     tasks: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def start(self, simulator: Simulator, seed: int) -> None:
@@ -61,6 +64,10 @@ class Scenario:
     def actuation(self, seed: int) -> Callable[[Pose, float], tuple[Pose, float]]:
         """What becomes of a command on its way to the robot."""
         return _NoisyArm(np.random.default_rng([seed, 7])) if self.noisy else _exactly
+
+    def accident_of(self, seed: int) -> Accident | None:
+        """What the world does to the episode, None where it does nothing."""
+        return Accident(self.accident, seed) if self.accident else None
 
     def _moved(self, simulator: Simulator) -> dict[str, Pose]:
         """Every movable object with a goal of its own beside it, moved outwards together."""
@@ -112,6 +119,8 @@ SCENARIOS: dict[str, Scenario] = {
         ),
         Scenario("delay-1", "physics", "sensors one step late", delay=1),
         Scenario("delay-3", "physics", "sensors three steps late", delay=3),
+        Scenario("pushed", "accident", "an object pushed by 5 cm, 0.5 to 2 seconds on", accident=PUSHED),
+        Scenario("dropped", "accident", "what is held torn out of the grip", accident=DROPPED),
         *(
             Scenario(name, axis, words, tasks={"PickCube-v1": task})
             for name, axis, words, task in (
@@ -121,6 +130,7 @@ SCENARIOS: dict[str, Scenario] = {
                 ("sphere", "object", "a sphere in place of a cube", "PickSphere-v1"),
                 ("heavy", "physics", "a cube ten times as heavy", "PickHeavyCube-v1"),
                 ("slippery", "physics", "a friction of 0.25 between fingers and cube", "PickSlipperyCube-v1"),
+                ("fetch", "embodiment", "the arm of a Fetch in place of a Panda", "PickCubeFetch-v1"),
             )
         ),
     )

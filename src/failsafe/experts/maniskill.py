@@ -21,6 +21,7 @@ from failsafe.errors import PlanError, UnknownNameError
 from failsafe.experts.driver import Driver
 from failsafe.records import poses
 from failsafe.records.plan import CLOSED, OPEN, Stage
+from failsafe.simulators.maniskill.frames import base_pose
 from failsafe.simulators.maniskill.scene import to_array
 from failsafe.simulators.maniskill.simulator import ManiSkillSimulator
 
@@ -115,7 +116,7 @@ def _say_nothing(*_: Any, **__: Any) -> None:
 
 def _planner_class(driver: Driver, simulator: ManiSkillSimulator, script_file: str) -> type[Any]:
     """The stand-in for ManiSkill's planner classes, bound to a driver."""
-    base = to_array(simulator.env.agent.robot._objs[0].pose)
+    base = to_array(base_pose(simulator.env.agent))
     base_inverse = poses.inverse(base)
 
     class PlannerStandIn:

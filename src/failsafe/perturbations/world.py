@@ -14,12 +14,12 @@ from failsafe.records import poses
 from failsafe.records.perturbation import Level
 from failsafe.records.trace import Disturbance
 
-_STEPS = 4
+BUMP_STEPS = 4
 """Control steps for which an object is forced to move: 0.2 s at 20 Hz, the length of a bump."""
 _TIPPING_STEPS = 8
 _CLEARANCE = 0.002
 """Metres by which an object is lifted while it is tipped, so that its edge does not catch on the table."""
-_FALL_SPEED = 0.6
+FALL_SPEED = 0.6
 """Downward speed in m/s at which an object is torn out of the grip."""
 
 
@@ -69,9 +69,9 @@ class Slip(HeldMode):
 
     def disturb(self, moment: Moment) -> Sequence[Disturbance]:
         """Downwards, while the tool carries it along, without friction."""
-        if not 0 <= self.steps_since(moment) < _STEPS:
+        if not 0 <= self.steps_since(moment) < BUMP_STEPS:
             return ()
-        down = -self.perturbation.magnitude / self._seconds(_STEPS)
+        down = -self.perturbation.magnitude / self._seconds(BUMP_STEPS)
         velocity = (0.0, 0.0, down, 0.0, 0.0, 0.0)
         return (Disturbance(self.perturbation.object, velocity, friction=0.0, with_tool=True),)
 
@@ -87,9 +87,9 @@ class ObjectPushed(FreeMode):
     def disturb(self, moment: Moment) -> Sequence[Disturbance]:
         """A steady horizontal velocity that covers the drawn distance, and then a stop."""
         since = self.steps_since(moment)
-        if not 0 <= since <= _STEPS:
+        if not 0 <= since <= BUMP_STEPS:
             return ()
-        speed = self.perturbation.magnitude / self._seconds(_STEPS) if since < _STEPS else 0.0
+        speed = self.perturbation.magnitude / self._seconds(BUMP_STEPS) if since < BUMP_STEPS else 0.0
         velocity = self.azimuth * speed
         return (Disturbance(self.perturbation.object, (*velocity.tolist(), 0.0, 0.0, 0.0)),)
 
@@ -138,7 +138,7 @@ class ObjectDropped(HeldMode):
 
     def disturb(self, moment: Moment) -> Sequence[Disturbance]:
         """Downwards, with the drawn speed sideways, without friction, until it is out of the fingers."""
-        if not 0 <= self.steps_since(moment) < _STEPS:
+        if not 0 <= self.steps_since(moment) < BUMP_STEPS:
             return ()
-        velocity = self.azimuth * self.perturbation.magnitude + np.array([0.0, 0.0, -_FALL_SPEED])
+        velocity = self.azimuth * self.perturbation.magnitude + np.array([0.0, 0.0, -FALL_SPEED])
         return (Disturbance(self.perturbation.object, (*velocity.tolist(), 0.0, 0.0, 0.0), friction=0.0),)

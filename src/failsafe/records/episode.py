@@ -53,6 +53,7 @@ class Episode:
         monitor_seconds: Seconds in which the monitor held up the policy.
         events: What the monitor did and saw.
         words: Why it ended so, where that needs saying.
+        onset: Control step in which an accident began, None where there was none.
     """
 
     key: EpisodeKey
@@ -64,6 +65,7 @@ class Episode:
     monitor_seconds: float = 0.0
     events: tuple[Event, ...] = ()
     words: str = ""
+    onset: int | None = None
 
     @property
     def success(self) -> bool:

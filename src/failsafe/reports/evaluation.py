@@ -17,7 +17,14 @@ from failsafe.evaluation.paired import Change, Pair, Summary, pairs_of, summaris
 from failsafe.evaluation.scenarios import scenario
 from failsafe.evaluation.study import Cell, Results, StudyManifest, cells_of
 from failsafe.reports.coverage_charts import Histogram
-from failsafe.reports.evaluation_charts import MARKS, TimeLine, alarm_chart, success_charts, time_line
+from failsafe.reports.evaluation_charts import (
+    MARKS,
+    TimeLine,
+    alarm_chart,
+    delay_charts,
+    success_charts,
+    time_line,
+)
 from failsafe.reports.evaluation_sheets import (
     ALARMED,
     cells_sheet,
@@ -64,7 +71,7 @@ class Alarms:
     episodes: int
     alarmed: int
     confusion: Sheet
-    chart: Histogram
+    charts: tuple[Histogram, ...]
 
 
 def format_summary(summary: Summary, width: int | None = None) -> str:
@@ -162,7 +169,8 @@ def render_report(results: Results, films: Sequence[Film] = ()) -> str:
 def _alarms(policy: str, every: Sequence[Pair], max_steps: int) -> Alarms:
     pairs = [pair for pair in every if pair.alone.key.policy == policy]
     alarmed = sum(pair.first_alarm is not None for pair in pairs)
-    return Alarms(policy, len(pairs), alarmed, confusion_sheet(pairs), alarm_chart(pairs, max_steps))
+    charts = (alarm_chart(pairs, max_steps), *delay_charts(pairs))
+    return Alarms(policy, len(pairs), alarmed, confusion_sheet(pairs), charts)
 
 
 def _shown(pairs: Sequence[Pair], films: Sequence[Film]) -> list[Shown]:

@@ -99,6 +99,20 @@ def alarm_chart(pairs: Sequence[Pair], max_steps: int) -> Histogram:
     return histogram("step of the first alarm", values, ends, "", tuple(ALARMED.values()))
 
 
+def delay_charts(pairs: Sequence[Pair]) -> list[Histogram]:
+    """How long after an accident the first alarm comes: one chart, or none where there were no accidents.
+
+    Args:
+        pairs: The episodes.
+    """
+    late = [(pair.delay, ALARMED[pair.change]) for pair in pairs if pair.delays]
+    values = [(float(delay), outcome) for delay, outcome in late if delay is not None]
+    if not values:
+        return []
+    ends = (0.0, max(delay for delay, _ in values) + 1)
+    return [histogram("steps from the accident to the alarm", values, ends, "", tuple(ALARMED.values()))]
+
+
 def _words(event: Event) -> str:
     parts = [f"step {event.step}: {MARKS[event.kind]}"]
     if event.score is not None:

@@ -49,21 +49,9 @@ def headlines(summary: Summary) -> list[Headline]:
 
 def cells_sheet(summary: Summary) -> Sheet:
     """Every cell with everything that is known of it."""
-    head = (
-        "task",
-        "scenario",
-        "policy",
-        "arm",
-        "episodes",
-        "success",
-        "alone",
-        "gain",
-        "p",
-        "rescued",
-        "harmed",
-    )
-    head += ("harm rate", "false alarms", "alarms", "take-overs", "first alarm", "seconds", "waiting")
-    head += ("asked for help", "other endings")
+    head = ("task", "scenario", "policy", "arm", "episodes", "success", "alone", "gain", "p")
+    head += ("rescued", "harmed", "harm rate", "false alarms", "alarms", "take-overs")
+    head += ("first alarm", "delay", "seconds", "waiting", "asked for help", "other endings")
     rows = tuple((*_names(row), *_cells(row)) for row in summary.rows)
     return Sheet("Every cell", "", head, rows, names=4)
 
@@ -92,17 +80,20 @@ def wide_sheets(summary: Summary) -> list[Sheet]:
     sheets: list[Sheet] = []
     for (name, policy), rows in _groups(summary).items():
         arms = list(dict.fromkeys(row.arm for row in rows))
+        late = any(row.onsets for row in rows)  # one more column
         lines: list[tuple[Cell, ...]] = []
         for task in dict.fromkeys(row.task for row in rows):
             here = {row.arm: row for row in rows if row.task == task}
             cells = [_success(here[arm]) if arm in here else Cell("–") for arm in arms]
             under = here.get(MONITOR)
             rest = (
-                (Cell("–"),) * 4 if under is None else (_gain(under), _p(under), _harm(under), _false(under))
+                (Cell("–"),) * (4 + late)
+                if under is None
+                else (_gain(under), _p(under), _harm(under), _false(under), *[_delay(under)] * late)
             )
             number = max(row.episodes for row in here.values())
             lines.append((Cell(task), Cell(str(number)), *cells, *rest))
-        head = ("task", "episodes", *arms, "gain", "p", "harm rate", "false alarms")
+        head = ("task", "episodes", *arms, "gain", "p", "harm rate", "false alarms", *["delay"] * late)
         sheets.append(Sheet(f"{policy}, scenario {name}", "", head, tuple(lines)))
     return sheets
 
@@ -203,7 +194,7 @@ def _cells(row: Row) -> tuple[Cell, ...]:
     counts = (Cell(f"{row.episodes}"), _success(row), Cell(share(row.alone / row.episodes)))
     costs = (_number(row.seconds, ".1f"), Cell(share(row.overhead), value=row.overhead))
     if row.arm == NEVER:
-        return (*counts, *(Cell(""),) * 9, costs[0], Cell(""), Cell(""), Cell(others))
+        return (*counts, *(Cell(""),) * 10, costs[0], Cell(""), Cell(""), Cell(others))
     return (
         *counts,
         _gain(row),
@@ -215,6 +206,7 @@ def _cells(row: Row) -> tuple[Cell, ...]:
         _number(row.alarms, ".2f"),
         _number(row.take_overs, ".2f"),
         _number(row.first_alarm, ".0f"),
+        _delay(row),
         *costs,
         Cell(str(row.asked_for_help)),
         Cell(others),
@@ -245,6 +237,14 @@ def _harm(row: Row) -> Cell:
 def _false(row: Row) -> Cell:
     interval = _between(row.false_alarm_interval)
     return Cell(share(row.false_alarm_rate), interval, value=row.false_alarm_rate)
+
+
+def _delay(row: Row) -> Cell:
+    """Steps from an accident to the alarm, and how many that made the policy fail were seen at all."""
+    if not row.onsets:
+        return Cell("–")
+    steps = "–" if row.delay is None else f"{row.delay:.0f}"
+    return Cell(f"{steps} ({row.detected} of {row.onsets})", value=row.delay)
 
 
 def _number(value: float | None, form: str) -> Cell:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from sapien import physx
 
 from failsafe.experts.tasks import load_task
 from failsafe.generation.rollouts import run_nominal
+from failsafe.records import poses
 from failsafe.simulators.maniskill.simulator import ManiSkillSimulator
 
 SEED = 3
@@ -51,3 +53,36 @@ def test_a_cube_is_as_large_heavy_and_slippery_as_said(original, task, edge, hea
 @pytest.mark.parametrize("task", ["PickSphere-v1", "PickHeavyCube-v1", "PickSlipperyCube-v1"])
 def test_the_expert_can_do_it(task):
     assert run_nominal(load_task(task), SEED).record.success
+
+
+def test_a_fetch_does_it_standing_still_with_the_tool_where_a_panda_has_it(original):
+    task = load_task("PickCubeFetch-v1")
+    for seed in range(3):
+        trace = run_nominal(task, seed)
+        assert trace.record.success
+    fetch = task.simulator
+    joints = fetch._arm.articulation.qpos
+    still = [i for i, moves in enumerate(fetch._arm._mask) if not moves and i not in fetch._arm._fingers]
+    assert joints[still] == pytest.approx([0, 0, 0, 0.386, 0, 0], abs=1e-3)
+    fetch.reset(SEED)
+    here, there = fetch.observe(), original.observe()
+    far, turned = poses.distance(here.tcp_pose, there.tcp_pose)
+    assert far < 0.1
+    assert turned < 0.2
+    assert here.gripper_width == pytest.approx(there.gripper_width, abs=1e-3)
+    assert here.objects[0, 2] == pytest.approx(there.objects[0, 2], abs=1e-4)  # the table is as high
+
+
+def test_an_endless_joint_goes_the_short_way():
+    task = load_task("PickCubeFetch-v1")
+    simulator = task.simulator
+    simulator.reset(SEED)
+    down = simulator.observe().tcp_pose
+    before, turned = simulator._arm.articulation.qpos.astype(np.float64), down
+    for _ in range(80):  # 8 rad about the vertical, through the seam of the inverse kinematics
+        turned = poses.apply_delta(turned, np.array([0, 0, 0, 0, 0, 0.1]))
+        command = simulator.command(turned, 1.0)
+        assert np.abs(command - before).max() < 1.0
+        simulator.step(command)
+        before = command.astype(np.float64)
+    assert poses.distance(simulator.observe().tcp_pose, turned)[1] < 0.3

@@ -9,6 +9,7 @@ from jaxtyping import Float32
 
 from failsafe.records import poses
 from failsafe.records.poses import Pose
+from failsafe.simulators.maniskill.frames import base_in_root, tool_in_link, tool_pose
 from failsafe.simulators.maniskill.scene import Body, to_array, to_sapien
 
 _GRIP_FORCE = 0.5
@@ -32,11 +33,13 @@ class Arm:
     """
 
     def __init__(self, agent: Any) -> None:
+        self._agent = agent
         self.articulation: Any = agent.robot._objs[0]
         self._joints: list[Any] = list(self.articulation.active_joints)
         self._tcp: Any = agent.tcp._objs[0]
         links = list(self.articulation.links)
         self._tcp_index = links.index(self._tcp)
+        self._base, self._tool = base_in_root(agent), tool_in_link(agent)
         self._model: Any = self.articulation.create_pinocchio_model()
         controllers: Any = getattr(agent.controller, "controllers", {"arm": agent.controller})
         names = [joint.name for joint in self._joints]
@@ -49,8 +52,9 @@ class Arm:
         if gripper is not None:
             self._closed = float(np.min(gripper.config.lower))
             self._open = float(np.max(gripper.config.upper))
-        self._mask = np.ones(len(names), dtype=np.int32)
-        self._mask[self._fingers] = 0
+        # A robot may have joints (a base that drives, a head) that are neither: they stay where they are.
+        self._mask = np.zeros(len(names), dtype=np.int32)
+        self._mask[[names.index(j._objs[0].name) for j in controllers["arm"].joints]] = 1
         limits = np.concatenate([joint.limits for joint in self._joints])
         self._lower, self._upper = limits[:, 0] + _LIMIT_MARGIN, limits[:, 1] - _LIMIT_MARGIN
         for j in np.flatnonzero(self._mask):
@@ -61,6 +65,7 @@ class Arm:
         self._limited: list[tuple[int, float, float]] = [
             (j, float(self._lower[j]), float(self._upper[j])) for j in np.flatnonzero(self._mask).tolist()
         ]
+        self._endless = np.flatnonzero(self._mask & np.isinf(self._upper))
         self.finger_links = [self._joints[i].child_link for i in fingers]
         self.finger_shapes: list[Any] = [s for link in self.finger_links for s in link.collision_shapes]
         self.begin()
@@ -73,7 +78,7 @@ class Arm:
     @property
     def tcp_pose(self) -> Any:
         """The tool's `sapien.Pose` in the world."""
-        return self._tcp.entity_pose
+        return tool_pose(self._agent)
 
     @property
     def gripper_width(self) -> float:
@@ -102,6 +107,9 @@ class Arm:
         Beyond the workspace the arm stretches as far as it goes, as a real one would.
         """
         solution = self._solve(target, self._last)
+        if self._endless.size:  # the inverse kinematics counts them within one turn
+            turns = np.round((self._last - solution)[self._endless] / (2 * np.pi))
+            solution[self._endless] += 2 * np.pi * turns
         if self.has_gripper:
             opening = self._closed + (min(max(gripper, -1.0), 1.0) + 1) / 2 * (self._open - self._closed)
             solution[self._fingers] = opening
@@ -154,7 +162,10 @@ class Arm:
 
     def _tool_pose(self, joints: np.ndarray) -> Pose:
         self._model.compute_forward_kinematics(joints)
-        return to_array(self._model.get_link_pose(self._tcp_index))
+        pose = self._model.get_link_pose(self._tcp_index)
+        if self._base is not None:
+            pose = self._base.inv() * pose
+        return to_array(pose if self._tool is None else pose * self._tool)
 
     def _solve(self, target: Pose, start: np.ndarray) -> np.ndarray:
         """Joint positions for a tool pose, by the closed-loop inverse kinematics of Pinocchio.
@@ -165,6 +176,10 @@ class Arm:
         workspace, where no exact solution exists, a damped one comes near.
         """
         pose = to_sapien(target)
+        if self._base is not None:
+            pose = self._base * pose
+        if self._tool is not None:
+            pose = pose * self._tool.inv()
         joints, converged = self._solve_within_limits(pose, start, damped=False)
         return joints if converged else self._solve_within_limits(pose, start, damped=True)[0]
 

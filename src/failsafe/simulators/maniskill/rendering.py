@@ -20,6 +20,7 @@ from failsafe.errors import MissingRendererError, UnknownNameError, UserError
 from failsafe.records import poses
 from failsafe.records.poses import Pose
 from failsafe.simulators.contract import Camera
+from failsafe.simulators.maniskill.frames import base_pose, tool_pose
 from failsafe.simulators.maniskill.meshes import MeshLibrary
 from failsafe.simulators.maniskill.resets import Resets
 from failsafe.simulators.maniskill.scene import to_array, to_sapien
@@ -135,7 +136,7 @@ class SceneRenderer:
         components: list[Any] = []
         for slot, camera in enumerate(cameras):
             component = self._camera(slot, size)
-            frame = to_array(self._tool_pose() if camera.mounted else self.env.agent.robot._objs[0].pose)
+            frame = to_array(self._tool_pose() if camera.mounted else base_pose(self.env.agent))
             component.entity.pose = to_sapien(poses.compose(frame, np.asarray(camera.pose)))
             component.set_fovy(camera.fov, compute_x=True)
             components.append(component)
@@ -164,10 +165,9 @@ class SceneRenderer:
         return (link._objs[0].entity for link in self.env.agent.robot.links)
 
     def _tool_pose(self) -> Any:
-        tool = getattr(self.env.agent, "tcp", None)
-        if tool is None:
+        if not hasattr(self.env.agent, "tcp"):
             raise UserError("a camera is mounted on the tool, but this task's robot names none: use another")
-        return tool._objs[0].entity_pose
+        return tool_pose(self.env.agent)
 
     def _camera(self, slot: int, size: int) -> Any:
         """The camera that takes the picture number `slot`: making one costs more than moving one."""

@@ -28,6 +28,7 @@ from failsafe.simulators.contract import (
     SimulatorSpec,
 )
 from failsafe.simulators.maniskill.arm import Arm
+from failsafe.simulators.maniskill.frames import base_pose
 from failsafe.simulators.maniskill.resets import Resets
 from failsafe.simulators.maniskill.scene import (
     Body,
@@ -81,7 +82,7 @@ class ManiSkillSimulator(Simulator):
             self._bodies = task_bodies(self.env)
             self._by_name = {b.spec.name: b for b in self._bodies}
             self._arm = Arm(self.env.agent)
-            self._base = to_array(self.env.agent.robot._objs[0].pose)
+            self._base = to_array(base_pose(self.env.agent))
             self._base_inverse = poses.inverse(self._base)
             self._turned = bool((self._base[4:] != 0).any())
             self._materials: dict[str, list[tuple[Any, Any]]] = {}

@@ -1,12 +1,12 @@
-"""Tasks with other objects or physics than ManiSkill's own, to see how far policy and monitor generalise.
+"""Tasks with other objects, physics or robots than ManiSkill's own, to see what policy and monitor can bear.
 
-Each is PickCube with another thing to pick, under a name of its own; importing this module registers them.
-The words of the task stay, so that a policy that knows PickCube can be asked.
+Each is PickCube with another thing to pick or another arm, under a name of its own; importing this module
+registers them. The words of the task stay, so that a policy that knows PickCube can be asked.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import sapien
 from mani_skill.envs.tasks.tabletop.pick_cube import PickCubeEnv
@@ -15,6 +15,8 @@ from mani_skill.utils.registration import register_env
 from mani_skill.utils.scene_builder.table import TableSceneBuilder
 from sapien import physx
 
+from failsafe.simulators.maniskill.fetch import FetchTable, StandingFetch
+
 _VARIANTS: dict[str, dict[str, Any]] = {
     "PickSmallCube-v1": {"half_size": 0.015},
     "PickLargeCube-v1": {"half_size": 0.025},
@@ -22,6 +24,7 @@ _VARIANTS: dict[str, dict[str, Any]] = {
     "PickSphere-v1": {"round": True},
     "PickHeavyCube-v1": {"heavier": 10.0},
     "PickSlipperyCube-v1": {"friction": 0.25},
+    "PickCubeFetch-v1": {"robot": StandingFetch.uid, "table": FetchTable},
 }
 """What each of them differs in, see `_PickVariant`."""
 ORIGINAL = dict.fromkeys(_VARIANTS, "PickCube-v1")
@@ -37,18 +40,27 @@ class _PickVariant(PickCubeEnv):
         round: A sphere in place of a cube.
         heavier: How many times as heavy as the material would have it.
         friction: Coefficient between fingers and object; None leaves ManiSkill's.
+        robot: Name of the robot.
+        table: What puts robot and table in their places.
     """
 
+    SUPPORTED_ROBOTS: ClassVar = [*PickCubeEnv.SUPPORTED_ROBOTS, StandingFetch.uid]
     half_size = 0.02
     colour = (1.0, 0.0, 0.0, 1.0)
     round = False
     heavier = 1.0
     friction: float | None = None
+    robot = "panda"
+    table = TableSceneBuilder
+
+    def __init__(self, **settings: Any) -> None:
+        named: dict[str, Any] = {"robot_uids": self.robot, **settings}
+        super().__init__(**named)
 
     def _load_scene(self, options: dict[str, Any]) -> None:
         """The table, the thing to pick, and the goal."""
         self.cube_half_size = self.half_size
-        self.table_scene = TableSceneBuilder(self, robot_init_qpos_noise=self.robot_init_qpos_noise)
+        self.table_scene = self.table(self, robot_init_qpos_noise=self.robot_init_qpos_noise)
         self.table_scene.build()
         resting = sapien.Pose(p=[0, 0, self.half_size])
         common: dict[str, Any] = {"color": list(self.colour), "name": "cube", "initial_pose": resting}
