@@ -24,6 +24,10 @@ _BENT = 0.3
 """Radians by which an elbow, a joint that bends one way only, stays bent: a straight arm is singular, and the
 inverse kinematics finds no way back from it. It costs a few millimetres of reach."""
 
+_TWO_TURNS = 2 * np.pi - _LIMIT_MARGIN
+_FASTEST = 0.3
+"""Radians that a joint of an arm with endless joints goes in a control step: 6 rad/s at 20 Hz."""
+
 
 class Arm:
     """An articulated arm with or without a two-finger gripper, driven by joint targets.
@@ -107,9 +111,14 @@ class Arm:
         Beyond the workspace the arm stretches as far as it goes, as a real one would.
         """
         solution = self._solve(target, self._last)
-        if self._endless.size:  # the inverse kinematics counts them within one turn
+        if self._endless.size:
+            # The inverse kinematics counts them within one turn. Where two of them are in line, they may turn
+            # against each other as they like: whatever it finds, no joint is to whip round.
             turns = np.round((self._last - solution)[self._endless] / (2 * np.pi))
             solution[self._endless] += 2 * np.pi * turns
+            solution = np.clip(solution, self._last - _FASTEST, self._last + _FASTEST)
+            # PhysX knows a joint's position within two turns.
+            solution[self._endless] = np.clip(solution[self._endless], -_TWO_TURNS, _TWO_TURNS)
         if self.has_gripper:
             opening = self._closed + (min(max(gripper, -1.0), 1.0) + 1) / 2 * (self._open - self._closed)
             solution[self._fingers] = opening
