@@ -172,8 +172,12 @@ def test_the_thresholds_are_those_of_the_policy(tmp_path: Path, monkeypatch: pyt
         ({"threshold": 1.5}, "expected a threshold from 0 to 1, got 1.5"),
         ({"threshold": float("nan")}, "expected a threshold from 0 to 1, got nan"),
         (
-            {"calibrations": {"a": Calibration(0.05, "compact", "a", 2, {})}},
+            {"calibrations": {"a": Calibration(0.05, "glance", "a", 2, {})}},
             "averaged over 2 looks, but the monitor averages over 3",
+        ),
+        (
+            {"monitor": "runs/mine", "calibrations": {"a": Calibration(0.05, "compact", "a", 3, {})}},
+            "are of the monitor compact, not of runs/mine: run `failsafe calibrate runs/mine --policy a`",
         ),
     ],
 )
