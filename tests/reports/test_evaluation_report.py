@@ -34,7 +34,7 @@ from failsafe.reports.evaluation import (
     summary_markdown,
     write_report,
 )
-from failsafe.reports.evaluation_charts import alarm_chart, success_charts, time_line
+from failsafe.reports.evaluation_charts import alarm_chart, delay_charts, success_charts, time_line
 from failsafe.reports.evaluation_sheets import cells_sheet, confusion_sheet, headlines, probability
 
 WORKED, FAILED = Ending.SUCCESS, Ending.FAILURE
@@ -205,8 +205,13 @@ def test_names_are_not_cut_in_a_narrow_terminal(summary: Summary) -> None:
 
 
 def test_markdown_for_the_docs(summary: Summary) -> None:
-    first, second = summary_markdown(summary).strip().split("\n\n### ")
-    assert first.startswith(f"### {POLICY}, scenario nominal\n")
+    overview, first, second = summary_markdown(summary).strip().split("\n\n### ")
+    assert overview.splitlines()[0] == "### All scenarios"
+    rows = [line for line in overview.splitlines() if line.startswith("|")]
+    assert rows[0].startswith("| scenario | axis | policy | episodes | never | monitor | gain | p |")
+    assert [row.split(" | ")[1] for row in rows[2:]] == ["none", "physics"]
+    assert rows[2].startswith(f"| nominal | none | {POLICY} | 20 | 40.0% (22–61%) | 60.0% (39–78%) | +20.0 |")
+    assert first.startswith(f"{POLICY}, scenario nominal\n")
     assert second.startswith(f"{POLICY}, scenario noise\n")
     lines = [line for line in first.splitlines() if line.startswith("|")]
     assert lines[0] == "| task | episodes | never | monitor | gain | p | harm rate | false alarms |"
@@ -214,6 +219,30 @@ def test_markdown_for_the_docs(summary: Summary) -> None:
         f"| {PICK} | 10 | 40.0% (17–69%) | 60.0% (31–83%) | +20.0 | 0.62 | 25.0% (5–70%) | 50.0% (15–85%) |"
     )
     assert [line.split(" | ")[0] for line in lines[2:]] == [f"| {PICK}", f"| {PUSH}", "| all"]
+
+
+def test_how_late_alarms_are_has_a_column_where_there_were_accidents(summary: Summary) -> None:
+    rows = tuple(replace(row, onsets=7, detected=4, delay=12.0) for row in summary.rows)
+    overview, first, _ = summary_markdown(Summary(rows)).strip().split("\n\n### ")
+    assert "| false alarms | delay |" in overview
+    assert "| 12 (4 of 7) |" in overview
+    assert "| 12 (4 of 7) |" in first
+    assert "delay" not in summary_markdown(summary)
+
+
+def test_how_late_alarms_are_is_drawn_where_there_were_accidents(tmp_path: Path) -> None:
+    results = make_results(tmp_path / "results")
+    assert "from the accident" not in render_report(results)
+    for episode in list(results.episodes()):
+        results.write(replace(episode, onset=15))
+    (chart,) = delay_charts(pairs_of(results.episodes()))
+    assert (chart.low, chart.high) == ("0", "36")  # the latest alarm is in step 50
+    assert "steps from the accident to the alarm" in render_report(results)
+
+
+def test_a_single_scenario_needs_no_overview(summary: Summary) -> None:
+    rows = tuple(row for row in summary.rows if row.scenario == "nominal")
+    assert summary_markdown(Summary(rows)).startswith(f"### {POLICY}, scenario nominal")
 
 
 def test_equal_results_give_equal_pages_that_stand_alone(tmp_path: Path) -> None:

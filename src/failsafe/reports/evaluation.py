@@ -31,6 +31,7 @@ from failsafe.reports.evaluation_sheets import (
     confusion_sheet,
     headlines,
     narrow_sheets,
+    overview_sheet,
     share,
     wide_sheets,
 )
@@ -86,7 +87,9 @@ def format_summary(summary: Summary, width: int | None = None) -> str:
 
 def summary_markdown(summary: Summary) -> str:
     """The tables of a study as Markdown: tasks in rows, arms in columns, each with its 95 % interval."""
-    return "\n\n".join(sheet_markdown(sheet, intervals=True) for sheet in wide_sheets(summary)) + "\n"
+    overview = overview_sheet(summary)
+    sheets = [*([overview] if overview is not None else []), *wide_sheets(summary)]
+    return "\n\n".join(sheet_markdown(sheet, intervals=True) for sheet in sheets) + "\n"
 
 
 def tables_markdown(results: Results, summary: Summary) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from failsafe.evaluation.controls import MONITOR, NEVER
 from failsafe.evaluation.paired import ALL_TASKS, Change, Pair, Row, Summary
+from failsafe.evaluation.scenarios import scenario
 from failsafe.evaluation.statistics import wilson
 from failsafe.reports.sheets import Cell, Sheet
 
@@ -96,6 +97,38 @@ def wide_sheets(summary: Summary) -> list[Sheet]:
         head = ("task", "episodes", *arms, "gain", "p", "harm rate", "false alarms", *["delay"] * late)
         sheets.append(Sheet(f"{policy}, scenario {name}", "", head, tuple(lines)))
     return sheets
+
+
+def overview_sheet(summary: Summary) -> Sheet | None:
+    """A row for every scenario and policy, all tasks together; None where there is but one of them."""
+    whole = _whole(summary, MONITOR)
+    if len(whole) < 2:
+        return None
+    late = any(row.onsets for row in whole)
+    rows = tuple(
+        (
+            Cell(row.scenario),
+            Cell(scenario(row.scenario).axis),
+            Cell(row.policy),
+            Cell(str(row.episodes)),
+            Cell(share(row.alone / row.episodes), _between(wilson(row.alone, row.episodes))),
+            *(_success(row), _gain(row), _p(row), _harm(row), _false(row), *[_delay(row)] * late),
+        )
+        for row in whole
+    )
+    head = (
+        "scenario",
+        "axis",
+        "policy",
+        "episodes",
+        NEVER,
+        MONITOR,
+        "gain",
+        "p",
+        "harm rate",
+        "false alarms",
+    )
+    return Sheet("All scenarios", "", (*head, *["delay"] * late), rows, names=3)
 
 
 def confusion_sheet(pairs: Sequence[Pair]) -> Sheet:
