@@ -24,7 +24,7 @@ for strength in weak medium strong; do
   study "$strength" "$seeds" --policy "reference:$strength"
 done
 study controls "$controls_seeds" --policy reference:weak --controls
-objects=small-cube,large-cube,blue-cube,sphere
+objects=small-cube,large-cube,tall-cube,blue-cube,sphere
 physics=heavy,slippery,noise,delay-1,delay-3
 study axes "$axes_seeds" --policy reference:weak --scenarios "farther,camera-5,camera-15,$objects,fetch,$physics"
 study accidents "$axes_seeds" --policy reference:strong --scenarios pushed,dropped

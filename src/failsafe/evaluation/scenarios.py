@@ -126,6 +126,7 @@ SCENARIOS: dict[str, Scenario] = {
             for name, axis, words, task in (
                 ("small-cube", "object", "a cube of 3 cm in place of 4 cm", "PickSmallCube-v1"),
                 ("large-cube", "object", "a cube of 5 cm in place of 4 cm", "PickLargeCube-v1"),
+                ("tall-cube", "object", "a block of 4 x 4 x 6 cm in place of a cube", "PickTallCube-v1"),
                 ("blue-cube", "object", "a blue cube in place of a red one", "PickBlueCube-v1"),
                 ("sphere", "object", "a sphere in place of a cube", "PickSphere-v1"),
                 ("heavy", "physics", "a cube ten times as heavy", "PickHeavyCube-v1"),

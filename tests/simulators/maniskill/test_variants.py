@@ -50,7 +50,18 @@ def test_a_cube_is_as_large_heavy_and_slippery_as_said(original, task, edge, hea
     assert {s.physical_material.static_friction for s in fingers} == {expected}
 
 
-@pytest.mark.parametrize("task", ["PickSphere-v1", "PickHeavyCube-v1", "PickSlipperyCube-v1"])
+def test_a_tall_cube_stands_on_the_table(original):
+    simulator = ManiSkillSimulator("PickTallCube-v1")
+    simulator.reset(SEED)
+    (shape,) = body(simulator).collision_shapes
+    assert shape.half_size == pytest.approx([0.02, 0.02, 0.03])
+    assert body(simulator).mass == pytest.approx(1.5 * body(original).mass, rel=1e-4)
+    assert simulator.observe().objects[0, 2] == pytest.approx(0.03)
+
+
+@pytest.mark.parametrize(
+    "task", ["PickSphere-v1", "PickTallCube-v1", "PickHeavyCube-v1", "PickSlipperyCube-v1"]
+)
 def test_the_expert_can_do_it(task):
     assert run_nominal(load_task(task), SEED).record.success
 

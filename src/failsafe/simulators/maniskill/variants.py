@@ -18,8 +18,9 @@ from sapien import physx
 from failsafe.simulators.maniskill.fetch import FetchTable, StandingFetch
 
 _VARIANTS: dict[str, dict[str, Any]] = {
-    "PickSmallCube-v1": {"half_size": 0.015},
-    "PickLargeCube-v1": {"half_size": 0.025},
+    "PickSmallCube-v1": {"half_sizes": (0.015, 0.015, 0.015)},
+    "PickLargeCube-v1": {"half_sizes": (0.025, 0.025, 0.025)},
+    "PickTallCube-v1": {"half_sizes": (0.02, 0.02, 0.03)},
     "PickBlueCube-v1": {"colour": (0.1, 0.2, 0.9, 1.0)},
     "PickSphere-v1": {"round": True},
     "PickHeavyCube-v1": {"heavier": 10.0},
@@ -35,7 +36,7 @@ class _PickVariant(PickCubeEnv):
     """What the variants have in common.
 
     Attributes:
-        half_size: Half an edge of the cube, or the sphere's radius, metres.
+        half_sizes: Half the edges of the cube (metres), the last of which is the sphere's radius, too.
         colour: Red, green, blue and opacity, 0 to 1.
         round: A sphere in place of a cube.
         heavier: How many times as heavy as the material would have it.
@@ -45,7 +46,7 @@ class _PickVariant(PickCubeEnv):
     """
 
     SUPPORTED_ROBOTS: ClassVar = [*PickCubeEnv.SUPPORTED_ROBOTS, StandingFetch.uid]
-    half_size = 0.02
+    half_sizes = (0.02, 0.02, 0.02)
     colour = (1.0, 0.0, 0.0, 1.0)
     round = False
     heavier = 1.0
@@ -59,15 +60,16 @@ class _PickVariant(PickCubeEnv):
 
     def _load_scene(self, options: dict[str, Any]) -> None:
         """The table, the thing to pick, and the goal."""
-        self.cube_half_size = self.half_size
+        height: Any = self.half_sizes[2]
+        self.cube_half_size = height  # from which ManiSkill knows how high it lies
         self.table_scene = self.table(self, robot_init_qpos_noise=self.robot_init_qpos_noise)
         self.table_scene.build()
-        resting = sapien.Pose(p=[0, 0, self.half_size])
+        resting = sapien.Pose(p=[0, 0, height])
         common: dict[str, Any] = {"color": list(self.colour), "name": "cube", "initial_pose": resting}
         if self.round:
-            self.cube = actors.build_sphere(self.scene, radius=self.half_size, **common)
+            self.cube = actors.build_sphere(self.scene, radius=height, **common)
         else:
-            self.cube = actors.build_cube(self.scene, half_size=self.half_size, **common)
+            self.cube = actors.build_box(self.scene, half_sizes=list(self.half_sizes), **common)
         cube: Any = self.cube
         body = cube._objs[0].find_component_by_type(physx.PhysxRigidDynamicComponent)
         body.mass *= self.heavier
