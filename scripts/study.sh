@@ -8,8 +8,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bin="${FAILSAFE_VENV:-.venv}/bin"
 out="${FAILSAFE_STUDY_OUT:-out/study}"
 seeds="${FAILSAFE_STUDY_SEEDS:-5000:5100}"
-controls_seeds="${FAILSAFE_STUDY_CONTROLS_SEEDS:-5000:5040}"
-axes_seeds="${FAILSAFE_STUDY_AXES_SEEDS:-5000:5024}"
+fewer="${FAILSAFE_STUDY_SEEDS:-5000:5040}"
+fewest="${FAILSAFE_STUDY_SEEDS:-5000:5024}"
 mkdir -p docs/tables
 
 study() { # NAME SEEDS ARGUMENTS...
@@ -23,8 +23,9 @@ study() { # NAME SEEDS ARGUMENTS...
 for strength in weak medium strong; do
   study "$strength" "$seeds" --policy "reference:$strength"
 done
-study controls "$controls_seeds" --policy reference:weak --controls
+study controls "$fewer" --policy reference:weak --controls
 objects=small-cube,large-cube,tall-cube,blue-cube,sphere
 physics=heavy,slippery,noise,delay-1,delay-3
-study axes "$axes_seeds" --policy reference:weak --scenarios "farther,camera-5,camera-15,$objects,fetch,$physics"
-study accidents "$axes_seeds" --policy reference:strong --scenarios pushed,dropped
+study axes "$fewest" --policy reference:weak --scenarios "farther,camera-5,camera-15,$objects,fetch,$physics"
+study accidents "$fewest" --policy reference:strong --tasks PickCube-v1,StackCube-v1 \
+  --scenarios nominal,pushed,dropped

@@ -72,17 +72,24 @@ def test_a_row_counted_by_hand() -> None:
 
 def test_the_delay_is_of_accidents_that_make_the_policy_fail() -> None:
     episodes = [
-        made(0, WORKED, onset=20),
-        made(0, WORKED, "monitor", alarm(90), onset=20),  # it does no harm: nothing to be late for
-        *(made(seed, FAILED, onset=20) for seed in range(1, 5)),
-        made(1, WORKED, "monitor", alarm(25) + alarm(80), onset=20),  # 5 steps
-        made(2, FAILED, "monitor", alarm(10) + alarm(35), onset=20),  # 15: the first was before it
-        made(3, FAILED, "monitor", alarm(10), onset=20),  # not seen
-        made(4, FAILED, "monitor", alarm(10)),  # what it did kept the accident from happening
+        *(made(seed, FAILED if seed == 7 else WORKED) for seed in range(9)),
+        made(0, WORKED, scenario="dropped", onset=20),
+        made(0, WORKED, "monitor", alarm(90), scenario="dropped", onset=20),  # it does no harm: not late
+        *(made(seed, FAILED, scenario="dropped", onset=20) for seed in range(1, 9)),
+        made(1, WORKED, "monitor", alarm(25) + alarm(80), scenario="dropped", onset=20),  # 5 steps
+        made(2, FAILED, "monitor", alarm(35), scenario="dropped", onset=20),  # 15 steps
+        made(3, FAILED, "monitor", scenario="dropped", onset=20),  # not seen
+        made(4, FAILED, "monitor", alarm(10) + alarm(30), scenario="dropped", onset=20),  # an alarm before
+        made(5, FAILED, "monitor", alarm(20), scenario="dropped", onset=20),  # the look is before the step
+        made(6, FAILED, "monitor", alarm(40), scenario="dropped", onset=30),  # another accident than alone
+        made(7, FAILED, "monitor", alarm(40), scenario="dropped", onset=20),  # fails without it, too
+        made(8, FAILED, "monitor", alarm(10), scenario="dropped"),  # what it did kept it from happening
     ]
-    row = summarise(episodes).find("Pick", "nominal", "weak", "monitor")
+    row = summarise(episodes).find("Pick", "dropped", "weak", "monitor")
     assert row is not None
     assert (row.onsets, row.detected, row.delay) == (3, 2, 10)
+    assert row.false_alarm_rate is None  # an alarm after an accident is not false
+    assert sum(pair.delay is not None for pair in pairs_of(episodes)) == 2
     quiet = summarise(BY_HAND).find("Pick", "nominal", "weak", "monitor")
     assert quiet is not None
     assert (quiet.onsets, quiet.detected, quiet.delay) == (0, 0, None)

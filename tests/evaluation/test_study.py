@@ -175,10 +175,6 @@ def test_the_thresholds_are_those_of_the_policy(tmp_path: Path, monkeypatch: pyt
             {"calibrations": {"a": Calibration(0.05, "glance", "a", 2, {})}},
             "averaged over 2 looks, but the monitor averages over 3",
         ),
-        (
-            {"monitor": "runs/mine", "calibrations": {"a": Calibration(0.05, "compact", "a", 3, {})}},
-            "are of the monitor compact, not of runs/mine: run `failsafe calibrate runs/mine --policy a`",
-        ),
     ],
 )
 def test_a_study_that_makes_no_sense(changes: dict[str, Any], words: str) -> None:

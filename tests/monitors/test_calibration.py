@@ -120,6 +120,15 @@ def test_a_bad_file_is_one_sentence(tmp_path, data, error, words):
         read_calibration(path)
 
 
+def test_thresholds_of_another_model_are_refused(tmp_path):
+    path = tmp_path / "thresholds.json"
+    write_calibration(path, FOUND)
+    assert read_calibration(path, "compact") == FOUND
+    assert read_calibration(path, "./compact") == FOUND  # a file may be named in two ways
+    with pytest.raises(UserError, match="expected thresholds of the monitor runs/mine, got compact's"):
+        read_calibration(path, "runs/mine")
+
+
 def test_thresholds_ship_for_reference_policies_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(calibration, "THRESHOLDS", Path(tmp_path))
     write_calibration(tmp_path / "weak.json", FOUND)

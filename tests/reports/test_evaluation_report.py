@@ -233,6 +233,8 @@ def test_how_late_alarms_are_has_a_column_where_there_were_accidents(summary: Su
 def test_how_late_alarms_are_is_drawn_where_there_were_accidents(tmp_path: Path) -> None:
     results = make_results(tmp_path / "results")
     assert "from the accident" not in render_report(results)
+    for file in results.path.glob("episodes/*/nominal/*/*/*.json"):
+        file.unlink()  # where the same seeds fail without an accident
     for record in list(results.episodes()):
         results.write(replace(record, onset=15))
     (chart,) = delay_charts(pairs_of(results.episodes()))

@@ -115,7 +115,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def _calibrations(policies: tuple[str, ...], monitor: str, files: tuple[Path, ...]) -> dict[str, Calibration]:
-    given = {found.policy: found for found in map(read_calibration, files)}
+    given = {found.policy: found for found in (read_calibration(file, monitor) for file in files)}
     for policy in policies:
         if policy in given:
             continue

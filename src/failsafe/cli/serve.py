@@ -196,9 +196,7 @@ def _limit(
             f"there are no thresholds for the monitor {monitor} on this policy: give some made by "
             "`failsafe calibrate` with --calibration, or choose one with --threshold"
         )
-    found = read_calibration(calibration)
-    if found.model != monitor:
-        raise UserError(f"{calibration}: expected thresholds of the monitor {monitor}, got {found.model}'s")
+    found = read_calibration(calibration, monitor)
     return _saying_where_none(found), MonitorSettings(smoothing=found.smoothing)
 
 

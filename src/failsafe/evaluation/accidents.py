@@ -11,66 +11,82 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from failsafe.perturbations.world import BUMP_STEPS, FALL_SPEED
+from failsafe.perturbations.world import FALL_SPEED
 from failsafe.records.trace import Disturbance
 from failsafe.simulators.contract import Role, Simulator
 
 PUSHED, DROPPED = "pushed", "dropped"
-"""Kinds: a free object is pushed along the table; a held one is torn out of the grip."""
+"""Kinds: a free object is pushed along the table; one that is carried is torn out of the grip."""
 PUSH = 0.05
-"""Metres by which an object is pushed, over 0.2 s."""
-_EARLIEST, _LATEST = 10, 40
-"""Control steps between which a push is due."""
-_SHORTEST, _LONGEST = 2, 10
-"""Control steps between which an object has been held when it is dropped."""
+"""Metres by which an object is pushed."""
+_LASTS = 0.2
+"""Seconds that an accident lasts."""
+_EARLIEST, _LATEST = 0.25, 1.0
+"""Seconds after the beginning between which a push is due: mostly before anything is held."""
+_RAISED = 0.03
+"""Metres by which what is held is raised before it is dropped: on the table it would stay in the grip."""
+_LONGEST = 0.4
+"""Seconds at most between that and the drop."""
 
 
 class Accident:
-    """One accident, by the draws of a seed.
+    """One accident, by the draws of a seed. It may never come to it: nothing is free, or nothing is raised.
 
     Args:
         kind: `PUSHED` or `DROPPED`.
         seed: Seed of the episode.
+        simulator: In the beginning of the episode.
 
     Attributes:
         onset: Control step in which it began, None while it has not.
     """
 
-    def __init__(self, kind: str, seed: int) -> None:
+    def __init__(self, kind: str, seed: int, simulator: Simulator) -> None:
         rng = np.random.default_rng([seed, 13])
-        self._kind = kind
-        self._due = int(rng.integers(_EARLIEST, _LATEST + 1))
-        self._held_for = int(rng.integers(_SHORTEST, _LONGEST + 1))
+        self._kind, self._simulator, self._spec = kind, simulator, simulator.spec
+        rate = self._spec.control_hz
+        self._steps = max(round(_LASTS * rate), 1)
+        self._due = round(float(rng.uniform(_EARLIEST, _LATEST)) * rate)
+        self._wait = round(float(rng.uniform(0.0, _LONGEST)) * rate)
         self._angle = float(rng.uniform(-math.pi, math.pi))
         self._pick = float(rng.random())
-        self._held = 0
-        self._object = ""
+        self._object, self._height = "", 0.0
         self.onset: int | None = None
 
-    def at(self, simulator: Simulator, step: int) -> Sequence[Disturbance]:
-        """What happens in a control step. To be asked in every one."""
-        if self.onset is None and not self._begins(simulator, step):
-            return ()
+    def at(self, step: int) -> Sequence[Disturbance]:
+        """What happens in a control step. To be asked in every one, before it is taken."""
         if self.onset is None:
+            begins = self._drops() if self._kind == DROPPED else self._pushes(step)
+            if not begins:
+                return ()
             self.onset = step
         since = step - self.onset
-        if since >= BUMP_STEPS + (self._kind == PUSHED):
+        if since >= self._steps + (self._kind == PUSHED):
             return ()
         if self._kind == DROPPED:
             return (Disturbance(self._object, (0.0, 0.0, -FALL_SPEED, 0.0, 0.0, 0.0), friction=0.0),)
         # The last step of a push is the stop: an object left to slide goes on for an unknown way.
-        speed = PUSH * simulator.spec.control_hz / BUMP_STEPS if since < BUMP_STEPS else 0.0
+        speed = PUSH * self._spec.control_hz / self._steps if since < self._steps else 0.0
         x, y = speed * math.cos(self._angle), speed * math.sin(self._angle)
         return (Disturbance(self._object, (x, y, 0.0, 0.0, 0.0, 0.0)),)
 
-    def _begins(self, simulator: Simulator, step: int) -> bool:
-        held = simulator.held()
-        if self._kind == DROPPED:
-            self._held = self._held + 1 if held else 0
-            self._object = held[0] if held else ""
-            return self._held > self._held_for
-        free = [o.name for o in simulator.spec.objects if o.role is Role.MOVABLE and o.name not in held]
-        if step < self._due or not free:
+    def _pushes(self, step: int) -> bool:
+        if step != self._due:
             return False
-        self._object = free[int(self._pick * len(free))]
-        return True
+        held = self._simulator.held()
+        free = [name for name in self._spec.names(Role.MOVABLE) if name not in held]
+        self._object = free[int(self._pick * len(free))] if free else ""
+        return bool(free)
+
+    def _drops(self) -> bool:
+        held = [name for name in self._simulator.held() if name in self._spec.names(Role.MOVABLE)]
+        if not held:
+            self._object = ""
+            return False
+        height = float(self._simulator.observe().objects[self._spec.object_index(held[0]), 2])
+        if held[0] != self._object:
+            self._object, self._height = held[0], height
+        if height < self._height + _RAISED:
+            return False
+        self._wait -= 1
+        return self._wait < 0

@@ -169,7 +169,7 @@ class _Loop:
         # Neither changes within an episode, and both are made anew whenever they are asked for.
         self._spec, self._sizes = simulator.spec, dict(policy.views)
         self._actuation = scenario.actuation(seed)
-        self._accident = scenario.accident_of(seed)
+        self._accident = scenario.accident_of(simulator, seed)
         self._past: deque[PolicyObservation] = deque(maxlen=scenario.delay + 1)
         self._target = simulator.observe().tcp_pose.copy()
         self._gripper = 1.0
@@ -240,7 +240,7 @@ class _Loop:
         wanted, self._gripper = self._policy.action_space.to_pose(row, self._target, measured)
         self._target = clip_target(wanted, self._target, measured, self._spec)
         pose, gripper = self._actuation(self._target, self._gripper)
-        accident = self._accident.at(self._simulator, self.step) if self._accident is not None else ()
+        accident = self._accident.at(self.step) if self._accident is not None else ()
         self._simulator.step(self._simulator.command(pose, gripper), accident)
 
 

@@ -14,7 +14,7 @@ from failsafe.evaluation.statistics import mcnemar, wilson
 from failsafe.records.episode import Ending, Episode
 from failsafe.records.event import Event, EventKind
 
-ALL_TASKS = "all"
+ALL_TASKS, NOMINAL = "all", "nominal"
 
 
 class Change(str, enum.Enum):
@@ -28,10 +28,17 @@ class Change(str, enum.Enum):
 
 @dataclass(frozen=True)
 class Pair:
-    """Two episodes from one initial state: of the policy alone, and under one condition."""
+    """Two episodes from one initial state: of the policy alone, and under one condition.
+
+    Attributes:
+        alone: Of the policy alone.
+        under: Under the condition.
+        nominal: Of the policy alone where nothing is unlike training, None where that has not been run.
+    """
 
     alone: Episode
     under: Episode
+    nominal: Episode | None = None
 
     @property
     def change(self) -> Change:
@@ -47,15 +54,29 @@ class Pair:
 
     @property
     def delays(self) -> bool:
-        """Whether one can say how late an alarm is: the policy fails alone, its accident's step is known."""
-        return self.under.onset is not None and not self.alone.success
+        """Whether one can say how late an alarm is: an accident made the policy fail, none was before it.
+
+        The accident did so if it happened in the same step with and without the monitor, and the policy alone
+        fails with it and, as far as that has been run, succeeds without it.
+        """
+        onset, alarm = self.under.onset, self.first_alarm
+        if onset is None or onset != self.alone.onset or self.alone.success:
+            return False
+        did_it = self.nominal is None or self.nominal.success
+        return did_it and (alarm is None or alarm.step > onset)
 
     @property
     def delay(self) -> int | None:
-        """Control steps from the accident to the first alarm after it, None where there was none."""
-        onset = self.under.onset
-        steps = [e.step for e in self.under.events if e.kind is EventKind.ALARM]
-        return next((step - onset for step in steps if step >= onset), None) if onset is not None else None
+        """Control steps from the accident to the first alarm, where `delays`; None where there was none."""
+        onset, alarm = self.under.onset, self.first_alarm
+        return alarm.step - onset if self.delays and onset is not None and alarm is not None else None
+
+    @property
+    def false_alarm(self) -> bool | None:
+        """Whether there was an alarm in what alone succeeds; None where it fails, or saw an accident."""
+        if not self.alone.success or self.alone.onset is not None or self.under.onset is not None:
+            return None
+        return self.first_alarm is not None
 
 
 @dataclass(frozen=True)
@@ -77,11 +98,11 @@ class Row:
         harm_rate: Share of the policy's own successes that this arm broke.
         harm_interval: Wilson's interval of it.
         alarms: Alarms per episode.
-        false_alarm_rate: Share of the policy's own successes in which there was an alarm.
+        false_alarm_rate: Share of the policy's own successes without an accident in which there was an alarm.
         false_alarm_interval: Wilson's interval of it.
         take_overs: Take-overs per episode.
         first_alarm: Median control step of an episode's first alarm.
-        onsets: Episodes that fail alone, and in which the step of the accident is known.
+        onsets: Episodes that an accident at a known step made fail alone, see `Pair.delays`.
         detected: In how many of those there is an alarm after it.
         delay: Median control steps from the accident to that alarm.
         steps: Mean control steps.
@@ -144,11 +165,14 @@ class Summary:
 def pairs_of(episodes: Iterable[Episode], arm: str = MONITOR) -> list[Pair]:
     """Every initial state that has been run with the policy alone and under a condition, in a fixed order."""
     found: dict[tuple[str, str, str, int], dict[str, Episode]] = defaultdict(dict)
+    nominal: dict[tuple[str, str, int], Episode] = {}
     for episode in episodes:
         key = episode.key
         found[key.scenario, key.policy, key.task, key.seed][key.arm] = episode
+        if key.scenario == NOMINAL and key.arm == NEVER:
+            nominal[_where(episode)] = episode
     both = [arms for _, arms in sorted(found.items()) if NEVER in arms and arm in arms]
-    return [Pair(arms[NEVER], arms[arm]) for arms in both]
+    return [Pair(arms[NEVER], arms[arm], nominal.get(_where(arms[arm]))) for arms in both]
 
 
 def summarise(episodes: Iterable[Episode]) -> Summary:
@@ -169,16 +193,22 @@ def summarise(episodes: Iterable[Episode]) -> Summary:
         if task == ALL_TASKS and len({where for where, _ in found}) < 2:
             continue
         alone = cells.get((task, name, policy, NEVER), {})
-        pairs = [Pair(alone[where], found[where]) for where in sorted(found) if where in alone]
+        nominal = cells.get((task, NOMINAL, policy, NEVER), {})
+        pairs = [Pair(alone[w], found[w], nominal.get(w)) for w in sorted(found) if w in alone]
         if pairs:
             rows.append(_row((task, name, policy, arm), pairs))
 
     # What is as in training comes first, all tasks together last.
     def order(row: Row) -> tuple[object, ...]:
         last = row.task == ALL_TASKS
-        return row.scenario != "nominal", row.scenario, row.policy, last, row.task, ARMS.index(row.arm)
+        return row.scenario != NOMINAL, row.scenario, row.policy, last, row.task, ARMS.index(row.arm)
 
     return Summary(tuple(sorted(rows, key=order)))
+
+
+def _where(episode: Episode) -> tuple[str, str, int]:
+    """Policy and initial state, whatever the scenario."""
+    return episode.key.policy, episode.key.task, episode.key.seed
 
 
 def _row(cell: tuple[str, str, str, str], pairs: Sequence[Pair]) -> Row:
@@ -189,7 +219,7 @@ def _row(cell: tuple[str, str, str, str], pairs: Sequence[Pair]) -> Row:
     alone = sum(pair.alone.success for pair in pairs)
     rescued = sum(pair.change is Change.RESCUED for pair in pairs)
     harmed = sum(pair.change is Change.HARMED for pair in pairs)
-    alarmed = sum(pair.alone.success and pair.first_alarm is not None for pair in pairs)
+    false = [alarmed for pair in pairs if (alarmed := pair.false_alarm) is not None]
     first = [alarm.step for pair in pairs if (alarm := pair.first_alarm)]
     late = [pair.delay for pair in pairs if pair.delays]
     delays = [delay for delay in late if delay is not None]
@@ -211,8 +241,8 @@ def _row(cell: tuple[str, str, str, str], pairs: Sequence[Pair]) -> Row:
         harm_rate=harmed / alone if alone else None,
         harm_interval=wilson(harmed, alone),
         alarms=sum(e.count(EventKind.ALARM) for e in under) / number,
-        false_alarm_rate=alarmed / alone if alone else None,
-        false_alarm_interval=wilson(alarmed, alone),
+        false_alarm_rate=sum(false) / len(false) if false else None,
+        false_alarm_interval=wilson(sum(false), len(false)),
         take_overs=sum(e.count(EventKind.TAKE_OVER) for e in under) / number,
         first_alarm=float(np.median(first)) if first else None,
         onsets=len(late),

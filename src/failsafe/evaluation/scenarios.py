@@ -33,7 +33,7 @@ class Scenario:
         degrees: Degrees by which it is turned.
         noisy: Whether the arm goes a little off, as in the proofs of corrections.
         delay: Control steps by which everything that is sensed is late.
-        accident: Kind of the accident that happens in every episode, if any.
+        accident: Kind of the accident that happens in an episode, where it can.
         tasks: Tasks to run in place of others; where there are any, only those are run.
     """
 
@@ -65,9 +65,9 @@ class Scenario:
         """What becomes of a command on its way to the robot."""
         return _NoisyArm(np.random.default_rng([seed, 7])) if self.noisy else _exactly
 
-    def accident_of(self, seed: int) -> Accident | None:
-        """What the world does to the episode, None where it does nothing."""
-        return Accident(self.accident, seed) if self.accident else None
+    def accident_of(self, simulator: Simulator, seed: int) -> Accident | None:
+        """What the world does to an episode that has just begun, None where it does nothing."""
+        return Accident(self.accident, seed, simulator) if self.accident else None
 
     def _moved(self, simulator: Simulator) -> dict[str, Pose]:
         """Every movable object with a goal of its own beside it, moved outwards together."""
@@ -119,8 +119,10 @@ SCENARIOS: dict[str, Scenario] = {
         ),
         Scenario("delay-1", "physics", "sensors one step late", delay=1),
         Scenario("delay-3", "physics", "sensors three steps late", delay=3),
-        Scenario("pushed", "accident", "an object pushed by 5 cm, 0.5 to 2 seconds on", accident=PUSHED),
-        Scenario("dropped", "accident", "what is held torn out of the grip", accident=DROPPED),
+        Scenario("pushed", "accident", "an object pushed by 5 cm within the first second", accident=PUSHED),
+        Scenario(
+            "dropped", "accident", "what has been raised by 3 cm torn out of the grip", accident=DROPPED
+        ),
         *(
             Scenario(name, axis, words, tasks={"PickCube-v1": task})
             for name, axis, words, task in (

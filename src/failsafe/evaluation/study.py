@@ -74,11 +74,6 @@ class StudyConfig:
         if not 0 <= self.threshold <= 1:
             raise UserError(f"expected a threshold from 0 to 1, got {self.threshold}")
         for policy, found in self.calibrations.items():
-            if found.model != self.monitor:
-                raise UserError(
-                    f"the thresholds for {policy} are of the monitor {found.model}, not of {self.monitor}: "
-                    f"run `failsafe calibrate {self.monitor} --policy {policy}`"
-                )
             if found.smoothing != self.settings.smoothing:
                 raise UserError(
                     f"the thresholds for {policy} are of scores averaged over {found.smoothing} looks, but "

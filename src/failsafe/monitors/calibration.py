@@ -124,11 +124,15 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
     write_atomically(path, (codec.dumps(calibration) + "\n").encode())
 
 
-def read_calibration(path: Path) -> Calibration:
+def read_calibration(path: Path, model: str | None = None) -> Calibration:
     """Read what `write_calibration` wrote.
 
+    Args:
+        path: The file.
+        model: The recovery model that it must be of; any if None.
+
     Raises:
-        UserError: If there is no such file.
+        UserError: If there is no such file, or it is of another model.
         RecordError: If it is damaged or of another version.
     """
     try:
@@ -137,7 +141,11 @@ def read_calibration(path: Path) -> Calibration:
         raise UserError(
             f"expected thresholds made by `failsafe calibrate`, got {path}, which cannot be read"
         ) from error
-    return codec.loads(Calibration, text, str(path))
+    found = codec.loads(Calibration, text, str(path))
+    # A checkpoint may be written with one path and asked for with another.
+    if model is not None and found.model != model and Path(found.model).resolve() != Path(model).resolve():
+        raise UserError(f"{path}: expected thresholds of the monitor {model}, got {found.model}'s")
+    return found
 
 
 def shipped_calibration(policy: str) -> Calibration | None:

@@ -14,7 +14,7 @@ from failsafe.records import poses
 from failsafe.records.perturbation import Level
 from failsafe.records.trace import Disturbance
 
-BUMP_STEPS = 4
+_STEPS = 4
 """Control steps for which an object is forced to move: 0.2 s at 20 Hz, the length of a bump."""
 _TIPPING_STEPS = 8
 _CLEARANCE = 0.002
@@ -69,9 +69,9 @@ class Slip(HeldMode):
 
     def disturb(self, moment: Moment) -> Sequence[Disturbance]:
         """Downwards, while the tool carries it along, without friction."""
-        if not 0 <= self.steps_since(moment) < BUMP_STEPS:
+        if not 0 <= self.steps_since(moment) < _STEPS:
             return ()
-        down = -self.perturbation.magnitude / self._seconds(BUMP_STEPS)
+        down = -self.perturbation.magnitude / self._seconds(_STEPS)
         velocity = (0.0, 0.0, down, 0.0, 0.0, 0.0)
         return (Disturbance(self.perturbation.object, velocity, friction=0.0, with_tool=True),)
 
@@ -87,9 +87,9 @@ class ObjectPushed(FreeMode):
     def disturb(self, moment: Moment) -> Sequence[Disturbance]:
         """A steady horizontal velocity that covers the drawn distance, and then a stop."""
         since = self.steps_since(moment)
-        if not 0 <= since <= BUMP_STEPS:
+        if not 0 <= since <= _STEPS:
             return ()
-        speed = self.perturbation.magnitude / self._seconds(BUMP_STEPS) if since < BUMP_STEPS else 0.0
+        speed = self.perturbation.magnitude / self._seconds(_STEPS) if since < _STEPS else 0.0
         velocity = self.azimuth * speed
         return (Disturbance(self.perturbation.object, (*velocity.tolist(), 0.0, 0.0, 0.0)),)
 
@@ -138,7 +138,7 @@ class ObjectDropped(HeldMode):
 
     def disturb(self, moment: Moment) -> Sequence[Disturbance]:
         """Downwards, with the drawn speed sideways, without friction, until it is out of the fingers."""
-        if not 0 <= self.steps_since(moment) < BUMP_STEPS:
+        if not 0 <= self.steps_since(moment) < _STEPS:
             return ()
         velocity = self.azimuth * self.perturbation.magnitude + np.array([0.0, 0.0, -FALL_SPEED])
         return (Disturbance(self.perturbation.object, (*velocity.tolist(), 0.0, 0.0, 0.0), friction=0.0),)

@@ -78,10 +78,20 @@ def test_a_fetch_does_it_standing_still_with_the_tool_where_a_panda_has_it(origi
     fetch.reset(SEED)
     here, there = fetch.observe(), original.observe()
     far, turned = poses.distance(here.tcp_pose, there.tcp_pose)
-    assert far < 0.1
-    assert turned < 0.2
+    assert far < 0.06  # both begin a little off, and the Fetch 2 cm lower
+    assert turned < 0.15
     assert here.gripper_width == pytest.approx(there.gripper_width, abs=1e-3)
     assert here.objects[0, 2] == pytest.approx(there.objects[0, 2], abs=1e-4)  # the table is as high
+
+
+def test_a_fetch_whose_arm_goes_backwards_does_not_stand_still():
+    simulator = load_task("PickCubeFetch-v1").simulator
+    simulator.reset(SEED)
+    agent = simulator.env.agent
+    assert bool(agent.is_static(0.2))
+    arm = simulator._arm.articulation
+    arm.qvel = np.where(simulator._arm._mask, -2.0, 0.0).astype(np.float32)
+    assert not bool(agent.is_static(0.2))
 
 
 @pytest.mark.parametrize("way", [-1, 1])

@@ -52,6 +52,12 @@ class StandingFetch(Fetch):
         mode["gripper"].lower, mode["gripper"].upper = 0.0, _OPEN
         return {"pd_joint_pos": mode}
 
+    def is_static(self, threshold: float = 0.2, base_threshold: float = 0.05) -> torch.Tensor:
+        """Whether the arm stands still, judged as a Panda's: ManiSkill's Fetch lets it go backwards."""
+        robot: Any = self.robot
+        speeds: torch.Tensor = robot.get_qvel()[..., :-2]
+        return speeds.abs().amax(1) <= threshold
+
 
 class FetchTable(TableSceneBuilder):
     """ManiSkill's table with a `StandingFetch` at it."""
