@@ -37,7 +37,7 @@ def test_pairs_need_both_arms_and_come_in_a_fixed_order() -> None:
     lonely = made_up(2, False, False).under
     found = pairs_of([lonely, *(e for pair in pairs for e in (pair.under, pair.alone))])
     assert [pair.alone.key.seed for pair in found] == [0, 1]
-    assert found == [pairs[1], pairs[0]]
+    assert [(pair.alone, pair.under) for pair in found] == [(p.alone, p.under) for p in (pairs[1], pairs[0])]
 
 
 def test_a_few_of_each_kind_are_chosen_of_every_task_in_turn() -> None:
