@@ -6,7 +6,6 @@ arm reaches what a Panda would reach from behind the table; the table is moved a
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -45,10 +44,9 @@ class StandingFetch(Fetch):
         """Joint positions, as ManiSkill's, for joints that hold still against what the arm does to them."""
         modes: dict[str, Any] = super()._controller_configs
         mode = deepcopy_dict(modes["pd_joint_pos"])
-        stiff = PDJointPosControllerConfig([], None, None, _STIFF, _STIFF, _STIFF, normalize_action=False)
+        stiff: dict[str, Any] = {"stiffness": _STIFF, "damping": _STIFF, "force_limit": _STIFF}
         for part, names in (("body", self.body_joint_names), ("base", self.base_joint_names)):
-            mode[part] = deepcopy(stiff)
-            mode[part].joint_names = names
+            mode[part] = PDJointPosControllerConfig(names, None, None, **stiff, normalize_action=False)
         mode["gripper"].lower, mode["gripper"].upper = 0.0, _OPEN
         return {"pd_joint_pos": mode}
 
