@@ -54,7 +54,7 @@ class Pair:
 
     @property
     def delays(self) -> bool:
-        """Whether one can say how late an alarm is: an accident made the policy fail, none was before it.
+        """Whether one can say how late an alarm is: an accident made it fail, no alarm was before.
 
         The accident did so if it happened in the same step with and without the monitor, and the policy alone
         fails with it and, as far as that has been run, succeeds without it.
@@ -165,14 +165,12 @@ class Summary:
 def pairs_of(episodes: Iterable[Episode], arm: str = MONITOR) -> list[Pair]:
     """Every initial state that has been run with the policy alone and under a condition, in a fixed order."""
     found: dict[tuple[str, str, str, int], dict[str, Episode]] = defaultdict(dict)
-    nominal: dict[tuple[str, str, int], Episode] = {}
     for episode in episodes:
         key = episode.key
         found[key.scenario, key.policy, key.task, key.seed][key.arm] = episode
-        if key.scenario == NOMINAL and key.arm == NEVER:
-            nominal[_where(episode)] = episode
-    both = [arms for _, arms in sorted(found.items()) if NEVER in arms and arm in arms]
-    return [Pair(arms[NEVER], arms[arm], nominal.get(_where(arms[arm]))) for arms in both]
+    both = [(where, arms) for where, arms in sorted(found.items()) if NEVER in arms and arm in arms]
+    nominal = {where[1:]: arms.get(NEVER) for where, arms in found.items() if where[0] == NOMINAL}
+    return [Pair(arms[NEVER], arms[arm], nominal.get(where[1:])) for where, arms in both]
 
 
 def summarise(episodes: Iterable[Episode]) -> Summary:
@@ -204,11 +202,6 @@ def summarise(episodes: Iterable[Episode]) -> Summary:
         return row.scenario != NOMINAL, row.scenario, row.policy, last, row.task, ARMS.index(row.arm)
 
     return Summary(tuple(sorted(rows, key=order)))
-
-
-def _where(episode: Episode) -> tuple[str, str, int]:
-    """Policy and initial state, whatever the scenario."""
-    return episode.key.policy, episode.key.task, episode.key.seed
 
 
 def _row(cell: tuple[str, str, str, str], pairs: Sequence[Pair]) -> Row:

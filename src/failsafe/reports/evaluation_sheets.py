@@ -201,6 +201,8 @@ def _care(row: Row) -> str:
     if not row.alone:
         return "The policy alone never succeeds, so nothing can be said of harm and of false alarms."
     broken = f"{row.harmed} fail with the monitor ({share(row.harm_rate)}, {_between(row.harm_interval)})"
+    if row.false_alarm_rate is None:
+        return f"Of the {row.alone} episodes in which the policy alone succeeds {broken}."
     alarm = f"in {share(row.false_alarm_rate)} ({_between(row.false_alarm_interval)}) there is an alarm"
     return f"Of the {row.alone} episodes in which the policy alone succeeds {broken}; {alarm}."
 
