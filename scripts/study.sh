@@ -25,7 +25,7 @@ for strength in weak medium strong; do
 done
 study controls "$fewer" --policy reference:weak --controls
 objects=small-cube,large-cube,tall-cube,blue-cube,sphere
-physics=heavy,slippery,noise,delay-1,delay-3
+physics=heavy,slippery,noise,delay-1,delay-2,delay-3
 study axes "$fewest" --policy reference:weak --scenarios "farther,camera-5,camera-15,$objects,fetch,$physics"
 study accidents "$fewest" --policy reference:strong --tasks PickCube-v1,StackCube-v1 \
   --scenarios nominal,pushed,dropped

@@ -67,6 +67,15 @@ def test_a_model_is_not_scored_on_what_it_was_trained_on(folder: Path, run: Verb
     assert "Traceback" not in err
 
 
+def test_a_view_that_is_not_there_does_not_block_the_folder(folder: Path, run: Verb, tmp_path: Path) -> None:
+    words = ["samples", str(folder / "data"), "--out", str(tmp_path), *WINDOW]
+    assert run(*words, "--views", "frnt")[0] == 2
+    assert run(*words)[0] == 0
+    status, _, err = run(*words, "--size", "16")
+    assert status == 2
+    assert "made with other settings" in err
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -78,6 +87,9 @@ def test_a_model_is_not_scored_on_what_it_was_trained_on(folder: Path, run: Verb
         (("train", "nowhere", "--out", "x"), "expected samples made by `failsafe samples`"),
         (("score", "nowhere.safetensors", "{samples}"), "which does not exist"),
         (("score", "nowhere", "{samples}"), "expected 'compact', a checkpoint"),
+        (("score", "compact", "{samples}"), "compact looks at front, side, hand at 96 px"),
+        (("score", "{run}", "{samples}", "--also", "{run}"), "two that are called compact"),
+        (("train", "{samples}", "--out", "x", "--epochs", "0"), "expected epochs of at least 1, got 0"),
         (("assess", "{run}", "{data}", "nothing", "--step", "9"), "no episode 'nothing'"),
         (("assess", "{run}", "{data}", "{case}", "--step", "2"), "expected a step from 6 (the history)"),
         (("assess", "{run}", "{data}", "{case}", "--step", "9", "--rollout", "x"), "unknown rollout"),

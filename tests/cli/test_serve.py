@@ -91,7 +91,8 @@ def test_the_verb_serves_until_it_is_interrupted(checkpoint: Path, tmp_path: Pat
 def test_a_calibration_that_knows_nothing_of_the_task(checkpoint: Path, tmp_path: Path) -> None:
     path = tmp_path / "calibration.json"
     thresholds = {"another task": Threshold(0.5, 40)}
-    write_calibration(path, Calibration(0.05, str(checkpoint), "openpi", 2, thresholds))
+    weights = fingerprint(str(checkpoint))
+    write_calibration(path, Calibration(0.05, str(checkpoint), "openpi", 2, thresholds, weights=weights))
     with WebsocketServer(lambda observation: {"actions": ACTIONS}) as upstream:
         process = serving(checkpoint, upstream.url, "--calibration", str(path))
         try:

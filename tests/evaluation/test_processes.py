@@ -22,6 +22,21 @@ def test_a_process_that_dies_costs_its_item_only(tmp_path: Path) -> None:
     assert job.marks("try2") == [], "and not a third time"
 
 
+def test_what_is_left_of_an_item_that_was_given_up_is_done(tmp_path: Path) -> None:
+    job, told = Marks(tmp_path), list[str]()
+    work_through(job, ["dies in parts", "last"], 1, told.append)
+    assert sorted(told) == ["dies in parts", "last"], "each is told once"
+    assert len(job.marks("given-up")) == 3
+    assert len(list(tmp_path.glob("dies in parts.try*"))) == 6, "two tries for each part"
+
+
+def test_processes_that_die_before_they_begin_stop_the_work(tmp_path: Path) -> None:
+    (tmp_path / "stillborn").touch()
+    with pytest.raises(FailSafeError, match="2 processes died before they had begun"):
+        work_through(Marks(tmp_path), ["first", "last"], 1, lambda item: None)
+    assert Marks(tmp_path).marks("given-up") == [], "no item is blamed"
+
+
 def test_what_an_item_raises_on_purpose_is_its_sentence(tmp_path: Path) -> None:
     with pytest.raises(FailSafeError) as caught:
         work_through(Marks(tmp_path), ["unknown"], 1, lambda item: None)

@@ -120,13 +120,31 @@ def test_a_cell_that_kills_its_processes_is_recorded_as_such(tmp_path: Path, run
     results = Results(tmp_path)
     alone = results.read(cell.key("never"))
     results.file(cell.key("monitor")).unlink()
-    StudyJob(config, tmp_path).give_up(cell)
+    assert not StudyJob(config, tmp_path).give_up(cell), "nothing of it is left to do"
     crashed = results.read(cell.key("monitor"))
     assert crashed is not None
     assert (crashed.ending, crashed.success) == (Ending.CRASHED, False)
     assert crashed.words == "the process died twice while at work on it"
     assert results.read(cell.key("never")) == alone, "what was run before counts"
     assert run(config, tmp_path) == [], "and it is not tried a fifth time"
+
+
+def test_a_crash_costs_the_arm_that_it_happened_in(tmp_path: Path, run: Run) -> None:
+    config = bench.config(1)
+    run(config, tmp_path)
+    (cell,) = cells_of(config)
+    results = Results(tmp_path)
+    for arm in ("never", "monitor"):
+        results.file(cell.key(arm)).unlink()
+    assert StudyJob(config, tmp_path).give_up(cell), "the monitor is still to be run"
+    assert results.has(cell.key("never"))
+    assert not results.has(cell.key("monitor"))
+
+
+def test_results_of_other_weights_are_another_study(tmp_path: Path, run: Run) -> None:
+    run(bench.config(1), tmp_path)
+    with pytest.raises(StoreError, match="another evaluation"):
+        run(replace(bench.config(1), weights="another"), tmp_path)
 
 
 def test_what_does_not_fit_stops_the_run_with_its_sentence(tmp_path: Path, run: Run) -> None:

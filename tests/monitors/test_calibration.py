@@ -124,7 +124,7 @@ def test_thresholds_of_another_model_are_refused(tmp_path):
     path = tmp_path / "thresholds.json"
     write_calibration(path, FOUND)
     assert read_calibration(path, "compact") == FOUND
-    assert read_calibration(path, "./compact") == FOUND  # a file may be named in two ways
+    assert read_calibration(path, "./compact", "") == FOUND  # a file may be named in two ways
     with pytest.raises(UserError, match="expected thresholds of the monitor runs/mine, got compact's"):
         read_calibration(path, "runs/mine")
 

@@ -1,5 +1,6 @@
 """When the monitor believes, takes over and gives up, where it leads the tool, what it makes of faults."""
 
+import itertools
 import time
 
 import hypothesis
@@ -428,9 +429,15 @@ def test_the_policy_goes_on_while_the_model_thinks():
     assert monitor.events == []
     model.go_on.set()
     wait_for(monitor)
-    seen = moment(monitor.step + 1)
-    way = monitor.watch(seen)
-    np.testing.assert_allclose(way[0].pose, poses.apply_delta(seen.tcp_pose, UP[:6]))
+    # What the model said counts from where the tool was then; it has moved on by three steps of 25 mm.
+    saw, now = moment(FIRST), moment(FIRST)
+    now.tcp_pose[1] += 3 * MAX_TRANSLATION
+    way = monitor.watch(now)
+    goal = poses.apply_delta(poses.apply_delta(saw.tcp_pose, UP[:6]), UP[:6])
+    np.testing.assert_allclose(way[-1].pose, goal, atol=1e-9)
+    assert 3 <= len(way) <= 5
+    path = [now.tcp_pose, *(waypoint.pose for waypoint in way)]
+    assert all(poses.distance(a, b)[0] <= MAX_TRANSLATION + 1e-9 for a, b in itertools.pairwise(path))
     assert steps_of(monitor, TAKE_OVER) == [FIRST + 4]
 
 

@@ -35,7 +35,13 @@ from failsafe.reports.evaluation import (
     write_report,
 )
 from failsafe.reports.evaluation_charts import alarm_chart, delay_charts, success_charts, time_line
-from failsafe.reports.evaluation_sheets import cells_sheet, confusion_sheet, headlines, probability
+from failsafe.reports.evaluation_sheets import (
+    cells_sheet,
+    confusion_sheet,
+    effort_sheet,
+    headlines,
+    probability,
+)
 
 WORKED, FAILED = Ending.SUCCESS, Ending.FAILURE
 
@@ -103,6 +109,19 @@ def test_of_a_policy_that_never_succeeds_no_harm_is_claimed_or_denied() -> None:
     assert headline.words[1].startswith("The policy alone never succeeds")
 
 
+def test_what_it_took_is_said_for_every_arm(summary: Summary) -> None:
+    sheet = effort_sheet(summary)
+    assert {len(row) for row in sheet.rows} == {len(sheet.head)}
+    assert [row[0].text for row in sheet.rows] == ["nominal", "nominal", "noise", "noise"]
+    never, monitor = (dict(zip(sheet.head, row, strict=True)) for row in sheet.rows[:2])
+    assert (never["arm"].text, never["alarms"].text, never["asked for help"].text) == ("never", "–", "–")
+    whole = summary.find("all", "nominal", POLICY, "monitor")
+    assert whole is not None
+    assert (monitor["arm"].text, monitor["alarms"].text) == ("monitor", f"{whole.alarms:.2f}")
+    assert (monitor["steps"].text, monitor["seconds"].text) == (f"{whole.steps:.0f}", f"{whole.seconds:.1f}")
+    assert monitor["asked for help"].text == f"{whole.asked_for_help} of {whole.episodes}"
+
+
 def test_p_is_never_zero() -> None:
     assert [probability(p) for p in (1.0, 0.0213, 1e-9)] == ["1", "0.021", "< 0.0001"]
 
@@ -130,8 +149,10 @@ def test_the_table_has_a_row_for_every_cell(summary: Summary) -> None:
         "take-overs": "0.60",
         "first alarm": "30",
         "delay": "–",
+        "steps": "136",
         "seconds": "6.8",
         "waiting": "20.0%",
+        "no verdict": "0.00",
         "asked for help": "1",
         "other endings": "",
     }
@@ -205,7 +226,7 @@ def test_names_are_not_cut_in_a_narrow_terminal(summary: Summary) -> None:
 
 
 def test_markdown_for_the_docs(summary: Summary) -> None:
-    overview, first, second = summary_markdown(summary).strip().split("\n\n### ")
+    overview, first, second, took = summary_markdown(summary).strip().split("\n\n### ")
     assert overview.splitlines()[0] == "### All scenarios"
     rows = [line for line in overview.splitlines() if line.startswith("|")]
     assert rows[0].startswith("| scenario | axis | policy | episodes | never | monitor | gain | p |")
@@ -213,6 +234,7 @@ def test_markdown_for_the_docs(summary: Summary) -> None:
     assert rows[2].startswith(f"| nominal | none | {POLICY} | 20 | 40.0% (22–61%) | 60.0% (39–78%) | +20.0 |")
     assert first.startswith(f"{POLICY}, scenario nominal\n")
     assert second.startswith(f"{POLICY}, scenario noise\n")
+    assert took.startswith("What it took\n")
     lines = [line for line in first.splitlines() if line.startswith("|")]
     assert lines[0] == "| task | episodes | never | monitor | gain | p | harm rate | false alarms |"
     assert lines[2] == (
@@ -223,7 +245,7 @@ def test_markdown_for_the_docs(summary: Summary) -> None:
 
 def test_how_late_alarms_are_has_a_column_where_there_were_accidents(summary: Summary) -> None:
     rows = tuple(replace(row, onsets=7, detected=4, delay=12.0) for row in summary.rows)
-    overview, first, _ = summary_markdown(Summary(rows)).strip().split("\n\n### ")
+    overview, first, *_ = summary_markdown(Summary(rows)).strip().split("\n\n### ")
     assert "| false alarms | delay |" in overview
     assert "| 12 (4 of 7) |" in overview
     assert "| 12 (4 of 7) |" in first

@@ -17,7 +17,7 @@ from failsafe.models.llava.answer import answer_of, format_answer
 from failsafe.models.llava.architectures import released_config
 from failsafe.models.llava.model import LlavaModel
 from failsafe.training.budget import on_meta
-from failsafe.training.examples import Examples, SampleSource, make_examples
+from failsafe.training.examples import Examples, SampleSource, make_examples, to_learn
 from failsafe.training.llava import _Collator, merge_lora, train_llava
 from failsafe.training.llava_config import LlavaTrainConfig
 
@@ -235,7 +235,7 @@ def test_too_long_examples(base, tmp_path):
 
 
 def test_no_samples(base, tmp_path):
-    with pytest.raises(UserError, match="expected samples of the split train"):
+    with pytest.raises(UserError, match="expected samples of the split train with a known answer"):
         train_llava(MadeUpSamples(0, tests=3), quick(base), tmp_path / "run", silent)
 
 
@@ -252,6 +252,14 @@ def test_no_samples(base, tmp_path):
 def test_settings_out_of_range(settings, because):
     with pytest.raises(UserError, match=because):
         LlavaTrainConfig(model="tiny", **settings)
+
+
+def test_what_nobody_knows_is_not_learned():
+    """A failing moment at which no way back was looked for is not one from which there is none."""
+    samples = MadeUpSamples(6)
+    failing = next(i for i, sample in enumerate(samples.samples) if sample.failing)
+    samples.samples[failing] = dataclasses.replace(samples.samples[failing], actions=(), recoverable=None)
+    assert to_learn(samples) == [i for i in range(6) if i != failing]
 
 
 def test_learning_rates():

@@ -12,6 +12,7 @@ from failsafe.cli.output import ProgressReporter, print_json
 from failsafe.evaluation.controls import WATCH
 from failsafe.evaluation.episodes import EpisodeLimits
 from failsafe.evaluation.study import StudyConfig, cells_of, run_study
+from failsafe.models.loading import fingerprint
 from failsafe.monitors.calibration import calibrate as calibrate_scores
 from failsafe.monitors.calibration import check_alpha, write_calibration
 from failsafe.monitors.monitor import MonitorSettings
@@ -23,7 +24,7 @@ def calibrate(
     checkpoint: tyro.conf.Positional[str],
     /,
     policy: str,
-    out: Path,
+    out: Path = Path("thresholds.json"),
     alpha: float = 0.05,
     tasks: str = "PickCube-v1,PushCube-v1,StackCube-v1",
     seeds: str = "400000:400100",
@@ -54,6 +55,7 @@ def calibrate(
         tasks=tuple(name.strip() for name in tasks.split(",") if name.strip()),
         policies=(policy,),
         monitor=checkpoint,
+        weights=fingerprint(checkpoint),
         first_seed=first,
         last_seed=last,
         arms=(WATCH,),
@@ -69,7 +71,9 @@ def calibrate(
         )
     watched = [e for e in results.episodes() if e.key.arm == WATCH and e.success]
     scores = [(e.instruction, e.top_score or 0.0) for e in watched]
-    found = calibrate_scores(scores, alpha, checkpoint, policy, settings.smoothing, command_line())
+    found = calibrate_scores(
+        scores, alpha, checkpoint, policy, settings.smoothing, command_line(), config.weights
+    )
     write_calibration(out, found)
     if json:
         print_json(codec.to_plain(found))

@@ -12,7 +12,7 @@ from failsafe.errors import UserError
 from failsafe.evaluation.controls import CONTROLS, MONITOR, NEVER
 from failsafe.evaluation.episodes import EpisodeLimits
 from failsafe.evaluation.study import StudyConfig, cells_of, run_study
-from failsafe.models.loading import COMPACT
+from failsafe.models.loading import COMPACT, fingerprint
 from failsafe.monitors.calibration import Calibration, read_calibration, shipped_calibration
 from failsafe.monitors.monitor import MonitorSettings
 
@@ -69,6 +69,7 @@ def evaluate(
         tasks=_names(tasks),
         policies=tuple(policy),
         monitor=monitor,
+        weights=fingerprint(monitor),
         first_seed=parse_range(seeds)[0],
         last_seed=parse_range(seeds)[1],
         scenarios=_names(scenarios),
@@ -115,7 +116,10 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def _calibrations(policies: tuple[str, ...], monitor: str, files: tuple[Path, ...]) -> dict[str, Calibration]:
-    given = {found.policy: found for found in (read_calibration(file, monitor) for file in files)}
+    weights = fingerprint(monitor)
+    given = {found.policy: found for found in (read_calibration(file, monitor, weights) for file in files)}
+    for other in sorted(given.keys() - set(policies)):
+        raise UserError(f"expected thresholds for {', '.join(policies)}, got some for {other}")
     for policy in policies:
         if policy in given:
             continue

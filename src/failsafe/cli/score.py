@@ -14,6 +14,7 @@ from failsafe.evaluation.answers import Answer, ask, write_answers
 from failsafe.evaluation.offline import ModelScore, ScoreTable
 from failsafe.evaluation.offline import score as score_answers
 from failsafe.evaluation.statistics import RESAMPLES
+from failsafe.evaluation.study import file_name
 from failsafe.models.baselines import fit_baselines
 from failsafe.models.contract import RecoveryModel
 from failsafe.models.loading import load_model
@@ -64,7 +65,9 @@ def score(
     spec = next(iter(sets.values())).spec
     models: list[RecoveryModel] = [connect(checkpoint, endpoint, any_instruction, spec)]
     models += [load_model(name, any_instruction) for name in also]
+    _tell_apart([model.name for model in models])
     for model in models:
+        _check_windows(model, sets, rows, any_instruction)
         _check_seeds(model, sets, rows)
     if train:
         seen = SampleSet(*train)
@@ -80,7 +83,7 @@ def score(
             answers: dict[str, Sequence[Answer]] = {}
             for name, found in sets.items():
                 answers[name] = ask(model, found, rows[name], lambda: reporter.advance(1))
-                write_answers(out / "answers" / f"{model.name.replace(' ', '_')}-{name}.jsonl", answers[name])
+                write_answers(out / "answers" / f"{file_name(model.name)}-{name}.jsonl", answers[name])
             scores.append(score_answers(model.name, answers, resamples))
     table = ScoreTable(
         scores=tuple(scores),
@@ -111,10 +114,63 @@ def connect(checkpoint: str, endpoint: str, any_instruction: bool, spec: WindowS
 
 
 def _origin(folder: Path, found: SampleSet) -> str:
+    """The commands that make a folder of samples again."""
     manifest = found.manifests[0]
-    config = manifest.config
-    cameras = f"{'--shift' if config.shifted else '--jitter'} {config.jitter_metres},{config.jitter_degrees}"
-    return " && ".join([*manifest.sources, f"failsafe samples DATA {cameras} --out {folder}"])
+    config, window = manifest.config, manifest.config.window
+    data = [f"DATA{i + 1}" for i in range(len(manifest.sources))]
+    made = [f"{command} --out {name}" for command, name in zip(manifest.sources, data, strict=True)]
+    options = {
+        "--views": ",".join(window.views),
+        "--history": window.history,
+        "--frames": window.frames,
+        "--size": window.size,
+        "--splits": ",".join(config.splits),
+        "--failing-share": config.failing_share,
+        "--per-cell": config.per_cell,
+        "--shift" if config.shifted else "--jitter": f"{config.jitter_metres},{config.jitter_degrees}",
+        "--only-split": config.only_split,
+        "--every": config.every,
+    }
+    words = [f"{flag} {value}" for flag, value in options.items() if value != ""]
+    words += [] if config.pictures else ["--no-pictures"]
+    return " && ".join([*made, " ".join(["failsafe samples", *data, *words, f"--out {folder}"])])
+
+
+def _tell_apart(names: Sequence[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserError(
+            f"expected models that are called differently in the table, got two that are called {twice[0]}: "
+            "score them with a command each"
+        )
+
+
+def _check_windows(
+    model: RecoveryModel, sets: dict[str, SampleSet], rows: dict[str, list[int]], any_instruction: bool
+) -> None:
+    """Refuse samples that a model cannot look at: a table of refusals would tell nobody anything.
+
+    Raises:
+        UserError: If the windows are of another kind, or an instruction is not one that it was trained on.
+    """
+    config = getattr(getattr(model, "meta", None), "config", getattr(model, "meta", None))
+    known: Sequence[str] = getattr(config, "instructions", ())
+    for name, found in sets.items():
+        if found.spec != model.window_spec:
+            raise UserError(
+                f"'{name}' has windows of {_words_of(found.spec)}, but {model.name} looks at "
+                f"{_words_of(model.window_spec)}: make the samples again with those"
+            )
+        new = sorted({found.samples[i].instruction for i in rows[name]} - set(known))
+        if known and new and not any_instruction:
+            raise UserError(
+                f"{model.name} was not trained on '{new[0]}', which is in '{name}': --any-instruction scores "
+                "it all the same"
+            )
+
+
+def _words_of(spec: WindowSpec) -> str:
+    return f"{', '.join(spec.views)} at {spec.size} px, {spec.frames} frames of {spec.history} steps"
 
 
 def _spread(rows: list[int], limit: int) -> list[int]:

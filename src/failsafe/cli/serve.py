@@ -15,7 +15,7 @@ from typing import TextIO
 
 from failsafe.cli.output import print_json
 from failsafe.errors import UnknownNameError, UserError
-from failsafe.models.loading import COMPACT, load_model
+from failsafe.models.loading import COMPACT, fingerprint, load_model
 from failsafe.monitors.calibration import Calibration, read_calibration
 from failsafe.monitors.monitor import MonitorSettings
 from failsafe.policies.loading import load_policy
@@ -196,7 +196,7 @@ def _limit(
             f"there are no thresholds for the monitor {monitor} on this policy: give some made by "
             "`failsafe calibrate` with --calibration, or choose one with --threshold"
         )
-    found = read_calibration(calibration, monitor)
+    found = read_calibration(calibration, monitor, fingerprint(monitor))
     return _saying_where_none(found), MonitorSettings(smoothing=found.smoothing)
 
 

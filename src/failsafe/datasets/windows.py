@@ -259,11 +259,13 @@ def build_samples(
     manifest = SampleManifest(config, commands, collect_provenance())
     if (out / "manifest.json").exists():
         before = read_sample_manifest(out)
-        if (before.config, before.sources) != (config, commands):
+        same = (before.config, before.sources) == (config, commands)
+        # Nothing is lost where nothing has been made: the command before may have named a wrong view.
+        if not same and any(out.glob("*/*.npz")):
             raise UserError(
                 f"{out} holds samples made with other settings or from other datasets; choose another --out"
             )
-        if before.complete:
+        if same and before.complete:
             return len(SampleSet(out))
     elif out.exists() and any(out.iterdir()):
         raise UserError(f"expected an empty folder or one of samples, got {out} with other files in it")

@@ -130,11 +130,14 @@ class FilmJob:
             film = self._film(item)
         except FailSafeError as error:  # a server that is down, a machine that cannot render
             film = Film(item, words=str(error))
+        except Exception as error:  # a page without one film is better than none
+            film = Film(item, words=f"{type(error).__name__}: {error}")
         self._write(film)
 
-    def give_up(self, item: Cell) -> None:
+    def give_up(self, item: Cell) -> bool:
         """Say that filming has killed two processes."""
         self._write(Film(item, words="the process died twice while at work on it"))
+        return False
 
     def read(self, cell: Cell) -> Film | None:
         """The film of an initial state, None where there is none."""

@@ -15,6 +15,7 @@ from failsafe.records.episode import Ending, Episode
 from failsafe.records.event import Event, EventKind
 
 ALL_TASKS, NOMINAL = "all", "nominal"
+_NO_VERDICT = (EventKind.FAULT, EventKind.LATE, EventKind.UNREADABLE)
 
 
 class Change(str, enum.Enum):
@@ -108,6 +109,7 @@ class Row:
         steps: Mean control steps.
         seconds: Mean seconds on the robot.
         overhead: Share of a successful episode's time on the robot in which the policy waited for the model.
+        faults: Looks per episode that gave no verdict: faults, late and unreadable answers.
         asked_for_help: Episodes in which the monitor asked for help.
         endings: How many episodes ended otherwise than in success or failure.
     """
@@ -136,6 +138,7 @@ class Row:
     steps: float
     seconds: float
     overhead: float | None
+    faults: float
     asked_for_help: int
     endings: dict[str, int]
 
@@ -244,6 +247,7 @@ def _row(cell: tuple[str, str, str, str], pairs: Sequence[Pair]) -> Row:
         steps=sum(e.steps for e in under) / number,
         seconds=sum(e.robot_seconds for e in under) / number,
         overhead=sum(e.monitor_seconds for e in done) / robot if robot else None,
+        faults=sum(e.count(kind) for e in under for kind in _NO_VERDICT) / number,
         asked_for_help=sum(e.count(EventKind.HELP) > 0 for e in under),
         endings={ending: odd.count(ending) for ending in sorted(set(odd))},
     )

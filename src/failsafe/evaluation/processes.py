@@ -16,6 +16,8 @@ Item = TypeVar("Item")
 Item_contra = TypeVar("Item_contra", contravariant=True)
 MAX_CRASHES = 2
 """Times that an item may kill a process before it is given up."""
+_BEGUN = True
+"""What a process says when it is there."""
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -27,8 +29,8 @@ class Job(Protocol[Item_contra]):
         """Do one item, and store what comes of it."""
         ...
 
-    def give_up(self, item: Item_contra) -> None:
-        """Store that an item has killed two processes."""
+    def give_up(self, item: Item_contra) -> bool:
+        """Store that an item has killed two processes; whether something of it is still to be done."""
         ...
 
 
@@ -42,7 +44,7 @@ def work_through(job: Job[Item], items: Iterable[Item], workers: int, tell: Call
         tell: Called in this process after every item.
 
     Raises:
-        FailSafeError: What an item raised on purpose.
+        FailSafeError: What an item raised on purpose; or that processes die before they have begun one.
         RuntimeError: What it raised by mistake, with its traceback.
     """
     if workers < 1:
@@ -51,6 +53,7 @@ def work_through(job: Job[Item], items: Iterable[Item], workers: int, tell: Call
         os.environ.setdefault(name, "1")
     todo = deque(items)
     crashes: Counter[int] = Counter()
+    stillborn = 0
     running: list[_Process[Item]] = []
     try:
         while todo or running:
@@ -64,12 +67,26 @@ def work_through(job: Job[Item], items: Iterable[Item], workers: int, tell: Call
                 except (EOFError, OSError):
                     running.remove(process)
                     process.stop()
+                    if not process.begun:
+                        stillborn += 1
+                        if stillborn >= MAX_CRASHES:
+                            raise FailSafeError(
+                                f"{MAX_CRASHES} processes died before they had begun to work; "
+                                "`failsafe doctor` says what this machine can do"
+                            ) from None
+                        todo.appendleft(item)
+                        continue
                     crashes[id(item)] += 1
                     if crashes[id(item)] < MAX_CRASHES:
                         todo.appendleft(item)
+                    elif job.give_up(item):
+                        crashes[id(item)] = 0
+                        todo.appendleft(item)
                     else:
-                        job.give_up(item)
                         tell(item)
+                    continue
+                if said is _BEGUN:
+                    process.begun = True
                     continue
                 if said is not None:
                     expected, words = said
@@ -94,6 +111,7 @@ class _Process(Generic[Item]):
         self._process = context.Process(target=_serve, args=(job, theirs), daemon=True)
         self._process.start()
         theirs.close()
+        self.begun = False
         self.item = item
         self.give(item)
 
@@ -112,6 +130,7 @@ class _Process(Generic[Item]):
 
 def _serve(job: Job[Any], connection: Connection) -> None:
     try:
+        connection.send(_BEGUN)
         while True:
             job.run(connection.recv())
             connection.send(None)

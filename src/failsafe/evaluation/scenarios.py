@@ -118,6 +118,7 @@ SCENARIOS: dict[str, Scenario] = {
             "noise", "physics", "actuation noise of 2 mm and 1 degree, commands a step late", noisy=True
         ),
         Scenario("delay-1", "physics", "sensors one step late", delay=1),
+        Scenario("delay-2", "physics", "sensors two steps late", delay=2),
         Scenario("delay-3", "physics", "sensors three steps late", delay=3),
         Scenario("pushed", "accident", "an object pushed by 5 cm within the first second", accident=PUSHED),
         Scenario(

@@ -10,7 +10,6 @@ results/
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +44,7 @@ class StudyConfig:
         tasks: Names of the tasks.
         policies: Base policies, as `load_policy` takes them.
         monitor: Recovery model, as `load_model` takes it.
+        weights: SHA-256 of its weights: results of others are another study's.
         first_seed: First seed.
         last_seed: One past the last seed.
         scenarios: Names of scenarios.
@@ -66,6 +66,7 @@ class StudyConfig:
     calibrations: dict[str, Calibration] = field(default_factory=dict[str, Calibration])
     settings: MonitorSettings = field(default_factory=MonitorSettings)
     limits: EpisodeLimits = field(default_factory=EpisodeLimits)
+    weights: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
@@ -187,8 +188,7 @@ class Results:
             for file in sorted(shard.path.glob("episodes/*/*/*/*/*.json")):
                 mine = self.path / file.relative_to(shard.path)
                 if not mine.exists():
-                    mine.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(file, mine)
+                    write_atomically(mine, file.read_bytes())
                     taken += 1
         return taken
 
@@ -266,12 +266,13 @@ class StudyJob:
             if not self._results.has(item.key(arm)):
                 self._results.write(self.episode(item, arm))
 
-    def give_up(self, item: Cell) -> None:
-        """Record that the cell has killed two processes, in place of what has not been run."""
-        for arm in _arms(self._config):
-            if not self._results.has(item.key(arm)):
-                words = "the process died twice while at work on it"
-                self._results.write(Episode(item.key(arm), "", Ending.CRASHED, 0, 0.0, words=words))
+    def give_up(self, item: Cell) -> bool:
+        """Record that the arm that was run has killed two processes; whether others are still to be run."""
+        missing = [arm for arm in _arms(self._config) if not self._results.has(item.key(arm))]
+        if missing:
+            words = "the process died twice while at work on it"
+            self._results.write(Episode(item.key(missing[0]), "", Ending.CRASHED, 0, 0.0, words=words))
+        return len(missing) > 1
 
     def task(self, cell: Cell) -> Task:
         """What a cell is run on."""

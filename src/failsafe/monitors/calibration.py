@@ -52,6 +52,7 @@ class Calibration:
         smoothing: Looks that a score is averaged over; a monitor must use the same.
         thresholds: By instruction.
         command: The command that made it.
+        weights: SHA-256 of the model's weights.
     """
 
     alpha: float
@@ -60,6 +61,7 @@ class Calibration:
     smoothing: int
     thresholds: dict[str, Threshold]
     command: str = ""
+    weights: str = ""
 
     def threshold(self, instruction: str) -> float:
         """Score above which an alarm is raised; infinite where nothing was promised."""
@@ -96,6 +98,7 @@ def calibrate(
     policy: str,
     smoothing: int,
     command: str = "",
+    weights: str = "",
 ) -> Calibration:
     """Thresholds for every instruction, from its own episodes where they are enough, else from all together.
 
@@ -106,6 +109,7 @@ def calibrate(
         policy: Name of the policy.
         smoothing: Looks that a score is averaged over.
         command: The command that makes it.
+        weights: SHA-256 of the model's weights.
     """
     scores: dict[str, list[float]] = defaultdict(list)
     for instruction, score in episodes:
@@ -116,7 +120,7 @@ def calibrate(
     for instruction, found in sorted(scores.items()):
         value = conformal_threshold(found, alpha)
         thresholds[instruction] = pooled if value is None else Threshold(value, len(found))
-    return Calibration(alpha, model, policy, smoothing, thresholds, command)
+    return Calibration(alpha, model, policy, smoothing, thresholds, command, weights)
 
 
 def write_calibration(path: Path, calibration: Calibration) -> None:
@@ -124,15 +128,16 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
     write_atomically(path, (codec.dumps(calibration) + "\n").encode())
 
 
-def read_calibration(path: Path, model: str | None = None) -> Calibration:
+def read_calibration(path: Path, model: str | None = None, weights: str = "") -> Calibration:
     """Read what `write_calibration` wrote.
 
     Args:
         path: The file.
         model: The recovery model that it must be of; any if None.
+        weights: SHA-256 of the weights that it must be of; any if empty.
 
     Raises:
-        UserError: If there is no such file, or it is of another model.
+        UserError: If there is no such file, or it is of another model or of other weights.
         RecordError: If it is damaged or of another version.
     """
     try:
@@ -145,6 +150,11 @@ def read_calibration(path: Path, model: str | None = None) -> Calibration:
     # A checkpoint may be written with one path and asked for with another.
     if model is not None and found.model != model and Path(found.model).resolve() != Path(model).resolve():
         raise UserError(f"{path}: expected thresholds of the monitor {model}, got {found.model}'s")
+    if weights and found.weights != weights:
+        raise UserError(
+            f"{path}: expected thresholds of the weights that the monitor has now, got those of others: make "
+            "them again with `failsafe calibrate`"
+        )
     return found
 
 

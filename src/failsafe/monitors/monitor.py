@@ -28,6 +28,8 @@ from failsafe.records.poses import Pose
 
 _SHORT_STEPS, _SHORT_METRES, _SHORT_RADIANS = 2, 0.01, 0.1
 """A correction of so few steps that goes less far than this has nothing to correct."""
+_CATCH_UP = 24
+"""The most control steps more for a tool that has moved on while the model was thinking."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,7 @@ class Monitor:
         self.step = -1
         self._scores: deque[float] = deque(maxlen=self._settings.smoothing)
         self._last_look = 0
+        self._looked_from: Pose | None = None
         self._quiet_until = 0
         self._taken_over = 0
         self._corrections = 0
@@ -184,7 +187,7 @@ class Monitor:
             return way
         since, moments = self.step - self._last_look, self._history.moments
         if self._history.full and self._settings.timing.due(since, moments):
-            self._look()
+            self._look(observation)
         reply = self._reply(wait=not self._settings.asynchronous)
         return () if reply is None else self._heed(reply, observation)
 
@@ -201,7 +204,7 @@ class Monitor:
         self._corrections = 0
         self._note(EventKind.HAND_BACK)
 
-    def _look(self) -> None:
+    def _look(self, observation: PolicyObservation) -> None:
         self._last_look = self.step
         if self._assessor.busy:
             self._note(EventKind.FAULT, words="the model is still at work on what it was asked before")
@@ -211,6 +214,7 @@ class Monitor:
         except Exception as error:  # a camera that fails must leave the policy in charge
             self._note(EventKind.FAULT, words=f"no window: {type(error).__name__}: {error}")
             return
+        self._looked_from = observation.tcp_pose
         self._assessor.ask(window, self.step)
 
     def _reply(self, wait: bool) -> Reply | None:
@@ -288,15 +292,28 @@ class Monitor:
             words = f"the tool is outside the workspace, at {at}: is this the robot's base frame?"
             self._note(EventKind.FAULT, words=words)
         else:
-            return tuple(self._waypoints(rows, verdict.frame, observation.tcp_pose))
+            asked = observation.tcp_pose if self._looked_from is None else self._looked_from
+            way = list(self._waypoints(rows, verdict.frame, asked))
+            return tuple(self._reach(way, observation.tcp_pose))
         return ()
+
+    def _reach(self, way: list[Waypoint], at: Pose) -> Iterator[Waypoint]:
+        """The same way for a tool that has moved on while the model was thinking: it has to catch up."""
+        for waypoint in way:
+            at = poses.limit_step(at, waypoint.pose, MAX_TRANSLATION, MAX_ROTATION)
+            yield Waypoint(at, waypoint.gripper)
+        for _ in range(_CATCH_UP):
+            if not way or np.array_equal(at, way[-1].pose):
+                return
+            at = poses.limit_step(at, way[-1].pose, MAX_TRANSLATION, MAX_ROTATION)
+            yield Waypoint(at, way[-1].gripper)
 
     def _go_on(self, observation: PolicyObservation) -> tuple[Waypoint, ...]:
         """What comes next in a take-over: another correction, or what the expert would do, or nothing."""
         again = self._corrections < self._settings.corrections
         if not (again or self._follow_left):
             return ()
-        self._look()
+        self._look(observation)
         # The tool waits for this answer in any case: nobody else is in charge.
         reply = self._reply(wait=True)
         verdict = self._answered(reply) if reply is not None and reply.step == self.step else None
@@ -314,7 +331,7 @@ class Monitor:
         return self._way(verdict, rows, observation) if rows else ()
 
     def _waypoints(self, rows: Sequence[Sequence[float]], frame: str, at: Pose) -> Iterator[Waypoint]:
-        """Actions as poses to go to, from the measured one, each within the limits."""
+        """Actions as poses to go to, from the one that the model saw, each within the limits."""
         workspace = self._settings.workspace
         for row in rows:
             step = np.array(row[:6])

@@ -16,6 +16,7 @@ from failsafe.evaluation.films import ARMS, Film, choose, film_folder
 from failsafe.evaluation.paired import Change, Pair, Summary, pairs_of, summarise
 from failsafe.evaluation.scenarios import scenario
 from failsafe.evaluation.study import Cell, Results, StudyManifest, cells_of
+from failsafe.records.provenance import Provenance
 from failsafe.reports.coverage_charts import Histogram
 from failsafe.reports.evaluation_charts import (
     MARKS,
@@ -29,6 +30,7 @@ from failsafe.reports.evaluation_sheets import (
     ALARMED,
     cells_sheet,
     confusion_sheet,
+    effort_sheet,
     headlines,
     narrow_sheets,
     overview_sheet,
@@ -86,9 +88,11 @@ def format_summary(summary: Summary, width: int | None = None) -> str:
 
 
 def summary_markdown(summary: Summary) -> str:
-    """The tables of a study as Markdown: tasks in rows, arms in columns, each with its 95 % interval."""
+    """The tables of a study as Markdown: tasks in rows, arms in columns with 95 % intervals; what it took."""
     overview = overview_sheet(summary)
-    sheets = [*([overview] if overview is not None else []), *wide_sheets(summary)]
+    sheets = [*wide_sheets(summary), effort_sheet(summary)]
+    if overview is not None:
+        sheets.insert(0, overview)
     return "\n\n".join(sheet_markdown(sheet, intervals=True) for sheet in sheets) + "\n"
 
 
@@ -107,13 +111,18 @@ def tables_markdown(results: Results, summary: Summary) -> str:
         "",
         "Written by `make tables`; the records of all episodes are in the Parquet file of the same name.",
         "",
-        f"Command: `{made.command}`, commit {made.provenance.commit[:12]}.",
+        f"Command: `{made.command}`, {_commit(made.provenance)}.",
         "Intervals are Wilson's, 95 %; p is McNemar's exact test against the policy alone on the same seeds.",
         "",
         *thresholds,
         "",
     ]
     return "\n".join(head) + "\n" + summary_markdown(summary) + "\n"
+
+
+def _commit(provenance: Provenance) -> str:
+    changed = " with changes" if provenance.dirty else ""
+    return f"commit {provenance.commit[:12]}{changed}"
 
 
 def write_report(results: Results, path: Path, films: Sequence[Film] = ()) -> Path:

@@ -18,6 +18,8 @@ MARKS = {
     EventKind.REFUSAL: "refusal",
     EventKind.HELP: "asks for help",
     EventKind.FAULT: "fault",
+    EventKind.LATE: "no answer in time",
+    EventKind.UNREADABLE: "unreadable answer",
 }
 """What is marked on a time line, and what it is called."""
 

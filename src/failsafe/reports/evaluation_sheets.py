@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from failsafe.evaluation.controls import MONITOR, NEVER
+from failsafe.evaluation.controls import ARMS, MONITOR, NEVER
 from failsafe.evaluation.paired import ALL_TASKS, Change, Pair, Row, Summary
 from failsafe.evaluation.scenarios import scenario
 from failsafe.evaluation.statistics import wilson
@@ -52,7 +52,8 @@ def cells_sheet(summary: Summary) -> Sheet:
     """Every cell with everything that is known of it."""
     head = ("task", "scenario", "policy", "arm", "episodes", "success", "alone", "gain", "p")
     head += ("rescued", "harmed", "harm rate", "false alarms", "alarms", "take-overs")
-    head += ("first alarm", "delay", "seconds", "waiting", "asked for help", "other endings")
+    head += ("first alarm", "delay", "steps", "seconds", "waiting", "no verdict", "asked for help")
+    head += ("other endings",)
     rows = tuple((*_names(row), *_cells(row)) for row in summary.rows)
     return Sheet("Every cell", "", head, rows, names=4)
 
@@ -129,6 +130,28 @@ def overview_sheet(summary: Summary) -> Sheet | None:
         "false alarms",
     )
     return Sheet("All scenarios", "", (*head, *["delay"] * late), rows, names=3)
+
+
+def effort_sheet(summary: Summary) -> Sheet:
+    """What each arm did and what it took, all tasks together; per episode where nothing else is said."""
+    head = ("scenario", "policy", "arm", "alarms", "take-overs", "first alarm at step", "steps", "seconds")
+    head += ("waiting", "no verdict", "asked for help")
+    rows: list[tuple[Cell, ...]] = []
+    for row in (row for arm in ARMS for row in _whole(summary, arm)):
+        alone = row.arm == NEVER
+        did = (
+            _number(None if alone else row.alarms, ".2f"),
+            _number(None if alone else row.take_overs, ".2f"),
+            _number(row.first_alarm, ".0f"),
+            _number(row.steps, ".0f"),
+            _number(row.seconds, ".1f"),
+            Cell("–" if alone else share(row.overhead)),
+            _number(None if alone else row.faults, ".2f"),
+            Cell("–" if alone else f"{row.asked_for_help} of {row.episodes}"),
+        )
+        rows.append((Cell(row.scenario), Cell(row.policy), Cell(row.arm), *did))
+    rows.sort(key=lambda cells: (cells[0].text != "nominal", cells[0].text, cells[1].text))
+    return Sheet("What it took", "", head, tuple(rows), names=3)
 
 
 def confusion_sheet(pairs: Sequence[Pair]) -> Sheet:
@@ -227,9 +250,9 @@ def _cells(row: Row) -> tuple[Cell, ...]:
     """What follows the names, in the order of the heading."""
     others = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in row.endings.items())
     counts = (Cell(f"{row.episodes}"), _success(row), Cell(share(row.alone / row.episodes)))
-    costs = (_number(row.seconds, ".1f"), Cell(share(row.overhead), value=row.overhead))
+    lengths = (_number(row.steps, ".0f"), _number(row.seconds, ".1f"))
     if row.arm == NEVER:
-        return (*counts, *(Cell(""),) * 10, costs[0], Cell(""), Cell(""), Cell(others))
+        return (*counts, *(Cell(""),) * 10, *lengths, *(Cell(""),) * 3, Cell(others))
     return (
         *counts,
         _gain(row),
@@ -242,7 +265,9 @@ def _cells(row: Row) -> tuple[Cell, ...]:
         _number(row.take_overs, ".2f"),
         _number(row.first_alarm, ".0f"),
         _delay(row),
-        *costs,
+        *lengths,
+        Cell(share(row.overhead), value=row.overhead),
+        _number(row.faults, ".2f"),
         Cell(str(row.asked_for_help)),
         Cell(others),
     )

@@ -109,7 +109,8 @@ class Batches:
         cells: dict[tuple[str, bool], list[int]] = {}
         for row, sample in enumerate(chosen):
             cells.setdefault((sample.task, sample.failing), []).append(row)
-        self._cells = [np.array(rows) for rows in cells.values()]
+        self._cells = np.concatenate([np.array(rows) for rows in cells.values()])
+        self._sizes = np.array([len(rows) for rows in cells.values()])
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -124,8 +125,9 @@ class Batches:
 
     def draw(self, size: int, rng: np.random.Generator) -> tuple[Inputs, Truth]:
         """Samples drawn at random, augmented; every task and answer (failing or not) as often."""
-        rows = [rng.choice(self._cells[i]) for i in rng.integers(len(self._cells), size=size)]
-        return self._batch(np.array(rows), rng)
+        cells = rng.integers(len(self._sizes), size=size)
+        first = np.cumsum(self._sizes) - self._sizes
+        return self._batch(self._cells[first[cells] + rng.integers(self._sizes[cells])], rng)
 
     def all(self, size: int) -> Iterator[tuple[Inputs, Truth]]:
         """Every sample once, in order, as it is."""

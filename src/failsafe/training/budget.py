@@ -23,7 +23,7 @@ from failsafe.models.llava.answer import answer_of, format_answer
 from failsafe.models.llava.architectures import LORA_TARGETS, config_of
 from failsafe.models.llava.checkpoint import load_processor
 from failsafe.models.llava.prompt import prompt_text
-from failsafe.training.examples import Example, SampleSource, make_examples
+from failsafe.training.examples import Example, SampleSource, make_examples, to_learn
 from failsafe.training.llava_config import LlavaTrainConfig
 
 STRATEGIES = ("none", "fsdp", "zero3")
@@ -162,7 +162,7 @@ def dry_run(samples: SampleSource, config: LlavaTrainConfig, strategy: str = "no
                 "expected the model's own processor to count the tokens of --mix, got a model that is not on "
                 "this machine; download it and name its folder, or leave --mix out of the dry run"
             )
-        count, tokens = len(samples.indices("train")), estimate_tokens(samples, architecture)
+        count, tokens = len(to_learn(samples)), estimate_tokens(samples, architecture)
     model = on_meta(architecture)
     trainable = lora_parameters(model, config.lora_rank) if config.lora else count_parameters(model)
     return DryRun(
@@ -214,7 +214,7 @@ def estimate_tokens(samples: SampleSource, config: LlavaOnevisionConfig) -> Toke
     Raises:
         UserError: If there are no samples to learn.
     """
-    indices = samples.indices("train")
+    indices = to_learn(samples)
     if not indices:
         raise UserError("expected samples of the split train, got none")
     count = len(samples.spec.views) * samples.spec.frames

@@ -40,6 +40,16 @@ class SampleSource(Protocol):
         ...
 
 
+def to_learn(samples: SampleSource) -> list[int]:
+    """The samples of the split "train" whose right answer is known.
+
+    For a failing moment between two labels nobody has looked for a way back, so that nobody can say whether
+    there is one; an answer would have to.
+    """
+    known = [not s.failing or s.recoverable is not None for s in samples.samples]
+    return [i for i in samples.indices("train") if known[i]]
+
+
 @dataclass(frozen=True)
 class Example:
     """One example as TRL takes it.
@@ -59,7 +69,7 @@ class Examples(Sequence[Example]):
     """All examples of an epoch, made when asked for: the pictures of all of them would not fit in memory.
 
     Args:
-        samples: Samples, of which the split "train" is learned.
+        samples: Samples, of which those `to_learn` are learned.
         processor: Knows the chat template and the token that ends an answer.
         questions: Visual questions to mix in.
         share: Of these among all examples.
@@ -78,9 +88,9 @@ class Examples(Sequence[Example]):
         seed: int = 0,
     ) -> None:
         self._samples, self._processor, self._questions = samples, processor, questions
-        self._own = list(samples.indices("train"))
+        self._own = to_learn(samples)
         if not self._own:
-            raise UserError("expected samples of the split train, got none")
+            raise UserError("expected samples of the split train with a known answer, got none")
         self._order = mixed_order(len(self._own), len(questions), share, seed)
         self._end = cast(str, processor.tokenizer.eos_token)
 

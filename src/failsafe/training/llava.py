@@ -31,7 +31,7 @@ from failsafe.models.llava.checkpoint import LlavaCard
 from failsafe.models.llava.model import decision_tokens
 from failsafe.records import codec
 from failsafe.training.budget import TokenBudget, measure_tokens, optimizer_steps
-from failsafe.training.examples import Example, Examples, SampleSource, make_examples
+from failsafe.training.examples import Example, Examples, SampleSource, make_examples, to_learn
 from failsafe.training.llava_config import LlavaTrainConfig
 
 _RUN = "run.json"
@@ -124,7 +124,7 @@ def merge_lora(run: Path, out: Path) -> None:
 
 
 def _card(samples: SampleSource, base: str) -> LlavaCard:
-    learned = [samples.samples[i] for i in samples.indices("train")]
+    learned = [samples.samples[i] for i in to_learn(samples)]
     seeds: dict[str, set[int]] = {}
     for sample in learned:
         seeds.setdefault(sample.task, set()).add(sample.seed)

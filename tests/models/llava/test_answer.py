@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 from hypothesis import given
@@ -104,6 +105,13 @@ def test_the_greatest_actions_are_within_the_contract():
     verdict = to_verdict(text, [*tokens, Token(text[len('{"failing":"yes') :], 0.0)])
     assert verdict.status.value == "ok"
     assert not flaw(verdict)
+    # Each number is at its limit, so together they went too far: the direction stays.
+    (action,) = set(verdict.actions)
+    assert math.hypot(*action[:3]) == pytest.approx(MAX_TRANSLATION)
+    assert math.hypot(*action[3:6]) == pytest.approx(MAX_ROTATION)
+    assert action[0] == action[1] == action[2]
+    assert action[3] == action[4] == action[5]
+    assert action[6] == 1.0
 
 
 @pytest.mark.parametrize(

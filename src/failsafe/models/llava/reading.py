@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from failsafe.errors import RecordError
+from failsafe.models.contract import MAX_ROTATION, MAX_TRANSLATION
 from failsafe.models.llava.answer import Answer, parse_answer
 from failsafe.records.assessment import Status, Verdict
 
@@ -115,8 +116,16 @@ def _verdict(answer: Answer, probability: float, sure_of_mode: float, text: str)
         stage=answer.stage,
         mode=answer.mode,
         mode_probability=sure_of_mode if answer.failing else 0.0,
-        actions=answer.actions,
+        actions=tuple(map(_within_limits, answer.actions)),
         needs_help=answer.needs_help,
         explanation=answer.sentence,
         raw=text,
     )
+
+
+def _within_limits(action: tuple[float, ...]) -> tuple[float, ...]:
+    """An action of which each number is within its limit, shortened where all together go too far."""
+    moves, turns, gripper = action[:3], action[3:6], action[6]
+    slower = min(1.0, MAX_TRANSLATION / max(math.hypot(*moves), 1e-9))
+    calmer = min(1.0, MAX_ROTATION / max(math.hypot(*turns), 1e-9))
+    return (*(slower * value for value in moves), *(calmer * value for value in turns), gripper)

@@ -1,0 +1,71 @@
+"""What ships: the compact model, the reference policies, and the thresholds that belong to both."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from failsafe.models.compact import CompactModel
+from failsafe.models.conformance import check_model
+from failsafe.models.loading import COMPACT, SHIPPED, fingerprint, load_model
+from failsafe.monitors.calibration import shipped_calibration
+from failsafe.policies.conformance import check_policy
+from failsafe.policies.loading import load_policy
+from failsafe.policies.reference import CHECKPOINTS, load_reference
+from failsafe.records.assessment import Window, WindowSpec
+
+LARGEST = 20_000_000
+"""Bytes that a checkpoint may have in the repository."""
+STRENGTHS = ("weak", "medium", "strong")
+
+
+def windows(spec: WindowSpec, instruction: str) -> list[Window]:
+    rng = np.random.default_rng(0)
+    made: list[Window] = []
+    for _ in range(4):
+        shape = (len(spec.views), spec.frames, spec.size, spec.size, 3)
+        tool = np.tile(np.float32([0.6, 0.0, 0.2, 0.0, 1.0, 0.0, 0.0]), (spec.history + 1, 1))
+        tool[:, 2] += np.linspace(0.1, 0.0, spec.history + 1)
+        widths = np.full(spec.history + 1, 0.08, dtype=np.float32)
+        made.append(Window(instruction, spec, rng.integers(0, 256, shape, dtype=np.uint8), tool, widths))
+    return made
+
+
+def test_the_compact_model_that_ships_keeps_the_contract() -> None:
+    model = load_model(COMPACT)
+    assert isinstance(model, CompactModel)
+    assert SHIPPED.stat().st_size <= LARGEST
+    for instruction in model.meta.config.instructions:
+        checks = check_model(model, windows(model.window_spec, instruction))
+        assert [check for check in checks if not check.passed] == []
+
+
+@pytest.mark.parametrize("strength", STRENGTHS)
+def test_the_policies_that_ship_keep_the_contract(strength: str) -> None:
+    name = f"reference:{strength}"
+    policy = load_policy(name)
+    assert (CHECKPOINTS / f"{strength}.safetensors").stat().st_size <= LARGEST
+    instructions = load_reference(strength).meta.config.instructions
+    assert len(instructions) == 3
+    for instruction in instructions:
+        assert [check for check in check_policy(policy, instruction) if not check.passed] == []
+    found = shipped_calibration(name)
+    assert found is not None
+    assert found.policy == name
+    assert all(0 < found.threshold(instruction) < 1 for instruction in instructions)
+
+
+@pytest.mark.parametrize("strength", STRENGTHS)
+def test_thresholds_are_those_of_the_weights_that_ship(strength: str) -> None:
+    found = shipped_calibration(f"reference:{strength}")
+    assert found is not None
+    assert (found.model, found.weights) == (COMPACT, fingerprint(COMPACT))
+
+
+def test_what_was_trained_never_saw_the_seeds_of_thresholds_and_studies() -> None:
+    kept = {*range(5000, 5100), *range(400_000, 400_100)}
+    model = load_model(COMPACT)
+    assert isinstance(model, CompactModel)
+    for meta in (model.meta, *(load_reference(strength).meta for strength in STRENGTHS)):
+        assert meta.train_seeds
+        assert all(kept.isdisjoint(seeds) for seeds in meta.train_seeds.values())
