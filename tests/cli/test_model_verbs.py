@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,37 @@ def test_from_data_to_a_verdict(folder: Path, run: Verb) -> None:
     assert status == 0
     assert "failing with probability" in out
     assert (folder / "saw.png").stat().st_size > 500
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_a_vision_language_model_from_samples_to_a_table(folder: Path, run: Verb, tmp_path: Path) -> None:
+    samples, base, out = folder / "samples", tmp_path / "tiny", tmp_path / "run"
+    script = Path(__file__).parents[2] / "scripts" / "tiny_llava.py"
+    subprocess.run([sys.executable, str(script), str(samples), str(base)], check=True, capture_output=True)
+    train = ["train", str(samples), "--model", str(base), "--out", str(out)]
+    train += ["--batch", "2", "--accumulation", "1"]
+    status, said, err = run(*train, "--dry-run", "--json")
+    assert status == 0, err
+    tokens = json.loads(said)["tokens"]
+    assert tokens["pictures"] * tokens["per_picture"] + tokens["text"] + tokens["answer"] > 100
+    assert not out.exists()
+    status, _, err = run(*train, "--lora", "--full")
+    assert (status, "got both" in err) == (2, True)
+    status, _, err = run(*train, "--max-steps", "2", "--json")
+    assert status == 0, err
+    status, _, err = run(*train, "--max-steps", "2", "--resume", "checkpoint-9", "--json")
+    assert status == 2
+    assert "checkpoint-9" in err
+    merged, scores = tmp_path / "merged", tmp_path / "scores"
+    status, _, err = run("merge-lora", str(out), "--out", str(merged))
+    assert status == 0, err
+    words = ["--limit", "2", "--resamples", "10", "--out", str(scores), "--json"]
+    status, said, err = run("score", str(merged), str(samples), *words)
+    assert status == 0, err
+    (score,) = json.loads(said)["table"]["scores"]
+    assert score["model"] == "merged"
+    assert (scores / "answers" / "merged-samples.jsonl").read_text().count("\n") == 2
 
 
 def test_a_model_is_not_scored_on_what_it_was_trained_on(folder: Path, run: Verb) -> None:

@@ -77,6 +77,16 @@ def test_from_demonstrations_to_a_comparison(folder: Path, model: str, run: Verb
     assert not any(episode.count(EventKind.ALARM) for episode in looked), "nothing was promised"
 
 
+def test_asking_for_help_is_an_exit_status(folder: Path, model: str, run: Verb) -> None:
+    words = ["--policy", toy_study.POLICY, "--monitor", model, "--tasks", toy_study.PUSH, "--seeds", "4:5"]
+    words += ["--max-steps", "40", "--films", "0", "--workers", "1", "--threshold", "0", "--json"]
+    status, out, err = run("evaluate", *words, "--take-overs", "0", "--out", str(folder / "help"))
+    assert status == 3, err
+    assert [row["asked_for_help"] for row in json.loads(out)["summary"]["rows"]] == [0, 1]
+    status, _, err = run("evaluate", *words, "--take-overs", "9", "--out", str(folder / "no-help"))
+    assert status == 0, err
+
+
 def test_thresholds_are_of_the_successes(folder: Path, model: str, run: Verb) -> None:
     """Of seeds 2 to 4 the policy succeeds on 2 and 3: at alpha one half the higher of two scores."""
     path = folder / "half.json"

@@ -15,6 +15,7 @@ from websockets.sync.client import connect
 from failsafe.cli.serve import is_loopback, parse_address, parse_views
 from failsafe.errors import UserError
 from failsafe.models.compact import CompactConfig, CompactMeta, CompactNet, save_compact
+from failsafe.models.loading import fingerprint
 from failsafe.monitors.calibration import Calibration, Threshold, write_calibration
 
 UPSTREAM = ("--upstream", "ws://127.0.0.1:8000")
@@ -135,10 +136,27 @@ def test_what_makes_no_sense_is_one_sentence(
     assert err.count("\n") == 1
 
 
-def test_without_thresholds(checkpoint: Path, tmp_path: Path, run: Verb) -> None:
-    status, _, err = run("serve", "--monitor", str(checkpoint), *UPSTREAM)
-    assert status == 2
-    assert "give some made by `failsafe calibrate` with --calibration, or choose one with --threshold" in err
+@pytest.mark.slow
+def test_without_thresholds_it_only_looks_on(checkpoint: Path, tmp_path: Path) -> None:
+    """The model of this test is always alarmed, and takes over at the fourth request where it may."""
+    log = tmp_path / "events.jsonl"
+    with WebsocketServer(lambda observation: {"actions": ACTIONS}) as upstream:
+        process = serving(checkpoint, upstream.url, "--events", str(log))
+        try:
+            with connect(str(announced(process)["listening"]), compression=None, proxy=None) as client:
+                client.recv(timeout=5)
+                for _ in range(5):
+                    client.send(request())
+                    assert client.recv(timeout=30) == answer()
+        finally:
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "there are no thresholds, so the monitor only looks on" in err
+    assert {json.loads(line)["kind"] for line in log.read_text().splitlines()} == {"look"}
+
+
+def test_thresholds_of_another_monitor(checkpoint: Path, tmp_path: Path, run: Verb) -> None:
     path = tmp_path / "calibration.json"
     write_calibration(path, Calibration(0.05, "another", "openpi", 2, {}))
     status, _, err = run("serve", "--monitor", str(checkpoint), *UPSTREAM, "--calibration", str(path))

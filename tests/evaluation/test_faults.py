@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from tests.evaluation import bench
 from tests.evaluation.bench import Glance, Wanderer, play
+from tests.policies.websocket_server import WebsocketServer, pack
 
 from failsafe.evaluation.study import run_study
 from failsafe.monitors.monitor import MonitoredPolicy, MonitorSettings
+from failsafe.policies.openpi import OpenpiPolicy
 from failsafe.records.assessment import Status, Verdict
 from failsafe.records.episode import Ending
 from failsafe.records.event import EventKind
@@ -195,6 +197,44 @@ def test_a_policy_that_goes_wrong_or_dies_loses_its_own_episode_alone(tmp_path: 
         assert found[seed].steps == 8, "two chunks of four"
     for seed in bench.FINE_SEEDS:
         assert found[seed].steps == 20
+
+
+@pytest.mark.parametrize(
+    ("faults", "words"),
+    [
+        (["drop"] * 9, "got no connection, or a dropped one"),
+        (["CUDA out of memory"], "CUDA out of memory"),
+        ([pack({"actions": np.zeros((10, 3), dtype=np.float32)})], "actions"),
+        (["late"], "got nothing within 0.2 s"),
+    ],
+    ids=["drops the connection", "sends a text", "sends a chunk of the wrong shape", "answers too late"],
+)
+def test_a_server_that_goes_wrong_ends_its_episode_alike_with_the_monitor(
+    faults: list[Any], words: str
+) -> None:
+    """It answers twice first: what is recorded is an episode that came so far."""
+    endings: list[Any] = []
+    for guarded in (False, True):
+        with WebsocketServer(lambda observation: {"actions": np.full((10, 7), 1e-3, np.float32)}) as server:
+            policy = OpenpiPolicy(server.url, timeout=0.2, pause=0.01)
+            answered = server.reply
+
+            def reply(observation: Any, server: Any = server, answered: Any = answered) -> Any:
+                if len(server.observations) == 2:
+                    server.faults = list(faults)
+                return answered(observation)
+
+            server.reply = reply
+            episode, states = play(MonitoredPolicy(policy, Glance()) if guarded else policy)
+            policy.close()
+            said = episode.words.replace(server.url, "URL")
+        assert episode.ending is Ending.POLICY_ERROR
+        assert words in episode.words
+        endings.append((said, states))
+    (said, alone), (said_too, under) = endings
+    assert said == said_too
+    assert len(alone) == 11, "two chunks of five, and the moment at which the third was asked for"
+    np.testing.assert_array_equal(alone, under)
 
 
 def test_a_policy_that_raises_in_reset_loses_its_own_episode_alone() -> None:

@@ -1,6 +1,7 @@
 """Thresholds that keep their promise, and files of them that come back or are refused."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,14 @@ def test_thresholds_of_another_model_are_refused(tmp_path):
     assert read_calibration(path, "./compact", "") == FOUND  # a file may be named in two ways
     with pytest.raises(UserError, match="expected thresholds of the monitor runs/mine, got compact's"):
         read_calibration(path, "runs/mine")
+
+
+def test_thresholds_of_other_weights_are_refused(tmp_path):
+    path = tmp_path / "thresholds.json"
+    write_calibration(path, replace(FOUND, weights="first"))
+    assert read_calibration(path, "compact", "first").weights == "first"
+    with pytest.raises(UserError, match="of the weights that the monitor has now"):
+        read_calibration(path, "compact", "second")
 
 
 def test_thresholds_ship_for_reference_policies_alone(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from typing import TextIO
 from failsafe.cli.output import print_json
 from failsafe.errors import UnknownNameError, UserError
 from failsafe.models.loading import COMPACT, fingerprint, load_model
-from failsafe.monitors.calibration import Calibration, read_calibration
+from failsafe.monitors.calibration import NEVER, Calibration, read_calibration
 from failsafe.monitors.monitor import MonitorSettings
 from failsafe.policies.loading import load_policy
 from failsafe.records import codec
@@ -48,7 +48,7 @@ def serve(
             ws://127.0.0.1:8000?rotation=euler_xyz.
         monitor: Recovery model: "compact", or a checkpoint.
         listen: HOST:PORT, or a port of this machine alone; 0 for any port that is free.
-        calibration: Thresholds made by `failsafe calibrate`.
+        calibration: Thresholds made by `failsafe calibrate`. Without thresholds the monitor only looks on.
         threshold: Alarm above this score, in place of a calibration.
         steps_per_request: Actions of an answer that a client executes before it asks again; 5 by default.
         views: What the pictures of a request show, "front=observation/image,hand=observation/wrist_image" by
@@ -192,10 +192,12 @@ def _limit(
     if threshold is not None:
         return threshold, MonitorSettings()
     if calibration is None:
-        raise UserError(
-            f"there are no thresholds for the monitor {monitor} on this policy: give some made by "
-            "`failsafe calibrate` with --calibration, or choose one with --threshold"
+        print(
+            "failsafe: there are no thresholds, so the monitor only looks on: give some made by "
+            "`failsafe calibrate` with --calibration, or choose one with --threshold",
+            file=sys.stderr,
         )
+        return NEVER, MonitorSettings()
     found = read_calibration(calibration, monitor, fingerprint(monitor))
     return _saying_where_none(found), MonitorSettings(smoothing=found.smoothing)
 

@@ -29,6 +29,7 @@ def train(
     mix: str = "",
     max_steps: int = 0,
     accumulation: int = 8,
+    resume: str = "",
     dry_run: bool = False,
     strategy: Literal["none", "fsdp", "zero3"] = "none",
     gpus: int = 1,
@@ -53,6 +54,7 @@ def train(
         mix: LLaVA: FILE:SHARE of visual questions in LLaVA's conversation format to learn beside.
         max_steps: LLaVA: stop after so many steps; 0 for no limit.
         accumulation: LLaVA: batches to a step.
+        resume: LLaVA: go on from this checkpoint of the run, "checkpoint-400", not from the last.
         dry_run: LLaVA: only say what it would take: parameters, tokens, memory, steps.
         strategy: LLaVA, with --dry-run: how the training is spread over GPUs.
         gpus: LLaVA, with --dry-run: how many there are.
@@ -65,9 +67,9 @@ def train(
     samples = SampleSet(*data)
     given: dict[str, Any] = {k: v for k, v in {"epochs": epochs, "batch": batch}.items() if v is not None}
     if model == COMPACT:
-        if mix or full or lora or dry_run:
+        if mix or full or lora or dry_run or resume:
             raise UserError(
-                "--mix, --lora, --full and --dry-run are for LLaVA-OneVision: give it with --model"
+                "--mix, --lora, --full, --resume and --dry-run are for LLaVA-OneVision: give it with --model"
             )
         return _train_compact(samples, out, {**given, "seed": seed, "blind": blind}, rate, json)
     return _train_llava(
@@ -84,6 +86,7 @@ def train(
             "learning_rate": rate or 0.0,
         },
         (strategy, gpus) if dry_run else None,
+        resume,
         json,
     )
 
@@ -119,7 +122,12 @@ def _train_compact(
 
 
 def _train_llava(
-    samples: SampleSet, out: Path, given: dict[str, Any], plan: tuple[str, int] | None, json: bool
+    samples: SampleSet,
+    out: Path,
+    given: dict[str, Any],
+    plan: tuple[str, int] | None,
+    resume: str,
+    json: bool,
 ) -> int:
     from failsafe.training.llava_config import LlavaTrainConfig
 
@@ -132,7 +140,8 @@ def _train_llava(
         return 0
     from failsafe.training.llava import train_llava
 
-    train_llava(samples, config, out, (lambda _: None) if json else (lambda line: print(line, flush=True)))
+    tell = (lambda _: None) if json else (lambda line: print(line, flush=True))
+    train_llava(samples, config, out, tell, resume)
     if json:
         print_json({"checkpoint": str(out)})
     else:

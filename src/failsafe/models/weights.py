@@ -53,7 +53,7 @@ def read_weights(path: Path, form: str) -> tuple[str, dict[str, Tensor]]:
                     "this version"
                 )
             return facts["meta"], {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, json.JSONDecodeError, KeyError, AttributeError) as error:
         raise RecordError(f"{path}: expected a safetensors file, got a damaged one ({error})") from error
 
 

@@ -1,0 +1,35 @@
+"""Writes a tiny LLaVA-OneVision of the real classes with random weights, to train on a CPU within minutes.
+
+    python scripts/tiny_llava.py SAMPLES OUT
+    failsafe train SAMPLES --model OUT --out runs/tiny
+
+Its tokenizer learns its merges from the samples' prompts and answers, so that it spells them as the real one.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from failsafe.datasets.windows import SampleSet
+from failsafe.models.llava.answer import answer_of, format_answer
+from failsafe.models.llava.prompt import prompt_text
+from failsafe.models.llava.tiny import make_tiny
+from failsafe.training.examples import to_learn
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("samples", type=Path, help="folder made by `failsafe samples`")
+    parser.add_argument("out", type=Path, help="folder for the checkpoint")
+    words = parser.parse_args()
+    samples = SampleSet(words.samples)
+    rows = to_learn(samples)[:256]
+    texts = [prompt_text(samples.window(i)) for i in rows]
+    texts += [format_answer(answer_of(samples.samples[i])) for i in rows]
+    make_tiny(words.out, texts)
+    print(f"{words.out}; next: failsafe train {words.samples} --model {words.out} --out runs/tiny")
+
+
+if __name__ == "__main__":
+    main()
