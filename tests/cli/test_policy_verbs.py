@@ -13,6 +13,7 @@ from tests.evaluation import toy_study
 from failsafe.evaluation.study import Results
 from failsafe.models.compact import CompactConfig, CompactMeta, CompactNet, save_compact
 from failsafe.monitors.calibration import read_calibration
+from failsafe.monitors.monitor import MonitorSettings
 from failsafe.policies.reference import load_reference
 from failsafe.records.assessment import WindowSpec
 from failsafe.records.event import EventKind
@@ -60,7 +61,7 @@ def test_from_demonstrations_to_a_comparison(folder: Path, model: str, run: Verb
     assert status == 0, err
     found = json.loads(out)
     assert (found["policy"], found["model"], found["alpha"], found["thresholds"]) == (policy, model, 0.05, {})
-    assert read_calibration(thresholds).smoothing == 3
+    assert read_calibration(thresholds).smoothing == MonitorSettings().smoothing
 
     results = folder / "results"
     evaluate = ["evaluate", "--policy", policy, "--monitor", model, "--calibration", str(thresholds)]
@@ -79,7 +80,7 @@ def test_from_demonstrations_to_a_comparison(folder: Path, model: str, run: Verb
 
 def test_asking_for_help_is_an_exit_status(folder: Path, model: str, run: Verb) -> None:
     words = ["--policy", toy_study.POLICY, "--monitor", model, "--tasks", toy_study.PUSH, "--seeds", "4:5"]
-    words += ["--max-steps", "40", "--films", "0", "--workers", "1", "--threshold", "0", "--json"]
+    words += ["--max-steps", "90", "--films", "0", "--workers", "1", "--threshold", "0", "--json"]
     status, out, err = run("evaluate", *words, "--take-overs", "0", "--out", str(folder / "help"))
     assert status == 3, err
     assert [row["asked_for_help"] for row in json.loads(out)["summary"]["rows"]] == [0, 1]

@@ -263,7 +263,7 @@ class CompactModel:
             known = "', '".join(config.instructions)
             raise AssessmentError(f"expected one of the instructions '{known}', got '{window.instruction}'")
         inputs = Inputs(
-            stack_moments(torch.from_numpy(window.frames)[None]),
+            stack_moments(torch.tensor(window.frames)[None]),
             torch.from_numpy(motion_features(window.tcp_poses, window.gripper_widths))[None],
             torch.from_numpy(word_codes(window.instruction))[None],
         )
