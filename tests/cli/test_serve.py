@@ -68,7 +68,7 @@ def test_the_verb_serves_until_it_is_interrupted(checkpoint: Path, tmp_path: Pat
             with connect(str(said["listening"]), compression=None, proxy=None) as client:
                 assert unpack(client.recv(timeout=5)) == {"model": "made up", "horizon": 10}
                 replies = []
-                for _ in range(7):
+                for _ in range(5):
                     client.send(request())
                     replies.append(client.recv(timeout=30))
         finally:
@@ -80,10 +80,10 @@ def test_the_verb_serves_until_it_is_interrupted(checkpoint: Path, tmp_path: Pat
     kinds = [event["kind"] for event in events]
     assert kinds[0] == "look"
     assert replies[0] == answer()
-    assert kinds[:7] == [*["look"] * 5, "alarm", "take_over"]  # five looks make an alarm
-    assert "client 1, step 25: take_over" in err
-    assert replies[:5] == [answer()] * 5
-    actions = unpack(replies[5])["actions"]
+    assert kinds[:5] == [*["look"] * 3, "alarm", "take_over"]  # three looks make an alarm
+    assert "client 1, step 15: take_over" in err
+    assert replies[:3] == [answer()] * 3
+    actions = unpack(replies[3])["actions"]
     assert actions.shape == (10, 7)
     assert not np.array_equal(actions, ACTIONS)
 
@@ -138,14 +138,14 @@ def test_what_makes_no_sense_is_one_sentence(
 
 @pytest.mark.slow
 def test_without_thresholds_it_only_looks_on(checkpoint: Path, tmp_path: Path) -> None:
-    """The model of this test is always alarmed, and takes over at the sixth request where it may."""
+    """The model of this test is always alarmed, and takes over at the fourth request where it may."""
     log = tmp_path / "events.jsonl"
     with WebsocketServer(lambda observation: {"actions": ACTIONS}) as upstream:
         process = serving(checkpoint, upstream.url, "--events", str(log))
         try:
             with connect(str(announced(process)["listening"]), compression=None, proxy=None) as client:
                 client.recv(timeout=5)
-                for _ in range(7):
+                for _ in range(5):
                     client.send(request())
                     assert client.recv(timeout=30) == answer()
         finally:

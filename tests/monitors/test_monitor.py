@@ -28,6 +28,7 @@ from tests.monitors.made_up import (
 
 from failsafe.models.contract import MAX_ROTATION, MAX_TRANSLATION
 from failsafe.monitors.monitor import Monitor, Workspace
+from failsafe.monitors.timing import LookTiming
 from failsafe.records import poses
 from failsafe.records.assessment import Status, Verdict
 from failsafe.records.event import EventKind
@@ -53,6 +54,18 @@ def test_it_looks_once_there_is_a_history_and_then_every_so_many_steps():
     monitor = look_at([0.1] * 4)
     assert steps_of(monitor, LOOK) == [FIRST, FIRST + EVERY, FIRST + 2 * EVERY, FIRST + 3 * EVERY]
     assert monitor.model.asked == 4
+
+
+def test_it_looks_sooner_where_the_tool_has_stalled():
+    monitor = Monitor(Says(FINE), 0.5, settings(timing=LookTiming(every=4 * EVERY, soonest=EVERY)))
+    stop = FIRST + 6 * EVERY
+    watch(monitor, stop + 12 * EVERY, lambda step: moment(min(step, stop)))
+    looks = steps_of(monitor, LOOK)
+    apart = {True: set(), False: set()}
+    for before, after in itertools.pairwise(looks):
+        apart[before > stop + monitor.model.window_spec.history].add(after - before)
+    assert looks[1] - looks[0] == 4 * EVERY, "while it moves"
+    assert apart[True] == {EVERY}, "once it stands still"
 
 
 @pytest.mark.parametrize(

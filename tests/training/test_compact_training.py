@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from failsafe.errors import UserError
 from failsafe.generation.config import GenerationConfig, default_modes
 from failsafe.models.compact import CompactConfig, load_compact
 from failsafe.records.assessment import WindowSpec
+from failsafe.training import compact
 from failsafe.training.batches import Batches, augment
 from failsafe.training.compact import CHECKPOINT, LOG, CompactTraining, EpochReport, train_compact
 
@@ -74,6 +77,41 @@ def test_an_interrupted_run_ends_as_one_that_was_not(samples: SampleSet, tmp_pat
     for name, tensor in first.net.state_dict().items():
         torch.testing.assert_close(tensor, second.net.state_dict()[name], msg=name)
     assert len((tmp_path / "parts" / LOG).read_text().splitlines()) == 3
+
+
+def test_a_run_that_was_killed_before_its_state_was_written_does_the_epoch_again(
+    samples: SampleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = CompactTraining(epochs=2, **SMALL)
+    torch.set_num_threads(1)
+    train_compact(samples, settings, tmp_path / "whole", lambda report: None)
+    save = compact._save_state
+
+    def killed(path: Path, identity: str, epoch: int, *rest: Any) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+        save(path, identity, epoch, *rest)
+
+    monkeypatch.setattr(compact, "_save_state", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train_compact(samples, settings, tmp_path / "parts", lambda report: None)
+    monkeypatch.undo()
+    train_compact(samples, settings, tmp_path / "parts", lambda report: None)
+    first, second = (load_compact(tmp_path / name / CHECKPOINT) for name in ("whole", "parts"))
+    for name, tensor in first.net.state_dict().items():
+        torch.testing.assert_close(tensor, second.net.state_dict()[name], msg=name)
+    assert len((tmp_path / "parts" / LOG).read_text().splitlines()) == 2
+
+
+def test_other_samples_with_the_same_words_are_another_run(folder: Path, tmp_path: Path) -> None:
+    first = SampleSet(folder / "samples")
+    train_compact(first, CompactTraining(epochs=1, **SMALL), tmp_path, lambda report: None)
+    other = SampleSet(folder / "samples", folder / "unseen")
+    other.samples[other.indices("train")[0]] = replace(
+        other.samples[other.indices("train")[0]], name="another moment"
+    )
+    with pytest.raises(UserError, match="holds a run with other settings or samples"):
+        train_compact(other, CompactTraining(epochs=1, **SMALL), tmp_path, lambda report: None)
 
 
 def test_a_folder_of_another_run_is_not_overwritten(samples: SampleSet, tmp_path: Path) -> None:

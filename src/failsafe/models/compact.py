@@ -53,7 +53,7 @@ class CompactConfig:
     stages: tuple[str, ...]
     instructions: tuple[str, ...]
     widths: tuple[int, ...] = (32, 48, 96, 160)
-    hidden: int = 1024
+    hidden: int = 512
     blind: bool = False
 
 

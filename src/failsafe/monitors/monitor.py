@@ -71,7 +71,7 @@ class MonitorSettings:
     """
 
     timing: LookTiming = field(default_factory=LookTiming)
-    smoothing: int = 5
+    smoothing: int = 3
     take_overs: int = 6
     corrections: int = 6
     action_steps: int = 24

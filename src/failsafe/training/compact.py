@@ -50,13 +50,13 @@ class CompactTraining:
 
     epochs: int = 7
     batch: int = 96
-    unseen: int = 512
-    rounds: int = 8
+    unseen: int = 1024
+    rounds: int = 1
     rate: float = 2e-3
     decay: float = 0.05
-    average: float = 0.9995
+    average: float = 0.998
     widths: tuple[int, ...] = (32, 48, 96, 160)
-    hidden: int = 1024
+    hidden: int = 512
     blind: bool = False
     seed: int = 0
 
