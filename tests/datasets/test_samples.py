@@ -10,6 +10,7 @@ import pytest
 from failsafe.datasets.build import build_dataset
 from failsafe.datasets.samples import SPLITS, Kind, Sample, check_leaks, plan_samples, set_in, split_of
 from failsafe.datasets.store import FAILING, Dataset
+from failsafe.datasets.wandering import STEPS, wander
 from failsafe.datasets.windows import SampleConfig, SampleSet, build_samples, window_cameras
 from failsafe.errors import RecordError, UserError
 from failsafe.experts.tasks import load_task
@@ -172,6 +173,39 @@ def test_windows_are_what_the_trace_shows(dataset: Dataset, tmp_path: Path) -> N
         assert ahead[-1, 6] == trace.gripper_commands[last]
 
 
+def test_a_tool_that_wanders_about(dataset: Dataset, tmp_path: Path) -> None:
+    """Windows for eyes alone: many places of the tool, nothing said of failing, and in no split's numbers."""
+    config = SampleConfig(window=WINDOW, splits=("train",), wander=3)
+    for name, workers in (("a", 1), ("b", 2)):
+        build_samples([dataset.path], tmp_path / name, config, workers, lambda done, total: None)
+    files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*.np[yz]"))
+    for file in files:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+    samples = SampleSet(tmp_path / "a")
+    assert len(samples) == len(samples.wandering) == 3 * len(files) / 2
+    assert samples.indices("train") == []
+    assert {(s.split, s.kind, s.stage, s.mode) for s in samples.samples} == {
+        ("train", Kind.WANDERING, "", "")
+    }
+    assert np.isnan(samples.ahead).all()
+    nominal = [dataset.nominal(s.task, s.seed)[1] for s in samples.samples]
+    near = [
+        np.linalg.norm(trace.tcp_poses[:, :3] - poses[-1, :3], axis=1).min()
+        for trace, poses in zip(nominal, samples.tcp_poses, strict=True)
+    ]
+    assert np.median(near) > 0.02, "the tool is mostly where no expert takes it"
+    for index in (0, len(samples) - 1):
+        sample = samples.samples[index]
+        task = load_task(sample.task)
+        trace = wander(task, sample.seed)
+        assert len(trace) == STEPS
+        assert {-1.0, 1.0} == set(trace.gripper_commands.tolist())
+        np.testing.assert_array_equal(samples.objects[index, 0], trace.objects[sample.step, 0])
+        task.simulator.restore(trace.states[sample.step])
+        seen = task.simulator.render(window_cameras(task.simulator, config, sample.name), WINDOW.size)
+        np.testing.assert_array_equal(samples.window(index).frames[:, -1], seen)
+
+
 def test_samples_resume_and_repeat_byte_for_byte(dataset: Dataset, tmp_path: Path) -> None:
     config = SampleConfig(window=WINDOW)
     build_samples([dataset.path], tmp_path / "a", config, 1, lambda done, total: None)
@@ -223,6 +257,9 @@ def test_other_settings_need_another_folder(dataset: Dataset, tmp_path: Path) ->
         ({"window": WindowSpec(history=2, frames=5)}, "from 1 to history"),
         ({"splits": ("trian",)}, "unknown split 'trian'"),
         ({"jitter_metres": -0.1}, "0 or more"),
+        ({"wander": -1}, "0 or more moments"),
+        ({"wander": 2}, "to learn from: expected --splits train and pictures"),
+        ({"wander": 2, "splits": ("train",), "pictures": False}, "--splits train and pictures"),
     ],
 )
 def test_settings_that_make_no_sense(change: dict, sentence: str) -> None:

@@ -17,7 +17,7 @@ from failsafe.models.compact import CompactConfig, load_compact
 from failsafe.records.assessment import WindowSpec
 from failsafe.training import compact
 from failsafe.training.batches import Batches, augment
-from failsafe.training.compact import CHECKPOINT, LOG, CompactTraining, EpochReport, train_compact
+from failsafe.training.compact import CHECKPOINT, LOG, CompactTraining, EpochReport, loss_of, train_compact
 
 SMALL = {"batch": 16, "widths": (8, 12, 16, 24), "hidden": 64}
 
@@ -145,6 +145,28 @@ def test_truth_is_that_of_the_samples(samples: SampleSet, tmp_path: Path) -> Non
         np.testing.assert_allclose(truth.objects[i, :3].numpy(), 10 * box, atol=1e-5)
     assert (batches.truth.objects[:, :6] != 0).any(dim=0).all()  # a box and a goal
     assert (batches.truth.objects[:, 6:] == 0).all()
+
+
+def test_a_tool_that_wanders_about_teaches_the_eyes_alone(folder: Path, tmp_path: Path) -> None:
+    """Said to be failing or not, such a window weighs nothing; where its objects are does."""
+    window = SampleSet(folder / "samples").spec
+    config = SampleConfig(window=window, splits=("train",), wander=4)
+    build_samples([folder / "data"], tmp_path / "wander", config, 2, lambda done, total: None)
+    both = SampleSet(folder / "samples", tmp_path / "wander")
+    path = train_compact(both, CompactTraining(epochs=1, **SMALL), tmp_path / "run", lambda report: None)
+    model = load_compact(path)
+    assert "" not in model.meta.config.stages
+    batches = Batches(both, both.wandering, model.meta.config)
+    [(inputs, truth)] = batches.all(len(both.wandering))
+    with torch.inference_mode():
+        out = model.net(inputs)
+        losses = [
+            float(loss_of(out, replace(truth, failing=torch.full_like(truth.failing, failing))))
+            for failing in (0.0, 1.0)
+        ]
+        without = float(loss_of(out, replace(truth, objects=out.objects)))
+    assert losses[0] == losses[1] > without
+    assert without == 0.0, "nothing else is learned from them"
 
 
 def test_windows_without_pictures_make_it_better(folder: Path, tmp_path: Path) -> None:

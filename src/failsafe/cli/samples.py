@@ -32,6 +32,7 @@ def samples(
     failing_share: float = 0.5,
     per_cell: int = 0,
     every: int = 0,
+    wander: int = 0,
     pictures: bool = True,
     workers: int | None = None,
     json: bool = False,
@@ -54,6 +55,8 @@ def samples(
         failing_share: Share of failing moments in every task and split; 0 to take them as they come.
         per_cell: The most failing moments of one task, split, mode and stage; 0 for no limit.
         every: Take a moment every so many control steps of each rollout; 0 for a few of each.
+        wander: Take so many moments of a tool that wanders about from each initial state, and no others: for
+            the compact model to find objects by. With --splits train.
         pictures: Render them; the compact model learns from windows without, too, which cost next to nothing.
         workers: Processes that render; as many as there are cores by default.
         json: Print the result as JSON.
@@ -71,6 +74,7 @@ def samples(
         shifted=bool(shift),
         only_split=only_split,
         every=every,
+        wander=wander,
         pictures=pictures,
     )
     begun = time.monotonic()

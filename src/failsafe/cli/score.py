@@ -130,6 +130,7 @@ def _origin(folder: Path, found: SampleSet) -> str:
         "--shift" if config.shifted else "--jitter": f"{config.jitter_metres},{config.jitter_degrees}",
         "--only-split": config.only_split,
         "--every": config.every,
+        "--wander": config.wander,
     }
     words = [f"{flag} {value}" for flag, value in options.items() if value != ""]
     words += [] if config.pictures else ["--no-pictures"]

@@ -2,8 +2,8 @@
 
 Only moments that a monitor would meet: before anything is wrong, just after, late, long after, after a
 recovery, and in episodes that go well, perturbed or not: a few of each rollout, or, for learning without
-pictures, one every so many steps. Seeds are what splits are made of: whatever happened from one initial
-state is in one split, for every task.
+pictures, one every so many steps; besides, moments of a tool that wanders about, to find objects by. Seeds
+are what splits are made of: whatever happened from one initial state is in one split, for every task.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from failsafe.datasets.store import FAILING, Dataset
+from failsafe.datasets.wandering import STEPS
 from failsafe.errors import RecordError, UserError
 from failsafe.records.case import FailureCase, Label, Nominal, Outcome
 from failsafe.records.trace import Trace
@@ -44,6 +45,7 @@ class Kind(str, enum.Enum):
     LATE = "late"
     LONG_AFTER = "long_after"
     RECOVERED = "recovered"
+    WANDERING = "wandering"
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,13 @@ class Sample:
         task: Name of the task.
         seed: Seed of the initial state.
         split: "train", "validation", "calibration" or "test".
-        rollout: Name of the trace: "nominal", "failing" or "recovery_0" and so on.
+        rollout: Name of the trace: "nominal", "failing", "recovery_0" and so on, or "wandering".
         case_id: The work item, empty for a nominal twin.
         step: The moment, in control steps of the rollout.
         kind: Where in what sort of rollout it lies.
         instruction: The task in words.
         stage: The sub-task that is going on.
-        failing: Whether the episode fails if nothing is done.
+        failing: Whether the episode fails if nothing is done; of one that wanders nobody knows.
         mode: The cause, "compound" for two at once, empty where nothing is failing.
         delay: Control steps since the failure set in, None where nothing is failing.
         actions: The proven correction, empty where there is none.
@@ -104,6 +106,7 @@ def plan_samples(
     per_cell: int | None = None,
     only_split: str = "",
     every: int = 0,
+    wander: int = 0,
 ) -> list[Sample]:
     """All samples of some datasets, in a fixed order; the same datasets give the same samples.
 
@@ -116,6 +119,7 @@ def plan_samples(
         per_cell: The most failing moments of one task, split, mode and stage; None for no limit.
         only_split: Put every seed into this split, whatever the seeds say: for a task left out of training.
         every: Take a moment every so many control steps of each rollout; 0 for a few of each.
+        wander: Take so many moments of a tool that wanders about from each initial state, and no others.
 
     Raises:
         UserError: If there is nothing to take samples from.
@@ -128,7 +132,8 @@ def plan_samples(
         raise UserError(f"expected a moment every 1 or more control steps, or 0 for a few, got {every}")
     found: list[Sample] = []
     for source, dataset in enumerate(datasets):
-        for sample in _of_dataset(dataset, source, history, every):
+        of_it = _wandering(dataset, source, history, wander) if wander else None
+        for sample in of_it or _of_dataset(dataset, source, history, every):
             split = only_split or sample.split
             if split in splits:
                 found.append(replace(sample, split=split))
@@ -138,7 +143,7 @@ def plan_samples(
             f"expected episodes longer than {history} steps with seeds of the splits {', '.join(splits)}, "
             f"got none in {where}"
         )
-    return _balance(found, failing_share, per_cell)
+    return found if wander else _balance(found, failing_share, per_cell)
 
 
 def check_leaks(samples: Iterable[Sample]) -> None:
@@ -174,6 +179,29 @@ def _of_dataset(dataset: Dataset, source: int, history: int, every: int) -> Iter
             nominal, _ = dataset.nominal(case.task, case.seed)
             traces = dataset.traces(case.task, case.case_id)
             yield from _of_case(case, traces, nominal, source, history, every)
+
+
+def _wandering(dataset: Dataset, source: int, history: int, number: int) -> Iterable[Sample]:
+    dataset.require()
+    for path in dataset.nominal_files():
+        task, seed = path.parent.name, int(path.stem)
+        nominal, _ = dataset.nominal(task, seed)
+        rng = _rng(f"wandering {task} {seed}")
+        for step in _draw(rng, history, STEPS + 1, number, 0):
+            yield Sample(
+                name=f"{source}-{task}-{seed:06d}-wandering-{step:04d}",
+                source=source,
+                task=task,
+                seed=seed,
+                split=split_of(seed),
+                rollout="wandering",
+                case_id="",
+                step=step,
+                kind=Kind.WANDERING,
+                instruction=nominal.plan.instruction,
+                stage="",
+                failing=False,
+            )
 
 
 def _of_nominal(nominal: Nominal, trace: Trace, source: int, history: int, every: int) -> Iterable[Sample]:

@@ -32,6 +32,7 @@ from failsafe.datasets.files import locked, write_atomically
 from failsafe.datasets.manifest import read_manifest
 from failsafe.datasets.samples import AHEAD, SPLITS, Kind, Sample, check_leaks, plan_samples
 from failsafe.datasets.store import Dataset
+from failsafe.datasets.wandering import wander
 from failsafe.errors import FailSafeError, RecordError, UserError
 from failsafe.experts.tasks import Task, load_task
 from failsafe.records import codec
@@ -58,6 +59,8 @@ class SampleConfig:
         shifted: Move the cameras by just as much, not by up to as much.
         only_split: Put every seed into this split; empty to go by the seed.
         every: Take a moment every so many control steps of each rollout; 0 for a few of each.
+        wander: Take so many moments of a tool that wanders about from each initial state, and no others, to
+            learn to find objects by; 0 for moments of the dataset's rollouts.
         pictures: Render them. Windows without pictures cost next to nothing, and a network that is told where
             the objects are learns from them what that means.
     """
@@ -71,6 +74,7 @@ class SampleConfig:
     shifted: bool = False
     only_split: str = ""
     every: int = 0
+    wander: int = 0
     pictures: bool = True
 
     def __post_init__(self) -> None:
@@ -88,6 +92,12 @@ class SampleConfig:
         for split in (*self.splits, *([self.only_split] if self.only_split else [])):
             if split not in SPLITS:
                 raise UserError(f"unknown split '{split}'. There are: {', '.join(SPLITS)}")
+        if self.wander < 0:
+            raise UserError(f"expected 0 or more moments of a tool that wanders about, got {self.wander}")
+        if self.wander and (self.splits != ("train",) or not self.pictures):
+            raise UserError(
+                "moments of a tool that wanders about are to learn from: expected --splits train and pictures"
+            )
         if self.jitter_metres < 0 or self.jitter_degrees < 0:
             raise UserError("expected cameras to be moved by 0 or more metres and degrees")
 
@@ -182,9 +192,14 @@ class SampleSet:
         return self.manifests[0].config.window
 
     def indices(self, split: str, pictures: bool = True) -> list[int]:
-        """Numbers of the samples of one split, of those with pictures or of those without."""
-        rows = [i for i, sample in enumerate(self.samples) if sample.split == split]
+        """Numbers of a split's samples, of those with pictures or of those without; none that wanders."""
+        rows = [i for i, s in enumerate(self.samples) if s.split == split and s.kind is not Kind.WANDERING]
         return [i for i in rows if self.has_pictures(i) == pictures]
+
+    @property
+    def wandering(self) -> list[int]:
+        """Numbers of the samples of a tool that wanders about: of them only the places are known."""
+        return [i for i, sample in enumerate(self.samples) if sample.kind is Kind.WANDERING]
 
     def has_pictures(self, index: int) -> bool:
         """Whether a sample was made with pictures."""
@@ -277,6 +292,7 @@ def build_samples(
         config.per_cell or None,
         config.only_split,
         config.every,
+        config.wander,
     )
     check_leaks(samples)
     with locked(out):
@@ -408,9 +424,7 @@ def _pictures(
 ) -> UInt8[np.ndarray, "N V F S S 3"]:
     """Pictures of the windows of one initial state, each from cameras of its own."""
     first, spec = samples[0], config.window
-    if first.task not in _tasks:
-        _tasks[first.task] = load_task(first.task)
-    simulator = _tasks[first.task].simulator
+    simulator = _task(first.task).simulator
     simulator.reset(first.seed)
     frames = np.empty((len(samples), len(spec.views), spec.frames, spec.size, spec.size, 3), dtype=np.uint8)
     for row, (sample, trace) in enumerate(zip(samples, traces, strict=True)):
@@ -419,7 +433,15 @@ def _pictures(
     return frames
 
 
+def _task(name: str) -> Task:
+    if name not in _tasks:
+        _tasks[name] = load_task(name)
+    return _tasks[name]
+
+
 def _traces(dataset: Dataset, sample: Sample) -> dict[str, Trace]:
+    if sample.kind is Kind.WANDERING:
+        return {sample.rollout: wander(_task(sample.task), sample.seed)}
     if sample.rollout == "nominal":
         return {"nominal": dataset.nominal(sample.task, sample.seed)[1]}
     traces = dataset.traces(sample.task, sample.case_id)

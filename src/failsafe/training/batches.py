@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from failsafe.datasets.samples import Kind
 from failsafe.datasets.windows import SampleSet
 from failsafe.models import corrections
 from failsafe.models.compact import CompactConfig, Inputs, motion_features, stack_moments
@@ -21,6 +22,8 @@ _DARK, _COVERED, _LATE, _BLACK = 0.5, 0.25, 0.1, 0.03
 """How often light and colour change, something stands in front, a view lags behind, a camera is off."""
 _OFF_BY = 0.03
 """What objects' places are off by where they are given, decimetres: as much as where they are seen."""
+_FAR_OFF = 0.2
+"""Share of the windows in which they are off by four times as much."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Truth:
 
     Attributes:
         failing: 1 where the episode fails. [B]
+        failing_weight: 1 where that is known. [B]
         mode: Number of the kind of failure. [B]
         mode_weight: 1 where there is one. [B]
         stage: Number of the sub-task. [B]
@@ -43,6 +47,7 @@ class Truth:
     """
 
     failing: Float[Tensor, "B"]
+    failing_weight: Float[Tensor, "B"]
     mode: Tensor
     mode_weight: Float[Tensor, "B"]
     stage: Tensor
@@ -91,6 +96,7 @@ class Batches:
         numbers = lambda values: torch.tensor(list(values), dtype=torch.float32)  # noqa: E731
         self.truth = Truth(
             failing=numbers(s.failing for s in chosen),
+            failing_weight=numbers(s.kind is not Kind.WANDERING for s in chosen),
             mode=torch.tensor([mode_of.get(s.mode, 0) for s in chosen]),
             mode_weight=numbers(s.mode in mode_of for s in chosen),
             stage=torch.tensor([stage_of.get(s.stage, 0) for s in chosen]),
@@ -140,7 +146,8 @@ class Batches:
         if not self._pictures:
             frames, objects = torch.zeros(len(rows), 0, 0, 0, 0), truth.objects
             if rng is not None:
-                noise = rng.normal(0.0, _OFF_BY, objects.shape).astype(np.float32)
+                off_by = np.where(rng.random((len(rows), 1)) < _FAR_OFF, 4 * _OFF_BY, _OFF_BY)
+                noise = (rng.normal(size=objects.shape) * off_by).astype(np.float32)
                 objects = torch.where(objects == 0, objects, objects + torch.from_numpy(noise))
         else:
             pictures = np.stack([self._samples.frames(self._indices[row]) for row in rows])

@@ -112,8 +112,9 @@ def train_compact(
             f"expected at least {settings.batch} samples with pictures to train on, got {len(train_rows)} in "
             f"{', '.join(map(str, samples.paths))}"
         )
+    config = _config(samples, [*train_rows, *unseen_rows], settings)
+    train_rows += [] if settings.blind else samples.wandering
     used = [*train_rows, *unseen_rows]
-    config = _config(samples, used, settings)
     torch.manual_seed(settings.seed)
     keep_freed_memory()
     if "OMP_NUM_THREADS" not in os.environ:  # by default torch leaves every second logical core alone
@@ -198,7 +199,7 @@ def loss_of(out: Outputs, truth: Truth) -> Tensor:
     answer = F.binary_cross_entropy_with_logits
     kind = F.cross_entropy(out.mode, truth.mode, reduction="none", label_smoothing=0.05)
     return (
-        answer(out.failing, truth.failing)
+        mean(answer(out.failing, truth.failing, reduction="none"), truth.failing_weight)
         + 0.7 * mean(kind, truth.mode_weight)
         + 0.3 * mean(F.cross_entropy(out.stage, truth.stage, reduction="none"), truth.stage_weight)
         + mean(4.0 * smooth + 0.3 * aside, truth.correction_weight)

@@ -1,0 +1,77 @@
+"""Rollouts in which the tool wanders about: for eyes, which are to find objects whatever the robot does.
+
+In an expert's rollouts the robot's motion says where things are: where the tool comes to rest, there is the
+goal. A network that has seen nothing else takes the motion for the picture, and is lost behind a policy that
+stops elsewhere (de Haan, Jayaraman and Levine 2019, "Causal confusion in imitation learning"). Here the tool
+goes near objects and anywhere else, turned this way and that, and opens and closes as it pleases.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from failsafe.errors import DivergedError, PlanError
+from failsafe.experts.driver import Driver
+from failsafe.experts.tasks import Task
+from failsafe.records import poses
+from failsafe.records.plan import CLOSED, OPEN, Stage
+from failsafe.records.poses import Pose
+from failsafe.records.trace import Trace
+
+STEPS = 240
+"""Control steps of a rollout."""
+_TRIES = 5
+_NEAR = 0.6
+"""Share of the ways that lead to an object; the others lead anywhere within reach of where the tool began."""
+_SPREAD, _HEIGHT = 0.03, 0.12
+"""Metres by which the tool misses an object beside it (standard deviation), and is above it at most."""
+_ANYWHERE = 0.2
+_LOWEST = 0.01
+_TILT, _YAW = 0.25, 0.6
+"""Standard deviations of how the tool is turned, radians."""
+
+
+def wander(task: Task, seed: int) -> Trace:
+    """A rollout of `STEPS` control steps from a seed's initial state; the same seed gives the same.
+
+    Raises:
+        DivergedError: If the physics diverged again and again.
+    """
+    for attempt in range(_TRIES):
+        rng = np.random.default_rng([seed, attempt, 23])
+        task.simulator.reset(seed)
+        driver = Driver(task.simulator, max_steps=STEPS)
+        first = driver.observation.tcp_pose.copy()
+        try:
+            while driver.step_count < STEPS:
+                driver.do(_way(rng, driver, first))
+        except PlanError:  # the rollout is over
+            return driver.trace()
+        except DivergedError:
+            continue
+        return driver.trace()
+    raise DivergedError(
+        f"{task.name}, seed {seed}: the physics diverged {_TRIES} times under a wandering tool"
+    )
+
+
+def _way(rng: np.random.Generator, driver: Driver, first: Pose) -> Stage:
+    objects = driver.observation.objects
+    goal = first.copy()
+    if len(objects) and rng.random() < _NEAR:
+        beside = rng.normal(0.0, _SPREAD, 2) * (rng.random() < 0.5)
+        goal[:3] = objects[rng.integers(len(objects)), :3] + [*beside, rng.uniform(0.0, _HEIGHT)]
+    else:
+        goal[:3] += rng.uniform(-_ANYWHERE, _ANYWHERE, 3)
+    goal[2] = max(goal[2], _LOWEST)
+    turn = rng.normal(0.0, [_TILT, _TILT, _YAW]) * (rng.random(3) < 0.5)
+    goal = poses.apply_delta(goal, np.concatenate([np.zeros(3), np.clip(turn, -math.pi / 2, math.pi / 2)]))
+    return Stage(
+        name="wander",
+        target=tuple(map(float, goal)),
+        gripper=OPEN if rng.random() < 0.5 else CLOSED,
+        hold=int(rng.integers(0, 16)),
+        speed=float(rng.uniform(0.3, 1.0)),
+    )
