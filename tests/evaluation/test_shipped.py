@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from failsafe.datasets.build import build_dataset
+from failsafe.datasets.windows import SampleConfig, SampleSet, build_samples
+from failsafe.generation.config import GenerationConfig
 from failsafe.models.compact import CompactModel
 from failsafe.models.conformance import check_model
 from failsafe.models.loading import COMPACT, SHIPPED, fingerprint, load_model
@@ -69,3 +75,44 @@ def test_what_was_trained_never_saw_the_seeds_of_thresholds_and_studies() -> Non
     for meta in (model.meta, *(load_reference(strength).meta for strength in STRENGTHS)):
         assert meta.train_seeds
         assert all(kept.isdisjoint(seeds) for seeds in meta.train_seeds.values())
+
+
+@pytest.mark.slow
+@pytest.mark.maniskill
+@pytest.mark.render
+def test_what_it_knows_it_has_from_the_pictures(tmp_path: Path) -> None:
+    """On fresh failures it is right far more often than with the pictures of other moments of the task."""
+    config = GenerationConfig(
+        tasks=("PickCube-v1",),
+        failures=30,
+        first_seed=700_000,
+        last_seed=701_000,
+        labels=3,
+        verify_rollouts=1,
+    )
+    build_dataset(config, tmp_path / "data", lambda _: None, workers=2)
+    model = load_model(COMPACT)
+    build_samples(
+        [tmp_path / "data"],
+        tmp_path / "samples",
+        SampleConfig(window=model.window_spec, only_split="test"),
+        2,
+        lambda done, total: None,
+    )
+    samples = SampleSet(tmp_path / "samples")
+    rows = samples.indices("test")
+    failing = np.array([samples.samples[i].failing for i in rows])
+
+    def balanced(pictures_of: list[int]) -> float:
+        said = np.array(
+            [
+                model.assess(replace(samples.window(i), frames=np.array(samples.frames(j)))).failing
+                for i, j in zip(rows, pictures_of, strict=True)
+            ]
+        )
+        return float(said[failing].mean() + (~said[~failing]).mean()) / 2
+
+    others = np.random.default_rng(0).permutation(rows).tolist()
+    own = balanced(rows)
+    assert own > 0.8
+    assert own > balanced(others) + 0.1

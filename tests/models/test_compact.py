@@ -148,11 +148,18 @@ def test_files_that_are_no_checkpoint(model: CompactModel, tmp_path: Path) -> No
     data = path.read_bytes()
     size = struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8 : 8 + size])
-    header["__metadata__"]["failsafe"] = header["__metadata__"]["failsafe"].replace(
-        FORMAT, "failsafe-compact/99"
-    )
-    text = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size :])
+    changed = header["__metadata__"]["failsafe"].replace(FORMAT, "failsafe-compact/99")
+
+    def rewrite(words: str) -> None:
+        header["__metadata__"]["failsafe"] = words
+        text = json.dumps(header).encode()
+        path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size :])
+
+    for words in ("{", "[]", json.dumps({"format": FORMAT})):
+        rewrite(words)
+        with pytest.raises(RecordError, match="expected a safetensors file"):
+            load_compact(path)
+    rewrite(changed)
     with pytest.raises(RecordError, match=f"expected a checkpoint of format '{FORMAT}'"):
         load_compact(path)
 
