@@ -58,8 +58,8 @@ def test_it_looks_once_there_is_a_history_and_then_every_so_many_steps():
 
 def test_it_looks_sooner_where_the_tool_has_stalled():
     monitor = Monitor(Says(FINE), 0.5, settings(timing=LookTiming(every=4 * EVERY, soonest=EVERY)))
-    stop = FIRST + 6 * EVERY
-    watch(monitor, stop + 12 * EVERY, lambda step: moment(min(step, stop)))
+    stop = FIRST + 10 * EVERY
+    watch(monitor, stop + 12 * EVERY, lambda step: moment(step, [0.5, 0.01 * min(step, stop), 0.3]))
     looks = steps_of(monitor, LOOK)
     apart = {True: set(), False: set()}
     for before, after in itertools.pairwise(looks):

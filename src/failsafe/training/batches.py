@@ -22,8 +22,6 @@ _DARK, _COVERED, _LATE, _BLACK = 0.5, 0.25, 0.1, 0.03
 """How often light and colour change, something stands in front, a view lags behind, a camera is off."""
 _OFF_BY = 0.03
 """What objects' places are off by where they are given, decimetres: as much as where they are seen."""
-_FAR_OFF = 0.2
-"""Share of the windows in which they are off by four times as much."""
 
 
 @dataclass(frozen=True)
@@ -146,8 +144,7 @@ class Batches:
         if not self._pictures:
             frames, objects = torch.zeros(len(rows), 0, 0, 0, 0), truth.objects
             if rng is not None:
-                off_by = np.where(rng.random((len(rows), 1)) < _FAR_OFF, 4 * _OFF_BY, _OFF_BY)
-                noise = (rng.normal(size=objects.shape) * off_by).astype(np.float32)
+                noise = rng.normal(0.0, _OFF_BY, objects.shape).astype(np.float32)
                 objects = torch.where(objects == 0, objects, objects + torch.from_numpy(noise))
         else:
             pictures = np.stack([self._samples.frames(self._indices[row]) for row in rows])
