@@ -56,6 +56,26 @@ def announced(process: subprocess.Popen[str]) -> dict[str, object]:
     return json.loads(said)
 
 
+def said_while_nothing_changes(checkpoint: Path, *words: str) -> str:
+    """What is said on standard error while a client gets the server's own answers, five times on end.
+
+    The model is always alarmed, and would take over at the fourth where it may.
+    """
+    with WebsocketServer(lambda observation: {"actions": ACTIONS}) as upstream:
+        process = serving(checkpoint, upstream.url, *words)
+        try:
+            with connect(str(announced(process)["listening"]), compression=None, proxy=None) as client:
+                client.recv(timeout=5)
+                for _ in range(5):
+                    client.send(request())
+                    assert client.recv(timeout=30) == answer()
+        finally:
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=30)
+    assert process.returncode == 0
+    return err
+
+
 @pytest.mark.slow
 def test_the_verb_serves_until_it_is_interrupted(checkpoint: Path, tmp_path: Path) -> None:
     log = tmp_path / "events.jsonl"
@@ -94,18 +114,7 @@ def test_a_calibration_that_knows_nothing_of_the_task(checkpoint: Path, tmp_path
     thresholds = {"another task": Threshold(0.5, 40)}
     weights = fingerprint(str(checkpoint))
     write_calibration(path, Calibration(0.05, str(checkpoint), "openpi", 2, thresholds, weights=weights))
-    with WebsocketServer(lambda observation: {"actions": ACTIONS}) as upstream:
-        process = serving(checkpoint, upstream.url, "--calibration", str(path))
-        try:
-            with connect(str(announced(process)["listening"]), compression=None, proxy=None) as client:
-                client.recv(timeout=5)
-                for _ in range(4):
-                    client.send(request())
-                    assert client.recv(timeout=30) == answer()
-        finally:
-            process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=30)
-    assert process.returncode == 0
+    err = said_while_nothing_changes(checkpoint, "--calibration", str(path))
     assert err == f"failsafe: no threshold for '{WORDS}': the monitor only looks on\n"
 
 
@@ -138,20 +147,8 @@ def test_what_makes_no_sense_is_one_sentence(
 
 @pytest.mark.slow
 def test_without_thresholds_it_only_looks_on(checkpoint: Path, tmp_path: Path) -> None:
-    """The model of this test is always alarmed, and takes over at the fourth request where it may."""
     log = tmp_path / "events.jsonl"
-    with WebsocketServer(lambda observation: {"actions": ACTIONS}) as upstream:
-        process = serving(checkpoint, upstream.url, "--events", str(log))
-        try:
-            with connect(str(announced(process)["listening"]), compression=None, proxy=None) as client:
-                client.recv(timeout=5)
-                for _ in range(5):
-                    client.send(request())
-                    assert client.recv(timeout=30) == answer()
-        finally:
-            process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=30)
-    assert process.returncode == 0
+    err = said_while_nothing_changes(checkpoint, "--events", str(log))
     assert "there are no thresholds, so the monitor only looks on" in err
     assert {json.loads(line)["kind"] for line in log.read_text().splitlines()} == {"look"}
 

@@ -11,10 +11,10 @@ import pytest
 from tests.evaluation import bench
 from tests.evaluation.bench import Glance, without_times
 
-from failsafe.datasets.files import locked
+from failsafe.datasets.files import file_name, locked
 from failsafe.errors import FailSafeError, PolicyError, StoreError, UserError
 from failsafe.evaluation import study
-from failsafe.evaluation.study import Cell, Results, StudyConfig, StudyJob, cells_of, file_name, run_study
+from failsafe.evaluation.study import Cell, Results, StudyConfig, StudyJob, cells_of, run_study
 from failsafe.monitors.calibration import Calibration
 from failsafe.records.episode import Ending
 

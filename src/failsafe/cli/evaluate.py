@@ -64,12 +64,13 @@ def evaluate(
         json: Print the summary as JSON.
     """
     chosen = _names(arms) or (NEVER, MONITOR, *(CONTROLS if controls else ()))
-    thresholds = {} if threshold is not None else _calibrations(policy, monitor, calibration)
+    weights = fingerprint(monitor)
+    thresholds = {} if threshold is not None else _calibrations(policy, monitor, weights, calibration)
     config = StudyConfig(
         tasks=_names(tasks),
         policies=tuple(policy),
         monitor=monitor,
-        weights=fingerprint(monitor),
+        weights=weights,
         first_seed=parse_range(seeds)[0],
         last_seed=parse_range(seeds)[1],
         scenarios=_names(scenarios),
@@ -115,8 +116,9 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def _calibrations(policies: tuple[str, ...], monitor: str, files: tuple[Path, ...]) -> dict[str, Calibration]:
-    weights = fingerprint(monitor)
+def _calibrations(
+    policies: tuple[str, ...], monitor: str, weights: str, files: tuple[Path, ...]
+) -> dict[str, Calibration]:
     given = {found.policy: found for found in (read_calibration(file, monitor, weights) for file in files)}
     for other in sorted(given.keys() - set(policies)):
         raise UserError(f"expected thresholds for {', '.join(policies)}, got some for {other}")

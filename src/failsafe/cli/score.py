@@ -8,13 +8,13 @@ from pathlib import Path
 import tyro
 
 from failsafe.cli.output import ProgressReporter, print_json
+from failsafe.datasets.files import file_name
 from failsafe.datasets.windows import SampleSet
 from failsafe.errors import RecordError, UserError
 from failsafe.evaluation.answers import Answer, ask, write_answers
 from failsafe.evaluation.offline import ModelScore, ScoreTable
 from failsafe.evaluation.offline import score as score_answers
 from failsafe.evaluation.statistics import RESAMPLES
-from failsafe.evaluation.study import file_name
 from failsafe.models.baselines import fit_baselines
 from failsafe.models.contract import RecoveryModel
 from failsafe.models.loading import load_model

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 from collections.abc import Generator
 from pathlib import Path
 
@@ -80,3 +81,8 @@ def _explain(error: OSError, path: Path) -> str:
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return f"expected a folder, got a file on the way to {path}; choose another with --out"
     return f"could not write {path}: {error.strerror}; run the same command again to go on"
+
+
+def file_name(name: str) -> str:
+    """A name of a task, a policy or a model as that of a file or a folder."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)

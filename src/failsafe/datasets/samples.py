@@ -132,8 +132,12 @@ def plan_samples(
         raise UserError(f"expected a moment every 1 or more control steps, or 0 for a few, got {every}")
     found: list[Sample] = []
     for source, dataset in enumerate(datasets):
-        of_it = _wandering(dataset, source, history, wander) if wander else None
-        for sample in of_it or _of_dataset(dataset, source, history, every):
+        moments = (
+            _wandering(dataset, source, history, wander)
+            if wander
+            else _of_dataset(dataset, source, history, every)
+        )
+        for sample in moments:
             split = only_split or sample.split
             if split in splits:
                 found.append(replace(sample, split=split))

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from failsafe.datasets.files import locked, write_atomically
+from failsafe.datasets.files import file_name, locked, write_atomically
 from failsafe.datasets.frames import EVERY, SIZE
 from failsafe.datasets.sheets import FrameIndex, TraceFrames, columns_for, encode_sheet, sheet_path
 from failsafe.errors import FailSafeError
@@ -25,7 +25,7 @@ from failsafe.evaluation.controls import MONITOR, NEVER
 from failsafe.evaluation.paired import Change, Pair
 from failsafe.evaluation.processes import work_through
 from failsafe.evaluation.scenarios import scenario
-from failsafe.evaluation.study import Cell, Results, StudyConfig, StudyJob, file_name
+from failsafe.evaluation.study import Cell, Results, StudyConfig, StudyJob
 from failsafe.records import codec
 from failsafe.records.episode import Ending, Episode
 from failsafe.records.event import EventKind

@@ -9,7 +9,6 @@ results/
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from failsafe.datasets.files import locked, write_atomically
+from failsafe.datasets.files import file_name, locked, write_atomically
 from failsafe.errors import StoreError, UserError
 from failsafe.evaluation.controls import ARMS, MONITOR, NEVER, WATCH, Truth, make_control
 from failsafe.evaluation.episodes import EpisodeLimits, run_episode
@@ -191,11 +190,6 @@ class Results:
                     write_atomically(mine, file.read_bytes())
                     taken += 1
         return taken
-
-
-def file_name(name: str) -> str:
-    """A task's or a policy's name as the name of a folder."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
 
 
 def cells_of(config: StudyConfig, shard: tuple[int, int] = (0, 1)) -> list[Cell]:

@@ -37,8 +37,6 @@ class CompactTraining:
         epochs: Passes over the training samples.
         batch: Samples with pictures in a step.
         unseen: Samples without pictures in a step, if there are any.
-        rounds: Steps for every one with pictures: this one, which takes samples of both sorts, and others of
-            samples without, which cost a tenth of it.
         rate: Highest learning rate.
         decay: Weight decay.
         average: Share of the running average of the weights kept at every step.
@@ -51,7 +49,6 @@ class CompactTraining:
     epochs: int = 7
     batch: int = 96
     unseen: int = 1024
-    rounds: int = 1
     rate: float = 2e-3
     decay: float = 0.05
     average: float = 0.998
@@ -62,7 +59,7 @@ class CompactTraining:
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
-        for name in ("epochs", "batch", "unseen", "rounds", "hidden"):
+        for name in ("epochs", "batch", "unseen", "hidden"):
             if (got := getattr(self, name)) < 1:
                 raise UserError(f"expected {name} of at least 1, got {got}")
 
@@ -127,8 +124,8 @@ def train_compact(
     train = Batches(samples, train_rows, config)
     unseen = Batches(samples, unseen_rows, config, pictures=False) if unseen_rows else None
     validation = Batches(samples, validation_rows, config) if validation_rows else None
-    steps, rounds = len(train) // settings.batch, settings.rounds if unseen else 1
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_cosine(settings.epochs * steps * rounds))
+    steps = len(train) // settings.batch
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_cosine(settings.epochs * steps))
     names = "\n".join(samples.samples[i].name for i in used)
     identity = codec.dumps(settings) + codec.dumps(config) + hashlib.sha256(names.encode()).hexdigest()
     first, seconds = _resume(out / STATE, identity, net, averaged, optimizer, schedule)
@@ -138,18 +135,16 @@ def train_compact(
         torch.manual_seed(settings.seed * 1_000_003 + epoch)
         net.train()
         for seen in train.epoch(settings.batch, rng):
-            for number in range(rounds):
-                parts = [seen] if number == 0 else []
-                if unseen:
-                    parts.append(unseen.draw(settings.unseen, rng))
-                loss = sum((_loss(net, *_to(part, device)) for part in parts), torch.zeros((), device=device))
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-                optimizer.step()
-                schedule.step()
-                averaged.update_parameters(net)
-                losses += float(loss.detach()) / rounds
+            loss = _loss(net, *_to(seen, device))
+            if unseen:
+                loss = loss + _loss(net, *_to(unseen.draw(settings.unseen, rng), device))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+            optimizer.step()
+            schedule.step()
+            averaged.update_parameters(net)
+            losses += float(loss.detach())
         smooth = cast(CompactNet, averaged.module)
         scores = evaluate(smooth, validation, device) if validation else {}
         seconds += time.monotonic() - begun

@@ -45,9 +45,15 @@ def to_learn(samples: SampleSource) -> list[int]:
 
     For a failing moment between two labels nobody has looked for a way back, so that nobody can say whether
     there is one; an answer would have to.
+
+    Raises:
+        UserError: If there are none.
     """
-    known = [not s.failing or s.recoverable is not None for s in samples.samples]
-    return [i for i in samples.indices("train") if known[i]]
+    train = [(i, samples.samples[i]) for i in samples.indices("train")]
+    known = [i for i, sample in train if not sample.failing or sample.recoverable is not None]
+    if not known:
+        raise UserError("expected samples of the split train with a known answer, got none")
+    return known
 
 
 @dataclass(frozen=True)
@@ -89,8 +95,6 @@ class Examples(Sequence[Example]):
     ) -> None:
         self._samples, self._processor, self._questions = samples, processor, questions
         self._own = to_learn(samples)
-        if not self._own:
-            raise UserError("expected samples of the split train with a known answer, got none")
         self._order = mixed_order(len(self._own), len(questions), share, seed)
         self._end = cast(str, processor.tokenizer.eos_token)
 
