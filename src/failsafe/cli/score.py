@@ -16,7 +16,7 @@ from failsafe.evaluation.offline import ModelScore, ScoreTable
 from failsafe.evaluation.offline import score as score_answers
 from failsafe.evaluation.statistics import RESAMPLES
 from failsafe.models.baselines import fit_baselines
-from failsafe.models.contract import RecoveryModel
+from failsafe.models.contract import RecoveryModel, trained_on
 from failsafe.models.loading import load_model
 from failsafe.records import codec
 from failsafe.records.assessment import WindowSpec
@@ -186,12 +186,10 @@ def _check_seeds(model: RecoveryModel, sets: dict[str, SampleSet], rows: dict[st
     Raises:
         RecordError: Naming the first such seed.
     """
-    meta = getattr(model, "meta", None)
-    seen: dict[str, tuple[int, ...]] = getattr(meta, "train_seeds", {})
     for name, found in sets.items():
         for i in rows[name]:
             sample = found.samples[i]
-            if sample.seed in seen.get(sample.task, ()):
+            if sample.seed in trained_on(model, sample.task):
                 raise RecordError(
                     f"{model.name} was trained on seed {sample.seed} of {sample.task}, which is among what "
                     f"it would be tested on in '{name}'"

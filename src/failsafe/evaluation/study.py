@@ -24,7 +24,7 @@ from failsafe.evaluation.processes import work_through
 from failsafe.evaluation.scenarios import scenario
 from failsafe.experts.tasks import Task, check_task, load_task
 from failsafe.generation.rollouts import run_nominal
-from failsafe.models.contract import RecoveryModel
+from failsafe.models.contract import RecoveryModel, trained_on
 from failsafe.models.loading import load_model
 from failsafe.monitors.calibration import Calibration
 from failsafe.monitors.monitor import MonitoredPolicy, MonitorSettings
@@ -287,9 +287,11 @@ class StudyJob:
         if cell.policy not in self._policies:
             self._policies[cell.policy] = load_policy(cell.policy)
         policy = self._policies[cell.policy]
+        _check_fresh(policy, cell.policy, cell)
         if arm != NEVER:
             if self._model is None:
                 self._model = load_model(self._config.monitor)
+            _check_fresh(self._model, self._config.monitor, cell)
             policy = self._guard(cell, arm, policy)
         return run_episode(task, policy, cell.key(arm), where, self._config.limits, states=states)
 
@@ -317,6 +319,19 @@ class StudyJob:
             self._spares[task.name] = load_task(task.name)
         spare = self._spares[task.name]
         return Truth(task, spare, run_nominal(spare, cell.seed), not alone.success, lambda: 0)
+
+
+def _check_fresh(learned: Policy | RecoveryModel, name: str, cell: Cell) -> None:
+    """Refuse an episode that proves nothing: one from where something learned has begun before.
+
+    Raises:
+        UserError: If it is one.
+    """
+    if cell.seed in trained_on(learned, cell.task):
+        raise UserError(
+            f"{name} was trained on seed {cell.seed} of {cell.task}, so that what it does there proves "
+            "nothing: choose other --seeds"
+        )
 
 
 def _arms(config: StudyConfig) -> list[str]:

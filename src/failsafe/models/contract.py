@@ -43,6 +43,12 @@ class RecoveryModel(Protocol):
         ...
 
 
+def trained_on(learned: object, task: str) -> tuple[int, ...]:
+    """The seeds of a task that a model or a policy was trained on, as far as its checkpoint says."""
+    seeds: dict[str, tuple[int, ...]] = getattr(getattr(learned, "meta", None), "train_seeds", {})
+    return seeds.get(task, ())
+
+
 def assess_safely(model: RecoveryModel, window: Window) -> Verdict:
     """Assess a window in a control loop: whatever goes wrong is a verdict, and the latency is measured.
 
