@@ -35,7 +35,7 @@ def model(folder: Path) -> str:
     spec = WindowSpec(views=("front",), history=4, frames=1, size=32)
     config = CompactConfig(spec, ("slip",), ("push",), (WORDS,), (4, 4, 8, 8), 16)
     path = folder / "monitor.safetensors"
-    save_compact(path, CompactNet(config), CompactMeta(config, {TASK: (1, 2)}, {}))
+    save_compact(path, CompactNet(config), CompactMeta(config, {TASK: (900, 901)}, {}))
     return str(path)
 
 
@@ -140,6 +140,10 @@ CALIBRATE = ("calibrate", "{model}", "--policy", toy_study.POLICY, "--tasks", TA
         ((*EVALUATE, "--threshold", "0.5", "--deadline", "0"), "deadline above 0 seconds, got 0"),
         ((*EVALUATE, "--threshold", "0.5", "--workers", "-1"), "expected at least one process, got -1"),
         (EVALUATE, "there are no thresholds for python:tests.evaluation.toy_study:Replayer"),
+        (
+            (*EVALUATE, "--monitor", "{model}", "--threshold", "0.5", "--seeds", "900:901"),
+            f"was trained on seed 900 of {TASK}, so that what it does there proves nothing",
+        ),
         ((*EVALUATE, "--calibration", "{tmp}/none.json"), "expected thresholds made by `failsafe calibrate`"),
         ((*EVALUATE, "--calibration", "{model}"), "expected thresholds made by `failsafe calibrate`"),
         ((*CALIBRATE, "--alpha", "1.5"), "expected alpha between 0 and 1, got 1.5"),
