@@ -256,6 +256,7 @@ class StudyJob:
 
     def run(self, item: Cell) -> None:
         """Run the arms of a cell that have not been run."""
+        self._load(item)
         for arm in _arms(self._config):
             if not self._results.has(item.key(arm)):
                 self._results.write(self.episode(item, arm))
@@ -284,16 +285,21 @@ class StudyJob:
             states: Where to put the simulator's state of every step, for pictures.
         """
         where, task = scenario(cell.scenario), self.task(cell)
+        self._load(cell)
+        policy = self._policies[cell.policy]
+        if arm != NEVER:
+            policy = self._guard(cell, arm, policy)
+        return run_episode(task, policy, cell.key(arm), where, self._config.limits, states=states)
+
+    def _load(self, cell: Cell) -> None:
+        """Have the policy and the model at hand, and make sure that neither was trained on the seed."""
         if cell.policy not in self._policies:
             self._policies[cell.policy] = load_policy(cell.policy)
-        policy = self._policies[cell.policy]
-        _check_fresh(policy, cell.policy, cell)
-        if arm != NEVER:
+        _check_fresh(self._policies[cell.policy], cell.policy, cell)
+        if set(self._config.arms) != {NEVER}:
             if self._model is None:
                 self._model = load_model(self._config.monitor)
             _check_fresh(self._model, self._config.monitor, cell)
-            policy = self._guard(cell, arm, policy)
-        return run_episode(task, policy, cell.key(arm), where, self._config.limits, states=states)
 
     def _guard(self, cell: Cell, arm: str, policy: Policy) -> MonitoredPolicy:
         assert self._model is not None
