@@ -25,6 +25,7 @@ from failsafe.records import codec
 from failsafe.records.provenance import collect_provenance
 from failsafe.training.allocation import keep_freed_memory
 from failsafe.training.batches import Batches, Truth
+from failsafe.training.descent import Descent
 
 CHECKPOINT, STATE, LOG = "compact.safetensors", "state.pt", "log.jsonl"
 
@@ -119,16 +120,14 @@ def train_compact(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net = CompactNet(config).to(device)
     cast(Any, net).to(memory_format=torch.channels_last)
-    averaged = running_average(net, settings.average)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=settings.rate, weight_decay=settings.decay)
     train = Batches(samples, train_rows, config)
     unseen = Batches(samples, unseen_rows, config, pictures=False) if unseen_rows else None
     validation = Batches(samples, validation_rows, config) if validation_rows else None
     steps = len(train) // settings.batch
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_cosine(settings.epochs * steps))
+    descent = Descent(net, settings.rate, settings.decay, settings.average, settings.epochs * steps)
     names = "\n".join(samples.samples[i].name for i in used)
     identity = codec.dumps(settings) + codec.dumps(config) + hashlib.sha256(names.encode()).hexdigest()
-    first, seconds = _resume(out / STATE, identity, net, averaged, optimizer, schedule)
+    first, seconds = _resume(out / STATE, identity, *descent.parts)
     for epoch in range(first, settings.epochs):
         begun, losses = time.monotonic(), 0.0
         rng = np.random.default_rng([settings.seed, epoch])
@@ -138,14 +137,8 @@ def train_compact(
             loss = _loss(net, *_to(seen, device))
             if unseen:
                 loss = loss + _loss(net, *_to(unseen.draw(settings.unseen, rng), device))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-            optimizer.step()
-            schedule.step()
-            averaged.update_parameters(net)
-            losses += float(loss.detach())
-        smooth = cast(CompactNet, averaged.module)
+            losses += descent.step(loss)
+        smooth = descent.smooth
         scores = evaluate(smooth, validation, device) if validation else {}
         seconds += time.monotonic() - begun
         report = EpochReport(epoch + 1, settings.epochs, round(seconds, 1), losses / steps, scores)
@@ -153,7 +146,7 @@ def train_compact(
         log = (out / LOG).read_text().splitlines()[:epoch] if epoch else []
         write_atomically(out / LOG, "".join(f"{line}\n" for line in [*log, codec.dumps(report)]).encode())
         # Last of all: what a resumed run goes on from must have all that came before it.
-        _save_state(out / STATE, identity, epoch + 1, seconds, net, averaged, optimizer, schedule)
+        _save_state(out / STATE, identity, epoch + 1, seconds, *descent.parts)
         tell(report)
     return out / CHECKPOINT
 
@@ -204,25 +197,6 @@ def loss_of(out: Outputs, truth: Truth) -> Tensor:
     )
 
 
-def running_average(net: nn.Module, share: float) -> torch.optim.swa_utils.AveragedModel:
-    """A running average of the weights, which at first forgets faster, or it would long lag behind.
-
-    Args:
-        net: The network.
-        share: Share that is kept at every step in the end.
-    """
-
-    def update(kept: Sequence[Tensor], new: Sequence[Tensor], steps: Tensor | int) -> None:
-        for mine, theirs in zip(kept, new, strict=True):
-            if mine.is_floating_point():
-                mine.lerp_(theirs, 1 - min(share, (1 + float(steps)) / (10 + float(steps))))
-            else:
-                mine.copy_(theirs)
-
-    average = cast(Any, torch.no_grad()(update))
-    return torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=average, use_buffers=True)
-
-
 def _loss(net: nn.Module, inputs: Inputs, truth: Truth) -> Tensor:
     # Half precision where the processor has it: twice as fast, and as good.
     with torch.autocast(inputs.motion.device.type, dtype=torch.bfloat16):
@@ -266,18 +240,6 @@ def _meta(
         "cameras": f"moved by up to {cameras.jitter_metres} m and {cameras.jitter_degrees} degrees",
     }
     return CompactMeta(config, {task: tuple(sorted(s)) for task, s in sorted(seeds.items())}, trained)
-
-
-def warm_cosine(steps: int) -> Callable[[int], float]:
-    """Learning rate by step, as a share of the highest: rising at first, then falling as a cosine."""
-    warm = max(1, min(300, steps // 10))
-
-    def factor(step: int) -> float:
-        if step < warm:
-            return (step + 1) / warm
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, steps - warm)))) + 1e-3
-
-    return factor
 
 
 def _to(batch: tuple[Inputs, Truth], device: torch.device) -> tuple[Inputs, Truth]:

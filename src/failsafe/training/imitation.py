@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from jaxtyping import Float, Float32
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from failsafe.datasets.demonstrations import DemonstrationSet
@@ -30,7 +30,7 @@ from failsafe.policies.reference import (
 from failsafe.records import codec, poses
 from failsafe.records.provenance import collect_provenance
 from failsafe.training.allocation import keep_freed_memory
-from failsafe.training.compact import running_average, warm_cosine
+from failsafe.training.descent import Descent
 
 _SHIFT = 3
 """Pixels by which the pictures of a view are shifted at most."""
@@ -101,9 +101,7 @@ def train_reference(
     config = _config(demonstrations)
     net = ReferenceNet(config)
     cast(Any, net).to(memory_format=torch.channels_last)
-    averaged = running_average(net, settings.average)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=settings.rate, weight_decay=settings.decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_cosine(settings.steps))
+    descent = Descent(net, settings.rate, settings.decay, settings.average, settings.steps)
     begun, losses, told = time.monotonic(), 0.0, 0
     batches = _batches(demonstrations, settings)
     for step in range(1, settings.steps + 1):
@@ -111,13 +109,7 @@ def train_reference(
         with torch.autocast("cpu", dtype=torch.bfloat16):
             said = net(frames, felt, words)
         loss = imitation_loss(said, wanted)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-        optimizer.step()
-        schedule.step()
-        averaged.update_parameters(net)
-        losses += float(loss.detach())
+        losses += descent.step(loss)
         if step % 100 == 0 or step == settings.steps:
             tell(step, losses / (step - told))
             losses, told = 0.0, step
@@ -134,7 +126,7 @@ def train_reference(
             "commit": collect_provenance().commit,
         },
     )
-    save_reference(out, cast(ReferenceNet, averaged.module), meta)
+    save_reference(out, descent.smooth, meta)
     return out
 
 
