@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the compact model that ships, from nothing: data, samples, training, the tables. About four hours on
+# Makes the compact model that ships, from nothing: data, samples, training, the tables. About six hours on
 # two cores; every step goes on where it was when the script is started again.
 #
 #   FAILSAFE_COMPACT_OUT   where everything goes instead of out/compact
@@ -15,34 +15,41 @@ export OMP_NUM_THREADS=1
 # 1. Data: the seven labels of the published system on its three tasks, and other seeds of them for a test; all
 # modes on five tasks; a task left out.
 four="--labels 4 --verify-rollouts 1"
-labels="$four --modes-file configs/seven_labels.yaml"
-seven="$labels --compound 0"
-"$bin/failsafe" generate $three --failures 900 $seven --out "$out/seven"
-"$bin/failsafe" generate $three --failures 2000 $seven --seeds 10000:100000 --out "$out/seven_more"
-"$bin/failsafe" generate $three --failures 4000 $labels --compound 0.15 --seeds 20000:100000 --out "$out/seven_most"
-"$bin/failsafe" generate $three --failures 300 $seven --seeds 100000:200000 --out "$out/seven_test"
+labels="--modes-file configs/seven_labels.yaml"
+many="--labels 2 --verify-rollouts 1 $labels --compound 0.15 --failures 6000"
+"$bin/failsafe" generate $three --failures 900 $four $labels --compound 0 --out "$out/seven"
+"$bin/failsafe" generate $three --failures 2000 $four $labels --compound 0 --seeds 10000:100000 --out "$out/seven_b"
+"$bin/failsafe" generate $three --failures 4000 $four $labels --compound 0.15 --seeds 20000:100000 --out "$out/seven_c"
+"$bin/failsafe" generate $three $many --seeds 500000:600000 --out "$out/seven_d"
+"$bin/failsafe" generate $three $many --seeds 600000:700000 --out "$out/seven_e"
+"$bin/failsafe" generate $three --failures 300 $four $labels --compound 0 --seeds 100000:200000 --out "$out/seven_test"
 "$bin/failsafe" generate $five --failures 1800 $four --out "$out/all"
 "$bin/failsafe" generate PlaceSphere-v1 --failures 120 $four --seeds 200000:300000 --out "$out/left_out"
 
-# 2. Samples: to learn from, some with pictures, every camera moved by up to 7 cm and 7 degrees, and many without;
-# to test, with pictures, cameras moved likewise and farther.
-for name in seven seven_more all; do
-  "$bin/failsafe" samples "$out/$name" --splits train,validation,calibration --out "$out/samples/$name"
+# 2. Samples of one moment each: to learn from, some with pictures, every camera moved by up to 7 cm and 7 degrees,
+# some of a tool that wanders about, and many without pictures; to test, with pictures, cameras moved likewise and
+# farther.
+one="--frames 1"
+for name in seven seven_b all; do
+  "$bin/failsafe" samples "$out/$name" $one --splits train,validation,calibration --out "$out/samples/$name"
 done
-for name in seven seven_more seven_most all; do
-  "$bin/failsafe" samples "$out/$name" --splits train --no-pictures --every 6 --failing-share 0 \
+"$bin/failsafe" samples "$out/seven_d" $one --splits train --out "$out/samples/seven_d"
+"$bin/failsafe" samples "$out/all" $one --splits train --wander 20 --out "$out/samples/wandering"
+for name in seven seven_b seven_c seven_d seven_e all; do
+  "$bin/failsafe" samples "$out/$name" $one --splits train --no-pictures --every 6 --failing-share 0 \
     --out "$out/samples/${name}_unseen"
 done
 for cameras in "" "--shift 0.05,5" "--shift 0.15,15"; do
   suffix=$(sed 's/--shift 0.\(..\),\(.*\)/_\1cm_\2deg/' <<<"$cameras")
-  "$bin/failsafe" samples "$out/seven_test" --only-split test $cameras --out "$out/test/seven$suffix"
-  "$bin/failsafe" samples "$out/all" --splits test $cameras --out "$out/test/all$suffix"
+  "$bin/failsafe" samples "$out/seven_test" $one --only-split test $cameras --out "$out/test/seven$suffix"
+  "$bin/failsafe" samples "$out/all" $one --splits test $cameras --out "$out/test/all$suffix"
 done
-"$bin/failsafe" samples "$out/left_out" --only-split test --out "$out/test/left_out"
+"$bin/failsafe" samples "$out/left_out" $one --only-split test --out "$out/test/left_out"
 
 # 3. The model, and one that sees no pictures: what proprioception alone gives away.
 unset OMP_NUM_THREADS
-learn=("$out/samples/seven" "$out/samples/seven_more" "$out/samples/all")
+learn=()
+for name in seven seven_b seven_d all wandering; do learn+=("$out/samples/$name"); done
 "$bin/failsafe" train "${learn[@]}" "$out"/samples/*_unseen --out "$out/run"
 "$bin/failsafe" train "${learn[@]}" "$out"/samples/*_unseen --blind --out "$out/blind"
 

@@ -12,6 +12,7 @@ from tests.evaluation import toy_study
 
 from failsafe.evaluation.study import Results
 from failsafe.models.compact import CompactConfig, CompactMeta, CompactNet, save_compact
+from failsafe.models.finder import Lens
 from failsafe.monitors.calibration import read_calibration
 from failsafe.monitors.monitor import MonitorSettings
 from failsafe.policies.reference import load_reference
@@ -33,7 +34,7 @@ def model(folder: Path) -> str:
     """A compact model that has learnt nothing, and has an opinion of everything."""
     torch.manual_seed(0)
     spec = WindowSpec(views=("front",), history=4, frames=1, size=32)
-    config = CompactConfig(spec, ("slip",), ("push",), (WORDS,), (4, 4, 8, 8), 16)
+    config = CompactConfig(spec, ("slip",), ("push",), (WORDS,), (4, 4, 8, 8), 16, (Lens(0.7, False),))
     path = folder / "monitor.safetensors"
     save_compact(path, CompactNet(config), CompactMeta(config, {TASK: (900, 901)}, {}))
     return str(path)

@@ -15,6 +15,7 @@ from websockets.sync.client import connect
 from failsafe.cli.serve import is_loopback, parse_address, parse_views
 from failsafe.errors import UserError
 from failsafe.models.compact import CompactConfig, CompactMeta, CompactNet, save_compact
+from failsafe.models.finder import Lens
 from failsafe.models.loading import fingerprint
 from failsafe.monitors.calibration import Calibration, Threshold, write_calibration
 
@@ -25,7 +26,8 @@ UPSTREAM = ("--upstream", "ws://127.0.0.1:8000")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny network that is sure of a failure, with a way back."""
     torch.manual_seed(0)
-    config = CompactConfig(SPEC, ("slip",), ("grasp",), (WORDS,), (8, 8, 16, 16), 32)
+    lenses = tuple(Lens(0.8, False) for _ in SPEC.views)
+    config = CompactConfig(SPEC, ("slip",), ("grasp",), (WORDS,), (8, 8, 16, 16), 32, lenses)
     net = CompactNet(config)
     with torch.no_grad():
         net.heads.weight.zero_()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from failsafe.datasets.build import build_dataset
 from failsafe.datasets.samples import SPLITS, Kind, Sample, check_leaks, plan_samples, set_in, split_of
@@ -15,6 +16,7 @@ from failsafe.datasets.windows import SampleConfig, SampleSet, build_samples, wi
 from failsafe.errors import RecordError, UserError
 from failsafe.experts.tasks import load_task
 from failsafe.generation.config import GenerationConfig, default_modes
+from failsafe.models.finder import project
 from failsafe.records import poses
 from failsafe.records.assessment import WindowSpec
 from failsafe.records.trace import pack, unpack
@@ -206,6 +208,32 @@ def test_a_tool_that_wanders_about(dataset: Dataset, tmp_path: Path) -> None:
         np.testing.assert_array_equal(samples.window(index).frames[:, -1], seen)
 
 
+def test_where_things_are_in_the_pictures_there_they_are(dataset: Dataset, tmp_path: Path) -> None:
+    """At the place of the box in a picture its colour is seen, unless the hand is in front of it."""
+    window = WindowSpec(views=("front", "side", "hand"), history=6, frames=1, size=64)
+    config = SampleConfig(window=window, jitter_metres=0.05, jitter_degrees=5.0)
+    build_samples([dataset.path], tmp_path / "samples", config, 2, lambda done, total: None)
+    samples = SampleSet(tmp_path / "samples")
+    tool = torch.from_numpy(samples.tcp_poses[:, -1])
+    points = torch.from_numpy(samples.objects[:, :, :3])
+    pixels, inside = project(torch.from_numpy(samples.cameras), tool, points)
+    assert not inside[:, :, 2:].any()  # a box and a goal
+    for view in range(3):
+        red = {"at": [], "mirrored": []}
+        for i in range(len(samples)):
+            column, row = pixels[i, view, 0].tolist()
+            if inside[i, view, 0]:
+                for name, place in (("at", (column, row)), ("mirrored", (-column, -row))):
+                    x, y = (int((1 + p) / 2 * window.size) for p in place)
+                    r, g, b = samples.frames(i)[view, -1, y, x].astype(int)
+                    red[name].append(r > 1.5 * max(g, b))
+        assert len(red["at"]) > 20
+        assert np.mean(red["at"]) > 0.6 > 0.3 > np.mean(red["mirrored"])
+    unseen = SampleConfig(window=window, pictures=False)
+    build_samples([dataset.path], tmp_path / "unseen", unseen, 2, lambda done, total: None)
+    assert np.isnan(SampleSet(tmp_path / "unseen").cameras).all()
+
+
 def test_samples_resume_and_repeat_byte_for_byte(dataset: Dataset, tmp_path: Path) -> None:
     config = SampleConfig(window=WINDOW)
     build_samples([dataset.path], tmp_path / "a", config, 1, lambda done, total: None)
@@ -231,7 +259,7 @@ def test_samples_of_an_earlier_version_are_to_be_made_again(dataset: Dataset, tm
     build_samples([dataset.path], tmp_path, config, 1, lambda done, total: None)
     file = sorted(tmp_path.glob("*/*.npz"))[0]
     arrays = unpack(file.read_bytes(), str(file))
-    del arrays["ahead"]
+    del arrays["cameras"]
     file.write_bytes(pack(arrays))
     with pytest.raises(RecordError, match="make them again with `failsafe samples`"):
         SampleSet(tmp_path)

@@ -13,12 +13,15 @@ from failsafe.datasets.samples import Sample
 from failsafe.datasets.windows import SampleConfig, SampleSet, build_samples
 from failsafe.errors import UserError
 from failsafe.generation.config import GenerationConfig, default_modes
-from failsafe.models.compact import CompactConfig, load_compact
+from failsafe.models.compact import CompactConfig, CompactNet, load_compact
+from failsafe.models.finder import POSE, Finder, Lens, Sight, camera_features, project
 from failsafe.records.assessment import WindowSpec
 from failsafe.training import compact
-from failsafe.training.batches import Batches, augment
+from failsafe.training.batches import Batches, _delay, augment
 from failsafe.training.compact import CHECKPOINT, LOG, CompactTraining, EpochReport, loss_of, train_compact
+from failsafe.training.sight import _imagined_loss, sight_loss
 
+LENSES = (Lens(0.7, False), Lens(0.7, False))
 SMALL = {"batch": 16, "widths": (8, 12, 16, 24), "hidden": 64}
 
 
@@ -160,13 +163,14 @@ def test_a_tool_that_wanders_about_teaches_the_eyes_alone(folder: Path, tmp_path
     [(inputs, truth)] = batches.all(len(both.wandering))
     with torch.inference_mode():
         out = model.net(inputs)
-        losses = [
-            float(loss_of(out, replace(truth, failing=torch.full_like(truth.failing, failing))))
-            for failing in (0.0, 1.0)
+        said = [
+            float(loss_of(out, replace(truth, failing=torch.full_like(truth.failing, f)))) for f in (0, 1)
         ]
-        without = float(loss_of(out, replace(truth, objects=out.objects)))
-    assert losses[0] == losses[1] > without
-    assert without == 0.0, "nothing else is learned from them"
+        assert model.net.finder is not None
+        assert out.sight is not None
+        eyes = float(sight_loss(model.net.finder, out.sight, inputs.motion[:, :POSE], truth))
+    assert said == [0.0, 0.0], "nothing is learned from them but what is where"
+    assert eyes > 0
 
 
 def test_windows_without_pictures_make_it_better(folder: Path, tmp_path: Path) -> None:
@@ -198,9 +202,23 @@ def test_windows_without_pictures_are_drawn_evenly(folder: Path) -> None:
     inputs, truth = batches.draw(2000, np.random.default_rng(0))
     assert float(truth.failing.mean()) == pytest.approx(0.5, abs=0.05)
     assert inputs.objects is not None
-    off = (inputs.objects - truth.objects)[:, :6]
-    assert 0.02 < float(off.std()) < 0.04  # decimetres: about as much as where objects are seen
     assert (inputs.objects[:, 6:] == 0).all()
+    off = (inputs.objects - truth.objects)[:, :6].unflatten(1, (2, 3)).norm(dim=2)
+    away = truth.objects[:, :6].unflatten(1, (2, 3)).norm(dim=2)
+    near, far = off[away < 0.5].mean(), off[away > 1.0].mean()
+    assert 0.03 < float(near) < 0.12  # decimetres: as much as where objects are seen
+    assert float(far) > 1.5 * float(near)
+
+
+def test_some_places_are_seen_from_where_the_tool_was() -> None:
+    """A box on the table lags behind by the tool's way; one in the hand moves along; none stays none."""
+    objects = torch.tensor([[1.0, 0.0, 0.0, 0.1, 0.0, 0.0, 0.0, 0.0, 0.0]]).repeat(4000, 1)
+    moved = torch.tensor([[[0.1, 0.0, 0.0], [0.2, 0.0, 0.0], [0.3, 0.0, 0.0]]]).repeat(4000, 1, 1)
+    seen = _delay(objects, moved, np.random.default_rng(0))
+    torch.testing.assert_close(seen[:, 3:], objects[:, 3:])
+    steps = (10 * (seen[:, 0] - 1.0)).round().int().bincount()
+    assert 0.88 < steps[0] / 4000 < 0.92
+    assert all(steps[k] > 100 for k in (1, 2, 3))
 
 
 def test_pictures_that_were_not_made_are_not_shown(folder: Path) -> None:
@@ -209,9 +227,57 @@ def test_pictures_that_were_not_made_are_not_shown(folder: Path) -> None:
         unseen.window(0)
 
 
+def test_what_things_mean_does_not_bend_where_they_are_seen(samples: SampleSet) -> None:
+    """The finder learns from places alone, the trunk from everything else."""
+    rows = samples.indices("train")[:32]
+    config = CompactConfig(samples.spec, ("no_op",), ("reach",), ("pick",), (8, 12, 16, 24), 64, LENSES)
+    net = CompactNet(config)
+    [(inputs, truth)] = Batches(samples, rows, config).all(32)
+    out = net(inputs)
+    assert net.finder is not None
+    assert out.sight is not None
+    loss_of(out, truth).backward(retain_graph=True)
+    assert not any(p.grad is not None and p.grad.any() for p in net.finder.parameters())
+    assert all(p.grad is not None for p in net.trunk.parameters())
+    net.zero_grad(set_to_none=True)
+    sight_loss(net.finder, out.sight, inputs.motion[:, :POSE], truth).backward()
+    assert all(p.grad is not None for p in net.finder.eyes.parameters() if p.requires_grad)
+    assert all(p.grad is None for p in net.trunk.parameters())
+
+
+def test_the_lift_knows_points_where_none_has_ever_been(samples: SampleSet) -> None:
+    """Taught with imagined points alone, it finds the real ones by their true places in the pictures."""
+    torch.manual_seed(0)
+    rows = samples.indices("train")[:64]
+    config = CompactConfig(samples.spec, ("no_op",), ("reach",), ("pick",), (8, 12, 16, 24), 64, LENSES)
+    finder = Finder(LENSES, 6, 32, (8, 12, 16, 24), 2)
+    [(inputs, truth)] = Batches(samples, rows, config).all(len(rows))
+    pose = inputs.motion[:, :POSE]
+    things = truth.objects[:, :6].unflatten(1, (2, 3))  # a box and a goal
+    tool = truth.tcp_poses[:, None, :3]
+    pixels, inside = project(truth.cameras, truth.tcp_poses, torch.cat([tool, tool + things / 10], dim=1))
+    cameras = camera_features(truth.cameras)
+    spread = torch.full(inside.shape, -4.5)
+    wrong = cameras + 0.03 * torch.randn_like(cameras)  # what the eyes say of the cameras
+    sight = Sight(pixels, 20.0 * inside.float() - 10.0, spread, wrong, torch.ones(len(rows), 2), things)
+
+    def off() -> float:
+        found = finder.lift(pixels, sight.weight, wrong, pose).detach()
+        return float((found - things).norm(dim=2).mean())
+
+    before = off()
+    optimizer = torch.optim.Adam(finder.correct.parameters(), 1e-3)
+    for _ in range(300):
+        optimizer.zero_grad()
+        _imagined_loss(finder, sight, pose, truth).backward()
+        optimizer.step()
+    assert off() < 0.8 * before
+
+
 def test_augmentation_changes_all_moments_of_a_view_alike() -> None:
     frames = torch.rand(40, 2, 3, 8, 8).repeat(1, 1, 3, 1, 1)  # three equal moments
-    changed = augment(frames.clone(), 3, np.random.default_rng(0))
+    changed = frames.clone()
+    augment(changed, 3, np.random.default_rng(0))
     assert not torch.equal(frames, changed)
     torch.testing.assert_close(changed[:, :, :3], changed[:, :, 3:6])
     assert changed.min() >= 0

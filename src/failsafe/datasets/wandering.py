@@ -3,7 +3,8 @@
 In an expert's rollouts the robot's motion says where things are: where the tool comes to rest, there is the
 goal. A network that has seen nothing else takes the motion for the picture, and is lost behind a policy that
 stops elsewhere (de Haan, Jayaraman and Levine 2019, "Causal confusion in imitation learning"). Here the tool
-goes near objects and anywhere else, turned this way and that, and opens and closes as it pleases.
+goes to objects and past them, most of all where a grasp would be a little beside, and anywhere else, turned
+this way and that, and opens and closes as it pleases.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from failsafe.records.trace import Trace
 STEPS = 240
 """Control steps of a rollout."""
 _TRIES = 5
-_NEAR = 0.6
+_NEAR = 0.7
 """Share of the ways that lead to an object; the others lead anywhere within reach of where the tool began."""
-_SPREAD, _HEIGHT = 0.03, 0.12
-"""Metres by which the tool misses an object beside it (standard deviation), and is above it at most."""
+_SPREAD, _HEIGHT, _LOW = 0.04, 0.12, 0.6
+"""Metres by which the tool misses an object beside it (standard deviation), and is above it at most; share of
+the ways on which it comes to it as low as to a grasp."""
 _ANYWHERE = 0.2
 _LOWEST = 0.01
 _TILT, _YAW = 0.25, 0.6
@@ -61,8 +63,8 @@ def _way(rng: np.random.Generator, driver: Driver, first: Pose) -> Stage:
     objects = driver.observation.objects
     goal = first.copy()
     if len(objects) and rng.random() < _NEAR:
-        beside = rng.normal(0.0, _SPREAD, 2) * (rng.random() < 0.5)
-        goal[:3] = objects[rng.integers(len(objects)), :3] + [*beside, rng.uniform(0.0, _HEIGHT)]
+        above = rng.uniform(0.0, _HEIGHT) * (rng.random() > _LOW)
+        goal[:3] = objects[rng.integers(len(objects)), :3] + [*rng.normal(0.0, _SPREAD, 2), above]
     else:
         goal[:3] += rng.uniform(-_ANYWHERE, _ANYWHERE, 3)
     goal[2] = max(goal[2], _LOWEST)

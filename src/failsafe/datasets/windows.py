@@ -131,6 +131,8 @@ class SampleSet:
         tcp_poses: Tool poses up to the present moment, base frame. [N, H+1, 7]
         gripper_widths: Opening of the gripper, metres. [N, H+1]
         objects: Poses of the objects now, NaN where there is none, base frame. [N, O, 7]
+        cameras: Where the cameras were: pose (in the tool's frame if mounted, else in the base frame), field
+            of view, and whether it is mounted; NaN where there are no pictures. [N, V, 9]
         ahead: Where the expert's next commands led, as seen from the tool: displacement (m), rotation vector
             (rad), gripper; NaN where it was perturbed or failing, for that is not to be imitated. [N, A, 7]
 
@@ -153,14 +155,15 @@ class SampleSet:
         tcp: list[np.ndarray] = []
         widths: list[np.ndarray] = []
         objects: list[np.ndarray] = []
+        cameras: list[np.ndarray] = []
         ahead: list[np.ndarray] = []
         files = [(i, file) for i, folder in enumerate(self.paths) for file in sorted(folder.glob("*/*.npz"))]
         for group, (folder, file) in enumerate(files):
             arrays = unpack(file.read_bytes(), str(file))
-            if "ahead" not in arrays:
+            if "cameras" not in arrays:
                 raise RecordError(
-                    f"expected what the expert did next beside every sample, got {file} without: they "
-                    "were made by an earlier version, so make them again with `failsafe samples`"
+                    f"expected the cameras beside every sample, got {file} without: "
+                    "they were made by an earlier version, so make them again with `failsafe samples`"
                 )
             records: Any = json.loads(arrays["records"].tobytes().decode())
             pictures = self.manifests[folder].config.pictures
@@ -172,12 +175,14 @@ class SampleSet:
             tcp.append(arrays["tcp_poses"])
             widths.append(arrays["gripper_widths"])
             objects.append(arrays["objects"])
+            cameras.append(arrays["cameras"])
             ahead.append(arrays["ahead"])
         if not self.samples:
             raise UserError(f"there are no samples in {', '.join(map(str, self.paths))}")
         self.tcp_poses = np.concatenate(tcp)
         self.gripper_widths = np.concatenate(widths)
         self.objects = np.concatenate(objects)
+        self.cameras = np.concatenate(cameras)
         self.ahead = np.concatenate(ahead)
         self._maps: dict[int, np.ndarray] = {}
         check_leaks(self.samples)
@@ -394,13 +399,10 @@ def _render_group(sources: list[Path], out: Path, config: SampleConfig, samples:
             traces[sample.case_id] = _traces(dataset, sample)
     chosen = [traces[sample.case_id][sample.rollout] for sample in samples]
     path = _group_path(out, first)
-    if config.pictures:
-        buffer = io.BytesIO()
-        np.save(buffer, _pictures(config, samples, chosen), allow_pickle=False)
-        write_atomically(path.with_suffix(".npy"), buffer.getvalue())
     tcp_poses = np.empty((len(samples), spec.history + 1, 7), dtype=np.float32)
     widths = np.empty((len(samples), spec.history + 1), dtype=np.float32)
     objects = np.full((len(samples), MAX_OBJECTS, 7), np.nan, dtype=np.float32)
+    where = np.full((len(samples), len(spec.views), 9), np.nan, dtype=np.float32)
     ahead = np.full((len(samples), AHEAD, 7), np.nan, dtype=np.float32)
     for row, (sample, trace) in enumerate(zip(samples, chosen, strict=True)):
         tcp_poses[row], widths[row] = _past(trace, sample.step, spec.history)
@@ -408,28 +410,38 @@ def _render_group(sources: list[Path], out: Path, config: SampleConfig, samples:
         objects[row, : len(here)] = here
         if sample.kind in (Kind.NOMINAL, Kind.RECOVERED):
             ahead[row] = chunk_targets(trace, sample.step, AHEAD)
+    if config.pictures:
+        simulator = _task(first.task).simulator
+        cameras = [window_cameras(simulator, config, sample.name) for sample in samples]
+        buffer = io.BytesIO()
+        np.save(buffer, _pictures(simulator, config, samples, chosen, cameras), allow_pickle=False)
+        write_atomically(path.with_suffix(".npy"), buffer.getvalue())
+        where[:] = [[(*camera.pose, camera.fov, camera.mounted) for camera in views] for views in cameras]
     records = json.dumps([codec.to_plain(sample) for sample in samples], sort_keys=True).encode()
     arrays = {
         "records": np.frombuffer(records, dtype=np.uint8),
         "tcp_poses": tcp_poses,
         "gripper_widths": widths,
         "objects": objects,
+        "cameras": where,
         "ahead": ahead,
     }
     write_atomically(path, pack(arrays))
 
 
 def _pictures(
-    config: SampleConfig, samples: list[Sample], traces: list[Trace]
+    simulator: Simulator,
+    config: SampleConfig,
+    samples: list[Sample],
+    traces: list[Trace],
+    cameras: list[list[Camera]],
 ) -> UInt8[np.ndarray, "N V F S S 3"]:
     """Pictures of the windows of one initial state, each from cameras of its own."""
-    first, spec = samples[0], config.window
-    simulator = _task(first.task).simulator
-    simulator.reset(first.seed)
+    spec = config.window
+    simulator.reset(samples[0].seed)
     frames = np.empty((len(samples), len(spec.views), spec.frames, spec.size, spec.size, 3), dtype=np.uint8)
     for row, (sample, trace) in enumerate(zip(samples, traces, strict=True)):
-        cameras = window_cameras(simulator, config, sample.name)
-        frames[row], _, _ = cut_window(simulator, sample.seed, trace, sample.step, spec, cameras)
+        frames[row], _, _ = cut_window(simulator, sample.seed, trace, sample.step, spec, cameras[row])
     return frames
 
 

@@ -1,13 +1,10 @@
 """The compact recovery model: one small network for all tasks, trained from scratch, that runs on a CPU.
 
-Each view has a convolutional encoder of its own that sees the window's moments as channels; where things are
-is read off by a spatial softmax (Levine et al. 2016, "End-to-end training of deep visuomotor policies"). Of
-what they see, two things go on: where the objects are, and a gist of few numbers. With the proprioception
-and the words of the instruction this goes through one trunk to all heads of the verdict.
+It is two networks. The first finds the objects (`failsafe.models.finder`). The second is told where they are,
+and with the proprioception and the words of the instruction gives all parts of the verdict.
 
-What a failure looks like is thus learned in two parts. Where the objects are takes pictures to learn, but no
-failures; what it means that they are there takes failures, but no pictures: windows that are given the
-objects' places instead cost no rendering, and there can be ten times as many.
+Finding takes pictures to learn, but no failures; what it means that things are there takes failures, but no
+pictures: windows that are given the objects' places cost no rendering, and there can be ten times as many.
 """
 
 from __future__ import annotations
@@ -24,13 +21,13 @@ from torch import Tensor, nn
 from failsafe.datasets.windows import MAX_OBJECTS
 from failsafe.errors import AssessmentError
 from failsafe.models import corrections
-from failsafe.models.encoder import WORDS, Eye, word_codes
+from failsafe.models.encoder import Words, word_codes
+from failsafe.models.finder import MIDDLE, POSE, Finder, Lens, Sight
 from failsafe.models.weights import fill, read_weights, save_weights
 from failsafe.records import codec, poses
 from failsafe.records.assessment import Verdict, Window, WindowSpec
 
-FORMAT = "failsafe-compact/3"
-_GIST = 64
+FORMAT = "failsafe-compact/4"
 _PLACES = MAX_OBJECTS * 3
 
 
@@ -45,6 +42,7 @@ class CompactConfig:
         instructions: The instructions that it was trained on.
         widths: Channels of the encoder, from stride 2 to stride 16.
         hidden: Width of the trunk.
+        lenses: The views' cameras.
         blind: Look at nothing but the proprioception and the instruction: shows what those alone give away.
     """
 
@@ -53,7 +51,8 @@ class CompactConfig:
     stages: tuple[str, ...]
     instructions: tuple[str, ...]
     widths: tuple[int, ...] = (32, 48, 96, 160)
-    hidden: int = 512
+    hidden: int = 1024
+    lenses: tuple[Lens, ...] = ()
     blind: bool = False
 
 
@@ -103,6 +102,7 @@ class Outputs:
         help: Logit of there being no way back. [B]
         objects: Where the objects are, from the tool, base frame, in decimetres; 0 for those that are not
             there. [B, O*3]
+        sight: What the pictures show, None without.
     """
 
     failing: Float[Tensor, "B"]
@@ -112,6 +112,7 @@ class Outputs:
     follow: Float[Tensor, "B 29"]
     help: Float[Tensor, "B"]
     objects: Float[Tensor, "B objects"]
+    sight: Sight | None
 
 
 def motion_size(spec: WindowSpec) -> int:
@@ -127,7 +128,7 @@ def motion_features(
     axes = [poses.rotate(now[3:], axis) for axis in ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0))]
     past = np.array([poses.delta_between(pose.astype(np.float64), now) for pose in tcp_poses[:-1]])
     past = past * np.array([10.0] * 3 + [2.0] * 3)
-    place = (now[:3] - np.array([0.6, 0.0, 0.15])) * 5.0
+    place = (now[:3] - np.array(MIDDLE)) * 5.0
     return np.concatenate([place, *axes, past.ravel(), widths * 20.0]).astype(np.float32)
 
 
@@ -152,23 +153,17 @@ class CompactNet(nn.Module):
         super().__init__()
         self.config = config
         spec, hidden = config.window, config.hidden
-        views = () if config.blind else spec.views
-        self.eyes = nn.ModuleList(Eye(spec.frames * 3, config.widths, 256) for _ in views)
+        self.finder: Finder | None = None
+        if not config.blind:
+            if len(config.lenses) != len(spec.views):
+                raise ValueError(f"expected a lens for each of {len(spec.views)} views")
+            self.finder = Finder(config.lenses, spec.frames * 3, spec.size, config.widths, MAX_OBJECTS)
         self.motion = nn.Sequential(
             nn.Linear(motion_size(spec), 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU()
         )
-        self.words = nn.Embedding(WORDS, 32, padding_idx=0)
-        known = 128 + 32
-        if views:
-            self.finder = nn.Sequential(
-                nn.Linear(256 * len(views) + known, 256),
-                nn.LayerNorm(256),
-                nn.ReLU(),
-                nn.Linear(256, _PLACES),
-            )
-            self.gist = nn.Sequential(nn.Linear(256 * len(views), _GIST), nn.LayerNorm(_GIST), nn.ReLU())
+        self.words = Words()
         self.trunk = nn.Sequential(
-            nn.Linear(2 * _PLACES + _GIST + known, hidden),
+            nn.Linear(2 * _PLACES + 128 + Words.size, hidden),
             nn.LayerNorm(hidden),
             nn.ReLU(),
             nn.Dropout(0.1),
@@ -182,36 +177,30 @@ class CompactNet(nn.Module):
         )
         self._sizes = [1, len(config.modes), len(config.stages), corrections.SIZE, corrections.SIZE, 1]
         self.heads = nn.Linear(hidden, sum(self._sizes))
-        if views:  # lets the lazy layers take their size
-            self.eval()
-            with torch.no_grad():
-                for eye in self.eyes:
-                    eye(torch.zeros(1, spec.frames * 3, spec.size, spec.size))
-            self.train()
 
     def forward(self, inputs: Inputs) -> Outputs:
         """Assess a batch, of windows that all have pictures or all have none."""
-        words = self.words(inputs.words)
-        count = (inputs.words > 0).sum(1, keepdim=True).clamp(min=1)
-        known = torch.cat([self.motion(inputs.motion), words.sum(1) / count], dim=1)
-        objects, gist = self._look(inputs, known)
+        sight = self._look(inputs)
+        objects = self._given(inputs) if sight is None else sight.objects.flatten(1)
+        # What it means that things are where they are must not bend where they are seen.
+        there = objects.detach()
         # Far objects count in decimetres, near ones in centimetres.
-        places = torch.cat([objects, torch.tanh(5.0 * objects)], dim=1)
-        x = self.trunk(torch.cat([places, gist, known], dim=1))
+        places = torch.cat([there, torch.tanh(5.0 * there)], dim=1)
+        x = self.trunk(torch.cat([places, self.motion(inputs.motion), self.words(inputs.words)], dim=1))
         failing, mode, stage, correction, follow, help_ = self.heads(x).float().split(self._sizes, dim=1)
-        return Outputs(failing[:, 0], mode, stage, correction, follow, help_[:, 0], objects.float())
+        return Outputs(failing[:, 0], mode, stage, correction, follow, help_[:, 0], objects, sight)
 
-    def _look(self, inputs: Inputs, known: Tensor) -> tuple[Tensor, Tensor]:
-        """Where the objects are, and the gist of the pictures, which is 0 where there are none."""
-        if self.eyes and inputs.frames.shape[1]:
-            seen = torch.cat([eye(inputs.frames[:, i]) for i, eye in enumerate(self.eyes)], dim=1)
-            gist = self.gist(seen)
-            if self.training:  # half of the windows must do without, as those without pictures do
-                gist = gist * (torch.rand(len(gist), 1, device=gist.device) < 0.5)
-            return self.finder(torch.cat([seen, known], dim=1)), gist
-        nothing = known.new_zeros(len(known), _PLACES)
-        given = nothing if self.config.blind or inputs.objects is None else inputs.objects
-        return given, known.new_zeros(len(known), _GIST)
+    def _look(self, inputs: Inputs) -> Sight | None:
+        if self.finder is None or not inputs.frames.shape[1]:
+            return None
+        # How the tool came to where it is stays out: an expert's motion says where things are, any other's
+        # does not (de Haan, Jayaraman and Levine 2019, "Causal confusion in imitation learning").
+        return self.finder(inputs.frames, inputs.motion[:, :POSE], inputs.words)
+
+    def _given(self, inputs: Inputs) -> Tensor:
+        if self.config.blind or inputs.objects is None:
+            return inputs.motion.new_zeros(len(inputs.motion), _PLACES)
+        return inputs.objects
 
 
 class CompactModel:

@@ -11,8 +11,23 @@ from torch import Tensor, nn
 
 WORDS = 512
 """Words are told apart by hash, in so many buckets."""
+KEYPOINTS = 32
+"""Places that are read off each view."""
 _MAX_WORDS = 32
-_KEYPOINTS = 32
+
+
+class Words(nn.Module):
+    """An instruction as `size` numbers: the mean of its words'."""
+
+    size = 32
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(WORDS, self.size, padding_idx=0)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Of hashed words [B, 32], 0 where there is none."""
+        return self.table(codes).sum(1) / (codes > 0).sum(1, keepdim=True).clamp(min=1)
 
 
 def word_codes(instruction: str) -> Int64[np.ndarray, "32"]:
@@ -22,15 +37,21 @@ def word_codes(instruction: str) -> Int64[np.ndarray, "32"]:
     return np.array(codes + [0] * (_MAX_WORDS - len(codes)), dtype=np.int64)
 
 
+def _layer(channels_in: int, channels_out: int, kernel: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels_out, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(channels_out),
+        nn.ReLU(inplace=True),
+    )
+
+
 class _Residual(nn.Module):
     """Two convolutions beside a shortcut, the first with the stride."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(channels_out),
-            nn.ReLU(inplace=True),
+            *_layer(channels_in, channels_out, 3, stride),
             nn.Conv2d(channels_out, channels_out, 3, 1, 1, bias=False),
             nn.BatchNorm2d(channels_out),
         )
@@ -52,27 +73,35 @@ class Eye(nn.Module):
         channels: Channels of the pictures.
         widths: Channels of the layers, from stride 2 to stride 16.
         out: Numbers that come out.
+        fine: Read the places off maps of stride 4, not 8.
     """
 
-    def __init__(self, channels: int, widths: tuple[int, ...], out: int) -> None:
+    def __init__(self, channels: int, widths: tuple[int, ...], out: int, fine: bool = False) -> None:
         super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(channels, widths[0], 5, 2, 2, bias=False),
-            nn.BatchNorm2d(widths[0]),
-            nn.ReLU(inplace=True),
-        )
+        self.stem = _layer(channels, widths[0], 5, 2)
         self.middle = nn.Sequential(_Residual(widths[0], widths[1], 2), _Residual(widths[1], widths[2], 2))
-        self.keypoints = nn.Conv2d(widths[2], _KEYPOINTS, 1)
+        self.coarse = nn.Conv2d(widths[2], widths[1], 1) if fine else None
+        self.fine = _layer(widths[1], widths[1], 3, 1) if fine else None
+        self.keypoints = nn.Conv2d(widths[1 if fine else 2], KEYPOINTS, 1)
         self.deep = nn.Sequential(_Residual(widths[2], widths[3], 2), nn.Conv2d(widths[3], 16, 1))
         self.out = nn.Sequential(nn.LazyLinear(out), nn.LayerNorm(out), nn.ReLU())
 
-    def forward(self, x: Tensor) -> Tensor:
-        """What a batch of pictures shows."""
-        x = self.middle(self.stem(x))
-        maps = self.keypoints(x).float()
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What a batch of pictures [B, C, S, S] shows [B, out], and the places in it.
+
+        Places are columns and rows, -1 at the left and upper edges and 1 at the others. [B, 32, 2]
+        """
+        near = self.middle[0](self.stem(x))
+        x = self.middle[1](near)
+        if self.coarse is not None and self.fine is not None:
+            far = nn.functional.interpolate(self.coarse(x), near.shape[-2:], mode="bilinear")
+            maps = self.keypoints(self.fine(near + far)).float()
+        else:
+            maps = self.keypoints(x).float()
         height, width = maps.shape[-2:]
         weight = torch.softmax(maps.flatten(2), dim=-1).unflatten(-1, (height, width))
-        rows = torch.linspace(-1, 1, height, device=x.device)
-        columns = torch.linspace(-1, 1, width, device=x.device)
-        places = [(weight.sum(3) * rows).sum(-1), (weight.sum(2) * columns).sum(-1), maps.amax((2, 3)) * 0.1]
-        return self.out(torch.cat([*places, self.deep(x).float().flatten(1)], dim=1))
+        rows = (weight.sum(3) * torch.linspace(-1, 1, height, device=x.device)).sum(-1)
+        columns = (weight.sum(2) * torch.linspace(-1, 1, width, device=x.device)).sum(-1)
+        sure = maps.amax((2, 3)) * 0.1
+        seen = self.out(torch.cat([rows, columns, sure, self.deep(x).float().flatten(1)], dim=1))
+        return seen, torch.stack([columns, rows], dim=2)

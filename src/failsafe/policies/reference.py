@@ -114,7 +114,7 @@ class ReferenceNet(nn.Module):
         words: Int64[Tensor, "B W"],
     ) -> Float[Tensor, "B H 7"]:
         """Where the tool is to be led, see `to_numbers`; of the gripper, the logit of its being open."""
-        seen = [eye(frames[:, i]) for i, eye in enumerate(self.eyes)]
+        seen = [eye(frames[:, i])[0] for i, eye in enumerate(self.eyes)]
         count = (words > 0).sum(1, keepdim=True).clamp(min=1)
         told = self.words(words).sum(1) / count
         x = self.trunk(torch.cat([*seen, proprioception, told], dim=1))

@@ -16,12 +16,16 @@ from failsafe.models import corrections
 from failsafe.models.compact import CompactConfig, Inputs, motion_features, stack_moments
 from failsafe.models.encoder import word_codes
 
-_SHIFT = 3
-"""Pixels by which the pictures of a view are shifted at most."""
 _DARK, _COVERED, _LATE, _BLACK = 0.5, 0.25, 0.1, 0.03
 """How often light and colour change, something stands in front, a view lags behind, a camera is off."""
-_OFF_BY = 0.03
-"""What objects' places are off by where they are given, decimetres: as much as where they are seen."""
+_OFF_BY, _OFF_SHARE = 0.03, 0.03
+"""What objects' places are off by where they are given, decimetres an axis and as a share of how far away
+they are: as much as where they are seen."""
+_DELAY, _HELD = 3, 0.25
+"""Control steps by which places that lag behind do so at most; objects nearer than this (decimetres) are in
+the hand, and where they are from the tool does not change as it moves."""
+_FAR_OFF, _FARTHER = 0.2, 3.0
+"""Share of the windows in which they are off by so many times as much: as behind another policy."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Truth:
         help: 1 where nothing brought the episode back. [B]
         help_weight: 1 where the episode fails and a way back was looked for. [B]
         objects: Where the objects are, from the tool, base frame, decimetres; 0 where there is none. [B, O*3]
+        tcp_poses: Poses of the tool, base frame. [B, 7]
+        cameras: Where the cameras are, see `SampleSet`; NaN without pictures. [B, V, 9]
     """
 
     failing: Float[Tensor, "B"]
@@ -57,6 +63,8 @@ class Truth:
     help: Float[Tensor, "B"]
     help_weight: Float[Tensor, "B"]
     objects: Float[Tensor, "B O"]
+    tcp_poses: Float[Tensor, "B 7"]
+    cameras: Float[Tensor, "B V 9"]
 
     def rows(self, index: Tensor) -> Truth:
         """The truth of some rows."""
@@ -108,8 +116,12 @@ class Batches:
             help=numbers(s.recoverable is False for s in chosen),
             help_weight=numbers(s.failing and s.recoverable is not None for s in chosen),
             objects=torch.from_numpy(np.where(np.isfinite(where), where, 0.0).astype(np.float32)),
+            tcp_poses=torch.from_numpy(samples.tcp_poses[self._indices, -1]),
+            cameras=torch.from_numpy(samples.cameras[self._indices]),
         )
 
+        past = samples.tcp_poses[self._indices, -1 - _DELAY :, :3]
+        self._moved = torch.from_numpy((past[:, -1:] - past[:, -2::-1]) * 10.0)
         cells: dict[tuple[str, bool], list[int]] = {}
         for row, sample in enumerate(chosen):
             cells.setdefault((sample.task, sample.failing), []).append(row)
@@ -144,25 +156,48 @@ class Batches:
         if not self._pictures:
             frames, objects = torch.zeros(len(rows), 0, 0, 0, 0), truth.objects
             if rng is not None:
-                noise = rng.normal(0.0, _OFF_BY, objects.shape).astype(np.float32)
-                objects = torch.where(objects == 0, objects, objects + torch.from_numpy(noise))
+                objects = _misplace(_delay(objects, self._moved[index], rng), rng)
         else:
             pictures = np.stack([self._samples.frames(self._indices[row]) for row in rows])
             # To learn, in half precision: what is done to the pictures takes a third of the time of a step.
             half = torch.bfloat16 if rng is not None else torch.float32
             frames = stack_moments(torch.from_numpy(pictures), half)
             if rng is not None:
-                frames = augment(frames, self._samples.spec.frames, rng)
+                augment(frames, self._samples.spec.frames, rng)
         motion = self.motion[index]
         if rng is not None:  # what an encoder and a calibration are off by
             motion = motion + torch.from_numpy(rng.normal(0.0, 0.01, motion.shape).astype(np.float32))
         return Inputs(frames, motion, self.words[index], objects), truth
 
 
-def augment(
-    frames: Float[Tensor, "B V C S S"], moments: int, rng: np.random.Generator
-) -> Float[Tensor, "B V C S S"]:
-    """Other light and colours, something in front, views that lag or are off, pictures a little aside.
+def _delay(
+    objects: Float[Tensor, "B O"], moved: Float[Tensor, "B K 3"], rng: np.random.Generator
+) -> Float[Tensor, "B O"]:
+    """Objects' places, in some windows as a camera shows them that lags behind: seen from where the tool was.
+
+    Args:
+        objects: The places, decimetres; 0 where there is none.
+        moved: How the tool moved in the last 1 to K control steps, decimetres.
+        rng: Where the draws come from.
+    """
+    b, steps = moved.shape[:2]
+    moved = moved[torch.arange(b), torch.from_numpy(rng.integers(0, steps, b))][:, None]
+    places = objects.unflatten(1, (-1, 3))
+    away = places.norm(dim=2, keepdim=True)
+    late = torch.from_numpy(rng.random((b, 1, 1)) < _LATE) & (away > _HELD)
+    return torch.where(late, places + moved, places).flatten(1)
+
+
+def _misplace(objects: Float[Tensor, "B O"], rng: np.random.Generator) -> Float[Tensor, "B O"]:
+    """Objects' places, off by as much as eyes are off."""
+    away = objects.unflatten(1, (-1, 3)).norm(dim=2, keepdim=True).expand(-1, -1, 3).flatten(1)
+    times = torch.where(torch.from_numpy(rng.random((len(objects), 1)) < _FAR_OFF), _FARTHER, 1.0)
+    noise = torch.from_numpy(rng.normal(size=objects.shape).astype(np.float32))
+    return torch.where(objects == 0, objects, objects + noise * times * (_OFF_BY + _OFF_SHARE * away))
+
+
+def augment(frames: Float[Tensor, "B V C S S"], moments: int, rng: np.random.Generator) -> None:
+    """Other light and colours, something in front, views that lag or are off.
 
     The moments of a view change alike, for it is one camera. Cameras in other places are rendered, with
     `failsafe samples --jitter`.
@@ -173,15 +208,12 @@ def augment(
         rng: Where the draws come from.
     """
     b, v, _, size, _ = frames.shape
-    for view in range(v):
-        dy, dx = rng.integers(-_SHIFT, _SHIFT + 1, 2).tolist()
-        frames[:, view] = torch.roll(frames[:, view], (dy, dx), (2, 3))
     lit = rng.random((b, 1, 1)) < _DARK
     gain = np.where(lit, rng.uniform(0.7, 1.3, (b, v, 1)) * rng.uniform(0.88, 1.12, (b, v, 3)), 1.0)
     bias = np.where(lit, rng.uniform(-0.08, 0.08, (b, v, 3)), 0.0)
     for values, scale in ((gain, True), (bias, False)):
         channels = torch.from_numpy(np.tile(values, (1, 1, moments)).astype(np.float32))[..., None, None]
-        frames = frames.mul_(channels) if scale else frames.add_(channels)
+        _ = frames.mul_(channels) if scale else frames.add_(channels)
     frames.clamp_(0.0, 1.0)
     for row in range(b):
         for view in range(v):
@@ -195,4 +227,3 @@ def augment(
                 frames[row, view, 3:] = frames[row, view, :-3].clone()
             if draw[2] < _BLACK / v:
                 frames[row, view] = 0.0
-    return frames
