@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from failsafe.datasets.windows import SampleSet
+from failsafe.datasets.sample_set import SampleSet
 from failsafe.models.llava.answer import answer_of, format_answer
 from failsafe.models.llava.prompt import prompt_text
 from failsafe.models.llava.tiny import make_tiny

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Verb
 
+from failsafe.datasets.sample_set import SampleSet
 from failsafe.datasets.store import Dataset
-from failsafe.datasets.windows import SampleSet
 
 WINDOW = ("--views", "front,side", "--history", "6", "--frames", "2", "--size", "32", "--workers", "1")
 

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from failsafe.datasets.build import build_dataset
+from failsafe.datasets.sample_set import SampleConfig, SampleSet
 from failsafe.datasets.samples import SPLITS, Kind, Sample, check_leaks, plan_samples, set_in, split_of
 from failsafe.datasets.store import FAILING, Dataset
 from failsafe.datasets.wandering import STEPS, wander
-from failsafe.datasets.windows import SampleConfig, SampleSet, build_samples, window_cameras
+from failsafe.datasets.windows import build_samples, window_cameras
 from failsafe.errors import RecordError, UserError
 from failsafe.experts.tasks import load_task
 from failsafe.generation.config import GenerationConfig, default_modes

@@ -18,7 +18,7 @@ from failsafe.evaluation.scenarios import SCENARIOS
 from failsafe.evaluation.study import StudyConfig
 from failsafe.experts.tasks import Task
 from failsafe.experts.toy import ToyPickExpert
-from failsafe.monitors.monitor import MonitoredPolicy
+from failsafe.monitors.monitored import MonitoredPolicy
 from failsafe.policies.contract import ActionSpace
 from failsafe.records.assessment import Verdict, WindowSpec
 from failsafe.records.episode import Episode, EpisodeKey

@@ -15,7 +15,8 @@ from tests.evaluation.bench import Glance, Wanderer, play
 from tests.policies.websocket_server import WebsocketServer, pack
 
 from failsafe.evaluation.study import run_study
-from failsafe.monitors.monitor import MonitoredPolicy, MonitorSettings
+from failsafe.monitors.monitor import MonitorSettings
+from failsafe.monitors.monitored import MonitoredPolicy
 from failsafe.policies.openpi import OpenpiPolicy
 from failsafe.records.assessment import Status, Verdict
 from failsafe.records.episode import Ending

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from failsafe.datasets.build import build_dataset
-from failsafe.datasets.windows import SampleConfig, SampleSet, build_samples
+from failsafe.datasets.sample_set import SampleConfig, SampleSet
+from failsafe.datasets.windows import build_samples
 from failsafe.generation.config import GenerationConfig
 from failsafe.models.compact import CompactModel
 from failsafe.models.conformance import check_model

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from failsafe.monitors.monitor import Monitor, MonitorSettings, Waypoint
+from failsafe.monitors.monitor import Monitor, MonitorSettings
 from failsafe.monitors.timing import LookTiming
+from failsafe.monitors.waypoints import Waypoint
 from failsafe.policies.contract import PolicyObservation
 from failsafe.records import poses
 from failsafe.records.assessment import Verdict, Window, WindowSpec

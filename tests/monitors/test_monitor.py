@@ -27,8 +27,10 @@ from tests.monitors.made_up import (
 )
 
 from failsafe.models.contract import MAX_ROTATION, MAX_TRANSLATION
-from failsafe.monitors.monitor import Monitor, Workspace
+from failsafe.monitors.monitor import Monitor
 from failsafe.monitors.timing import LookTiming
+from failsafe.monitors.waypoints import Workspace, waypoints
+from failsafe.policies.contract import Frame
 from failsafe.records import poses
 from failsafe.records.assessment import Status, Verdict
 from failsafe.records.event import EventKind
@@ -240,13 +242,12 @@ NUMBERS = st.floats(-1e6, 1e6) | st.floats(-0.05, 0.05)
 @given(
     rows=st.lists(st.tuples(*[NUMBERS] * 7), min_size=1, max_size=6),
     place=st.tuples(st.floats(0.2, 0.9), st.floats(-0.55, 0.55), st.floats(0.01, 0.65)),
-    frame=st.sampled_from(["robot_base", "tcp"]),
+    frame=st.sampled_from(list(Frame)),
 )
 def test_every_waypoint_is_near_the_last_and_in_the_workspace(rows, place, frame):
     box = Workspace()
-    monitor = Monitor(Says(FINE), 0.5, settings(workspace=box))
     at = poses.pose(place, DOWN)
-    for waypoint in monitor._waypoints(rows, frame, at):
+    for waypoint in waypoints(rows, frame, at, box):
         metres, radians = poses.distance(at, waypoint.pose)
         assert metres <= MAX_TRANSLATION + 1e-9
         assert radians <= MAX_ROTATION + 1e-6

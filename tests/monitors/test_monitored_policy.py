@@ -7,7 +7,7 @@ import pytest
 from tests.monitors.made_up import EVERY, FINE, FIRST, SPEC, UP, Pictures, Says, failing, moment, settings
 
 from failsafe.errors import PolicyError
-from failsafe.monitors.monitor import MonitoredPolicy
+from failsafe.monitors.monitored import MonitoredPolicy
 from failsafe.policies.contract import ActionSpace, Anchor, Frame, RotationFormat
 from failsafe.records import poses
 from failsafe.records.event import EventKind

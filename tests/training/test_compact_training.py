@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from failsafe.datasets.build import build_dataset
+from failsafe.datasets.sample_set import SampleConfig, SampleSet
 from failsafe.datasets.samples import Sample
-from failsafe.datasets.windows import SampleConfig, SampleSet, build_samples
+from failsafe.datasets.windows import build_samples
 from failsafe.errors import UserError
 from failsafe.generation.config import GenerationConfig, default_modes
 from failsafe.models.compact import CompactConfig, CompactNet, load_compact

@@ -12,8 +12,9 @@ from PIL import Image
 from failsafe.cli.output import print_json
 from failsafe.cli.score import connect
 from failsafe.datasets.files import write_atomically
+from failsafe.datasets.sample_set import SampleConfig
 from failsafe.datasets.store import Dataset
-from failsafe.datasets.windows import SampleConfig, cut_window, window_cameras
+from failsafe.datasets.windows import cut_window, window_cameras
 from failsafe.errors import UnknownNameError
 from failsafe.experts.tasks import load_task
 from failsafe.models.contract import assess_safely

@@ -9,7 +9,7 @@ import tyro
 
 from failsafe.cli.output import ProgressReporter, print_json
 from failsafe.datasets.files import file_name
-from failsafe.datasets.windows import SampleSet
+from failsafe.datasets.sample_set import SampleSet
 from failsafe.errors import RecordError, UserError
 from failsafe.evaluation.answers import Answer, ask, write_answers
 from failsafe.evaluation.offline import ModelScore, ScoreTable

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import tyro
 
 from failsafe.cli.output import print_json
-from failsafe.datasets.windows import SampleSet
+from failsafe.datasets.sample_set import SampleSet
 from failsafe.errors import UserError
 from failsafe.models.loading import COMPACT
 from failsafe.records import codec

@@ -14,7 +14,7 @@ from jaxtyping import Float32, UInt8
 from failsafe.errors import DivergedError, PolicyError, UserError
 from failsafe.evaluation.scenarios import Scenario
 from failsafe.experts.tasks import Task
-from failsafe.monitors.monitor import MonitoredPolicy
+from failsafe.monitors.monitored import MonitoredPolicy
 from failsafe.policies.contract import Policy, PolicyObservation, check_chunk, check_fit
 from failsafe.records import poses
 from failsafe.records.episode import Ending, Episode, EpisodeKey

@@ -27,7 +27,8 @@ from failsafe.generation.rollouts import run_nominal
 from failsafe.models.contract import RecoveryModel, trained_on
 from failsafe.models.loading import load_model
 from failsafe.monitors.calibration import Calibration
-from failsafe.monitors.monitor import MonitoredPolicy, MonitorSettings
+from failsafe.monitors.monitor import MonitorSettings
+from failsafe.monitors.monitored import MonitoredPolicy
 from failsafe.policies.contract import Policy
 from failsafe.policies.loading import load_policy
 from failsafe.records import codec

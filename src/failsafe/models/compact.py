@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor, nn
 
-from failsafe.datasets.windows import MAX_OBJECTS
+from failsafe.datasets.sample_set import MAX_OBJECTS
 from failsafe.errors import AssessmentError
 from failsafe.models import corrections
 from failsafe.models.encoder import Words, word_codes

@@ -1,4 +1,4 @@
-"""The monitor: a policy around a policy. It watches, takes over on a failure, recovers, and hands back.
+"""The monitor: it watches an episode, says when to take over and where to lead the tool, and hands back.
 
 It never makes things worse silently: whatever goes wrong with the model leaves the base policy in charge,
 with the actions that it would have given anyway, and is an event.
@@ -9,45 +9,24 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float, UInt8
 
 from failsafe.errors import UserError
-from failsafe.models.contract import MAX_ROTATION, MAX_TRANSLATION, RecoveryModel
+from failsafe.models.contract import RecoveryModel
 from failsafe.monitors.assessor import Assessor, Reply
-from failsafe.monitors.history import History, fit
+from failsafe.monitors.history import History
 from failsafe.monitors.timing import LookTiming
-from failsafe.policies.contract import ActionSpace, Frame, Policy, PolicyObservation, check_chunk
-from failsafe.records import poses
+from failsafe.monitors.waypoints import Waypoint, Workspace, catch_up, waypoints
+from failsafe.policies.contract import Frame, PolicyObservation
 from failsafe.records.assessment import Status, Verdict
 from failsafe.records.event import Event, EventKind
 from failsafe.records.poses import Pose
 
 _SHORT_STEPS, _SHORT_METRES, _SHORT_RADIANS = 2, 0.01, 0.1
 """A correction of so few steps that goes less far than this has nothing to correct."""
-_CATCH_UP = 24
-"""The most control steps more for a tool that has moved on while the model was thinking."""
-
-
-@dataclass(frozen=True)
-class Workspace:
-    """The box that the tool is kept in while the monitor acts, robot base frame, metres."""
-
-    low: tuple[float, float, float] = (0.15, -0.6, 0.005)
-    high: tuple[float, float, float] = (0.95, 0.6, 0.7)
-
-    def clip(self, pose: Pose) -> Pose:
-        """The pose, drawn into the box."""
-        inside = pose.copy()
-        inside[:3] = np.clip(pose[:3], self.low, self.high)
-        return inside
-
-    def is_far(self, pose: Pose) -> bool:
-        """Whether a tool is so far outside the box that its pose cannot be in the robot's base frame."""
-        return poses.distance(pose, self.clip(pose))[0] > 2 * MAX_TRANSLATION
 
 
 @dataclass(frozen=True)
@@ -92,15 +71,7 @@ class MonitorSettings:
             raise UserError(f"expected a monitor's deadline above 0 seconds, got {self.deadline}")
 
 
-@dataclass(frozen=True)
-class Waypoint:
-    """Where the tool is to be led in one control step: pose in the robot's base frame, gripper -1 to +1."""
-
-    pose: Pose
-    gripper: float
-
-
-def _ignore(_: Event) -> None:
+def ignore(_: Event) -> None:
     """Nobody listens."""
 
 
@@ -133,8 +104,8 @@ class Monitor:
         model: RecoveryModel,
         threshold: float | Callable[[str], float] = 0.5,
         settings: MonitorSettings | None = None,
-        tell: Callable[[Event], None] = _ignore,
-        ask_help: Callable[[Event], None] = _ignore,
+        tell: Callable[[Event], None] = ignore,
+        ask_help: Callable[[Event], None] = ignore,
     ) -> None:
         self.model = model
         self._settings = settings or MonitorSettings()
@@ -293,20 +264,9 @@ class Monitor:
             self._note(EventKind.FAULT, words=words)
         else:
             asked = observation.tcp_pose if self._looked_from is None else self._looked_from
-            way = list(self._waypoints(rows, verdict.frame, asked))
-            return tuple(self._reach(way, observation.tcp_pose))
+            way = waypoints(rows, Frame(verdict.frame), asked, self._settings.workspace)
+            return catch_up(way, observation.tcp_pose)
         return ()
-
-    def _reach(self, way: list[Waypoint], at: Pose) -> Iterator[Waypoint]:
-        """The same way for a tool that has moved on while the model was thinking: it has to catch up."""
-        for waypoint in way:
-            at = poses.limit_step(at, waypoint.pose, MAX_TRANSLATION, MAX_ROTATION)
-            yield Waypoint(at, waypoint.gripper)
-        for _ in range(_CATCH_UP):
-            if not way or np.array_equal(at, way[-1].pose):
-                return
-            at = poses.limit_step(at, way[-1].pose, MAX_TRANSLATION, MAX_ROTATION)
-            yield Waypoint(at, way[-1].gripper)
 
     def _go_on(self, observation: PolicyObservation) -> tuple[Waypoint, ...]:
         """What comes next in a take-over: another correction, or what the expert would do, or nothing."""
@@ -329,18 +289,6 @@ class Monitor:
         rows = verdict.follow[: self._follow_left]
         self._follow_left -= len(rows)
         return self._way(verdict, rows, observation) if rows else ()
-
-    def _waypoints(self, rows: Sequence[Sequence[float]], frame: str, at: Pose) -> Iterator[Waypoint]:
-        """Actions as poses to go to, from the one that the model saw, each within the limits."""
-        workspace = self._settings.workspace
-        for row in rows:
-            step = np.array(row[:6])
-            if frame == Frame.TOOL.value:
-                step = np.concatenate([poses.rotate(at[3:], step[:3]), poses.rotate(at[3:], step[3:])])
-            wanted = poses.limit_step(at, poses.apply_delta(at, step), MAX_TRANSLATION, MAX_ROTATION)
-            # A tool that is outside the box is led to it step by step, too.
-            at = poses.limit_step(at, workspace.clip(wanted), MAX_TRANSLATION, MAX_ROTATION)
-            yield Waypoint(at, float(np.clip(row[6], -1, 1)))
 
     def _give_up(self, reason: str) -> None:
         if self._gave_up:
@@ -365,115 +313,3 @@ class Monitor:
         event = Event(self.step, kind, **details)  # pyright: ignore[reportArgumentType]
         self.events.append(event)
         self._tell(event)
-
-
-class MonitoredPolicy:
-    """A policy with a monitor around it; itself a policy, one that gives one action at a time.
-
-    Args:
-        policy: The base policy. Its actions are passed on unchanged unless the monitor has taken over.
-        model: The recovery model.
-        threshold: Score above which an alarm is raised: a number, or one by instruction, such as
-            `Calibration.threshold`.
-        settings: When to look, act and give up.
-        tell: Called with every event.
-        ask_help: Called once an episode, when the monitor gives up.
-
-    Attributes:
-        base: The base policy.
-        monitor: The monitor, with the events of this episode.
-    """
-
-    def __init__(
-        self,
-        policy: Policy,
-        model: RecoveryModel,
-        threshold: float | Callable[[str], float] = 0.5,
-        settings: MonitorSettings | None = None,
-        tell: Callable[[Event], None] = _ignore,
-        ask_help: Callable[[Event], None] = _ignore,
-    ) -> None:
-        self.base = policy
-        self.monitor = Monitor(model, threshold, settings, tell, ask_help)
-        self._space = policy.action_space
-        self._queue: deque[np.ndarray] = deque()
-        self._way: deque[Waypoint] = deque()
-
-    @property
-    def name(self) -> str:
-        """What it is called in tables."""
-        return f"{self.base.name} + {self.monitor.model.name}"
-
-    @property
-    def action_space(self) -> ActionSpace:
-        """That of the base policy, one action at a time."""
-        return replace(self._space, chunk=1)
-
-    @property
-    def views(self) -> Mapping[str, int]:
-        """What the base policy and the model look through, each at the larger size of the two."""
-        spec = self.monitor.model.window_spec
-        wanted = dict(self.base.views)
-        for view in spec.views:
-            wanted[view] = max(wanted.get(view, 0), spec.size)
-        return wanted
-
-    def reset(self, instruction: str) -> None:
-        """Begin an episode."""
-        self._queue.clear()
-        self._way.clear()
-        self.monitor.begin(instruction)
-        self.base.reset(instruction)
-
-    def drop_queue(self) -> None:
-        """Forget what was thought out before, by the policy as by the monitor."""
-        self._queue.clear()
-        self._way.clear()
-        self.base.drop_queue()
-        if self.monitor.in_charge:
-            self.monitor.hand_back()
-
-    def act(self, observation: PolicyObservation) -> Float[np.ndarray, "1 7"]:
-        """The next action: the base policy's, or the correction's while the monitor has taken over.
-
-        Raises:
-            PolicyError: If the base policy gives none that can be used.
-        """
-        if self._way:
-            self.monitor.follow(observation)
-        elif way := self.monitor.watch(observation):
-            self._queue.clear()
-            self.base.drop_queue()
-            self._way.extend(way)
-        if self._way:
-            return self._correct(observation)[None]
-        if not self._queue:
-            seen = self._as_the_base_sees(observation)
-            self._queue.extend(check_chunk(self.base.name, self.base.act(seen), self._space.chunk))
-        return self._queue.popleft()[None]
-
-    def _correct(self, observation: PolicyObservation) -> Float[np.ndarray, "7"]:
-        waypoint = self._way.popleft()
-        return self._space.from_pose(
-            waypoint.pose, waypoint.gripper, observation.target_pose, observation.tcp_pose
-        )
-
-    def _as_the_base_sees(self, observation: PolicyObservation) -> PolicyObservation:
-        """The observation with the pictures at the sizes that the base policy asks for."""
-        return replace(observation, images=_Fitted(observation.images, self.base.views))
-
-
-class _Fitted(Mapping[str, UInt8[np.ndarray, "S S 3"]]):
-    """Pictures at other sizes, made when they are asked for."""
-
-    def __init__(self, images: Mapping[str, np.ndarray], sizes: Mapping[str, int]) -> None:
-        self._images, self._sizes = images, sizes
-
-    def __getitem__(self, view: str) -> UInt8[np.ndarray, "S S 3"]:
-        return fit(self._images[view], self._sizes[view])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._sizes)
-
-    def __len__(self) -> int:
-        return len(self._sizes)

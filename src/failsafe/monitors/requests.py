@@ -18,7 +18,8 @@ from jaxtyping import Float, UInt8
 
 from failsafe.errors import PolicyError, UserError
 from failsafe.models.contract import MAX_ROTATION, MAX_TRANSLATION, RecoveryModel
-from failsafe.monitors.monitor import Monitor, MonitorSettings, Waypoint
+from failsafe.monitors.monitor import Monitor, MonitorSettings
+from failsafe.monitors.waypoints import Waypoint
 from failsafe.policies import msgpack_numpy
 from failsafe.policies.contract import MAX_CHUNK, ActionSpace, Anchor, PolicyObservation, check_chunk
 from failsafe.policies.openpi import PICTURES

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from failsafe.datasets.sample_set import SampleSet
 from failsafe.datasets.samples import Kind
-from failsafe.datasets.windows import SampleSet
 from failsafe.models import corrections
 from failsafe.models.compact import CompactConfig, Inputs, motion_features, stack_moments
 from failsafe.models.encoder import word_codes

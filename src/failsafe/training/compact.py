@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from failsafe.datasets.files import write_atomically
-from failsafe.datasets.windows import SampleSet
+from failsafe.datasets.sample_set import SampleSet
 from failsafe.errors import UserError
 from failsafe.models.compact import CompactConfig, CompactMeta, CompactNet, Inputs, Outputs, save_compact
 from failsafe.models.finder import POSE, Lens
