@@ -23,6 +23,8 @@ THRESHOLDS = Path(__file__).parent / "thresholds"
 """The thresholds that come with the package, of the compact model on the reference policies."""
 NEVER = math.inf
 """Threshold of a monitor that cannot promise as much as was asked."""
+EVEN_ODDS = 0.5
+"""No threshold is lower: what is more likely to go well than not holds no correction to carry out."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Threshold:
     """The threshold for one instruction.
 
     Attributes:
-        value: Score above which the monitor raises an alarm; None if too few episodes can promise alpha.
+        value: Score above which the monitor raises an alarm, at least even odds; None if too few episodes can
+            promise alpha.
         episodes: Successful episodes that it rests on.
         pooled: Whether those are of all instructions together, since this one alone has too few. What is
             promised then holds over the instructions taken together.
@@ -115,12 +118,17 @@ def calibrate(
     for instruction, score in episodes:
         scores[instruction].append(score)
     together = [score for found in scores.values() for score in found]
-    pooled = Threshold(conformal_threshold(together, alpha), len(together), pooled=True)
+    pooled = _threshold(together, alpha, pooled=True)
     thresholds: dict[str, Threshold] = {}
     for instruction, found in sorted(scores.items()):
-        value = conformal_threshold(found, alpha)
-        thresholds[instruction] = pooled if value is None else Threshold(value, len(found))
+        own = _threshold(found, alpha)
+        thresholds[instruction] = pooled if own.value is None else own
     return Calibration(alpha, model, policy, smoothing, thresholds, command, weights)
+
+
+def _threshold(scores: Sequence[float], alpha: float, pooled: bool = False) -> Threshold:
+    value = conformal_threshold(scores, alpha)
+    return Threshold(None if value is None else max(value, EVEN_ODDS), len(scores), pooled)
 
 
 def write_calibration(path: Path, calibration: Calibration) -> None:
