@@ -245,7 +245,15 @@ class CompactModel:
         """Assess a window that is known to be of a failing episode: kind and correction in any case."""
         return self._assess(window, 0.0)
 
-    def _assess(self, window: Window, even_odds: float) -> Verdict:
+    def find(self, window: Window) -> Float32[np.ndarray, "O 3"]:
+        """Where the objects are from the tool, robot base frame, metres; 0 for those that are not there.
+
+        Raises:
+            AssessmentError: As `assess`.
+        """
+        return self._look(window).objects[0].unflatten(0, (-1, 3)).numpy() / 10.0
+
+    def _look(self, window: Window) -> Outputs:
         config = self.meta.config
         window.check(config.window)
         if window.instruction not in config.instructions and not self._any_instruction:
@@ -257,7 +265,10 @@ class CompactModel:
             torch.from_numpy(word_codes(window.instruction))[None],
         )
         with torch.inference_mode():
-            out = self.net(inputs)
+            return self.net(inputs)
+
+    def _assess(self, window: Window, even_odds: float) -> Verdict:
+        out, config = self._look(window), self.meta.config
         probability = float(torch.sigmoid(out.failing[0]))
         modes = torch.softmax(out.mode[0], dim=0)
         best = int(modes.argmax())
