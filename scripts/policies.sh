@@ -24,5 +24,5 @@ calibrate() { # NAME SEEDS
     OMP_NUM_THREADS=1 "$bin/failsafe" calibrate compact --policy "reference:$1" --seeds "$2" --out "$out/$1.json"
 }
 calibrate weak 400000:400060
-calibrate medium 400000:400100
+calibrate medium 400000:400200
 calibrate strong 400000:400100
