@@ -19,6 +19,7 @@ from failsafe.datasets.build import build_dataset, merge_datasets
 from failsafe.datasets.store import Dataset
 from failsafe.errors import StoreError, UserError
 from failsafe.generation.config import GenerationConfig, default_modes
+from failsafe.generation.lane import LaneJob
 from failsafe.records.case import Outcome
 
 MODES = ("translation_x", "no_op", "object_dropped", "early_release")
@@ -112,7 +113,6 @@ def test_foreign_files_among_the_cases_are_named(whole: Path) -> None:
 def test_a_disk_that_cannot_be_written_ends_in_one_sentence(
     code: int, sentence: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from failsafe.generation import runner
 
     writes = 0
     fsync = os.fsync
@@ -124,10 +124,11 @@ def test_a_disk_that_cannot_be_written_ends_in_one_sentence(
             raise OSError(code, os.strerror(code))
         fsync(descriptor)
 
-    def in_process(config: GenerationConfig, sink: Dataset, lanes: list[int], tell: object, _: int) -> None:
-        runner.run_lanes(config, sink, lanes, tell)  # type: ignore[arg-type]
+    def in_process(job: LaneJob, lanes: list[int], workers: int, hear: object) -> None:
+        for lane in lanes:
+            job.run(lane)
 
-    monkeypatch.setattr("failsafe.datasets.build.run_processes", in_process)
+    monkeypatch.setattr("failsafe.datasets.build.work_through", in_process)
     with monkeypatch.context() as broken:
         broken.setattr(os, "fsync", full)
         with pytest.raises(StoreError, match=sentence):

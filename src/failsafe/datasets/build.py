@@ -13,8 +13,8 @@ from failsafe.datasets.store import Dataset
 from failsafe.datasets.tables import write_tables
 from failsafe.errors import StoreError, UserError
 from failsafe.generation.config import GenerationConfig
-from failsafe.generation.lane import Progress
-from failsafe.generation.runner import run_processes
+from failsafe.generation.lane import LaneJob, Progress
+from failsafe.generation.processes import work_through
 from failsafe.records.provenance import collect_provenance
 
 
@@ -43,7 +43,7 @@ def build_dataset(
     with locked(folder):
         name = f"{shard[0]}/{shard[1]}" if shard else ""
         _begin(dataset, Manifest(config, collect_provenance(), name))
-        run_processes(config, dataset, lanes_of(config, shard), tell, workers)
+        work_through(LaneJob(config, dataset), lanes_of(config, shard), workers, hear=tell)
         _finish(dataset)
     return dataset
 

@@ -23,9 +23,9 @@ from failsafe.datasets.sheets import FrameIndex, TraceFrames, columns_for, encod
 from failsafe.errors import FailSafeError
 from failsafe.evaluation.controls import MONITOR, NEVER
 from failsafe.evaluation.paired import Change, Pair
-from failsafe.evaluation.processes import work_through
 from failsafe.evaluation.scenarios import scenario
 from failsafe.evaluation.study import Cell, Results, StudyConfig, StudyJob
+from failsafe.generation.processes import SILENT, Line, work_through
 from failsafe.records import codec
 from failsafe.records.episode import Ending, Episode
 from failsafe.records.event import EventKind
@@ -124,7 +124,7 @@ class FilmJob:
     def __init__(self, config: StudyConfig, results: Path, folder: Path) -> None:
         self._study, self._folder = StudyJob(config, results), folder
 
-    def run(self, item: Cell) -> None:
+    def run(self, item: Cell, line: Line = SILENT) -> None:
         """Film an initial state."""
         try:
             film = self._film(item)
@@ -134,7 +134,7 @@ class FilmJob:
             film = Film(item, words=f"{type(error).__name__}: {error}")
         self._write(film)
 
-    def give_up(self, item: Cell) -> bool:
+    def give_up(self, item: Cell, part: str = "") -> bool:
         """Say that filming has killed two processes."""
         self._write(Film(item, words="the process died twice while at work on it"))
         return False

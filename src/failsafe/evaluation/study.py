@@ -20,9 +20,9 @@ from failsafe.datasets.files import file_name, locked, write_atomically
 from failsafe.errors import StoreError, UserError
 from failsafe.evaluation.controls import ARMS, MONITOR, NEVER, WATCH, Truth, make_control
 from failsafe.evaluation.episodes import EpisodeLimits, run_episode
-from failsafe.evaluation.processes import work_through
 from failsafe.evaluation.scenarios import scenario
 from failsafe.experts.tasks import Task, check_task, load_task
+from failsafe.generation.processes import SILENT, Line, work_through
 from failsafe.generation.rollouts import run_nominal
 from failsafe.models.contract import RecoveryModel, trained_on
 from failsafe.models.loading import load_model
@@ -255,14 +255,14 @@ class StudyJob:
         self._policies: dict[str, Policy] = {}
         self._model: RecoveryModel | None = None
 
-    def run(self, item: Cell) -> None:
+    def run(self, item: Cell, line: Line = SILENT) -> None:
         """Run the arms of a cell that have not been run."""
         self._load(item)
         for arm in _arms(self._config):
             if not self._results.has(item.key(arm)):
                 self._results.write(self.episode(item, arm))
 
-    def give_up(self, item: Cell) -> bool:
+    def give_up(self, item: Cell, part: str = "") -> bool:
         """Record that the arm that was run has killed two processes; whether others are still to be run."""
         missing = [arm for arm in _arms(self._config) if not self._results.has(item.key(arm))]
         if missing:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from failsafe.errors import UserError
+from failsafe.errors import FailSafeError, UserError
 from failsafe.experts.tasks import Task, load_task
 from failsafe.generation.config import GenerationConfig
+from failsafe.generation.processes import SILENT, Line
 from failsafe.generation.rollouts import Twin, crashed_twin, make_twin, run_nominal
 from failsafe.generation.sampling import LaneSampler, lane_slots, slot_task
 from failsafe.generation.work import WorkItem, unfinished, work
@@ -69,65 +69,65 @@ class Progress:
     resumed: bool
 
 
-class LaneWorker:
+class LaneJob:
     """Runs lanes in one process, keeping the simulators that it has made.
 
     Args:
         config: What the dataset is to hold.
-        sink: Where to put it.
-        tell: Called after every work item.
-        begin: Called with the name of each item before it is begun, for whoever watches over crashes.
-        give_up: Names of items that have crashed a process before, and are recorded as such.
+        sink: Where to put it; travels to the processes.
     """
 
-    def __init__(
-        self,
-        config: GenerationConfig,
-        sink: Sink,
-        tell: Callable[[Progress], None],
-        begin: Callable[[str], None] = lambda _: None,
-        give_up: Collection[str] = (),
-    ) -> None:
+    def __init__(self, config: GenerationConfig, sink: Sink) -> None:
         self._config = config
         self._sink = sink
-        self._tell = tell
-        self._begin = begin
-        self._give_up = give_up
+        self._line = SILENT
+        self._given_up: set[str] = set()
         self._tasks: dict[str, Task] = {}
         self._twins: dict[str, Twin] = {}
 
-    def run(self, lane: int) -> None:
-        """Work through a lane.
+    def run(self, item: int, line: Line = SILENT) -> None:
+        """Work through a lane; the line is told `Progress` after every work item.
 
         Raises:
             UserError: If the expert solves none of the task's initial states.
         """
+        lane, self._line = item, line
         sampler = LaneSampler(self._config, lane)
         done_here: set[str] = set()
         for slot in lane_slots(self._config, lane):
             for attempt in range(self._config.attempts):
                 task_name = slot_task(self._config, slot)
                 twin = self._solved_twin(sampler, lane, task_name)
-                item = sampler.draw(twin, slot)
-                if item is None:
+                drawn = sampler.draw(twin, slot)
+                if drawn is None:
                     raise UserError(
                         f"none of the modes asked for applies to {task_name}: choose others with --modes"
                     )
-                case, resumed = self._case(twin, item)
+                case, resumed = self._case(twin, drawn)
                 sampler.learn(case)
                 new = (
                     case.case_id not in done_here
                 )  # few states and a mode without magnitude repeat themselves
                 done_here.add(case.case_id)
                 done = (case.verified and new) or attempt == self._config.attempts - 1
-                self._tell(Progress(lane, task_name, item.perturbations[0].mode, case.verdict, done, resumed))
+                mode = drawn.perturbations[0].mode
+                line.tell(Progress(lane, task_name, mode, case.verdict, done, resumed))
                 if done:
                     break
 
-    def close(self) -> None:
-        """Let go of the simulators."""
-        for task in self._tasks.values():
-            task.simulator.close()
+    def give_up(self, item: int, part: str = "") -> bool:
+        """From now on, record a work item as one that crashes; the lane goes on without it.
+
+        Raises:
+            FailSafeError: If the lane has not got as far as a work item.
+        """
+        if not part:
+            raise FailSafeError(
+                f"processes died twice at the beginning of lane {item}; `failsafe doctor` says what this "
+                "machine can do"
+            )
+        self._given_up.add(part)
+        return True
 
     def _task(self, name: str) -> Task:
         if name not in self._tasks:
@@ -161,20 +161,20 @@ class LaneWorker:
             task.simulator.reset(seed)
             return make_twin(task, *self._sink.nominal(task_name, seed))
         name = f"{task_name}-{seed:06d}-nominal"
-        if name in self._give_up:
+        if name in self._given_up:
             twin = crashed_twin(task, seed)
         else:
-            self._begin(name)
+            self._line.begin(name)
             twin = run_nominal(task, seed)
         self._sink.write_nominal(twin.record, twin.trace)
         verdict = "nominal" if twin.record.success else "nominal_failed"
-        self._tell(Progress(lane, task_name, "", verdict, False, False))
+        self._line.tell(Progress(lane, task_name, "", verdict, False, False))
         return twin
 
     def _case(self, twin: Twin, item: WorkItem) -> tuple[FailureCase, bool]:
         if self._sink.has_case(item.task, item.case_id):
             return self._sink.case(item.task, item.case_id), True
-        if item.case_id in self._give_up:
+        if item.case_id in self._given_up:
             finished = unfinished(
                 item,
                 twin.record.plan.instruction,
@@ -182,7 +182,7 @@ class LaneWorker:
                 "the process died twice while at work on it",
             )
         else:
-            self._begin(item.case_id)
+            self._line.begin(item.case_id)
             finished = work(
                 self._task(item.task), twin, item, self._config.labels, self._config.verify_rollouts
             )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from failsafe.errors import UnknownNameError
+from failsafe.generation.processes import SILENT, Line
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,10 @@ class Marks:
             os._exit(1)
         self.__dict__.update(state)
 
-    def run(self, item: str) -> None:
+    def run(self, item: str, line: Line = SILENT) -> None:
+        if item == "in parts":
+            self._in_parts(line)
+            return
         tries = len(list(self.folder.glob(f"{item}.try*")))
         (self.folder / f"{item}.try{tries}").touch()
         if item in ("dies", "dies in parts") or (item == "dies once" and tries == 0):
@@ -31,7 +35,19 @@ class Marks:
             raise ZeroDivisionError("a bug")
         (self.folder / f"{item}.done").touch()
 
-    def give_up(self, item: str) -> bool:
+    def _in_parts(self, line: Line) -> None:
+        for part in ("one", "two", "three"):
+            if not (self.folder / f"{part}.done").exists():
+                line.begin(part)
+                if part == "two" and not (self.folder / f"in parts-{part}.given-up").exists():
+                    os._exit(1)
+                (self.folder / f"{part}.done").touch()
+                line.tell(f"{part} is done")
+
+    def give_up(self, item: str, part: str = "") -> bool:
+        if part:
+            (self.folder / f"{item}-{part}.given-up").touch()
+            return True
         before = len(self.marks("given-up"))
         (self.folder / f"{item}{before if item == 'dies in parts' else ''}.given-up").touch()
         return item == "dies in parts" and before < 2
