@@ -8,7 +8,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bin="${FAILSAFE_VENV:-.venv}/bin"
 out="${FAILSAFE_STUDY_OUT:-out/study}"
 seeds="${FAILSAFE_STUDY_SEEDS:-5000:5100}"
-fewer="${FAILSAFE_STUDY_SEEDS:-5000:5040}"
 fewest="${FAILSAFE_STUDY_SEEDS:-5000:5024}"
 mkdir -p docs/tables
 
@@ -23,7 +22,7 @@ study() { # NAME SEEDS ARGUMENTS...
 for strength in weak medium strong; do
   study "$strength" "$seeds" --policy "reference:$strength"
 done
-study controls "$fewer" --policy reference:weak --controls
+study controls "$seeds" --policy reference:weak --controls
 objects=small-cube,large-cube,tall-cube,blue-cube,sphere
 physics=heavy,slippery,noise,delay-1,delay-2,delay-3
 study axes "$fewest" --policy reference:weak --scenarios "farther,camera-5,camera-15,$objects,fetch,$physics"
