@@ -113,7 +113,6 @@ def test_foreign_files_among_the_cases_are_named(whole: Path) -> None:
 def test_a_disk_that_cannot_be_written_ends_in_one_sentence(
     code: int, sentence: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-
     writes = 0
     fsync = os.fsync
 
