@@ -24,6 +24,7 @@ def train(
     rate: float | None = None,
     seed: int = 0,
     blind: bool = False,
+    eyes: str = "",
     lora: bool = False,
     full: bool = False,
     mix: str = "",
@@ -49,6 +50,8 @@ def train(
         rate: Highest learning rate.
         seed: Seed of everything that is drawn.
         blind: Compact: look at no pictures, to see what the proprioception alone gives away.
+        eyes: Compact: a checkpoint, or "compact", whose eyes are kept as they are; only what judges is
+            trained, on windows without pictures.
         lora: LLaVA: train LoRA adapters; the default.
         full: LLaVA: train all weights.
         mix: LLaVA: FILE:SHARE of visual questions in LLaVA's conversation format to learn beside.
@@ -71,7 +74,7 @@ def train(
             raise UserError(
                 "--mix, --lora, --full, --resume and --dry-run are for LLaVA-OneVision: give it with --model"
             )
-        return _train_compact(samples, out, {**given, "seed": seed, "blind": blind}, rate, json)
+        return _train_compact(samples, out, {**given, "seed": seed, "blind": blind, "eyes": eyes}, rate, json)
     return _train_llava(
         samples,
         out,
@@ -99,6 +102,8 @@ def _train_compact(
 
     if "epochs" in given:
         given["epochs"] = round(given["epochs"])
+    if given["eyes"] and "batch" in given:
+        given["unseen"] = given.pop("batch")
     if rate is not None:
         given["rate"] = rate
     last: list[EpochReport] = []

@@ -10,7 +10,7 @@ pictures: windows that are given the objects' places cost no rendering, and ther
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +22,15 @@ from failsafe.datasets.sample_set import MAX_OBJECTS
 from failsafe.errors import AssessmentError
 from failsafe.models import corrections
 from failsafe.models.encoder import Words, word_codes
-from failsafe.models.finder import MIDDLE, POSE, Finder, Lens, Sight
+from failsafe.models.finder import MIDDLE, PLACE_SCALE, POSE, Finder, Lens, Sight
 from failsafe.models.weights import fill, read_weights, save_weights
 from failsafe.records import codec, poses
 from failsafe.records.assessment import Verdict, Window, WindowSpec
 
 FORMAT = "failsafe-compact/4"
 _PLACES = MAX_OBJECTS * 3
+_RECENT, _APART = 10, 5
+"""Control steps that are looked back on one by one, and how far apart the earlier ones are."""
 
 
 @dataclass(frozen=True)
@@ -115,21 +117,33 @@ class Outputs:
     sight: Sight | None
 
 
+def steps_back(history: int) -> tuple[int, ...]:
+    """The control steps of a history that the network is told of, the earliest first."""
+    recent = range(1, min(history, _RECENT) + 1)
+    return (*recent, *range(_RECENT + _APART, history + 1, _APART))[::-1]
+
+
 def motion_size(spec: WindowSpec) -> int:
     """Length of `motion_features`."""
-    return 3 + 6 + 6 * spec.history + spec.history + 1
+    return POSE + 7 * len(steps_back(spec.history)) + 1
 
 
 def motion_features(
     tcp_poses: Float32[np.ndarray, "H1 7"], widths: Float32[np.ndarray, "H1"]
 ) -> Float32[np.ndarray, "M"]:
-    """Proprioception as numbers of about one: where the tool is, how it came there, how open it is."""
+    """Proprioception as numbers of about one, of the moments of `steps_back`.
+
+    Where the tool is (3), its first and third axis (6), how it came there from each moment (displacement and
+    rotation vector, 6 each, the earliest first), and how open it was at each and is now (1 each); positions
+    and directions in the robot's base frame.
+    """
+    back = [-1 - step for step in steps_back(len(widths) - 1)]
     now = tcp_poses[-1].astype(np.float64)
     axes = [poses.rotate(now[3:], axis) for axis in ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0))]
-    past = np.array([poses.delta_between(pose.astype(np.float64), now) for pose in tcp_poses[:-1]])
+    past = np.array([poses.delta_between(pose.astype(np.float64), now) for pose in tcp_poses[back]])
     past = past * np.array([10.0] * 3 + [2.0] * 3)
-    place = (now[:3] - np.array(MIDDLE)) * 5.0
-    return np.concatenate([place, *axes, past.ravel(), widths * 20.0]).astype(np.float32)
+    place = (now[:3] - np.array(MIDDLE)) * PLACE_SCALE
+    return np.concatenate([place, *axes, past.ravel(), widths[[*back, -1]] * 20.0]).astype(np.float32)
 
 
 def stack_moments(
@@ -180,27 +194,30 @@ class CompactNet(nn.Module):
 
     def forward(self, inputs: Inputs) -> Outputs:
         """Assess a batch, of windows that all have pictures or all have none."""
-        sight = self._look(inputs)
-        objects = self._given(inputs) if sight is None else sight.objects.flatten(1)
-        # What it means that things are where they are must not bend where they are seen.
+        objects, sight = self.look(inputs)
+        return replace(self.judge(objects, inputs.motion, inputs.words), sight=sight)
+
+    def look(self, inputs: Inputs) -> tuple[Float[Tensor, "B O"], Sight | None]:
+        """Where the objects are, as in `Outputs`, and what the pictures show; None where there are none."""
+        if self.config.blind or (inputs.objects is None and not inputs.frames.shape[1]):
+            return inputs.motion.new_zeros(len(inputs.motion), _PLACES), None
+        if self.finder is None or not inputs.frames.shape[1]:
+            assert inputs.objects is not None
+            return inputs.objects, None
+        # How the tool came to where it is stays out: an expert's motion says where things are, any other's
+        # does not (de Haan, Jayaraman and Levine 2019, "Causal confusion in imitation learning").
+        sight: Sight = self.finder(inputs.frames, inputs.motion[:, :POSE], inputs.words)
+        return sight.objects.flatten(1), sight
+
+    def judge(self, objects: Float[Tensor, "B O"], motion: Float[Tensor, "B M"], words: Tensor) -> Outputs:
+        """What it means that the objects are there and that the tool came to where it is in this way."""
+        # It must not bend where they are seen.
         there = objects.detach()
         # Far objects count in decimetres, near ones in centimetres.
         places = torch.cat([there, torch.tanh(5.0 * there)], dim=1)
-        x = self.trunk(torch.cat([places, self.motion(inputs.motion), self.words(inputs.words)], dim=1))
+        x = self.trunk(torch.cat([places, self.motion(motion), self.words(words)], dim=1))
         failing, mode, stage, correction, follow, help_ = self.heads(x).float().split(self._sizes, dim=1)
-        return Outputs(failing[:, 0], mode, stage, correction, follow, help_[:, 0], objects, sight)
-
-    def _look(self, inputs: Inputs) -> Sight | None:
-        if self.finder is None or not inputs.frames.shape[1]:
-            return None
-        # How the tool came to where it is stays out: an expert's motion says where things are, any other's
-        # does not (de Haan, Jayaraman and Levine 2019, "Causal confusion in imitation learning").
-        return self.finder(inputs.frames, inputs.motion[:, :POSE], inputs.words)
-
-    def _given(self, inputs: Inputs) -> Tensor:
-        if self.config.blind or inputs.objects is None:
-            return inputs.motion.new_zeros(len(inputs.motion), _PLACES)
-        return inputs.objects
+        return Outputs(failing[:, 0], mode, stage, correction, follow, help_[:, 0], objects, None)
 
 
 class CompactModel:

@@ -21,6 +21,8 @@ from failsafe.models.encoder import KEYPOINTS, Eye, Words
 
 MIDDLE = (0.6, 0.0, 0.15)
 """The middle of the workspace, base frame, metres."""
+PLACE_SCALE = 5.0
+"""What the tool's position from there is multiplied by to be of about one."""
 CAMERA = 9
 """Numbers that say where a camera is, see `camera_features`."""
 POSE = 9
@@ -252,7 +254,7 @@ def project(
 
 def _tool(pose: Tensor) -> tuple[Tensor, Tensor]:
     """Position [B, 3] and rotation [B, 3, 3] of the tool by its features."""
-    return pose[:, :3] / 5.0 + pose.new_tensor(MIDDLE), _axes(pose[:, 3:6], pose[:, 6:9])
+    return pose[:, :3] / PLACE_SCALE + pose.new_tensor(MIDDLE), _axes(pose[:, 3:6], pose[:, 6:9])
 
 
 def _axes(first: Tensor, third: Tensor) -> Tensor:

@@ -26,6 +26,12 @@ _DELAY, _HELD = 3, 0.25
 the hand, and where they are from the tool does not change as it moves."""
 _FAR_OFF, _FARTHER = 0.2, 3.0
 """Share of the windows in which they are off by so many times as much: as behind another policy."""
+_DRAWN = {
+    True: {Kind.JUST_AFTER: 0.55, Kind.LATE: 0.35, Kind.LONG_AFTER: 0.1},
+    False: {Kind.NOMINAL: 0.15, Kind.HARMLESS: 0.35, Kind.BEFORE: 0.1, Kind.RECOVERED: 0.4},
+}
+"""How often a failing window, or another one, is of which kind, when drawn: as `failsafe samples` takes a few
+moments of each rollout, not by how many control steps there are of each."""
 
 
 @dataclass(frozen=True)
@@ -122,11 +128,12 @@ class Batches:
 
         past = samples.tcp_poses[self._indices, -1 - _DELAY :, :3]
         self._moved = torch.from_numpy((past[:, -1:] - past[:, -2::-1]) * 10.0)
-        cells: dict[tuple[str, bool], list[int]] = {}
+        cells: dict[tuple[str, bool, Kind], list[int]] = {}
         for row, sample in enumerate(chosen):
-            cells.setdefault((sample.task, sample.failing), []).append(row)
+            cells.setdefault((sample.task, sample.failing, sample.kind), []).append(row)
         self._cells = np.concatenate([np.array(rows) for rows in cells.values()])
         self._sizes = np.array([len(rows) for rows in cells.values()])
+        self._odds = _odds(list(cells))
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -141,7 +148,7 @@ class Batches:
 
     def draw(self, size: int, rng: np.random.Generator) -> tuple[Inputs, Truth]:
         """Samples drawn at random, augmented; every task and answer (failing or not) as often."""
-        cells = rng.integers(len(self._sizes), size=size)
+        cells = rng.choice(len(self._sizes), size=size, p=self._odds)
         first = np.cumsum(self._sizes) - self._sizes
         return self._batch(self._cells[first[cells] + rng.integers(self._sizes[cells])], rng)
 
@@ -168,6 +175,16 @@ class Batches:
         if rng is not None:  # what an encoder and a calibration are off by
             motion = motion + torch.from_numpy(rng.normal(0.0, 0.01, motion.shape).astype(np.float32))
         return Inputs(frames, motion, self.words[index], objects), truth
+
+
+def _odds(cells: Sequence[tuple[str, bool, Kind]]) -> Float[np.ndarray, "cells"]:
+    """How often each cell is drawn: every task and answer alike, whatever kinds there are of it."""
+    shares = np.array([_DRAWN[failing].get(kind, 1.0) for _, failing, kind in cells])
+    of = [cell[:2] for cell in cells]
+    for group in set(of):
+        same = np.array([key == group for key in of])
+        shares[same] /= shares[same].sum()
+    return shares / shares.sum()
 
 
 def _delay(

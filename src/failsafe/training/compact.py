@@ -19,15 +19,26 @@ from torch.nn import functional as F
 from failsafe.datasets.files import write_atomically
 from failsafe.datasets.sample_set import SampleSet
 from failsafe.errors import UserError
-from failsafe.models.compact import CompactConfig, CompactMeta, CompactNet, Inputs, Outputs, save_compact
+from failsafe.models.compact import (
+    CompactConfig,
+    CompactMeta,
+    CompactModel,
+    CompactNet,
+    Inputs,
+    Outputs,
+    save_compact,
+)
 from failsafe.models.finder import POSE, Lens
+from failsafe.models.loading import load_model
 from failsafe.perturbations import MODES
 from failsafe.records import codec
+from failsafe.records.assessment import WindowSpec
 from failsafe.records.provenance import collect_provenance
 from failsafe.training.allocation import keep_freed_memory
 from failsafe.training.batches import Batches, Truth
 from failsafe.training.descent import Descent
 from failsafe.training.sight import sight_loss
+from failsafe.training.symmetry import elsewhere
 
 CHECKPOINT, STATE, LOG = "compact.safetensors", "state.pt", "log.jsonl"
 
@@ -47,6 +58,8 @@ class CompactTraining:
         widths: Channels of the encoder, from stride 2 to stride 16.
         hidden: Width of the trunk.
         blind: Train on proprioception and instruction alone, to see what they give away.
+        eyes: A checkpoint whose finder is kept as it is: only what judges is trained, from windows without
+            pictures; empty to train both.
         seed: Seed of everything that is drawn.
     """
 
@@ -60,6 +73,7 @@ class CompactTraining:
     widths: tuple[int, ...] = (32, 48, 96, 160)
     hidden: int = 1024
     blind: bool = False
+    eyes: str = ""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -67,6 +81,8 @@ class CompactTraining:
         for name in ("epochs", "batch", "unseen", "rounds", "hidden"):
             if (got := getattr(self, name)) < 1:
                 raise UserError(f"expected {name} of at least 1, got {got}")
+        if self.blind and self.eyes:
+            raise UserError("expected --blind or --eyes, got both")
 
 
 @dataclass(frozen=True)
@@ -107,15 +123,18 @@ def train_compact(
     Raises:
         UserError: If there is nothing to train on, or the folder is of another run.
     """
-    train_rows, validation_rows = samples.indices("train"), samples.indices("validation")
-    unseen_rows = samples.indices("train", pictures=False)
-    if len(train_rows) < settings.batch:
+    train_rows, unseen_rows = samples.indices("train"), samples.indices("train", pictures=False)
+    eyes = _eyes(settings.eyes, samples.spec) if settings.eyes else None
+    least, without = (settings.unseen, "without") if eyes else (settings.batch, "with")
+    if len(rows := unseen_rows if eyes else train_rows) < least:
         raise UserError(
-            f"expected at least {settings.batch} samples with pictures to train on, got {len(train_rows)} in "
+            f"expected at least {least} samples {without} pictures to train on, got {len(rows)} in "
             f"{', '.join(map(str, samples.paths))}"
         )
-    config = _config(samples, [*train_rows, *unseen_rows], settings)
-    train_rows += [] if settings.blind else samples.wandering
+    if eyes:
+        train_rows = []
+    config = _config(samples, [*train_rows, *unseen_rows], settings, eyes)
+    train_rows += [] if settings.blind or eyes else samples.wandering
     used = [*train_rows, *unseen_rows]
     torch.manual_seed(settings.seed)
     keep_freed_memory()
@@ -123,11 +142,14 @@ def train_compact(
         torch.set_num_threads(os.cpu_count() or 1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net = CompactNet(config).to(device)
+    if eyes:
+        cast(nn.Module, net.finder).load_state_dict(cast(nn.Module, eyes.finder).state_dict())
     cast(Any, net).to(memory_format=torch.channels_last)
-    train = Batches(samples, train_rows, config)
+    train = Batches(samples, train_rows, config) if train_rows else None
     unseen = Batches(samples, unseen_rows, config, pictures=False) if unseen_rows else None
-    validation = Batches(samples, validation_rows, config) if validation_rows else None
-    steps, rounds = len(train) // settings.batch, settings.rounds if unseen else 0
+    validation = _validation(samples, config)
+    steps = len(train) // settings.batch if train else len(unseen_rows) // settings.unseen
+    rounds = settings.rounds if train and unseen else 0
     total = settings.epochs * steps * (1 + rounds)
     descent = Descent(net, settings.rate, settings.decay, settings.average, total)
     names = "\n".join(samples.samples[i].name for i in used)
@@ -142,11 +164,12 @@ def train_compact(
         rng = np.random.default_rng([settings.seed, epoch])
         torch.manual_seed(settings.seed * 1_000_003 + epoch)
         net.train()
-        for seen in train.epoch(settings.batch, rng):
+        for _ in range(steps if train is None else 0):
+            losses += learn(cast(Batches, unseen).draw(settings.unseen, rng))
+        for seen in train.epoch(settings.batch, rng) if train else ():
             losses += learn(seen)
-            if unseen:
-                for _ in range(rounds):
-                    learn(unseen.draw(settings.unseen, rng))
+            for _ in range(rounds):
+                learn(cast(Batches, unseen).draw(settings.unseen, rng))
         smooth = descent.smooth
         scores = evaluate(smooth, validation, device) if validation else {}
         seconds += time.monotonic() - begun
@@ -213,14 +236,42 @@ def loss_of(out: Outputs, truth: Truth) -> Tensor:
 def _loss(net: CompactNet, inputs: Inputs, truth: Truth) -> Tensor:
     # Half precision where the processor has it: twice as fast, and as good.
     with torch.autocast(inputs.motion.device.type, dtype=torch.bfloat16):
-        out = net(inputs)
-    loss = loss_of(out, truth)
-    if net.finder is None or out.sight is None:
+        objects, sight = net.look(inputs)
+        # Pictures stay as they are: only what judges is shown the moment elsewhere.
+        objects, motion, there = elsewhere(objects.detach(), inputs.motion, truth)
+        out = net.judge(objects, motion, inputs.words)
+    loss = loss_of(out, there)
+    if net.finder is None or sight is None:
         return loss
-    return loss + sight_loss(net.finder, out.sight, inputs.motion[:, :POSE], truth)
+    return loss + sight_loss(net.finder, sight, inputs.motion[:, :POSE], truth)
 
 
-def _config(samples: SampleSet, rows: Sequence[int], settings: CompactTraining) -> CompactConfig:
+def _eyes(name: str, spec: WindowSpec) -> CompactNet:
+    """The network whose finder is kept.
+
+    Raises:
+        UserError: If it has none, or looks at other pictures.
+    """
+    model = load_model(name)
+    if not isinstance(model, CompactModel) or model.net.finder is None:
+        raise UserError(f"expected a compact model with eyes, got {name}, which has none")
+    for what in ("views", "frames", "size"):
+        if (got := getattr(model.window_spec, what)) != (wanted := getattr(spec, what)):
+            raise UserError(f"expected eyes for {what} {wanted} as the samples have, got {name} for {got}")
+    return model.net
+
+
+def _validation(samples: SampleSet, config: CompactConfig) -> Batches | None:
+    """Windows of the validation split: with pictures if there are any."""
+    for pictures in (True, False):
+        if rows := samples.indices("validation", pictures=pictures):
+            return Batches(samples, rows, config, pictures=pictures)
+    return None
+
+
+def _config(
+    samples: SampleSet, rows: Sequence[int], settings: CompactTraining, eyes: CompactNet | None
+) -> CompactConfig:
     chosen = [samples.samples[i] for i in rows]
     seen = {s.mode for s in chosen}
     return CompactConfig(
@@ -228,9 +279,9 @@ def _config(samples: SampleSet, rows: Sequence[int], settings: CompactTraining) 
         modes=tuple(name for name in MODES if name in seen),
         stages=tuple(sorted({s.stage for s in chosen})),
         instructions=tuple(sorted({s.instruction for s in chosen})),
-        widths=settings.widths,
+        widths=eyes.config.widths if eyes else settings.widths,
         hidden=settings.hidden,
-        lenses=() if settings.blind else _lenses(samples, rows),
+        lenses=eyes.config.lenses if eyes else () if settings.blind else _lenses(samples, rows),
         blind=settings.blind,
     )
 

@@ -1,0 +1,93 @@
+"""The same moment elsewhere: mirrored, turned and moved, what is wrong with it stays the same.
+
+The judging network learns from positions and directions. Seen in a mirror that stands on the robot's plane
+of symmetry, turned a little about the vertical, or moved a little along the table, a failure is still one, of
+the same kind (its axis has no sign), and its correction is mirrored and turned with it. Without, the network
+learns initial states by heart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from failsafe.models.corrections import QUARTERS
+from failsafe.models.finder import MIDDLE, PLACE_SCALE, POSE
+from failsafe.training.batches import Truth
+
+_TURN, _MOST = 0.15, 0.35
+"""Radians that a moment is turned by, standard deviation and at most: axes must keep their names."""
+_SHIFT = 0.05
+"""Metres along the table that it is moved by (standard deviation)."""
+
+
+def elsewhere(
+    objects: Float[Tensor, "B O"], motion: Float[Tensor, "B M"], truth: Truth
+) -> tuple[Float[Tensor, "B O"], Float[Tensor, "B M"], Truth]:
+    """A batch, every moment of it mirrored or not, turned and moved at random.
+
+    Args:
+        objects: Where the objects are from the tool, base frame; 0 for those that are not there.
+        motion: See `failsafe.models.compact.motion_features`.
+        truth: What is true of it.
+
+    Returns:
+        The same, as it would be; of the truth, correction and follow are changed, not what the eyes are
+        taught by.
+    """
+    b = len(motion)
+    side = torch.where(torch.rand(b) < 0.5, -1.0, 1.0).to(motion)
+    angle = (_TURN * torch.randn(b)).clamp(-_MOST, _MOST).to(motion)
+    return _carry(objects, motion, truth, _Carrier(side, angle), _SHIFT * torch.randn(b, 2).to(motion))
+
+
+def _carry(
+    objects: Float[Tensor, "B O"],
+    motion: Float[Tensor, "B M"],
+    truth: Truth,
+    carry: _Carrier,
+    shift: Float[Tensor, "B 2"],
+) -> tuple[Float[Tensor, "B O"], Float[Tensor, "B M"], Truth]:
+    middle = motion.new_tensor(MIDDLE)
+    place = carry.directions(motion[:, None, :3] / PLACE_SCALE + middle)[:, 0]
+    place = torch.cat([place[:, :2] + shift, place[:, 2:]], dim=1)
+    axes = carry.directions(motion[:, 3:POSE].unflatten(1, (2, 3))).flatten(1)
+    moments = (motion.shape[1] - POSE - 1) // 7
+    past, widths = motion[:, POSE:].split([6 * moments, moments + 1], dim=1)
+    past = carry.deltas(past.unflatten(1, (moments, 6))).flatten(1)
+    moved = torch.cat([(place - middle) * PLACE_SCALE, axes, past, widths], dim=1)
+    things = carry.directions(objects.unflatten(1, (-1, 3))).flatten(1)
+    there = replace(truth, correction=carry.way(truth.correction), follow=carry.way(truth.follow))
+    return things, moved, there
+
+
+class _Carrier:
+    """Mirrors (side -1) at the plane y = 0, then turns about the vertical."""
+
+    def __init__(self, side: Float[Tensor, "B"], angle: Float[Tensor, "B"]) -> None:
+        self._side = side[:, None]
+        self._cos, self._sin = torch.cos(angle)[:, None], torch.sin(angle)[:, None]
+
+    def directions(self, vectors: Float[Tensor, "B N 3"]) -> Float[Tensor, "B N 3"]:
+        x, y, z = vectors.unbind(-1)
+        return self._turn(x, y * self._side, z)
+
+    def rotations(self, vectors: Float[Tensor, "B N 3"]) -> Float[Tensor, "B N 3"]:
+        """Rotation vectors: in a mirror, what turns about an axis in it turns the other way."""
+        x, y, z = vectors.unbind(-1)
+        return self._turn(x * self._side, y, z * self._side)
+
+    def deltas(self, deltas: Float[Tensor, "B N 6"]) -> Float[Tensor, "B N 6"]:
+        return torch.cat([self.directions(deltas[..., :3]), self.rotations(deltas[..., 3:])], dim=-1)
+
+    def way(self, numbers: Float[Tensor, "B 29"]) -> Float[Tensor, "B 29"]:
+        """A correction, see `failsafe.models.corrections`."""
+        quarters = numbers[:, :-1].unflatten(1, (QUARTERS, 7))
+        moved = torch.cat([self.deltas(quarters[..., :6]), quarters[..., 6:]], dim=-1)
+        return torch.cat([moved.flatten(1), numbers[:, -1:]], dim=1)
+
+    def _turn(self, x: Tensor, y: Tensor, z: Tensor) -> Float[Tensor, "B N 3"]:
+        return torch.stack([self._cos * x - self._sin * y, self._sin * x + self._cos * y, z], dim=-1)
