@@ -194,6 +194,34 @@ def test_windows_without_pictures_make_it_better(folder: Path, tmp_path: Path) -
     assert told["both"] > told["alone"] + 0.1
 
 
+def test_the_eyes_of_another_checkpoint_are_kept_as_they_are(folder: Path, tmp_path: Path) -> None:
+    settings = CompactTraining(epochs=1, unseen=128, **SMALL)
+    eyes = train_compact(SampleSet(folder / "samples"), settings, tmp_path / "eyes", lambda report: None)
+    kept = replace(settings, epochs=3, eyes=str(eyes))
+    reports: list[EpochReport] = []
+    path = train_compact(SampleSet(folder / "unseen"), kept, tmp_path / "run", reports.append)
+    assert reports[-1].loss < 0.8 * reports[0].loss
+    before, after = (load_compact(p).net for p in (eyes, path))
+    assert before.finder is not None
+    assert after.finder is not None
+    for name, tensor in before.finder.state_dict().items():
+        torch.testing.assert_close(after.finder.state_dict()[name], tensor, msg=name, atol=0, rtol=0)
+    assert not torch.equal(before.trunk[0].weight, after.trunk[0].weight)
+    assert after.config.lenses == before.config.lenses
+
+
+def test_eyes_that_do_not_fit_are_refused(folder: Path, tmp_path: Path) -> None:
+    unseen = SampleSet(folder / "unseen")
+    with pytest.raises(UserError, match=r"expected eyes for views \('front', 'side'\) as the samples have"):
+        train_compact(unseen, CompactTraining(eyes="compact"), tmp_path, lambda report: None)
+    with pytest.raises(UserError, match="expected --blind or --eyes, got both"):
+        CompactTraining(blind=True, eyes="compact")
+    settings = CompactTraining(epochs=1, unseen=128, blind=True, **SMALL)
+    blind = train_compact(SampleSet(folder / "samples"), settings, tmp_path / "blind", lambda report: None)
+    with pytest.raises(UserError, match="expected a compact model with eyes"):
+        train_compact(unseen, CompactTraining(eyes=str(blind)), tmp_path / "run", lambda report: None)
+
+
 def test_windows_without_pictures_are_drawn_evenly(folder: Path) -> None:
     both = SampleSet(folder / "samples", folder / "unseen")
     rows = both.indices("train", pictures=False)
