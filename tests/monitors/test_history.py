@@ -18,27 +18,15 @@ def filled(steps, spec=SPEC, size=SPEC.size):
     return history, pictures
 
 
-def test_there_is_a_window_after_the_history_and_now():
+def test_it_is_full_after_the_history_and_now():
     history = History(SPEC)
     for step in range(SPEC.history + 1):
-        assert not history.long_enough
+        assert not history.full
         history.add(moment(step))
-    assert history.long_enough
+    assert history.full
     history.clear()
-    assert not history.long_enough
+    assert not history.full
     assert history.moments == ()
-
-
-def test_a_long_history_is_filled_up_with_the_first_moment():
-    spec = WindowSpec(views=("front",), history=14, frames=3, size=8)
-    history, _ = filled(10, spec)
-    assert not history.long_enough
-    history.add(moment(10, width=0.010))
-    assert history.long_enough
-    window = history.window("lift")
-    window.check(spec)
-    np.testing.assert_allclose(1000 * window.gripper_widths, [0, 0, 0, 0, *range(11)], atol=1e-6)
-    assert window.frames[:, :, 0, 0, 0].tolist() == [[0, 3, 10]]
 
 
 def test_pictures_are_of_the_moments_that_the_spec_says():

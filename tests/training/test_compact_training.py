@@ -10,7 +10,7 @@ import torch
 
 from failsafe.datasets.build import build_dataset
 from failsafe.datasets.sample_set import SampleConfig, SampleSet
-from failsafe.datasets.samples import Sample
+from failsafe.datasets.samples import Kind, Sample
 from failsafe.datasets.windows import build_samples
 from failsafe.errors import UserError
 from failsafe.generation.config import GenerationConfig, default_modes
@@ -18,7 +18,7 @@ from failsafe.models.compact import CompactConfig, CompactNet, load_compact
 from failsafe.models.finder import POSE, Finder, Lens, Sight, camera_features, project
 from failsafe.records.assessment import WindowSpec
 from failsafe.training import compact
-from failsafe.training.batches import Batches, _delay, augment
+from failsafe.training.batches import Batches, _delay, _odds, augment
 from failsafe.training.compact import CHECKPOINT, LOG, CompactTraining, EpochReport, loss_of, train_compact
 from failsafe.training.sight import _imagined_loss, sight_loss
 
@@ -237,6 +237,26 @@ def test_windows_without_pictures_are_drawn_evenly(folder: Path) -> None:
     near, far = off[away < 0.5].mean(), off[away > 1.0].mean()
     assert 0.03 < float(near) < 0.12  # decimetres: as much as where objects are seen
     assert float(far) > 1.5 * float(near)
+
+
+def test_what_is_rare_is_drawn_more_often_than_it_is_there() -> None:
+    cells = {
+        ("many", True, Kind.JUST_AFTER): 1000,
+        ("many", True, Kind.LATE): 3000,
+        ("many", False, Kind.RECOVERED): 6000,
+        ("few", True, Kind.LATE): 10,
+        ("few", False, Kind.HARMLESS): 40,
+        ("few", False, Kind.NOMINAL): 50,
+    }
+    odds = dict(zip(cells, _odds(cells), strict=True))
+    assert sum(odds.values()) == pytest.approx(1.0)
+    many = sum(share for (task, *_), share in odds.items() if task == "many")
+    assert many == pytest.approx(10 / 11)
+    for task in ("many", "few"):
+        failing = sum(share for cell, share in odds.items() if cell[:2] == (task, True))
+        assert failing == pytest.approx((many if task == "many" else 1 - many) / 2)
+    assert odds["many", True, Kind.JUST_AFTER] > odds["many", True, Kind.LATE]
+    assert odds["few", False, Kind.HARMLESS] > odds["few", False, Kind.NOMINAL]
 
 
 def test_some_places_are_seen_from_where_the_tool_was() -> None:

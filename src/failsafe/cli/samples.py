@@ -46,8 +46,7 @@ def samples(
         data: Folders of datasets.
         out: Folder of the samples.
         views: Cameras, separated by commas.
-        history: Control steps that a window reaches back; where an episode has not been going on for so long,
-            the tool is taken to have stood at its beginning.
+        history: Control steps that a window reaches back.
         frames: Moments of a window with pictures, evenly spread, the present one the last.
         size: Height and width of a picture in pixels.
         jitter: METRES,DEGREES by up to which each camera is moved, anew for every window.

@@ -71,10 +71,13 @@ def score(
         _check_seeds(model, sets, rows)
     if train:
         seen = SampleSet(*train)
-        chosen = seen.indices("train")
+        chosen = [*seen.indices("train"), *seen.indices("train", pictures=False)]
         truth = [found.samples[i] for name, found in sets.items() for i in rows[name]]
         models += fit_baselines(
-            [seen.samples[i] for i in chosen], (seen.window(i) for i in chosen), seen.spec, truth
+            [seen.samples[i] for i in chosen],
+            (seen.window(i, pictures=False) for i in chosen),
+            seen.spec,
+            truth,
         )
     scores: list[ModelScore] = []
     total = len(models) * sum(map(len, rows.values()))

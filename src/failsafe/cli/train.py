@@ -114,7 +114,7 @@ def _train_compact(
             seen = ", ".join(f"{name} {value:.3f}" for name, value in report.validation.items())
             print(
                 f"epoch {report.epoch}/{report.epochs} after {report.seconds:.0f} s: loss {report.loss:.3f}; "
-                f"validation: {seen}",
+                f"validation: {seen or 'no samples'}",
                 flush=True,
             )
 

@@ -211,13 +211,13 @@ class SampleSet:
             self._maps[group] = np.load(path, mmap_mode="r", allow_pickle=False)
         return self._maps[group][row]
 
-    def window(self, index: int) -> Window:
-        """What a model sees of a sample."""
+    def window(self, index: int, pictures: bool = True) -> Window:
+        """What a model sees of a sample; without pictures, for one that looks at none, `frames` is empty."""
         sample = self.samples[index]
         return Window(
             instruction=sample.instruction,
             spec=self.spec,
-            frames=np.array(self.frames(index)),
+            frames=np.array(self.frames(index)) if pictures else np.empty((0, 0, 0, 0, 3), dtype=np.uint8),
             tcp_poses=self.tcp_poses[index],
             gripper_widths=self.gripper_widths[index],
             name=sample.name,

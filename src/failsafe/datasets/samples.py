@@ -112,7 +112,7 @@ def plan_samples(
 
     Args:
         datasets: Where they come from.
-        history: Control steps of a rollout before its first window.
+        history: Control steps that a window reaches back; earlier moments are no samples.
         splits: The splits that are wanted.
         failing_share: Share of failing moments in every task and split; moments of the more frequent sort
             are left out at random. 0 leaves out none.

@@ -75,7 +75,7 @@ def build_samples(
         raise UserError(f"expected an empty folder or one of samples, got {out} with other files in it")
     samples = plan_samples(
         datasets,
-        config.window.least,
+        config.window.history,
         config.splits,
         config.failing_share,
         config.per_cell or None,
@@ -103,11 +103,11 @@ def cut_window(
     Raises:
         UserError: If the rollout has no such step, or not enough steps before it.
     """
-    if not spec.least <= step < len(trace.states):
-        raise UserError(f"expected a step from {spec.least} (the history) to {len(trace)}, got {step}")
+    if not spec.history <= step < len(trace.states):
+        raise UserError(f"expected a step from {spec.history} (the history) to {len(trace)}, got {step}")
     frames = np.empty((len(cameras), spec.frames, spec.size, spec.size, 3), dtype=np.uint8)
     for i, offset in enumerate(spec.offsets):
-        simulator.restore(trace.states[max(step + offset, 0)])
+        simulator.restore(trace.states[step + offset])
         frames[:, i] = simulator.render(cameras, spec.size)
     return frames, *_past(trace, step, spec.history)
 
@@ -115,8 +115,8 @@ def cut_window(
 def _past(
     trace: Trace, step: int, history: int
 ) -> tuple[Float32[np.ndarray, "H1 7"], Float32[np.ndarray, "H1"]]:
-    """Tool poses and gripper openings of the control steps up to a moment, see `WindowSpec.least`."""
-    past = np.maximum(np.arange(step - history, step + 1), 0)
+    """Tool poses and gripper openings of the control steps up to a moment."""
+    past = slice(step - history, step + 1)
     return trace.tcp_poses[past], trace.gripper_widths[past]
 
 

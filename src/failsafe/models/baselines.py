@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -300,12 +300,11 @@ def fit_baselines(
 
     Args:
         samples: Training samples.
-        windows: Their windows, in the same order; their pictures are not looked at.
+        windows: Their windows, in the same order, without pictures: nothing here looks at them.
         spec: The windows that the baselines shall take.
         truth: Every sample that the oracle will be asked about.
     """
-    # Pictures of a whole training set do not fit into memory, and nothing here looks at them.
-    seen = [replace(window, frames=_NO_PICTURES) for window in windows]
+    seen = list(windows)
     modes = [sample.mode for sample in samples if sample.failing and sample.mode != "compound"]
     stages = [sample.stage for sample in samples]
     return (
@@ -350,7 +349,6 @@ def best_threshold(scores: Float[np.ndarray, "n"], truth: Bool[np.ndarray, "n"])
     return float((ranked[k - 1] + ranked[k]) / 2.0)
 
 
-_NO_PICTURES = np.zeros((0, 0, 0, 0, 3), dtype=np.uint8)
 _LIMITS = np.array([MAX_TRANSLATION] * 3 + [MAX_ROTATION] * 3)
 
 

@@ -29,8 +29,6 @@ from failsafe.records.assessment import Verdict, Window, WindowSpec
 
 FORMAT = "failsafe-compact/4"
 _PLACES = MAX_OBJECTS * 3
-_RECENT, _APART = 10, 5
-"""Control steps that are looked back on one by one, and how far apart the earlier ones are."""
 
 
 @dataclass(frozen=True)
@@ -117,33 +115,26 @@ class Outputs:
     sight: Sight | None
 
 
-def steps_back(history: int) -> tuple[int, ...]:
-    """The control steps of a history that the network is told of, the earliest first."""
-    recent = range(1, min(history, _RECENT) + 1)
-    return (*recent, *range(_RECENT + _APART, history + 1, _APART))[::-1]
-
-
 def motion_size(spec: WindowSpec) -> int:
     """Length of `motion_features`."""
-    return POSE + 7 * len(steps_back(spec.history)) + 1
+    return POSE + 7 * spec.history + 1
 
 
 def motion_features(
     tcp_poses: Float32[np.ndarray, "H1 7"], widths: Float32[np.ndarray, "H1"]
 ) -> Float32[np.ndarray, "M"]:
-    """Proprioception as numbers of about one, of the moments of `steps_back`.
+    """Proprioception as numbers of about one.
 
-    Where the tool is (3), its first and third axis (6), how it came there from each moment (displacement and
-    rotation vector, 6 each, the earliest first), and how open it was at each and is now (1 each); positions
-    and directions in the robot's base frame.
+    Where the tool is (3), its first and third axis (6), how it came there from each earlier moment
+    (displacement and rotation vector, 6 each), and how open it was at each and is now (1 each); positions and
+    directions in the robot's base frame, the earliest moment first.
     """
-    back = [-1 - step for step in steps_back(len(widths) - 1)]
     now = tcp_poses[-1].astype(np.float64)
     axes = [poses.rotate(now[3:], axis) for axis in ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0))]
-    past = np.array([poses.delta_between(pose.astype(np.float64), now) for pose in tcp_poses[back]])
+    past = np.array([poses.delta_between(pose.astype(np.float64), now) for pose in tcp_poses[:-1]])
     past = past * np.array([10.0] * 3 + [2.0] * 3)
     place = (now[:3] - np.array(MIDDLE)) * PLACE_SCALE
-    return np.concatenate([place, *axes, past.ravel(), widths[[*back, -1]] * 20.0]).astype(np.float32)
+    return np.concatenate([place, *axes, past.ravel(), widths * 20.0]).astype(np.float32)
 
 
 def stack_moments(
@@ -180,11 +171,11 @@ class CompactNet(nn.Module):
             nn.Linear(2 * _PLACES + 128 + Words.size, hidden),
             nn.LayerNorm(hidden),
             nn.ReLU(),
-            nn.Dropout(0.1),
+            nn.Dropout(0.2),
             nn.Linear(hidden, hidden),
             nn.LayerNorm(hidden),
             nn.ReLU(),
-            nn.Dropout(0.1),
+            nn.Dropout(0.2),
             nn.Linear(hidden, hidden),
             nn.LayerNorm(hidden),
             nn.ReLU(),

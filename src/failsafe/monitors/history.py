@@ -34,9 +34,9 @@ class History:
         self._moments.append(observation)
 
     @property
-    def long_enough(self) -> bool:
-        """Whether there can be a window."""
-        return len(self._moments) > self._spec.least
+    def full(self) -> bool:
+        """Whether the episode is long enough for a window."""
+        return len(self._moments) == self._spec.history + 1
 
     @property
     def moments(self) -> tuple[PolicyObservation, ...]:
@@ -44,10 +44,8 @@ class History:
         return tuple(self._moments)
 
     def window(self, instruction: str) -> Window:
-        """The window that ends now. Needs `long_enough`."""
-        spec = self._spec
-        before = spec.history + 1 - len(self._moments)
-        moments = (self._moments[0],) * before + self.moments
+        """The window that ends now. Needs `full`."""
+        spec, moments = self._spec, self.moments
         frames = np.stack(
             [
                 np.stack([fit(moments[offset - 1].images[view], spec.size) for offset in spec.offsets])

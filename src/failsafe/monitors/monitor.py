@@ -157,7 +157,7 @@ class Monitor:
                 self.hand_back()
             return way
         since, moments = self.step - self._last_look, self._history.moments
-        if self._history.long_enough and self._settings.timing.due(since, moments):
+        if self._history.full and self._settings.timing.due(since, moments):
             self._look(observation)
         reply = self._reply(wait=not self._settings.asynchronous)
         return () if reply is None else self._heed(reply, observation)

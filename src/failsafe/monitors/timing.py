@@ -17,14 +17,12 @@ class LookTiming:
     Attributes:
         every: Control steps between two looks.
         soonest: Control steps between two looks at least, whatever happens.
-        over: Control steps that the two below are about; fewer where the history is shorter.
-        still: Metres; a tool that has moved less has stalled.
+        still: Metres; a tool that has moved less over the history has stalled.
         turn: Cosine; a tool whose direction has changed by more has turned back.
     """
 
     every: int = 10
     soonest: int = 5
-    over: int = 10
     still: float = 0.004
     turn: float = -0.5
 
@@ -44,8 +42,7 @@ class LookTiming:
         """
         if since >= self.every:
             return True
-        recent = moments[-1 - self.over :]
-        return since >= self.soonest and (self._stalled(recent) or self._turned_back(recent))
+        return since >= self.soonest and (self._stalled(moments) or self._turned_back(moments))
 
     def _stalled(self, moments: tuple[PolicyObservation, ...]) -> bool:
         first, last = moments[0], moments[-1]

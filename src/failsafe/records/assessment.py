@@ -10,9 +10,6 @@ from jaxtyping import Float32, UInt8
 
 from failsafe.errors import AssessmentError
 
-_SETTLED = 10
-"""Control steps after which there is something to see of an episode, however far back a window reaches."""
-
 
 @dataclass(frozen=True)
 class WindowSpec:
@@ -29,14 +26,6 @@ class WindowSpec:
     history: int = 10
     frames: int = 3
     size: int = 96
-
-    @property
-    def least(self) -> int:
-        """Control steps of an episode before its first window.
-
-        What a longer history lacks then is filled up with the first moment: the tool stood there before.
-        """
-        return min(self.history, _SETTLED)
 
     @property
     def offsets(self) -> tuple[int, ...]:

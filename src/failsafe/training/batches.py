@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -133,7 +135,7 @@ class Batches:
             cells.setdefault((sample.task, sample.failing, sample.kind), []).append(row)
         self._cells = np.concatenate([np.array(rows) for rows in cells.values()])
         self._sizes = np.array([len(rows) for rows in cells.values()])
-        self._odds = _odds(list(cells))
+        self._odds = _odds({cell: len(rows) for cell, rows in cells.items()})
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -147,7 +149,7 @@ class Batches:
             yield self._batch(rows, rng)
 
     def draw(self, size: int, rng: np.random.Generator) -> tuple[Inputs, Truth]:
-        """Samples drawn at random, augmented; every task and answer (failing or not) as often."""
+        """Samples drawn at random, augmented; of every task as many failing ones as others."""
         cells = rng.choice(len(self._sizes), size=size, p=self._odds)
         first = np.cumsum(self._sizes) - self._sizes
         return self._batch(self._cells[first[cells] + rng.integers(self._sizes[cells])], rng)
@@ -177,14 +179,22 @@ class Batches:
         return Inputs(frames, motion, self.words[index], objects), truth
 
 
-def _odds(cells: Sequence[tuple[str, bool, Kind]]) -> Float[np.ndarray, "cells"]:
-    """How often each cell is drawn: every task and answer alike, whatever kinds there are of it."""
-    shares = np.array([_DRAWN[failing].get(kind, 1.0) for _, failing, kind in cells])
-    of = [cell[:2] for cell in cells]
-    for group in set(of):
-        same = np.array([key == group for key in of])
-        shares[same] /= shares[same].sum()
-    return shares / shares.sum()
+def _odds(cells: Mapping[tuple[str, bool, Kind], int]) -> Float[np.ndarray, "cells"]:
+    """How often each cell is drawn, by how many windows there are in each.
+
+    Tasks of which there are few windows are drawn more often than those are, but not as often as others, or
+    they would be learned by heart: by the root of their number.
+    """
+    windows: Counter[str] = Counter()
+    shares: defaultdict[tuple[str, bool], float] = defaultdict(float)
+    for (task, failing, kind), number in cells.items():
+        windows[task] += number
+        shares[task, failing] += _DRAWN[failing].get(kind, 1.0)
+    odds = [
+        math.sqrt(windows[task]) * _DRAWN[failing].get(kind, 1.0) / shares[task, failing]
+        for task, failing, kind in cells
+    ]
+    return np.array(odds) / sum(odds)
 
 
 def _delay(

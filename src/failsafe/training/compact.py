@@ -29,7 +29,7 @@ from failsafe.models.compact import (
     save_compact,
 )
 from failsafe.models.finder import POSE, Lens
-from failsafe.models.loading import load_model
+from failsafe.models.loading import fingerprint, load_model
 from failsafe.perturbations import MODES
 from failsafe.records import codec
 from failsafe.records.assessment import WindowSpec
@@ -37,8 +37,8 @@ from failsafe.records.provenance import collect_provenance
 from failsafe.training.allocation import keep_freed_memory
 from failsafe.training.batches import Batches, Truth
 from failsafe.training.descent import Descent
+from failsafe.training.elsewhere import elsewhere
 from failsafe.training.sight import sight_loss
-from failsafe.training.symmetry import elsewhere
 
 CHECKPOINT, STATE, LOG = "compact.safetensors", "state.pt", "log.jsonl"
 
@@ -125,14 +125,16 @@ def train_compact(
     """
     train_rows, unseen_rows = samples.indices("train"), samples.indices("train", pictures=False)
     eyes = _eyes(settings.eyes, samples.spec) if settings.eyes else None
-    least, without = (settings.unseen, "without") if eyes else (settings.batch, "with")
-    if len(rows := unseen_rows if eyes else train_rows) < least:
+    if eyes:
+        train_rows = []
+    # Whoever does not look, or need not learn to, learns from windows without pictures alone.
+    alone = eyes is not None or (settings.blind and not train_rows)
+    least, without = (settings.unseen, "without") if alone else (settings.batch, "with")
+    if len(rows := unseen_rows if alone else train_rows) < least:
         raise UserError(
             f"expected at least {least} samples {without} pictures to train on, got {len(rows)} in "
             f"{', '.join(map(str, samples.paths))}"
         )
-    if eyes:
-        train_rows = []
     config = _config(samples, [*train_rows, *unseen_rows], settings, eyes)
     train_rows += [] if settings.blind or eyes else samples.wandering
     used = [*train_rows, *unseen_rows]
@@ -153,7 +155,8 @@ def train_compact(
     total = settings.epochs * steps * (1 + rounds)
     descent = Descent(net, settings.rate, settings.decay, settings.average, total)
     names = "\n".join(samples.samples[i].name for i in used)
-    identity = codec.dumps(settings) + codec.dumps(config) + hashlib.sha256(names.encode()).hexdigest()
+    made_of = hashlib.sha256(names.encode()).hexdigest() + (fingerprint(settings.eyes) if eyes else "")
+    identity = codec.dumps(settings) + codec.dumps(config) + made_of
     first, seconds = _resume(out / STATE, identity, *descent.parts)
 
     def learn(batch: tuple[Inputs, Truth]) -> float:
@@ -309,6 +312,7 @@ def _meta(
         "sources": " && ".join(source for m in samples.manifests for source in m.sources),
         "settings": codec.dumps(settings),
         "report": codec.dumps(report),
+        "eyes": fingerprint(settings.eyes) if settings.eyes else "trained here",
         "commit": collect_provenance().commit,
         "cameras": f"moved by up to {cameras.jitter_metres} m and {cameras.jitter_degrees} degrees",
     }

@@ -10,9 +10,10 @@ import torch
 
 from failsafe.models import corrections
 from failsafe.models.compact import motion_features
+from failsafe.models.symmetry import Carrier
 from failsafe.records import poses
 from failsafe.training.batches import Truth
-from failsafe.training.symmetry import _Carrier, _carry, elsewhere
+from failsafe.training.elsewhere import elsewhere
 
 HISTORY = 20
 
@@ -77,17 +78,17 @@ def test_it_is_what_would_be_seen_there(side: float, angle: float) -> None:
     def motion(rows: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(motion_features(rows.astype(np.float32), widths))[None]
 
-    carrier = _Carrier(torch.tensor([side]), torch.tensor([angle]))
-    moved = torch.tensor(shift[None], dtype=torch.float32)
-    seen, came, truth = _carry(objects(tools[-1], thing), motion(tools), _truth(way), carrier, moved)
+    carrier = Carrier(torch.tensor([side]), torch.tensor([angle]))
+    seen = carrier.objects(objects(tools[-1], thing))
+    came = carrier.motion(motion(tools), torch.tensor(shift[None], dtype=torch.float32))
     torch.testing.assert_close(seen, objects(tools_there[-1], there(thing)), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(came, motion(tools_there), atol=2e-4, rtol=1e-3)
-    for numbers in (truth.correction, truth.follow):
-        wanted = torch.from_numpy(corrections.encode(way_there))[None]
-        torch.testing.assert_close(numbers, wanted, atol=2e-4, rtol=1e-3)
+    wanted = torch.from_numpy(corrections.encode(way_there))[None]
+    here = torch.from_numpy(corrections.encode(way))[None]
+    torch.testing.assert_close(carrier.way(here), wanted, atol=2e-4, rtol=1e-3)
 
 
-def test_objects_that_are_not_there_stay_away_and_half_of_the_moments_are_mirrored() -> None:
+def test_objects_that_are_not_wantedstay_away_and_half_of_the_moments_are_mirrored() -> None:
     torch.manual_seed(0)
     b = 2000
     tools, widths = _moments(np.random.default_rng(0))
