@@ -2,7 +2,7 @@
 
 It learns from positions and directions. Mirrored, turned a little or moved a little along the table, a
 failure is still one, of the same kind (its axis has no sign). Without, the network learns initial states by
-heart: told the places, 600 failures gave a balanced accuracy of 0.85 on other seeds and 0.98 on their own.
+heart (docs/compact.md).
 """
 
 from __future__ import annotations
