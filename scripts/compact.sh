@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Makes the compact model that ships, from nothing: data, samples, eyes, judging network, tables. About four hours
-# on two cores; every step goes on where it was when the script is started again.
+# Makes a compact model from nothing: data, samples, eyes, judging network, tables. Some hours on two cores; every
+# step goes on where it was when the script is started again. What came of it: docs/compact.md, "Made anew".
 #
 #   FAILSAFE_COMPACT_OUT   where everything goes instead of out/compact
-#   FAILSAFE_COMPACT_EYES  a checkpoint whose eyes are kept, "compact" for the one that ships: half of the time
+#   FAILSAFE_COMPACT_EYES  a checkpoint whose eyes are kept, "compact" for the one that ships: no pictures to learn by
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -25,9 +25,9 @@ labels="--modes-file configs/seven_labels.yaml"
 "$bin/failsafe" generate $five --failures 1800 $four --out "$out/all"
 "$bin/failsafe" generate PlaceSphere-v1 --failures 120 $four --seeds 200000:300000 --out "$out/left_out"
 
-# 2. Samples of one moment each, to learn to see by, with pictures, every
-# camera moved by up to 7 cm and 7 degrees, some of a tool that wanders about; to learn to judge by, many without;
-# to test, with pictures, cameras moved likewise and farther.
+# 2. Samples of one moment each: to learn to see by, with pictures, every camera moved by up to 7 cm and 7 degrees,
+# some of a tool that wanders about; to learn to judge by, many without; to test, with pictures, cameras moved
+# likewise and farther.
 one="--frames 1"
 sets="seven more all"
 if [ -z "$eyes" ]; then

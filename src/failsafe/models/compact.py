@@ -190,15 +190,14 @@ class CompactNet(nn.Module):
 
     def look(self, inputs: Inputs) -> tuple[Float[Tensor, "B O"], Sight | None]:
         """Where the objects are, as in `Outputs`, and what the pictures show; None where there are none."""
-        if self.config.blind or (inputs.objects is None and not inputs.frames.shape[1]):
+        if self.finder is not None and inputs.frames.shape[1]:
+            # How the tool came to where it is stays out: an expert's motion says where things are, any
+            # other's does not (de Haan, Jayaraman and Levine 2019, "Causal confusion in imitation learning").
+            sight: Sight = self.finder(inputs.frames, inputs.motion[:, :POSE], inputs.words)
+            return sight.objects.flatten(1), sight
+        if self.config.blind or inputs.objects is None:
             return inputs.motion.new_zeros(len(inputs.motion), _PLACES), None
-        if self.finder is None or not inputs.frames.shape[1]:
-            assert inputs.objects is not None
-            return inputs.objects, None
-        # How the tool came to where it is stays out: an expert's motion says where things are, any other's
-        # does not (de Haan, Jayaraman and Levine 2019, "Causal confusion in imitation learning").
-        sight: Sight = self.finder(inputs.frames, inputs.motion[:, :POSE], inputs.words)
-        return sight.objects.flatten(1), sight
+        return inputs.objects, None
 
     def judge(self, objects: Float[Tensor, "B O"], motion: Float[Tensor, "B M"], words: Tensor) -> Outputs:
         """What it means that the objects are there and that the tool came to where it is in this way."""

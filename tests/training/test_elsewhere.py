@@ -10,10 +10,9 @@ import torch
 
 from failsafe.models import corrections
 from failsafe.models.compact import motion_features
-from failsafe.models.symmetry import Carrier
 from failsafe.records import poses
 from failsafe.training.batches import Truth
-from failsafe.training.elsewhere import elsewhere
+from failsafe.training.elsewhere import Carrier, elsewhere
 
 HISTORY = 20
 
