@@ -18,29 +18,42 @@ from failsafe.datasets.demonstrations import (
     DemonstrationSet,
     chunk_targets,
     demonstrate,
+    next_keyframes,
 )
 from failsafe.errors import PolicyError, RecordError, UnknownNameError, UserError
 from failsafe.experts.tasks import load_task
 from failsafe.generation.rollouts import run_nominal
+from failsafe.models.encoder import word_codes
+from failsafe.models.finder import project
 from failsafe.models.weights import save_weights
 from failsafe.policies.conformance import check_policy, observe
 from failsafe.policies.loading import load_policy
 from failsafe.policies.reference import (
     FORMAT,
+    Foresight,
     ReferenceConfig,
     ReferenceMeta,
     ReferenceNet,
     ReferencePolicy,
     load_reference,
+    proprioception,
     save_reference,
+    stack_views,
     to_numbers,
+    to_place,
     to_target,
 )
 from failsafe.records import codec, poses
 from failsafe.records.trace import Trace
 from failsafe.simulators.toy import ToyPush
 from failsafe.training.allocation import keep_freed_memory
-from failsafe.training.imitation import ImitationTraining, imitation_loss, train_reference
+from failsafe.training.imitation import (
+    ImitationTraining,
+    batches,
+    imitation_loss,
+    keyframe_loss,
+    train_reference,
+)
 
 CONFIG = DemonstrationConfig(("ToyPush-v0",), 3, first_seed=50, views=("front", "hand"), size=32, stride=6)
 WORDS = ToyPush().spec.instruction
@@ -127,9 +140,28 @@ def test_pictures_are_of_their_moments(data):
     np.testing.assert_array_equal(data.frames(data.seeds.index(50) + 2), simulator.render(cameras, 32))
 
 
+def test_keyframes_are_where_the_gripper_changes_and_where_it_ends():
+    places = np.arange(8, dtype=np.float32)[:, None] * np.ones(3, dtype=np.float32)
+    gripper = np.array([1, 1, 1, -1, -1, 1, 1, 1], dtype=np.float32)
+    closes, opens, end = 3, 5, 7
+    wanted = [[closes, opens]] * 3 + [[opens, end]] * 2 + [[end, end]] * 3
+    np.testing.assert_array_equal(next_keyframes(places, gripper)[..., 0], wanted)
+    still = next_keyframes(places, -np.ones(8, dtype=np.float32))
+    np.testing.assert_array_equal(still, np.full((8, 2, 3), end))
+
+
+def test_keyframes_of_a_set_are_of_their_own_episode(data):
+    for seed in (50, 51, 52):
+        of_it = [i for i, found in enumerate(data.seeds) if found == seed]
+        wanted = next_keyframes(data.tcp_poses[of_it, :3], data.actions[of_it, 0, 6])
+        np.testing.assert_array_equal(data.keyframes[of_it], wanted)
+        np.testing.assert_array_equal(data.keyframes[of_it[0], 1], data.tcp_poses[of_it[-1], :3])
+
+
 def test_a_set_knows_what_it_is(data):
     assert data.manifest.config == CONFIG
     assert data.manifest.instructions == {"ToyPush-v0": WORDS}
+    assert data.manifest.cameras == {"ToyPush-v0": tuple(ToyPush().camera(v) for v in ("front", "hand"))}
     assert data.manifest.control_hz == ToyPush().spec.control_hz
     assert len(set(data.seeds)) == 3
     assert set(data.tasks) == {"ToyPush-v0"}
@@ -297,6 +329,79 @@ def test_the_loss_is_zero_only_for_what_was_done():
     assert float(imitation_loss(shut, wanted)) == pytest.approx(15.0)
 
 
+def test_pictures_move_as_their_keyframes_do(data, monkeypatch):
+    """A white dot where a keyframe is in the picture is still there once the picture has been moved."""
+    manifest = data.manifest
+    cameras = torch.tensor([[[*c.pose, c.fov, c.mounted] for c in manifest.cameras["ToyPush-v0"]]])
+    size = 32
+
+    def dotted(index):
+        found, inside = project(
+            cameras, torch.from_numpy(data.tcp_poses[[index]]), torch.from_numpy(data.keyframes[[index]])
+        )
+        frames = np.zeros((2, size, size, 3), dtype=np.uint8)
+        for view in range(2):
+            if inside[0, view, 0]:
+                column, row = ((found[0, view, 0] + 1) / 2 * size).long().clamp(max=size - 1).tolist()
+                frames[view, row, column] = 255
+        return frames
+
+    monkeypatch.setattr(data, "frames", dotted)
+    batch = next(batches(data, ImitationTraining(batch=len(data), shift=5)))
+    pixels, inside = project(batch.cameras, batch.tcp_poses, batch.keyframes)
+    there = (pixels + batch.moved[:, :, None])[:, :, 0]
+    seen = inside[:, :, 0] & (there.abs() < 1).all(-1)
+    assert seen.sum() > len(data) / 2
+    assert batch.moved.abs().amax() > 0.2
+    for sample, view in seen.nonzero().tolist():
+        bright = (batch.frames[sample, view].sum(0) > 0).nonzero()[0].flip(0)
+        place = (bright.float() + 0.5) / size * 2 - 1
+        assert float((place - there[sample, view]).abs().max()) <= 1.05 / size
+
+
+def test_the_loss_of_keyframes_is_zero_only_where_they_are(data):
+    batch = next(batches(data, ImitationTraining(batch=8, shift=2)))
+    pixels, inside = project(batch.cameras, batch.tcp_poses, batch.keyframes)
+    places = torch.from_numpy(to_place(batch.keyframes.numpy().astype(np.float64)).astype(np.float32))
+    right = Foresight(torch.zeros(8, 8, 7), places, pixels + batch.moved[:, :, None])
+    assert float(keyframe_loss(right, batch)) < 1e-6
+    # Of 4 mm in one direction of three; smooth L1 beyond beta is |d| - beta / 2.
+    off = right._replace(places=places + torch.tensor([0.2, 0.0, 0.0]))
+    assert float(keyframe_loss(off, batch)) == pytest.approx(5 * (0.2 - 0.025) / 3, rel=1e-3)
+    # Of a tenth of half a picture along its columns, where it is in the picture; elsewhere nothing is asked.
+    aside = right._replace(pixels=right.pixels + torch.tensor([0.1, 0.0]))
+    assert float(keyframe_loss(aside, batch)) == pytest.approx(5 * (0.1 - 0.005), rel=1e-3)
+    hidden = right._replace(pixels=torch.where(inside[..., None], right.pixels, 9.0))
+    assert float(keyframe_loss(hidden, batch)) < 1e-6
+
+
+def test_one_that_says_keyframes_learns_them_and_goes_by_them(data, tmp_path):
+    settings = ImitationTraining(steps=150, batch=12, rate=3e-3, average=0.9, keyframes=True, shift=1)
+    path = train_reference(data, settings, tmp_path / "foresight.safetensors", lambda *_: None)
+    policy = load_reference(str(path))
+    assert policy.meta.config.keyframes
+    assert check_policy(policy, WORDS)
+    torch.manual_seed(0)
+    untrained = ReferencePolicy(ReferenceNet(policy.meta.config), policy.meta)
+    assert mean_error(policy, data) < 0.6 * mean_error(untrained, data)
+    rows = range(0, len(data), 3)
+    frames = stack_views(np.stack([data.frames(i) for i in rows]))
+    felt = torch.from_numpy(np.stack([policy_input(data, i) for i in rows]))
+    words = torch.from_numpy(word_codes(WORDS))[None].expand(len(rows), -1)
+    wanted = torch.from_numpy(to_place(data.keyframes[list(rows)].astype(np.float64)))
+    with torch.inference_mode():
+        said = policy.net(frames, felt, words)
+        off = [(net(frames, felt, words).places - wanted).abs().mean() for net in (policy.net, untrained.net)]
+        assert off[0] < 0.3 * off[1]
+        # Moved pictures are the same scene, when it is known by how much they were moved.
+        told = policy.net(frames, felt, words, torch.full((len(rows), 2, 2), 0.1))
+        assert not torch.allclose(said.rows, told.rows, atol=1e-3)
+
+
+def policy_input(data, index):
+    return proprioception(data.tcp_poses[index].astype(np.float64), float(data.gripper_widths[index]))
+
+
 @pytest.mark.parametrize(
     ("settings", "name", "words"),
     [
@@ -418,7 +523,7 @@ def test_rows_add_up_to_where_the_network_says(tiny, monkeypatch):
     said[0, :, 6] = torch.tensor([3.0, 3.0, -3.0, -3.0])
 
     policy = ReferencePolicy(ReferenceNet(TINY), META, "fixed")
-    monkeypatch.setattr(policy.net, "forward", lambda *_: said)
+    monkeypatch.setattr(policy.net, "forward", lambda *_: Foresight(said, None, torch.zeros(1, 2, 2, 2)))
     policy.reset("push the box")
     seen = observe(policy, 1)
     at = seen.target_pose
@@ -435,7 +540,7 @@ def test_it_leads_the_tool_nowhere_where_no_demonstration_was(tiny, monkeypatch)
     policy.reset("push the box")
     seen = observe(policy, 1)
     for sign, edge in zip((-1.0, 1.0), REACH, strict=True):
-        far = torch.full((1, 4, 7), 20.0 * sign)
+        far = Foresight(torch.full((1, 4, 7), 20.0 * sign), None, torch.zeros(1, 2, 2, 2))
         monkeypatch.setattr(policy.net, "forward", lambda *_, far=far: far)
         at = seen.target_pose
         for row in policy.act(seen):

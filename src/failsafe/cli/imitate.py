@@ -19,6 +19,8 @@ def imitate(
     steps: int = 3000,
     batch: int = 96,
     seed: int = 0,
+    keyframes: bool = False,
+    shift: int = 3,
     json: bool = False,
 ) -> int:
     """Train a reference policy by imitation alone: the fewer demonstrations, the weaker it is.
@@ -30,6 +32,8 @@ def imitate(
         steps: Gradient steps.
         batch: Moments in a step.
         seed: Seed of everything that is drawn.
+        keyframes: Learn to say where the gripper is to open or close next as well, and to go by it.
+        shift: Pixels by which the pictures of a view are shifted at most while training.
         json: Print the result as JSON.
     """
     from failsafe.training.imitation import ImitationTraining, train_reference
@@ -40,7 +44,7 @@ def imitate(
         if not json:
             print(f"step {step}/{steps} after {time.monotonic() - begun:.0f} s: loss {loss:.4f}", flush=True)
 
-    settings = ImitationTraining(demonstrations, steps, batch, seed=seed)
+    settings = ImitationTraining(demonstrations, steps, batch, seed=seed, keyframes=keyframes, shift=shift)
     path = train_reference(DemonstrationSet(data, demonstrations), settings, out, tell)
     print_json({"checkpoint": str(path)}) if json else print(f"checkpoint: {path}")
     return 0

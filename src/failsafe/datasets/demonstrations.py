@@ -27,6 +27,7 @@ from failsafe.generation.rollouts import run_nominal
 from failsafe.records import codec, poses
 from failsafe.records.provenance import Provenance, collect_provenance
 from failsafe.records.trace import Trace, pack, unpack
+from failsafe.simulators.contract import Camera
 
 ACTION_NUMBERS = 7
 """Displacement (3, m) and rotation vector (3, rad) from the measured tool pose, base frame; gripper."""
@@ -70,12 +71,14 @@ class DemonstrationManifest:
         config: Its settings.
         control_hz: Control steps per second.
         instructions: By task, the task in words.
+        cameras: By task, where the views look from.
         provenance: Commit and versions of the run that began it.
     """
 
     config: DemonstrationConfig
     control_hz: float
     instructions: dict[str, str]
+    cameras: dict[str, tuple[Camera, ...]]
     provenance: Provenance
 
 
@@ -92,6 +95,7 @@ class DemonstrationSet:
         tcp_poses: Measured tool pose. [N, 7]
         gripper_widths: Opening, metres. [N]
         actions: Where the commands of the next H steps lead, see `ACTION_NUMBERS`. [N, H, 7]
+        keyframes: Places (m, base frame) of the next two keyframes, see `next_keyframes`. [N, 2, 3]
 
     Raises:
         UserError: If there are none, or fewer than asked for.
@@ -125,6 +129,9 @@ class DemonstrationSet:
         self.tcp_poses: Float32[np.ndarray, "N 7"] = np.concatenate([p["tcp_poses"] for p in parts])
         self.gripper_widths: Float32[np.ndarray, "N"] = np.concatenate([p["gripper_widths"] for p in parts])
         self.actions: Float32[np.ndarray, "N H 7"] = np.concatenate([p["actions"] for p in parts])
+        self.keyframes: Float32[np.ndarray, "N 2 3"] = np.concatenate(
+            [next_keyframes(p["tcp_poses"][:, :3], p["actions"][:, 0, 6]) for p in parts]
+        )
 
     def __len__(self) -> int:
         """Number of moments."""
@@ -167,16 +174,20 @@ def demonstrate(
     elif out.is_dir() and any(p.name != LOCK and not is_partial(p) for p in out.iterdir()):
         raise UserError(f"expected an empty folder or one of demonstrations, got {out} with other files")
     total = config.episodes * len(config.tasks)
-    specs = {task: load_task(task).simulator.spec for task in config.tasks}
+    simulators = {task: load_task(task).simulator for task in config.tasks}
+    specs = {task: simulator.spec for task, simulator in simulators.items()}
     rates = {spec.control_hz for spec in specs.values()}
     if len(rates) > 1:
         raise UserError(f"expected tasks with one control rate, got {sorted(rates)} Hz")
     instructions = {task: spec.instruction for task, spec in specs.items()}
+    cameras = {
+        task: tuple(simulator.camera(view) for view in config.views) for task, simulator in simulators.items()
+    }
     with (
         locked(out),
         ProcessPoolExecutor(workers, mp_context=mp.get_context("spawn")) as pool,
     ):
-        made = DemonstrationManifest(config, rates.pop(), instructions, collect_provenance())
+        made = DemonstrationManifest(config, rates.pop(), instructions, cameras, collect_provenance())
         if not manifest.exists():
             write_atomically(manifest, codec.dumps(made).encode())
         done = 0
@@ -214,6 +225,25 @@ def chunk_targets(trace: Trace, step: int, chunk: int) -> Float32[np.ndarray, "H
         delta = poses.delta_between(here, trace.targets[last].astype(np.float64))
         rows.append([*delta.tolist(), float(trace.gripper_commands[last])])
     return np.array(rows, dtype=np.float32)
+
+
+def next_keyframes(
+    places: Float32[np.ndarray, "N 3"], gripper: Float32[np.ndarray, "N"]
+) -> Float32[np.ndarray, "N 2 3"]:
+    """Where the tool is at the next two keyframes of a demonstration, from each of its moments on.
+
+    Keyframes are where the gripper is told to open or close, and the end (James and Davison 2022,
+    "Q-attention"), which stays the next one when there is no other.
+
+    Args:
+        places: Of the tool at each moment, metres, base frame.
+        gripper: What the gripper was told at each moment.
+    """
+    last = len(places) - 1
+    changes = np.flatnonzero(np.diff(np.sign(gripper))) + 1
+    rows = np.append(changes, [last, last])
+    following = np.searchsorted(changes, np.arange(len(places)), side="right")
+    return places[np.stack([rows[following], rows[following + 1]], axis=1)]
 
 
 _tasks: dict[str, Task] = {}

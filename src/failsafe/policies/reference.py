@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -35,6 +36,8 @@ _SCALE = np.array([0.1] * 3 + [0.5] * 3)
 _DOWN = (0.0, 1.0, 0.0, 0.0)
 """The orientation (quaternion wxyz, base frame) that turns are counted from: of a tool that points down."""
 _PROPRIOCEPTION = 3 + 6 + 1
+KEYFRAMES = 2
+"""Places said ahead: where the gripper is next told to open or close, and where after that, or the end."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class ReferenceConfig:
         reach: Lowest and highest x, y and z (m, base frame) that a demonstration has led the tool to.
         widths: Channels of the encoder, from stride 2 to stride 16.
         hidden: Width of the trunk.
+        keyframes: It says the places where the tool is next to open, close or end as well, and goes by them.
     """
 
     views: tuple[str, ...]
@@ -60,6 +64,7 @@ class ReferenceConfig:
     reach: tuple[tuple[float, ...], tuple[float, ...]]
     widths: tuple[int, ...] = (16, 32, 64, 96)
     hidden: int = 384
+    keyframes: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,20 @@ class ReferenceMeta:
     trained: dict[str, str]
 
 
+class Foresight(NamedTuple):
+    """What the network says.
+
+    Attributes:
+        rows: Where the tool is to be led, see `to_numbers`; of the gripper, the logit of its being open.
+        places: Of the next keyframes, as `to_place` says them; None where the network knows of none.
+        pixels: Column and row of the keyframes in each picture, -1 at the left and upper edges.
+    """
+
+    rows: Float[Tensor, "B H 7"]
+    places: Float[Tensor, "B K 3"] | None
+    pixels: Float[Tensor, "B V K 2"]
+
+
 class ReferenceNet(nn.Module):
     """The network.
 
@@ -89,11 +108,22 @@ class ReferenceNet(nn.Module):
     def __init__(self, config: ReferenceConfig) -> None:
         super().__init__()
         self.config = config
-        self.eyes = nn.ModuleList(Eye(3, config.widths, 192) for _ in config.views)
+        self.eyes = nn.ModuleList(Eye(3, config.widths, 192, fine=config.keyframes) for _ in config.views)
         self.words = nn.Embedding(WORDS, 32, padding_idx=0)
-        hidden = config.hidden
+        hidden, known = config.hidden, 192 * len(config.views) + _PROPRIOCEPTION + 32
+        self.places = None
+        if config.keyframes:
+            pixels = KEYFRAMES * 2 * len(config.views)
+            self.places = nn.Sequential(
+                nn.Linear(pixels + 32 + 1, 128),
+                nn.ReLU(),
+                nn.Linear(128, 128),
+                nn.ReLU(),
+                nn.Linear(128, KEYFRAMES * 3),
+            )
+            known += pixels + KEYFRAMES * 6
         self.trunk = nn.Sequential(
-            nn.Linear(192 * len(config.views) + _PROPRIOCEPTION + 32, hidden),
+            nn.Linear(known, hidden),
             nn.LayerNorm(hidden),
             nn.ReLU(),
             nn.Linear(hidden, hidden),
@@ -112,20 +142,43 @@ class ReferenceNet(nn.Module):
         frames: Float[Tensor, "B V 3 S S"],
         proprioception: Float[Tensor, "B P"],
         words: Int64[Tensor, "B W"],
-    ) -> Float[Tensor, "B H 7"]:
-        """Where the tool is to be led, see `to_numbers`; of the gripper, the logit of its being open."""
-        seen = [eye(frames[:, i])[0] for i, eye in enumerate(self.eyes)]
+        moved: Float[Tensor, "B V 2"] | None = None,
+    ) -> Foresight:
+        """What is to be done, and where that leads.
+
+        Args:
+            frames: The pictures.
+            proprioception: As `proprioception` gives it.
+            words: The instruction's, hashed.
+            moved: Columns and rows (half a picture is 1) by which the pictures were moved in training.
+        """
+        seen = [eye(frames[:, i]) for i, eye in enumerate(self.eyes)]
         count = (words > 0).sum(1, keepdim=True).clamp(min=1)
         told = self.words(words).sum(1) / count
-        x = self.trunk(torch.cat([*seen, proprioception, told], dim=1))
-        return self.head(x).float().unflatten(1, (self.config.chunk, 7))
+        known, places = [*(x for x, _ in seen), proprioception, told], None
+        pixels = torch.stack([found[:, :KEYFRAMES] for _, found in seen], dim=1)
+        if self.places is not None:
+            there = (pixels if moved is None else pixels - moved[:, :, None]).flatten(1)
+            # Not told where the tool is, which at the end of a demonstration is the place itself: a network
+            # that knows says of any place where it stops that it is the right one.
+            places = self.places(torch.cat([there, told, proprioception[:, -1:]], dim=1)).float()
+            places = places.unflatten(1, (KEYFRAMES, 3))
+            away = 2.0 * (places.detach() - proprioception[:, None, :3])
+            near = away / away.norm(dim=2, keepdim=True).clamp(min=1.0)
+            known += [there.detach(), away.flatten(1), near.flatten(1)]
+        x = self.trunk(torch.cat(known, dim=1))
+        return Foresight(self.head(x).float().unflatten(1, (self.config.chunk, 7)), places, pixels)
 
 
 def proprioception(tcp_pose: Pose, width: float) -> Float32[np.ndarray, "P"]:
     """Tool pose and opening as numbers of about one."""
     axes = [poses.rotate(tcp_pose[3:], axis) for axis in ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0))]
-    place = (tcp_pose[:3] - np.array([0.6, 0.0, 0.15])) * 5.0
-    return np.concatenate([place, *axes, [width * 20.0]]).astype(np.float32)
+    return np.concatenate([to_place(tcp_pose[:3]), *axes, [width * 20.0]]).astype(np.float32)
+
+
+def to_place(place: Float[np.ndarray, "*N 3"]) -> Float[np.ndarray, "*N 3"]:
+    """A place (m, base frame) as numbers of about one."""
+    return (place - np.array([0.6, 0.0, 0.15])) * 5.0
 
 
 def to_numbers(tcp_pose: Pose, target: Pose) -> Float[np.ndarray, "6"]:
@@ -197,7 +250,9 @@ class ReferencePolicy:
             raise PolicyError(f"{self.name}: expected pictures of {config.size} px, got {images.shape[1:]}")
         felt = proprioception(observation.tcp_pose, observation.gripper_width)
         with torch.inference_mode():
-            out = self.net(stack_views(images[None]), torch.from_numpy(felt)[None], self._words)[0].numpy()
+            out = (
+                self.net(stack_views(images[None]), torch.from_numpy(felt)[None], self._words).rows[0].numpy()
+            )
         rows = np.empty((config.chunk, 7))
         at = observation.target_pose
         for row, (number, wanted) in zip(rows, enumerate(out.astype(np.float64)), strict=True):

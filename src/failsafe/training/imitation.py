@@ -11,14 +11,16 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
 from failsafe.datasets.demonstrations import DemonstrationSet
 from failsafe.errors import UserError
 from failsafe.models.encoder import word_codes
+from failsafe.models.finder import MIDDLE, PLACE_SCALE, project
 from failsafe.policies.reference import (
+    Foresight,
     ReferenceConfig,
     ReferenceMeta,
     ReferenceNet,
@@ -31,9 +33,6 @@ from failsafe.records import codec, poses
 from failsafe.records.provenance import collect_provenance
 from failsafe.training.allocation import keep_freed_memory
 from failsafe.training.descent import Descent
-
-_SHIFT = 3
-"""Pixels by which the pictures of a view are shifted at most."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,8 @@ class ImitationTraining:
         decay: Weight decay.
         average: Share of the running average of the weights kept at every step.
         seed: Seed of everything that is drawn.
+        keyframes: Learn to say the next keyframes as well, see `ReferenceConfig`.
+        shift: Pixels by which the pictures of a view are shifted at most.
     """
 
     demonstrations: int = 0
@@ -57,6 +58,8 @@ class ImitationTraining:
     decay: float = 0.02
     average: float = 0.998
     seed: int = 0
+    keyframes: bool = False
+    shift: int = 3
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
@@ -98,17 +101,19 @@ def train_reference(
         torch.set_num_threads(os.cpu_count() or 1)
     torch.manual_seed(settings.seed)
     keep_freed_memory()
-    config = _config(demonstrations)
+    config = _config(demonstrations, settings.keyframes)
     net = ReferenceNet(config)
     cast(Any, net).to(memory_format=torch.channels_last)
     descent = Descent(net, settings.rate, settings.decay, settings.average, settings.steps)
     begun, losses, told = time.monotonic(), 0.0, 0
-    batches = _batches(demonstrations, settings)
+    drawn = batches(demonstrations, settings)
     for step in range(1, settings.steps + 1):
-        frames, felt, words, wanted = next(batches)
+        batch = next(drawn)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            said = net(frames, felt, words)
-        loss = imitation_loss(said, wanted)
+            said = net(batch.frames, batch.felt, batch.words, batch.moved)
+        loss = imitation_loss(said.rows, batch.wanted)
+        if said.places is not None:
+            loss = loss + keyframe_loss(said, batch)
         losses += descent.step(loss)
         if step % 100 == 0 or step == settings.steps:
             tell(step, losses / (step - told))
@@ -137,7 +142,19 @@ def imitation_loss(said: Tensor, wanted: Tensor) -> Tensor:
     return 5.0 * way + 0.5 * grip
 
 
-def _config(demonstrations: DemonstrationSet) -> ReferenceConfig:
+def keyframe_loss(said: Foresight, batch: Batch) -> Tensor:
+    """How far the keyframes that are said are from the demonstration's, in space and in the pictures."""
+    assert said.places is not None
+    pixels, inside = project(batch.cameras, batch.tcp_poses, batch.keyframes)
+    beside = F.smooth_l1_loss(said.pixels, pixels + batch.moved[:, :, None], reduction="none", beta=0.01).sum(
+        -1
+    )
+    beside = torch.where(inside, beside, 0.0).sum() / inside.sum().clamp(min=1)
+    numbers = (batch.keyframes - torch.tensor(MIDDLE)) * PLACE_SCALE
+    return 5.0 * F.smooth_l1_loss(said.places, numbers, beta=0.05) + 5.0 * beside
+
+
+def _config(demonstrations: DemonstrationSet, keyframes: bool) -> ReferenceConfig:
     made = demonstrations.manifest.config
     led = (demonstrations.tcp_poses[:, None, :3] + demonstrations.actions[..., :3]).astype(np.float64)
     low, high = (edge.round(3).tolist() for edge in (led.min((0, 1)), led.max((0, 1))))
@@ -148,40 +165,74 @@ def _config(demonstrations: DemonstrationSet) -> ReferenceConfig:
         rate_hz=demonstrations.manifest.control_hz,
         instructions=tuple(sorted(demonstrations.manifest.instructions.values())),
         reach=(tuple(low), tuple(high)),
+        keyframes=keyframes,
     )
 
 
-def _batches(
-    demonstrations: DemonstrationSet, settings: ImitationTraining
-) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+@dataclass(frozen=True)
+class Batch:
+    """Moments to learn from.
+
+    Attributes:
+        frames: Pictures, augmented. [B, V, 3, S, S]
+        moved: Columns and rows (half a picture is 1) by which they were moved. [B, V, 2]
+        felt: Proprioception. [B, P]
+        words: The instruction's, hashed. [B, W]
+        wanted: What was done, see `to_numbers`. [B, H, 7]
+        tcp_poses: Of the tool, base frame. [B, 7]
+        keyframes: Places of the next keyframes, metres, base frame. [B, K, 3]
+        cameras: As `failsafe.models.finder.project` takes them. [B, V, 9]
+    """
+
+    frames: Tensor
+    moved: Tensor
+    felt: Tensor
+    words: Tensor
+    wanted: Tensor
+    tcp_poses: Tensor
+    keyframes: Tensor
+    cameras: Tensor
+
+
+def batches(demonstrations: DemonstrationSet, settings: ImitationTraining) -> Iterator[Batch]:
     """Batches without end, epoch after epoch in another order, augmented."""
-    told = demonstrations.manifest.instructions
-    codes = {task: word_codes(text) for task, text in told.items()}
-    words = torch.from_numpy(np.stack([codes[task] for task in demonstrations.tasks]))
+    manifest = demonstrations.manifest
+    codes = {task: word_codes(text) for task, text in manifest.instructions.items()}
+    cameras = {
+        task: np.array([[*camera.pose, camera.fov, camera.mounted] for camera in manifest.cameras[task]])
+        for task in manifest.cameras
+    }
     felt = np.stack(
         [
             proprioception(pose.astype(np.float64), float(width))
             for pose, width in zip(demonstrations.tcp_poses, demonstrations.gripper_widths, strict=True)
         ]
     )
-    wanted = torch.from_numpy(
-        np.stack(
-            [
-                _as_numbers(pose.astype(np.float64), rows.astype(np.float64))
-                for pose, rows in zip(demonstrations.tcp_poses, demonstrations.actions, strict=True)
-            ]
-        )
+    wanted = np.stack(
+        [
+            _as_numbers(pose.astype(np.float64), rows.astype(np.float64))
+            for pose, rows in zip(demonstrations.tcp_poses, demonstrations.actions, strict=True)
+        ]
     )
     rng = np.random.default_rng(settings.seed)
     while True:
         order = rng.permutation(len(demonstrations))
         for start in range(0, len(order) - settings.batch + 1, settings.batch):
             rows = order[start : start + settings.batch]
-            frames = stack_views(np.stack([demonstrations.frames(i) for i in rows.tolist()]))
-            frames = _augment(frames, rng)
-            noisy = felt[rows] + rng.normal(0.0, 0.01, felt[rows].shape).astype(np.float32)
-            index = torch.from_numpy(rows)
-            yield frames, torch.from_numpy(noisy), words[index], wanted[index]
+            tasks = [demonstrations.tasks[i] for i in rows.tolist()]
+            frames = np.stack([demonstrations.frames(i) for i in rows.tolist()])
+            pixels = rng.integers(-settings.shift, settings.shift + 1, (*frames.shape[:2], 2))
+            noise = rng.normal(0.0, 0.01, felt[rows].shape).astype(np.float32)
+            yield Batch(
+                frames=_relight(stack_views(_move(frames, pixels)), rng),
+                moved=torch.from_numpy((2.0 / frames.shape[2] * pixels).astype(np.float32)),
+                felt=torch.from_numpy(felt[rows] + noise),
+                words=torch.from_numpy(np.stack([codes[task] for task in tasks])),
+                wanted=torch.from_numpy(wanted[rows]),
+                tcp_poses=torch.from_numpy(demonstrations.tcp_poses[rows]),
+                keyframes=torch.from_numpy(demonstrations.keyframes[rows]),
+                cameras=torch.from_numpy(np.stack([cameras[task] for task in tasks]).astype(np.float32)),
+            )
 
 
 def _as_numbers(
@@ -192,11 +243,16 @@ def _as_numbers(
     return np.array(said, dtype=np.float32)
 
 
-def _augment(frames: Tensor, rng: np.random.Generator) -> Tensor:
-    """Other light, and views a little aside."""
+def _move(frames: UInt8[np.ndarray, "B V S S 3"], pixels: np.ndarray) -> UInt8[np.ndarray, "B V S S 3"]:
+    """Every picture moved by its own columns and rows."""
+    for sample, moves in zip(frames, pixels.tolist(), strict=True):
+        for view, (columns, rows) in zip(sample, moves, strict=True):
+            view[:] = np.roll(view, (rows, columns), (0, 1))
+    return frames
+
+
+def _relight(frames: Tensor, rng: np.random.Generator) -> Tensor:
+    """Pictures in other light."""
     b, v = frames.shape[:2]
-    for view in range(v):
-        dy, dx = rng.integers(-_SHIFT, _SHIFT + 1, 2).tolist()
-        frames[:, view] = torch.roll(frames[:, view], (dy, dx), (2, 3))
     gain = rng.uniform(0.8, 1.2, (b, v, 1, 1, 1)) * rng.uniform(0.95, 1.05, (b, v, 3, 1, 1))
     return frames.mul_(torch.from_numpy(gain.astype(np.float32))).clamp_(0.0, 1.0)
