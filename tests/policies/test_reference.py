@@ -30,7 +30,7 @@ from failsafe.policies.conformance import check_policy, observe
 from failsafe.policies.loading import load_policy
 from failsafe.policies.reference import (
     FORMAT,
-    Foresight,
+    Keyframes,
     ReferenceConfig,
     ReferenceMeta,
     ReferenceNet,
@@ -363,7 +363,7 @@ def test_the_loss_of_keyframes_is_zero_only_where_they_are(data):
     batch = next(batches(data, ImitationTraining(batch=8, shift=2)))
     pixels, inside = project(batch.cameras, batch.tcp_poses, batch.keyframes)
     places = torch.from_numpy(to_place(batch.keyframes.numpy().astype(np.float64)).astype(np.float32))
-    right = Foresight(torch.zeros(8, 8, 7), places, pixels + batch.moved[:, :, None])
+    right = Keyframes(places, pixels + batch.moved[:, :, None])
     assert float(keyframe_loss(right, batch)) < 1e-6
     # Of 4 mm in one direction of three; smooth L1 beyond beta is |d| - beta / 2.
     off = right._replace(places=places + torch.tensor([0.2, 0.0, 0.0]))
@@ -384,18 +384,19 @@ def test_one_that_says_keyframes_learns_them_and_goes_by_them(data, tmp_path):
     torch.manual_seed(0)
     untrained = ReferencePolicy(ReferenceNet(policy.meta.config), policy.meta)
     assert mean_error(policy, data) < 0.6 * mean_error(untrained, data)
-    rows = range(0, len(data), 3)
-    frames = stack_views(np.stack([data.frames(i) for i in rows]))
-    felt = torch.from_numpy(np.stack([policy_input(data, i) for i in rows]))
-    words = torch.from_numpy(word_codes(WORDS))[None].expand(len(rows), -1)
-    wanted = torch.from_numpy(to_place(data.keyframes[list(rows)].astype(np.float64)))
+    some = range(0, len(data), 3)
+    frames = stack_views(np.stack([data.frames(i) for i in some]))
+    felt = torch.from_numpy(np.stack([policy_input(data, i) for i in some]))
+    words = torch.from_numpy(word_codes(WORDS))[None].expand(len(some), -1)
+    wanted = torch.from_numpy(to_place(data.keyframes[list(some)].astype(np.float64)))
     with torch.inference_mode():
-        said = policy.net(frames, felt, words)
-        off = [(net(frames, felt, words).places - wanted).abs().mean() for net in (policy.net, untrained.net)]
+        rows, _ = policy.net(frames, felt, words)
+        nets = (policy.net, untrained.net)
+        off = [(net(frames, felt, words)[1].places - wanted).abs().mean() for net in nets]
         assert off[0] < 0.3 * off[1]
-        # Moved pictures are the same scene, when it is known by how much they were moved.
-        told = policy.net(frames, felt, words, torch.full((len(rows), 2, 2), 0.1))
-        assert not torch.allclose(said.rows, told.rows, atol=1e-3)
+        # What it is told of how far pictures were moved is taken off again.
+        moved, _ = policy.net(frames, felt, words, torch.full((len(rows), 2, 2), 0.1))
+        assert not torch.allclose(rows, moved, atol=1e-3)
 
 
 def policy_input(data, index):
@@ -416,9 +417,9 @@ def test_what_cannot_be_trained_is_said_before(data, tmp_path, settings, name, w
         train_reference(data, ImitationTraining(**settings), tmp_path / name, lambda *_: None)
 
 
-@pytest.mark.parametrize("changes", [{"steps": 0}, {"batch": 0}, {"demonstrations": -1}])
+@pytest.mark.parametrize("changes", [{"steps": 0}, {"batch": 0}, {"demonstrations": -1}, {"shift": -1}])
 def test_trainings_that_make_no_sense(changes):
-    with pytest.raises(UserError, match="expected at least 0 demonstrations"):
+    with pytest.raises(UserError, match="expected at least 0 demonstrations|by 0 pixels or more, got -1"):
         ImitationTraining(**changes)
 
 
@@ -523,7 +524,7 @@ def test_rows_add_up_to_where_the_network_says(tiny, monkeypatch):
     said[0, :, 6] = torch.tensor([3.0, 3.0, -3.0, -3.0])
 
     policy = ReferencePolicy(ReferenceNet(TINY), META, "fixed")
-    monkeypatch.setattr(policy.net, "forward", lambda *_: Foresight(said, None, torch.zeros(1, 2, 2, 2)))
+    monkeypatch.setattr(policy.net, "forward", lambda *_: (said, None))
     policy.reset("push the box")
     seen = observe(policy, 1)
     at = seen.target_pose
@@ -540,7 +541,7 @@ def test_it_leads_the_tool_nowhere_where_no_demonstration_was(tiny, monkeypatch)
     policy.reset("push the box")
     seen = observe(policy, 1)
     for sign, edge in zip((-1.0, 1.0), REACH, strict=True):
-        far = Foresight(torch.full((1, 4, 7), 20.0 * sign), None, torch.zeros(1, 2, 2, 2))
+        far = (torch.full((1, 4, 7), 20.0 * sign), None)
         monkeypatch.setattr(policy.net, "forward", lambda *_, far=far: far)
         at = seen.target_pose
         for row in policy.act(seen):

@@ -84,17 +84,15 @@ class ReferenceMeta:
     trained: dict[str, str]
 
 
-class Foresight(NamedTuple):
-    """What the network says.
+class Keyframes(NamedTuple):
+    """Where a network says that the tool is next to open, close or end.
 
     Attributes:
-        rows: Where the tool is to be led, see `to_numbers`; of the gripper, the logit of its being open.
-        places: Of the next keyframes, as `to_place` says them; None where the network knows of none.
-        pixels: Column and row of the keyframes in each picture, -1 at the left and upper edges.
+        places: As `to_place` says them.
+        pixels: Columns and rows in each picture, -1 at the left and upper edges and 1 at the others.
     """
 
-    rows: Float[Tensor, "B H 7"]
-    places: Float[Tensor, "B K 3"] | None
+    places: Float[Tensor, "B K 3"]
     pixels: Float[Tensor, "B V K 2"]
 
 
@@ -143,31 +141,34 @@ class ReferenceNet(nn.Module):
         proprioception: Float[Tensor, "B P"],
         words: Int64[Tensor, "B W"],
         moved: Float[Tensor, "B V 2"] | None = None,
-    ) -> Foresight:
-        """What is to be done, and where that leads.
+    ) -> tuple[Float[Tensor, "B H 7"], Keyframes | None]:
+        """Where the tool is to be led, and the next keyframes where the network knows of them.
 
         Args:
             frames: The pictures.
-            proprioception: As `proprioception` gives it.
+            proprioception: As the function of that name gives it.
             words: The instruction's, hashed.
-            moved: Columns and rows (half a picture is 1) by which the pictures were moved in training.
+            moved: Columns and rows (half a picture is 1) by which the pictures have been moved for training.
+
+        Returns:
+            Of each row the numbers of `to_numbers`, and the logit of the gripper's being open.
         """
         seen = [eye(frames[:, i]) for i, eye in enumerate(self.eyes)]
         count = (words > 0).sum(1, keepdim=True).clamp(min=1)
         told = self.words(words).sum(1) / count
-        known, places = [*(x for x, _ in seen), proprioception, told], None
-        pixels = torch.stack([found[:, :KEYFRAMES] for _, found in seen], dim=1)
+        known, keyframes = [*(x for x, _ in seen), proprioception, told], None
         if self.places is not None:
+            pixels = torch.stack([found[:, :KEYFRAMES] for _, found in seen], dim=1)
             there = (pixels if moved is None else pixels - moved[:, :, None]).flatten(1)
             # Not told where the tool is, which at the end of a demonstration is the place itself: a network
             # that knows says of any place where it stops that it is the right one.
             places = self.places(torch.cat([there, told, proprioception[:, -1:]], dim=1)).float()
-            places = places.unflatten(1, (KEYFRAMES, 3))
-            away = 2.0 * (places.detach() - proprioception[:, None, :3])
+            keyframes = Keyframes(places.unflatten(1, (KEYFRAMES, 3)), pixels)
+            away = 2.0 * (keyframes.places.detach() - proprioception[:, None, :3])
             near = away / away.norm(dim=2, keepdim=True).clamp(min=1.0)
             known += [there.detach(), away.flatten(1), near.flatten(1)]
-        x = self.trunk(torch.cat(known, dim=1))
-        return Foresight(self.head(x).float().unflatten(1, (self.config.chunk, 7)), places, pixels)
+        rows = self.head(self.trunk(torch.cat(known, dim=1))).float()
+        return rows.unflatten(1, (self.config.chunk, 7)), keyframes
 
 
 def proprioception(tcp_pose: Pose, width: float) -> Float32[np.ndarray, "P"]:
@@ -250,9 +251,7 @@ class ReferencePolicy:
             raise PolicyError(f"{self.name}: expected pictures of {config.size} px, got {images.shape[1:]}")
         felt = proprioception(observation.tcp_pose, observation.gripper_width)
         with torch.inference_mode():
-            out = (
-                self.net(stack_views(images[None]), torch.from_numpy(felt)[None], self._words).rows[0].numpy()
-            )
+            out = self.net(stack_views(images[None]), torch.from_numpy(felt)[None], self._words)[0][0].numpy()
         rows = np.empty((config.chunk, 7))
         at = observation.target_pose
         for row, (number, wanted) in zip(rows, enumerate(out.astype(np.float64)), strict=True):

@@ -20,7 +20,7 @@ from failsafe.errors import UserError
 from failsafe.models.encoder import word_codes
 from failsafe.models.finder import MIDDLE, PLACE_SCALE, project
 from failsafe.policies.reference import (
-    Foresight,
+    Keyframes,
     ReferenceConfig,
     ReferenceMeta,
     ReferenceNet,
@@ -68,6 +68,8 @@ class ImitationTraining:
                 "expected at least 0 demonstrations (for all), 1 step and 1 moment in a batch, got "
                 f"{self.demonstrations}, {self.steps} and {self.batch}"
             )
+        if self.shift < 0:
+            raise UserError(f"expected to shift pictures by 0 pixels or more, got {self.shift}")
 
 
 def train_reference(
@@ -110,10 +112,10 @@ def train_reference(
     for step in range(1, settings.steps + 1):
         batch = next(drawn)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            said = net(batch.frames, batch.felt, batch.words, batch.moved)
-        loss = imitation_loss(said.rows, batch.wanted)
-        if said.places is not None:
-            loss = loss + keyframe_loss(said, batch)
+            rows, keyframes = net(batch.frames, batch.felt, batch.words, batch.moved)
+        loss = imitation_loss(rows, batch.wanted)
+        if keyframes is not None:
+            loss = loss + keyframe_loss(keyframes, batch)
         losses += descent.step(loss)
         if step % 100 == 0 or step == settings.steps:
             tell(step, losses / (step - told))
@@ -142,9 +144,8 @@ def imitation_loss(said: Tensor, wanted: Tensor) -> Tensor:
     return 5.0 * way + 0.5 * grip
 
 
-def keyframe_loss(said: Foresight, batch: Batch) -> Tensor:
+def keyframe_loss(said: Keyframes, batch: Batch) -> Tensor:
     """How far the keyframes that are said are from the demonstration's, in space and in the pictures."""
-    assert said.places is not None
     pixels, inside = project(batch.cameras, batch.tcp_poses, batch.keyframes)
     beside = F.smooth_l1_loss(said.pixels, pixels + batch.moved[:, :, None], reduction="none", beta=0.01).sum(
         -1
