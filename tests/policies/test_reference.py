@@ -419,7 +419,7 @@ def test_what_cannot_be_trained_is_said_before(data, tmp_path, settings, name, w
 
 @pytest.mark.parametrize("changes", [{"steps": 0}, {"batch": 0}, {"demonstrations": -1}, {"shift": -1}])
 def test_trainings_that_make_no_sense(changes):
-    with pytest.raises(UserError, match="expected at least 0 demonstrations|by 0 pixels or more, got -1"):
+    with pytest.raises(UserError, match=r"expected at least 0 demonstrations|by 0 pixels or more, got -1"):
         ImitationTraining(**changes)
 
 
