@@ -78,6 +78,27 @@ def test_from_demonstrations_to_a_comparison(folder: Path, model: str, run: Verb
     assert all(episode.count(EventKind.LOOK) for episode in looked)
     assert not any(episode.count(EventKind.ALARM) for episode in looked), "nothing was promised"
 
+    # Another policy under the same name: its episodes are not those that are there.
+    checkpoint.unlink()
+    status, _, err = run(
+        "imitate",
+        str(data),
+        "--steps",
+        "3",
+        "--batch",
+        "4",
+        "--seed",
+        "1",
+        "--keyframes",
+        "--out",
+        str(checkpoint),
+    )
+    assert status == 0, err
+    status, _, err = run(*calibrate, *words)
+    assert (status, "another evaluation" in err) == (1, True)
+    status, _, err = run(*evaluate, "--seeds", "5:7", "--films", "0", "--out", str(results), *words)
+    assert (status, "another evaluation" in err) == (1, True)
+
 
 def test_asking_for_help_is_an_exit_status(folder: Path, model: str, run: Verb) -> None:
     words = ["--policy", toy_study.POLICY, "--monitor", model, "--tasks", toy_study.PUSH, "--seeds", "4:5"]

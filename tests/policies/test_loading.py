@@ -9,7 +9,7 @@ from tests.policies.made_up import make_observation
 from failsafe.errors import UnknownNameError, UserError
 from failsafe.policies import reference
 from failsafe.policies.contract import ActionSpace, Anchor, Frame, RotationFormat
-from failsafe.policies.loading import load_policy
+from failsafe.policies.loading import load_policy, policy_fingerprint
 from failsafe.policies.openpi import OpenpiPolicy
 from failsafe.policies.openvla import BRIDGE, LIBERO_OFT, OpenVlaOftPolicy, OpenVlaPolicy
 from failsafe.policies.served import LIBERO
@@ -116,6 +116,15 @@ def test_reference_policies(monkeypatch):
     monkeypatch.undo()
     with pytest.raises(UnknownNameError, match="'wek': did you mean 'weak'"):
         load_policy("reference:wek")
+
+
+def test_a_policy_is_known_by_its_weights_where_they_are_here(tmp_path):
+    shipped = {policy_fingerprint(f"reference:{name}") for name in reference.STRENGTHS}
+    assert len(shipped) == 3
+    copy = tmp_path / "mine.safetensors"
+    copy.write_bytes((reference.CHECKPOINTS / "weak.safetensors").read_bytes())
+    assert policy_fingerprint(f"reference:{copy}") == policy_fingerprint("reference:weak") != ""
+    assert policy_fingerprint("openpi://127.0.0.1:8000") == policy_fingerprint("python:a:B") == ""
 
 
 def test_a_class_of_ones_own():

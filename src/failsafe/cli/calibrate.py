@@ -16,6 +16,7 @@ from failsafe.models.loading import fingerprint
 from failsafe.monitors.calibration import calibrate as calibrate_scores
 from failsafe.monitors.calibration import check_alpha, write_calibration
 from failsafe.monitors.monitor import MonitorSettings
+from failsafe.policies.loading import policy_fingerprint
 from failsafe.records import codec
 from failsafe.records.provenance import command_line
 
@@ -56,6 +57,7 @@ def calibrate(
         policies=(policy,),
         monitor=checkpoint,
         weights=fingerprint(checkpoint),
+        policy_weights={policy: policy_fingerprint(policy)},
         first_seed=first,
         last_seed=last,
         arms=(WATCH,),

@@ -15,6 +15,7 @@ from failsafe.evaluation.study import StudyConfig, cells_of, run_study
 from failsafe.models.loading import COMPACT, fingerprint
 from failsafe.monitors.calibration import Calibration, read_calibration, shipped_calibration
 from failsafe.monitors.monitor import MonitorSettings
+from failsafe.policies.loading import policy_fingerprint
 
 
 def evaluate(
@@ -71,6 +72,7 @@ def evaluate(
         policies=tuple(policy),
         monitor=monitor,
         weights=weights,
+        policy_weights={name: policy_fingerprint(name) for name in policy},
         first_seed=parse_range(seeds)[0],
         last_seed=parse_range(seeds)[1],
         scenarios=_names(scenarios),

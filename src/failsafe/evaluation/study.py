@@ -45,6 +45,7 @@ class StudyConfig:
         policies: Base policies, as `load_policy` takes them.
         monitor: Recovery model, as `load_model` takes it.
         weights: SHA-256 of its weights: results of others are another study's.
+        policy_weights: By policy, the SHA-256 of its weights where they are on this machine, likewise.
         first_seed: First seed.
         last_seed: One past the last seed.
         scenarios: Names of scenarios.
@@ -67,6 +68,7 @@ class StudyConfig:
     settings: MonitorSettings = field(default_factory=MonitorSettings)
     limits: EpisodeLimits = field(default_factory=EpisodeLimits)
     weights: str = ""
+    policy_weights: dict[str, str] = field(default_factory=dict[str, str])
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""

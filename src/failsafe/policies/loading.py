@@ -11,6 +11,7 @@ from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
 
 from failsafe.errors import PolicyError, UnknownNameError, UserError
+from failsafe.models.loading import fingerprint
 from failsafe.policies.contract import ActionSpace, Policy
 
 FORMS = (
@@ -57,6 +58,18 @@ def load_policy(name: str) -> Policy:
     if kind in _SERVED and rest.startswith("//"):
         return _served(name, kind)
     raise UserError(f"expected a policy such as {'; '.join(FORMS)}; got '{name}'")
+
+
+def policy_fingerprint(name: str) -> str:
+    """SHA-256 of a policy's weights; empty for one whose weights are behind a server or in code of one's own.
+
+    Args:
+        name: As for `load_policy`.
+    """
+    kind, _, rest = name.partition(":")
+    if kind != "reference":
+        return ""
+    return fingerprint(str(_import("failsafe.policies.reference", "compact").reference_path(rest)))
 
 
 def _import(module: str, extra: str) -> Any:

@@ -270,6 +270,19 @@ def save_reference(path: Path, net: ReferenceNet, meta: ReferenceMeta) -> None:
     save_weights(path, FORMAT, net, codec.dumps(meta))
 
 
+def reference_path(name: str) -> Path:
+    """The checkpoint that a reference policy's name stands for, whether or not it is there.
+
+    Raises:
+        UnknownNameError: If it is no name of one, and no checkpoint's.
+    """
+    if name in STRENGTHS:
+        return CHECKPOINTS / f"{name}.safetensors"
+    if not name.endswith(".safetensors"):
+        raise UnknownNameError("reference policy", name, STRENGTHS)
+    return Path(name)
+
+
 def load_reference(name: str) -> ReferencePolicy:
     """Read a reference policy: "weak", "medium", "strong", or the file of a checkpoint.
 
@@ -277,9 +290,7 @@ def load_reference(name: str) -> ReferencePolicy:
         UserError: If there is no such file.
         RecordError: If it is no checkpoint of a reference policy.
     """
-    path = CHECKPOINTS / f"{name}.safetensors" if name in STRENGTHS else Path(name)
-    if name not in STRENGTHS and path.suffix != ".safetensors":
-        raise UnknownNameError("reference policy", name, STRENGTHS)
+    path = reference_path(name)
     about, weights = read_weights(path, FORMAT)
     meta = codec.loads(ReferenceMeta, about, str(path))
     net = ReferenceNet(meta.config)
