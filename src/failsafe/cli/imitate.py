@@ -20,7 +20,6 @@ def imitate(
     batch: int = 96,
     seed: int = 0,
     keyframes: bool = False,
-    shift: int = 3,
     json: bool = False,
 ) -> int:
     """Train a reference policy by imitation alone: the fewer demonstrations, the weaker it is.
@@ -32,8 +31,7 @@ def imitate(
         steps: Gradient steps.
         batch: Moments in a step.
         seed: Seed of everything that is drawn.
-        keyframes: Learn to say where the gripper is to open or close next as well, and to go by it.
-        shift: Pixels by which the pictures of a view are shifted at most while training.
+        keyframes: Let it say where the gripper is next to open or close as well, and go by that.
         json: Print the result as JSON.
     """
     from failsafe.training.imitation import ImitationTraining, train_reference
@@ -44,7 +42,7 @@ def imitate(
         if not json:
             print(f"step {step}/{steps} after {time.monotonic() - begun:.0f} s: loss {loss:.4f}", flush=True)
 
-    settings = ImitationTraining(demonstrations, steps, batch, seed=seed, keyframes=keyframes, shift=shift)
+    settings = ImitationTraining(demonstrations, steps, batch, seed=seed, keyframes=keyframes)
     path = train_reference(DemonstrationSet(data, demonstrations), settings, out, tell)
     print_json({"checkpoint": str(path)}) if json else print(f"checkpoint: {path}")
     return 0

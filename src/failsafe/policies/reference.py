@@ -6,6 +6,10 @@ in the next H control steps (action chunking: Zhao et al. 2023, "Learning fine-g
 with low-cost hardware"). Places are said from where the tool is: then it comes nearer with every look.
 Orientations are said in the base frame, and the tool is led to no place where no demonstration has been: else
 errors add up from one chunk to the next, until it lies on its side or has left the table.
+
+One that says keyframes (James and Davison 2022, "Q-attention") finds in each picture where the tool is when the
+gripper is next to open or close, makes places in space of that, and goes by them. Without, a network comes to
+take where the tool stands still for where it was to go.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from torch import Tensor, nn
 
 from failsafe.errors import PolicyError, UnknownNameError
 from failsafe.models.encoder import WORDS, Eye, word_codes
+from failsafe.models.finder import MIDDLE, PLACE_SCALE
 from failsafe.models.weights import fill, read_weights, save_weights
 from failsafe.policies.contract import ActionSpace, PolicyObservation
 from failsafe.records import codec, poses
@@ -179,7 +184,7 @@ def proprioception(tcp_pose: Pose, width: float) -> Float32[np.ndarray, "P"]:
 
 def to_place(place: Float[np.ndarray, "*N 3"]) -> Float[np.ndarray, "*N 3"]:
     """A place (m, base frame) as numbers of about one."""
-    return (place - np.array([0.6, 0.0, 0.15])) * 5.0
+    return (place - np.array(MIDDLE)) * PLACE_SCALE
 
 
 def to_numbers(tcp_pose: Pose, target: Pose) -> Float[np.ndarray, "6"]:

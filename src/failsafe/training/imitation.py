@@ -147,12 +147,11 @@ def imitation_loss(said: Tensor, wanted: Tensor) -> Tensor:
 def keyframe_loss(said: Keyframes, batch: Batch) -> Tensor:
     """How far the keyframes that are said are from the demonstration's, in space and in the pictures."""
     pixels, inside = project(batch.cameras, batch.tcp_poses, batch.keyframes)
-    beside = F.smooth_l1_loss(said.pixels, pixels + batch.moved[:, :, None], reduction="none", beta=0.01).sum(
-        -1
-    )
-    beside = torch.where(inside, beside, 0.0).sum() / inside.sum().clamp(min=1)
+    pixels = pixels + batch.moved[:, :, None]
+    aside = F.smooth_l1_loss(said.pixels, pixels, reduction="none", beta=0.01).sum(-1)
+    aside = torch.where(inside, aside, 0.0).sum() / inside.sum().clamp(min=1)
     numbers = (batch.keyframes - torch.tensor(MIDDLE)) * PLACE_SCALE
-    return 5.0 * F.smooth_l1_loss(said.places, numbers, beta=0.05) + 5.0 * beside
+    return 5.0 * F.smooth_l1_loss(said.places, numbers, beta=0.05) + 5.0 * aside
 
 
 def _config(demonstrations: DemonstrationSet, keyframes: bool) -> ReferenceConfig:
