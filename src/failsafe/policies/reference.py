@@ -8,8 +8,8 @@ Orientations are said in the base frame, and the tool is led to no place where n
 errors add up from one chunk to the next, until it lies on its side or has left the table.
 
 One that says keyframes (James and Davison 2022, "Q-attention") finds in each picture where the tool is when
-the gripper is next to open or close, makes places in space of that, and goes by them. Without, a network comes
-to take where the tool stands still for where it was to go.
+the gripper is next to open or close, makes places in space of that, and goes by them. Without, a network
+comes to take where the tool stands still for where it was to go.
 """
 
 from __future__ import annotations
