@@ -200,7 +200,7 @@ def _render_group(sources: list[Path], out: Path, config: SampleConfig, samples:
         buffer = io.BytesIO()
         np.save(buffer, _pictures(simulator, config, samples, chosen, cameras), allow_pickle=False)
         write_atomically(path.with_suffix(".npy"), buffer.getvalue())
-        where[:] = [[(*camera.pose, camera.fov, camera.mounted) for camera in views] for views in cameras]
+        where[:] = [[camera.numbers for camera in views] for views in cameras]
     records = json.dumps([codec.to_plain(sample) for sample in samples], sort_keys=True).encode()
     arrays = {
         "records": np.frombuffer(records, dtype=np.uint8),

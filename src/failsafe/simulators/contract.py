@@ -67,6 +67,11 @@ class Camera:
     fov: float = 1.0
     mounted: bool = False
 
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """Pose (7), field of view, and 1 if it is mounted: what networks and arrays know a camera by."""
+        return (*self.pose, self.fov, float(self.mounted))
+
 
 @dataclass(frozen=True)
 class SimulatorSpec:

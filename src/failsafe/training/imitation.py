@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from failsafe.datasets.demonstrations import DemonstrationSet
 from failsafe.errors import UserError
 from failsafe.models.encoder import word_codes
-from failsafe.models.finder import MIDDLE, PLACE_SCALE, project
+from failsafe.models.finder import project
 from failsafe.policies.reference import (
     Keyframes,
     ReferenceConfig,
@@ -28,6 +28,7 @@ from failsafe.policies.reference import (
     save_reference,
     stack_views,
     to_numbers,
+    to_place,
 )
 from failsafe.records import codec, poses
 from failsafe.records.provenance import collect_provenance
@@ -150,8 +151,8 @@ def keyframe_loss(said: Keyframes, batch: Batch) -> Tensor:
     pixels = pixels + batch.moved[:, :, None]
     aside = F.smooth_l1_loss(said.pixels, pixels, reduction="none", beta=0.01).sum(-1)
     aside = torch.where(inside, aside, 0.0).sum() / inside.sum().clamp(min=1)
-    numbers = (batch.keyframes - torch.tensor(MIDDLE)) * PLACE_SCALE
-    return 5.0 * F.smooth_l1_loss(said.places, numbers, beta=0.05) + 5.0 * aside
+    places = torch.from_numpy(to_place(batch.keyframes.numpy())).float()
+    return 5.0 * F.smooth_l1_loss(said.places, places, beta=0.05) + 5.0 * aside
 
 
 def _config(demonstrations: DemonstrationSet, keyframes: bool) -> ReferenceConfig:
@@ -199,8 +200,8 @@ def batches(demonstrations: DemonstrationSet, settings: ImitationTraining) -> It
     manifest = demonstrations.manifest
     codes = {task: word_codes(text) for task, text in manifest.instructions.items()}
     cameras = {
-        task: np.array([[*camera.pose, camera.fov, camera.mounted] for camera in manifest.cameras[task]])
-        for task in manifest.cameras
+        task: np.array([view.numbers for view in views], np.float32)
+        for task, views in manifest.cameras.items()
     }
     felt = np.stack(
         [
@@ -231,7 +232,7 @@ def batches(demonstrations: DemonstrationSet, settings: ImitationTraining) -> It
                 wanted=torch.from_numpy(wanted[rows]),
                 tcp_poses=torch.from_numpy(demonstrations.tcp_poses[rows]),
                 keyframes=torch.from_numpy(demonstrations.keyframes[rows]),
-                cameras=torch.from_numpy(np.stack([cameras[task] for task in tasks]).astype(np.float32)),
+                cameras=torch.from_numpy(np.stack([cameras[task] for task in tasks])),
             )
 
 
