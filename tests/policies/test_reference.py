@@ -24,17 +24,20 @@ from failsafe.errors import PolicyError, RecordError, UnknownNameError, UserErro
 from failsafe.experts.tasks import load_task
 from failsafe.generation.rollouts import run_nominal
 from failsafe.models.encoder import word_codes
-from failsafe.models.finder import project
+from failsafe.models.finder import PLACE_SCALE, project
 from failsafe.models.weights import save_weights
 from failsafe.policies.conformance import check_policy, observe
 from failsafe.policies.loading import load_policy
 from failsafe.policies.reference import (
     FORMAT,
+    METRES,
     Keyframes,
     ReferenceConfig,
     ReferenceMeta,
     ReferenceNet,
     ReferencePolicy,
+    Taught,
+    likeliest_turn,
     load_reference,
     proprioception,
     save_reference,
@@ -42,6 +45,7 @@ from failsafe.policies.reference import (
     to_numbers,
     to_place,
     to_target,
+    turn_shares,
 )
 from failsafe.records import codec, poses
 from failsafe.records.trace import Trace
@@ -141,21 +145,26 @@ def test_pictures_are_of_their_moments(data):
 
 
 def test_keyframes_are_where_the_gripper_changes_and_where_it_ends():
-    places = np.arange(8, dtype=np.float32)[:, None] * np.ones(3, dtype=np.float32)
+    tcp_poses = np.arange(8, dtype=np.float32)[:, None] * np.ones(7, dtype=np.float32)
     gripper = np.array([1, 1, 1, -1, -1, 1, 1, 1], dtype=np.float32)
     closes, opens, end = 3, 5, 7
     wanted = [[closes, opens]] * 3 + [[opens, end]] * 2 + [[end, end]] * 3
-    np.testing.assert_array_equal(next_keyframes(places, gripper)[..., 0], wanted)
-    still = next_keyframes(places, -np.ones(8, dtype=np.float32))
-    np.testing.assert_array_equal(still, np.full((8, 2, 3), end))
+    np.testing.assert_array_equal(next_keyframes(tcp_poses, gripper, 0.01 * gripper)[..., 0], wanted)
+    # Fingers that are slow: each is the next one until they have gone half of their way.
+    slow = np.array([8, 8, 8, 7, 5, 4, 4, 8], dtype=np.float32)
+    late = [[closes, opens]] * 4 + [[opens, end]] * 3 + [[end, end]]
+    np.testing.assert_array_equal(next_keyframes(tcp_poses, gripper, slow)[..., 0], late)
+    still = next_keyframes(tcp_poses, -np.ones(8, dtype=np.float32), slow)
+    np.testing.assert_array_equal(still, np.full((8, 2, 7), end))
 
 
 def test_keyframes_of_a_set_are_of_their_own_episode(data):
     for seed in (50, 51, 52):
         of_it = [i for i, found in enumerate(data.seeds) if found == seed]
-        wanted = next_keyframes(data.tcp_poses[of_it, :3], data.actions[of_it, 0, 6])
+        told = data.actions[of_it, 0, 6]
+        wanted = next_keyframes(data.tcp_poses[of_it], told, data.gripper_widths[of_it])
         np.testing.assert_array_equal(data.keyframes[of_it], wanted)
-        np.testing.assert_array_equal(data.keyframes[of_it[0], 1], data.tcp_poses[of_it[-1], :3])
+        np.testing.assert_array_equal(data.keyframes[of_it[0], 1], data.tcp_poses[of_it[-1]])
 
 
 def test_a_set_knows_what_it_is(data):
@@ -337,7 +346,9 @@ def test_pictures_move_as_their_keyframes_do(data, monkeypatch):
 
     def dotted(index):
         found, inside = project(
-            cameras, torch.from_numpy(data.tcp_poses[[index]]), torch.from_numpy(data.keyframes[[index]])
+            cameras,
+            torch.from_numpy(data.tcp_poses[[index]]),
+            torch.from_numpy(data.keyframes[[index], :, :3]),
         )
         frames = np.zeros((2, size, size, 3), dtype=np.uint8)
         for view in range(2):
@@ -349,10 +360,10 @@ def test_pictures_move_as_their_keyframes_do(data, monkeypatch):
     monkeypatch.setattr(data, "frames", dotted)
     batch = next(batches(data, ImitationTraining(batch=len(data), shift=5)))
     pixels, inside = project(batch.cameras, batch.tcp_poses, batch.keyframes)
-    there = (pixels + batch.moved[:, :, None])[:, :, 0]
+    there = (pixels + batch.taught.moved[:, :, None])[:, :, 0]
     seen = inside[:, :, 0] & (there.abs() < 1).all(-1)
     assert seen.sum() > len(data) / 2
-    assert batch.moved.abs().amax() > 0.2
+    assert batch.taught.moved.abs().amax() > 0.2
     for sample, view in seen.nonzero().tolist():
         bright = (batch.frames[sample, view].sum(0) > 0).nonzero()[0].flip(0)
         place = (bright.float() + 0.5) / size * 2 - 1
@@ -363,16 +374,33 @@ def test_the_loss_of_keyframes_is_zero_only_where_they_are(data):
     batch = next(batches(data, ImitationTraining(batch=8, shift=2)))
     pixels, inside = project(batch.cameras, batch.tcp_poses, batch.keyframes)
     places = torch.from_numpy(to_place(batch.keyframes.numpy().astype(np.float64)).astype(np.float32))
-    right = Keyframes(places, pixels + batch.moved[:, :, None])
+    turns = (turn_shares(batch.taught.turns) + 1e-12).log()
+    right = Keyframes(places, pixels + batch.taught.moved[:, :, None], turns)
     assert float(keyframe_loss(right, batch)) < 1e-6
     # Of 4 mm in one direction of three; smooth L1 beyond beta is |d| - beta / 2.
     off = right._replace(places=places + torch.tensor([0.2, 0.0, 0.0]))
-    assert float(keyframe_loss(off, batch)) == pytest.approx(5 * (0.2 - 0.025) / 3, rel=1e-3)
+    assert float(keyframe_loss(off, batch)) == pytest.approx(5 * (0.2 - 0.01) / 3, rel=1e-3)
     # Of a tenth of half a picture along its columns, where it is in the picture; elsewhere nothing is asked.
     aside = right._replace(pixels=right.pixels + torch.tensor([0.1, 0.0]))
     assert float(keyframe_loss(aside, batch)) == pytest.approx(5 * (0.1 - 0.005), rel=1e-3)
     hidden = right._replace(pixels=torch.where(inside[..., None], right.pixels, 9.0))
     assert float(keyframe_loss(hidden, batch)) < 1e-6
+    # Turned by a whole direction: what is right is thought to be impossible.
+    assert float(keyframe_loss(right._replace(turns=turns.roll(2, 1)), batch)) > 3.0
+
+
+def test_turns_are_shares_of_directions_and_come_back():
+    turns = torch.linspace(-7.0, 7.0, 400)
+    shares = turn_shares(turns)
+    assert torch.allclose(shares.sum(1), torch.ones(400), atol=1e-5)
+    assert int((shares > 1e-4).sum(1).max()) == 2
+    off = torch.remainder(likeliest_turn((shares + 1e-9).log()) - turns + torch.pi, 2 * torch.pi) - torch.pi
+    assert float(off.abs().max()) < 1e-4
+
+
+def test_of_two_turns_that_are_both_right_one_is_taken():
+    both = 0.51 * turn_shares(torch.tensor([0.8])) + 0.49 * turn_shares(torch.tensor([-0.8]))
+    assert float(likeliest_turn(both.log())) == pytest.approx(0.8, abs=1e-3)
 
 
 def test_one_that_says_keyframes_learns_them_and_goes_by_them(data, tmp_path):
@@ -388,15 +416,36 @@ def test_one_that_says_keyframes_learns_them_and_goes_by_them(data, tmp_path):
     frames = stack_views(np.stack([data.frames(i) for i in some]))
     felt = torch.from_numpy(np.stack([policy_input(data, i) for i in some]))
     words = torch.from_numpy(word_codes(WORDS))[None].expand(len(some), -1)
-    wanted = torch.from_numpy(to_place(data.keyframes[list(some)].astype(np.float64)))
+    wanted = torch.from_numpy(to_place(data.keyframes[list(some), :, :3])).float()
     with torch.inference_mode():
-        rows, _ = policy.net(frames, felt, words)
         nets = (policy.net, untrained.net)
         off = [(net(frames, felt, words)[1].places - wanted).abs().mean() for net in nets]
         assert off[0] < 0.3 * off[1]
+        # It goes by what it is told of the keyframes: told of others, it goes elsewhere, whatever it sees.
+        told = Taught(torch.zeros(len(felt), 2, 2), wanted, torch.zeros(len(felt)), felt)
+        there, _ = policy.net(frames, felt, words, told)
+        blind, _ = policy.net(torch.zeros_like(frames), felt, words, told)
+        assert torch.equal(there, blind)
+        away, _ = policy.net(frames, felt, words, told._replace(places=wanted + 0.5))
+        assert float((away - there)[..., :3].mean()) > 0.05
         # What it is told of how far pictures were moved is taken off again.
-        moved, _ = policy.net(frames, felt, words, torch.full((len(rows), 2, 2), 0.1))
-        assert not torch.allclose(rows, moved, atol=1e-3)
+        moved = policy.net(frames, felt, words, told._replace(moved=torch.full((len(felt), 2, 2), 0.1)))[1]
+        assert not torch.allclose(moved.places, policy.net(frames, felt, words)[1].places, atol=1e-3)
+
+
+def test_a_tool_taken_to_be_elsewhere_is_led_to_the_same_poses(data):
+    near = next(batches(data, ImitationTraining(batch=len(data), shift=0)))
+    far = next(batches(data, ImitationTraining(batch=len(data), shift=0, keyframes=True)))
+    assert torch.equal(near.felt, near.taught.proprioception)
+    # Both are the same moments, felt alike: only what goes to the keyframes is told of the other place.
+    np.testing.assert_allclose(far.felt, near.felt)
+    beside = (far.taught.proprioception - far.felt)[:, :3] / PLACE_SCALE
+    assert 0.002 < float(beside.abs().mean()) < 0.02
+    back = (near.wanted - far.wanted)[..., :3] * METRES
+    np.testing.assert_allclose(back, beside[:, None].expand_as(back), atol=1e-5)
+    np.testing.assert_array_equal(far.wanted[..., 3:], near.wanted[..., 3:])
+    turned = [torch.atan2(felt[:, 4], felt[:, 3]) for felt in (far.felt, far.taught.proprioception)]
+    assert 0.02 < float((turned[1] - turned[0]).abs().mean()) < 0.3
 
 
 def policy_input(data, index):

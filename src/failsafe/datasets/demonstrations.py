@@ -15,6 +15,7 @@ import multiprocessing as mp
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +96,7 @@ class DemonstrationSet:
         tcp_poses: Measured tool pose. [N, 7]
         gripper_widths: Opening, metres. [N]
         actions: Where the commands of the next H steps lead, see `ACTION_NUMBERS`. [N, H, 7]
-        keyframes: Places (m, base frame) of the next two keyframes, see `next_keyframes`. [N, 2, 3]
+        keyframes: Tool poses at the next two keyframes, see `next_keyframes`. [N, 2, 7]
 
     Raises:
         UserError: If there are none, or fewer than asked for.
@@ -129,8 +130,8 @@ class DemonstrationSet:
         self.tcp_poses: Float32[np.ndarray, "N 7"] = np.concatenate([p["tcp_poses"] for p in parts])
         self.gripper_widths: Float32[np.ndarray, "N"] = np.concatenate([p["gripper_widths"] for p in parts])
         self.actions: Float32[np.ndarray, "N H 7"] = np.concatenate([p["actions"] for p in parts])
-        self.keyframes: Float32[np.ndarray, "N 2 3"] = np.concatenate(
-            [next_keyframes(p["tcp_poses"][:, :3], p["actions"][:, 0, 6]) for p in parts]
+        self.keyframes: Float32[np.ndarray, "N 2 7"] = np.concatenate(
+            [next_keyframes(p["tcp_poses"], p["actions"][:, 0, 6], p["gripper_widths"]) for p in parts]
         )
 
     def __len__(self) -> int:
@@ -228,22 +229,29 @@ def chunk_targets(trace: Trace, step: int, chunk: int) -> Float32[np.ndarray, "H
 
 
 def next_keyframes(
-    places: Float32[np.ndarray, "N 3"], gripper: Float32[np.ndarray, "N"]
-) -> Float32[np.ndarray, "N 2 3"]:
+    tcp_poses: Float32[np.ndarray, "N 7"], gripper: Float32[np.ndarray, "N"], widths: Float32[np.ndarray, "N"]
+) -> Float32[np.ndarray, "N 2 7"]:
     """Where the tool is at the next two keyframes of a demonstration, from each of its moments on.
 
     Keyframes are where the gripper is told to open or close, and the end (James and Davison 2022,
-    "Q-attention"), which stays the next one when there is no other.
+    "Q-attention"), which stays the next one when there is no other. One is past once the fingers have gone
+    half of their way: when they were told, nobody sees, and who has to guess says a place between that one
+    and the next.
 
     Args:
-        places: Of the tool at each moment, metres, base frame.
+        tcp_poses: Of the tool at each moment, base frame.
         gripper: What the gripper was told at each moment.
+        widths: Its opening at each moment, metres.
     """
-    last = len(places) - 1
+    last = len(tcp_poses) - 1
     changes = np.flatnonzero(np.diff(np.sign(gripper))) + 1
     rows = np.append(changes, [last, last])
-    following = np.searchsorted(changes, np.arange(len(places)), side="right")
-    return places[np.stack([rows[following], rows[following + 1]], axis=1)]
+    past: list[int] = []
+    for first, until in pairwise([*changes.tolist(), last + 1]):
+        way = np.abs(widths[first:until] - widths[first - 1])
+        past.append(first + int(np.argmax(way >= 0.5 * way[-1])))
+    following = np.searchsorted(np.array(past, dtype=np.int64), np.arange(len(tcp_poses)), side="right")
+    return tcp_poses[np.stack([rows[following], rows[following + 1]], axis=1)]
 
 
 _tasks: dict[str, Task] = {}

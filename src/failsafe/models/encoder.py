@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import zlib
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 WORDS = 512
@@ -63,6 +64,22 @@ class _Residual(nn.Module):
         return torch.relu(self.body(x) + self.short(x))
 
 
+class Look(NamedTuple):
+    """What an eye sees in a batch of pictures.
+
+    Attributes:
+        seen: All of it.
+        places: Columns and rows, -1 at the left and upper edges and 1 at the others.
+        shares: How much each cell counts in each place; they sum to 1.
+        cells: What is in each cell.
+    """
+
+    seen: Float[Tensor, "B N"]
+    places: Float[Tensor, "B K 2"]
+    shares: Float[Tensor, "B K H W"]
+    cells: Float[Tensor, "B C H W"]
+
+
 class Eye(nn.Module):
     """The encoder of one view: what is there, and where.
 
@@ -86,22 +103,20 @@ class Eye(nn.Module):
         self.deep = nn.Sequential(_Residual(widths[2], widths[3], 2), nn.Conv2d(widths[3], 16, 1))
         self.out = nn.Sequential(nn.LazyLinear(out), nn.LayerNorm(out), nn.ReLU())
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What a batch of pictures [B, C, S, S] shows [B, out], and the places in it.
-
-        Places are columns and rows, -1 at the left and upper edges and 1 at the others. [B, 32, 2]
-        """
-        near = self.middle[0](self.stem(x))
-        x = self.middle[1](near)
+    def forward(self, x: Float[Tensor, "B C S S"]) -> Look:
+        """What a batch of pictures shows, and where."""
+        cells = self.middle[0](self.stem(x))
+        x = self.middle[1](cells)
         if self.coarse is not None and self.fine is not None:
-            far = nn.functional.interpolate(self.coarse(x), near.shape[-2:], mode="bilinear")
-            maps = self.keypoints(self.fine(near + far)).float()
+            far = nn.functional.interpolate(self.coarse(x), cells.shape[-2:], mode="bilinear")
+            cells = self.fine(cells + far)
         else:
-            maps = self.keypoints(x).float()
+            cells = x
+        maps = self.keypoints(cells).float()
         height, width = maps.shape[-2:]
-        weight = torch.softmax(maps.flatten(2), dim=-1).unflatten(-1, (height, width))
-        rows = (weight.sum(3) * torch.linspace(-1, 1, height, device=x.device)).sum(-1)
-        columns = (weight.sum(2) * torch.linspace(-1, 1, width, device=x.device)).sum(-1)
+        shares = torch.softmax(maps.flatten(2), dim=-1).unflatten(-1, (height, width))
+        rows = (shares.sum(3) * torch.linspace(-1, 1, height, device=x.device)).sum(-1)
+        columns = (shares.sum(2) * torch.linspace(-1, 1, width, device=x.device)).sum(-1)
         sure = maps.amax((2, 3)) * 0.1
         seen = self.out(torch.cat([rows, columns, sure, self.deep(x).float().flatten(1)], dim=1))
-        return seen, torch.stack([columns, rows], dim=2)
+        return Look(seen, torch.stack([columns, rows], dim=2), shares, cells)

@@ -127,9 +127,10 @@ class Finder(nn.Module):
 
     def forward(self, frames: Float[Tensor, "B V C S S"], pose: Float[Tensor, "B 9"], words: Tensor) -> Sight:
         """What pictures show, with the tool where it is said to be."""
-        seen = [eye(frames[:, i]) for i, eye in enumerate(self.eyes)]
-        pixels = torch.stack([places[:, : self.points] for _, places in seen], dim=1)
-        about = torch.stack([head(x) for head, (x, _) in zip(self.about, seen, strict=True)], dim=1).float()
+        looks = [eye(frames[:, i]) for i, eye in enumerate(self.eyes)]
+        pixels = torch.stack([look.places[:, : self.points] for look in looks], dim=1)
+        about = torch.stack([head(look.seen) for head, look in zip(self.about, looks, strict=True)], dim=1)
+        about = about.float()
         cameras, inside, spread = about.split([CAMERA, self.points, self.points], dim=2)
         present = self.present(self.words(words)).float()
         # An eye is off by a hundredth of half a picture or so; by how much exactly is a matter of the place.

@@ -18,17 +18,20 @@ from torch.nn import functional as F
 from failsafe.datasets.demonstrations import DemonstrationSet
 from failsafe.errors import UserError
 from failsafe.models.encoder import word_codes
-from failsafe.models.finder import project
+from failsafe.models.finder import PLACE_SCALE, project
 from failsafe.policies.reference import (
+    METRES,
     Keyframes,
     ReferenceConfig,
     ReferenceMeta,
     ReferenceNet,
+    Taught,
     proprioception,
     save_reference,
     stack_views,
     to_numbers,
     to_place,
+    turn_shares,
 )
 from failsafe.records import codec, poses
 from failsafe.records.provenance import collect_provenance
@@ -60,7 +63,7 @@ class ImitationTraining:
     average: float = 0.998
     seed: int = 0
     keyframes: bool = False
-    shift: int = 3
+    shift: int = 4
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
@@ -113,7 +116,7 @@ def train_reference(
     for step in range(1, settings.steps + 1):
         batch = next(drawn)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            rows, keyframes = net(batch.frames, batch.felt, batch.words, batch.moved)
+            rows, keyframes = net(batch.frames, batch.felt, batch.words, batch.taught)
         loss = imitation_loss(rows, batch.wanted)
         if keyframes is not None:
             loss = loss + keyframe_loss(keyframes, batch)
@@ -148,11 +151,11 @@ def imitation_loss(said: Tensor, wanted: Tensor) -> Tensor:
 def keyframe_loss(said: Keyframes, batch: Batch) -> Tensor:
     """How far the keyframes that are said are from the demonstration's, in space and in the pictures."""
     pixels, inside = project(batch.cameras, batch.tcp_poses, batch.keyframes)
-    pixels = pixels + batch.moved[:, :, None]
+    pixels = pixels + batch.taught.moved[:, :, None]
     aside = F.smooth_l1_loss(said.pixels, pixels, reduction="none", beta=0.01).sum(-1)
     aside = torch.where(inside, aside, 0.0).sum() / inside.sum().clamp(min=1)
-    places = torch.from_numpy(to_place(batch.keyframes.numpy())).float()
-    return 5.0 * F.smooth_l1_loss(said.places, places, beta=0.05) + 5.0 * aside
+    turned = F.kl_div(said.turns.log_softmax(1), turn_shares(batch.taught.turns), reduction="batchmean")
+    return 5.0 * F.smooth_l1_loss(said.places, batch.taught.places, beta=0.02) + 5.0 * aside + 1.0 * turned
 
 
 def _config(demonstrations: DemonstrationSet, keyframes: bool) -> ReferenceConfig:
@@ -176,23 +179,23 @@ class Batch:
 
     Attributes:
         frames: Pictures, augmented. [B, V, 3, S, S]
-        moved: Columns and rows (half a picture is 1) by which they were moved. [B, V, 2]
         felt: Proprioception. [B, P]
         words: The instruction's, hashed. [B, W]
-        wanted: What was done, see `to_numbers`. [B, H, 7]
+        wanted: What was done, see `to_numbers`, from where `taught` takes the tool to be. [B, H, 7]
         tcp_poses: Of the tool, base frame. [B, 7]
         keyframes: Places of the next keyframes, metres, base frame. [B, K, 3]
         cameras: As `failsafe.models.finder.project` takes them. [B, V, 9]
+        taught: What the network is told.
     """
 
     frames: Tensor
-    moved: Tensor
     felt: Tensor
     words: Tensor
     wanted: Tensor
     tcp_poses: Tensor
     keyframes: Tensor
     cameras: Tensor
+    taught: Taught
 
 
 def batches(demonstrations: DemonstrationSet, settings: ImitationTraining) -> Iterator[Batch]:
@@ -215,6 +218,11 @@ def batches(demonstrations: DemonstrationSet, settings: ImitationTraining) -> It
             for pose, rows in zip(demonstrations.tcp_poses, demonstrations.actions, strict=True)
         ]
     )
+    places = demonstrations.keyframes[..., :3]
+    axes = np.stack(
+        [poses.rotate(q, (1.0, 0.0, 0.0)) for q in demonstrations.keyframes[:, 0, 3:].astype(float)]
+    )
+    turns = np.arctan2(axes[:, 1], axes[:, 0]).astype(np.float32)
     rng = np.random.default_rng(settings.seed)
     while True:
         order = rng.permutation(len(demonstrations))
@@ -223,17 +231,46 @@ def batches(demonstrations: DemonstrationSet, settings: ImitationTraining) -> It
             tasks = [demonstrations.tasks[i] for i in rows.tolist()]
             frames = np.stack([demonstrations.frames(i) for i in rows.tolist()])
             pixels = rng.integers(-settings.shift, settings.shift + 1, (*frames.shape[:2], 2))
-            noise = rng.normal(0.0, 0.01, felt[rows].shape).astype(np.float32)
+            noisy = felt[rows] + rng.normal(0.0, 0.01, felt[rows].shape).astype(np.float32)
+            there, led = _elsewhere(noisy, wanted[rows], rng) if settings.keyframes else (noisy, wanted[rows])
             yield Batch(
                 frames=_relight(stack_views(_move(frames, pixels)), rng),
-                moved=torch.from_numpy((2.0 / frames.shape[2] * pixels).astype(np.float32)),
-                felt=torch.from_numpy(felt[rows] + noise),
+                felt=torch.from_numpy(noisy),
                 words=torch.from_numpy(np.stack([codes[task] for task in tasks])),
-                wanted=torch.from_numpy(wanted[rows]),
+                wanted=torch.from_numpy(led),
                 tcp_poses=torch.from_numpy(demonstrations.tcp_poses[rows]),
-                keyframes=torch.from_numpy(demonstrations.keyframes[rows]),
+                keyframes=torch.from_numpy(places[rows]),
                 cameras=torch.from_numpy(np.stack([cameras[task] for task in tasks])),
+                taught=Taught(
+                    moved=torch.from_numpy((2.0 / frames.shape[2] * pixels).astype(np.float32)),
+                    places=torch.from_numpy(to_place(places[rows]).astype(np.float32)),
+                    turns=torch.from_numpy(turns[rows]),
+                    proprioception=torch.from_numpy(there),
+                ),
             )
+
+
+def _elsewhere(
+    felt: Float32[np.ndarray, "B P"], wanted: Float32[np.ndarray, "B H 7"], rng: np.random.Generator
+) -> tuple[Float32[np.ndarray, "B P"], Float32[np.ndarray, "B H 7"]]:
+    """The same moments with the tool a little beside where it was, and led to the same poses from there.
+
+    What a demonstration never shows, to be beside the way, is what a policy comes to. Where the gripper is to
+    open or close in the chunk, being at the right place matters, and the tool stays where it is.
+    """
+    steady = (wanted[:, :, 6] == wanted[:, :1, 6]).all(1)
+    metres = np.where(steady, rng.uniform(0.0, 0.02, len(felt)), 0.002)[:, None] * rng.normal(
+        size=(len(felt), 3)
+    )
+    radians = np.where(steady, 0.15, 0.02) * rng.normal(size=len(felt))
+    felt, wanted = felt.copy(), wanted.copy()
+    felt[:, :3] += metres * PLACE_SCALE
+    wanted[..., :3] -= (metres / METRES)[:, None]
+    cos, sin = np.cos(radians), np.sin(radians)
+    for axis in (3, 6):
+        x, y = felt[:, axis].copy(), felt[:, axis + 1].copy()
+        felt[:, axis], felt[:, axis + 1] = cos * x - sin * y, sin * x + cos * y
+    return felt, wanted
 
 
 def _as_numbers(
