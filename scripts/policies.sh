@@ -19,8 +19,8 @@ imitate() { # NAME DEMONSTRATIONS HOW-MANY STEPS [FLAGS]
 demonstrate two_views front,hand 80
 imitate weak two_views 25 800
 imitate medium two_views 80 1500
-demonstrate three_views front,side,hand 600
-imitate strong three_views 600 4000 --keyframes
+demonstrate three_views front,side,hand 1000
+imitate strong three_views 1000 4000 --keyframes
 
 # Thresholds for the compact model behind each; the checkpoints that ship are those made above.
 calibrate() { # NAME SEEDS

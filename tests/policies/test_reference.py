@@ -31,13 +31,8 @@ from failsafe.policies.loading import load_policy
 from failsafe.policies.reference import (
     FORMAT,
     METRES,
-    Keyframes,
-    ReferenceConfig,
     ReferenceMeta,
-    ReferenceNet,
     ReferencePolicy,
-    Taught,
-    likeliest_turn,
     load_reference,
     proprioception,
     save_reference,
@@ -45,6 +40,13 @@ from failsafe.policies.reference import (
     to_numbers,
     to_place,
     to_target,
+)
+from failsafe.policies.reference_net import (
+    Keyframes,
+    ReferenceConfig,
+    ReferenceNet,
+    Taught,
+    likeliest_turn,
     turn_shares,
 )
 from failsafe.records import codec, poses

@@ -31,7 +31,7 @@ def imitate(
         steps: Gradient steps.
         batch: Moments in a step.
         seed: Seed of everything that is drawn.
-        keyframes: Let it say where the gripper is next to open or close as well, and go by that.
+        keyframes: Let it say where the gripper is next to open or close, and go by that alone.
         json: Print the result as JSON.
     """
     from failsafe.training.imitation import ImitationTraining, train_reference

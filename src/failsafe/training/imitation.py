@@ -21,18 +21,14 @@ from failsafe.models.encoder import word_codes
 from failsafe.models.finder import PLACE_SCALE, project
 from failsafe.policies.reference import (
     METRES,
-    Keyframes,
-    ReferenceConfig,
     ReferenceMeta,
-    ReferenceNet,
-    Taught,
     proprioception,
     save_reference,
     stack_views,
     to_numbers,
     to_place,
-    turn_shares,
 )
+from failsafe.policies.reference_net import Keyframes, ReferenceConfig, ReferenceNet, Taught, turn_shares
 from failsafe.records import codec, poses
 from failsafe.records.provenance import collect_provenance
 from failsafe.training.allocation import keep_freed_memory
@@ -51,7 +47,7 @@ class ImitationTraining:
         decay: Weight decay.
         average: Share of the running average of the weights kept at every step.
         seed: Seed of everything that is drawn.
-        keyframes: Learn to say the next keyframes as well, see `ReferenceConfig`.
+        keyframes: Learn to say the next keyframes, and to go by them, see `ReferenceConfig`.
         shift: Pixels by which the pictures of a view are shifted at most.
     """
 
