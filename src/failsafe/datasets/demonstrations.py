@@ -19,7 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Bool, Float32, UInt8
 
 from failsafe.datasets.files import LOCK, is_partial, locked, write_atomically
 from failsafe.errors import UserError
@@ -97,6 +97,7 @@ class DemonstrationSet:
         gripper_widths: Opening, metres. [N]
         actions: Where the commands of the next H steps lead, see `ACTION_NUMBERS`. [N, H, 7]
         keyframes: Tool poses at the next two keyframes, see `next_keyframes`. [N, 2, 7]
+        at_keyframe: The gripper has been told to open or close there, and is about to. [N]
 
     Raises:
         UserError: If there are none, or fewer than asked for.
@@ -130,9 +131,9 @@ class DemonstrationSet:
         self.tcp_poses: Float32[np.ndarray, "N 7"] = np.concatenate([p["tcp_poses"] for p in parts])
         self.gripper_widths: Float32[np.ndarray, "N"] = np.concatenate([p["gripper_widths"] for p in parts])
         self.actions: Float32[np.ndarray, "N H 7"] = np.concatenate([p["actions"] for p in parts])
-        self.keyframes: Float32[np.ndarray, "N 2 7"] = np.concatenate(
-            [next_keyframes(p["tcp_poses"], p["actions"][:, 0, 6], p["gripper_widths"]) for p in parts]
-        )
+        ahead = [next_keyframes(p["tcp_poses"], p["actions"][:, 0, 6], p["gripper_widths"]) for p in parts]
+        self.keyframes: Float32[np.ndarray, "N 2 7"] = np.concatenate([found for found, _ in ahead])
+        self.at_keyframe: Bool[np.ndarray, "N"] = np.concatenate([there for _, there in ahead])
 
     def __len__(self) -> int:
         """Number of moments."""
@@ -230,7 +231,7 @@ def chunk_targets(trace: Trace, step: int, chunk: int) -> Float32[np.ndarray, "H
 
 def next_keyframes(
     tcp_poses: Float32[np.ndarray, "N 7"], gripper: Float32[np.ndarray, "N"], widths: Float32[np.ndarray, "N"]
-) -> Float32[np.ndarray, "N 2 7"]:
+) -> tuple[Float32[np.ndarray, "N 2 7"], Bool[np.ndarray, "N"]]:
     """Where the tool is at the next two keyframes of a demonstration, from each of its moments on.
 
     Keyframes are where the gripper is told to open or close, and the end (James and Davison 2022,
@@ -239,19 +240,25 @@ def next_keyframes(
     and the next.
 
     Args:
-        tcp_poses: Of the tool at each moment, base frame.
-        gripper: What the gripper was told at each moment.
+        tcp_poses: Of the tool at each moment (m, quaternion wxyz), base frame.
+        gripper: What the gripper was told at each moment, positive to open.
         widths: Its opening at each moment, metres.
+
+    Returns:
+        Poses of the tool at the next keyframe and the one after that, and whether the gripper has been told
+        at the next one already.
     """
     last = len(tcp_poses) - 1
     changes = np.flatnonzero(np.diff(np.sign(gripper))) + 1
-    rows = np.append(changes, [last, last])
+    told = np.zeros(len(tcp_poses), dtype=bool)
     past: list[int] = []
     for first, until in pairwise([*changes.tolist(), last + 1]):
         way = np.abs(widths[first:until] - widths[first - 1])
         past.append(first + int(np.argmax(way >= 0.5 * way[-1])))
+        told[first : past[-1]] = True
+    rows = np.append(changes, [last, last])
     following = np.searchsorted(np.array(past, dtype=np.int64), np.arange(len(tcp_poses)), side="right")
-    return tcp_poses[np.stack([rows[following], rows[following + 1]], axis=1)]
+    return tcp_poses[np.stack([rows[following], rows[following + 1]], axis=1)], told
 
 
 _tasks: dict[str, Task] = {}

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Bool, Float, Float32, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -227,11 +227,14 @@ def batches(demonstrations: DemonstrationSet, settings: ImitationTraining) -> It
             tasks = [demonstrations.tasks[i] for i in rows.tolist()]
             frames = np.stack([demonstrations.frames(i) for i in rows.tolist()])
             pixels = rng.integers(-settings.shift, settings.shift + 1, (*frames.shape[:2], 2))
-            noisy = felt[rows] + rng.normal(0.0, 0.01, felt[rows].shape).astype(np.float32)
-            there, led = _elsewhere(noisy, wanted[rows], rng) if settings.keyframes else (noisy, wanted[rows])
+            noise = rng.normal(0.0, 0.01, felt[rows].shape).astype(np.float32)
+            led, there = wanted[rows], felt[rows] + noise
+            if settings.keyframes:
+                noise[:, :3] = 0.0  # of the place, what is led by it has its own, and knows it
+                there, led = _elsewhere(felt[rows] + noise, led, demonstrations.at_keyframe[rows], rng)
             yield Batch(
                 frames=_relight(stack_views(_move(frames, pixels)), rng),
-                felt=torch.from_numpy(noisy),
+                felt=torch.from_numpy(felt[rows] + noise),
                 words=torch.from_numpy(np.stack([codes[task] for task in tasks])),
                 wanted=torch.from_numpy(led),
                 tcp_poses=torch.from_numpy(demonstrations.tcp_poses[rows]),
@@ -247,18 +250,22 @@ def batches(demonstrations: DemonstrationSet, settings: ImitationTraining) -> It
 
 
 def _elsewhere(
-    felt: Float32[np.ndarray, "B P"], wanted: Float32[np.ndarray, "B H 7"], rng: np.random.Generator
+    felt: Float32[np.ndarray, "B P"],
+    wanted: Float32[np.ndarray, "B H 7"],
+    at_keyframe: Bool[np.ndarray, "B"],
+    rng: np.random.Generator,
 ) -> tuple[Float32[np.ndarray, "B P"], Float32[np.ndarray, "B H 7"]]:
     """The same moments with the tool a little beside where it was, and led to the same poses from there.
 
-    What a demonstration never shows, to be beside the way, is what a policy comes to. Where the gripper is to
-    open or close in the chunk, being at the right place matters, and the tool stays where it is.
+    What a demonstration never shows, to be beside the way, is what a policy comes to. The tool is moved by
+    up to 2 cm times a normal and turned about the vertical by 0.15 rad times another. Where the gripper is
+    told to open or close, or has been and is about to, it has to be at the right place: there by 2 mm and
+    0.02 rad only.
     """
-    steady = (wanted[:, :, 6] == wanted[:, :1, 6]).all(1)
-    metres = np.where(steady, rng.uniform(0.0, 0.02, len(felt)), 0.002)[:, None] * rng.normal(
-        size=(len(felt), 3)
-    )
-    radians = np.where(steady, 0.15, 0.02) * rng.normal(size=len(felt))
+    steady = (wanted[:, :, 6] == wanted[:, :1, 6]).all(1) & ~at_keyframe
+    metres = np.where(steady, rng.uniform(0.0, 0.02, len(felt)), 0.002)[:, None]
+    metres = (metres * rng.normal(size=(len(felt), 3))).astype(np.float32)
+    radians = (np.where(steady, 0.15, 0.02) * rng.normal(size=len(felt))).astype(np.float32)
     felt, wanted = felt.copy(), wanted.copy()
     felt[:, :3] += metres * PLACE_SCALE
     wanted[..., :3] -= (metres / METRES)[:, None]
