@@ -31,7 +31,7 @@ def imitate(
         steps: Gradient steps.
         batch: Moments in a step.
         seed: Seed of everything that is drawn.
-        keyframes: Let it say where the gripper is next to open or close, and go by that alone.
+        keyframes: Let it say where it is next to open, close or end, and go by that alone.
         json: Print the result as JSON.
     """
     from failsafe.training.imitation import ImitationTraining, train_reference

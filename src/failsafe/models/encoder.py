@@ -71,7 +71,7 @@ class Look(NamedTuple):
         seen: All of it.
         places: Columns and rows, -1 at the left and upper edges and 1 at the others.
         shares: How much each cell counts in each place; they sum to 1.
-        cells: What is in each cell.
+        cells: What is in each cell, of 4 pixels a side where the eye is fine, of 8 where not.
     """
 
     seen: Float[Tensor, "B N"]

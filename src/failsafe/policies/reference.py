@@ -33,8 +33,9 @@ CHECKPOINTS = Path(__file__).parent / "checkpoints"
 STRENGTHS = ("weak", "medium", "strong")
 """Trained on few, some and many demonstrations."""
 METRES = 0.1
+"""What displacements are divided by, so that they are about one."""
 _SCALE = np.array([METRES] * 3 + [0.5] * 3)
-"""What displacements (m) and turns (rad) are divided by, so that they are about one."""
+"""The same of displacements (m) and turns (rad)."""
 _DOWN = (0.0, 1.0, 0.0, 0.0)
 """The orientation (quaternion wxyz, base frame) that turns are counted from: of a tool that points down."""
 

@@ -40,7 +40,7 @@ class ReferenceConfig:
         reach: Lowest and highest x, y and z (m, base frame) that a demonstration has led the tool to.
         widths: Channels of the encoder, from stride 2 to stride 16.
         hidden: Width of the trunk.
-        keyframes: It says where the tool is next to open, close or end as well, and goes by that alone.
+        keyframes: It says where the tool is next to open, close or end, and goes by that alone.
     """
 
     views: tuple[str, ...]
@@ -78,7 +78,8 @@ class Taught(NamedTuple):
         moved: Columns and rows (half a picture is 1) by which the pictures have been moved.
         places: Where the keyframes are, as in `Keyframes`.
         turns: How the tool is turned about the vertical at the first, radians.
-        proprioception: Of the tool, taken to be a little elsewhere; the actions lead from there.
+        proprioception: As in `ReferenceNet.forward`, of the tool taken to be a little elsewhere; the actions
+            lead from there.
     """
 
     moved: Float[Tensor, "B V 2"]
@@ -161,14 +162,14 @@ class ReferenceNet(nn.Module):
     def _keyframes(self, looks: list[Look], held: Tensor, told: Tensor, taught: Taught | None) -> Keyframes:
         """Where the keyframes are, by what the eyes see.
 
-        Not told where the tool is, which at the end of a demonstration is the place itself: a network that
-        knows says of any place where it stops that it is the right one.
+        For places it is not told where the tool is, which at the end of a demonstration is the place itself:
+        a network that knows says of any place where it stops that it is the right one.
         """
         pixels = torch.stack([look.places[:, :KEYFRAMES] for look in looks], dim=1)
         there = pixels if taught is None else pixels - taught.moved[:, :, None]
         blurred = torch.stack([_blur(look.shares[:, :KEYFRAMES]) for look in looks], dim=1)
         places = self.places(torch.cat([there.flatten(1), blurred.flatten(1), told, held[:, -1:]], dim=1))
-        # How the tool is to be turned is to be seen at the place itself.
+        # How the tool is to be turned is to be seen at the place itself; by the hand, from how it is turned.
         close = [
             torch.einsum("bchw,bhw->bc", torch.relu(closer(look.cells)), look.shares[:, 0].detach())
             for closer, look in zip(self.close, looks, strict=True)

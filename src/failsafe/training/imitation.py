@@ -177,7 +177,7 @@ class Batch:
         frames: Pictures, augmented. [B, V, 3, S, S]
         felt: Proprioception. [B, P]
         words: The instruction's, hashed. [B, W]
-        wanted: What was done, see `to_numbers`, from where `taught` takes the tool to be. [B, H, 7]
+        wanted: What was done, see `to_numbers`; by keyframes, from the tool as `taught` tells it. [B, H, 7]
         tcp_poses: Of the tool, base frame. [B, 7]
         keyframes: Places of the next keyframes, metres, base frame. [B, K, 3]
         cameras: As `failsafe.models.finder.project` takes them. [B, V, 9]
