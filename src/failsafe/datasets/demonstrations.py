@@ -17,9 +17,10 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float32, Int64, UInt8
 
 from failsafe.datasets.files import LOCK, is_partial, locked, write_atomically
 from failsafe.errors import UserError
@@ -96,7 +97,8 @@ class DemonstrationSet:
         tcp_poses: Measured tool pose. [N, 7]
         gripper_widths: Opening, metres. [N]
         actions: Where the commands of the next H steps lead, see `ACTION_NUMBERS`. [N, H, 7]
-        keyframes: Tool poses at the next two keyframes, see `next_keyframes`. [N, 2, 7]
+        keyframes: Tool poses at the keyframes of the episode, the last again where it has fewer. [N, K, 7]
+        following: Which of them is the next one, see `KeyframesOf`. [N]
         at_keyframe: The gripper has been told to open or close there, and is about to. [N]
 
     Raises:
@@ -131,9 +133,17 @@ class DemonstrationSet:
         self.tcp_poses: Float32[np.ndarray, "N 7"] = np.concatenate([p["tcp_poses"] for p in parts])
         self.gripper_widths: Float32[np.ndarray, "N"] = np.concatenate([p["gripper_widths"] for p in parts])
         self.actions: Float32[np.ndarray, "N H 7"] = np.concatenate([p["actions"] for p in parts])
-        ahead = [next_keyframes(p["tcp_poses"], p["actions"][:, 0, 6], p["gripper_widths"]) for p in parts]
-        self.keyframes: Float32[np.ndarray, "N 2 7"] = np.concatenate([found for found, _ in ahead])
-        self.at_keyframe: Bool[np.ndarray, "N"] = np.concatenate([there for _, there in ahead])
+        found = [keyframes_of(p["actions"][:, 0, 6], p["gripper_widths"]) for p in parts]
+        most = max(len(k.rows) for k in found)
+        rows = [np.pad(k.rows, (0, most - len(k.rows)), mode="edge") for k in found]
+        self.keyframes: Float32[np.ndarray, "N K 7"] = np.concatenate(
+            [
+                np.broadcast_to(p["tcp_poses"][at], (len(p["tcp_poses"]), most, 7))
+                for p, at in zip(parts, rows, strict=True)
+            ]
+        )
+        self.following: Int64[np.ndarray, "N"] = np.concatenate([k.following for k in found])
+        self.at_keyframe: Bool[np.ndarray, "N"] = np.concatenate([k.told for k in found])
 
     def __len__(self) -> int:
         """Number of moments."""
@@ -229,36 +239,40 @@ def chunk_targets(trace: Trace, step: int, chunk: int) -> Float32[np.ndarray, "H
     return np.array(rows, dtype=np.float32)
 
 
-def next_keyframes(
-    tcp_poses: Float32[np.ndarray, "N 7"], gripper: Float32[np.ndarray, "N"], widths: Float32[np.ndarray, "N"]
-) -> tuple[Float32[np.ndarray, "N 2 7"], Bool[np.ndarray, "N"]]:
-    """Where the tool is at the next two keyframes of a demonstration, from each of its moments on.
+class KeyframesOf(NamedTuple):
+    """The keyframes of a demonstration: where the gripper is told to open or close, and the end.
 
-    Keyframes are where the gripper is told to open or close, and the end (James and Davison 2022,
-    "Q-attention"), which stays the next one when there is no other. One is past once the fingers have gone
-    half of their way: when they were told, nobody sees, and who has to guess says a place between that one
-    and the next.
+    So they are found by James and Davison 2022, "Q-attention".
+
+    Attributes:
+        rows: The moments.
+        following: Which is the next one, at each moment; the end stays it. One is past once the fingers have
+            gone half of their way: when they were told, nobody sees.
+        told: Whether the gripper has been told at the next one already, at each moment.
+    """
+
+    rows: Int64[np.ndarray, "K"]
+    following: Int64[np.ndarray, "N"]
+    told: Bool[np.ndarray, "N"]
+
+
+def keyframes_of(gripper: Float32[np.ndarray, "N"], widths: Float32[np.ndarray, "N"]) -> KeyframesOf:
+    """The keyframes of a demonstration.
 
     Args:
-        tcp_poses: Of the tool at each moment (m, quaternion wxyz), base frame.
         gripper: What the gripper was told at each moment, positive to open.
         widths: Its opening at each moment, metres.
-
-    Returns:
-        Poses of the tool at the next keyframe and the one after that, and whether the gripper has been told
-        at the next one already.
     """
-    last = len(tcp_poses) - 1
+    last = len(gripper) - 1
     changes = np.flatnonzero(np.diff(np.sign(gripper))) + 1
-    told = np.zeros(len(tcp_poses), dtype=bool)
+    told = np.zeros(len(gripper), dtype=bool)
     past: list[int] = []
     for first, until in pairwise([*changes.tolist(), last + 1]):
         way = np.abs(widths[first:until] - widths[first - 1])
         past.append(first + int(np.argmax(way >= 0.5 * way[-1])))
         told[first : past[-1]] = True
-    rows = np.append(changes, [last, last])
-    following = np.searchsorted(np.array(past, dtype=np.int64), np.arange(len(tcp_poses)), side="right")
-    return tcp_poses[np.stack([rows[following], rows[following + 1]], axis=1)], told
+    following = np.searchsorted(np.array(past, dtype=np.int64), np.arange(len(gripper)), side="right")
+    return KeyframesOf(np.append(changes, last), following, told)
 
 
 _tasks: dict[str, Task] = {}

@@ -19,10 +19,10 @@ from failsafe.models.encoder import WORDS, Eye, Look
 
 PROPRIOCEPTION = 3 + 6 + 1
 """Numbers that say where the tool is, how it is held, and how far it is open."""
-KEYFRAMES = 2
-"""Places said ahead: where the gripper is next told to open or close, and where after that, or the end."""
 TURNS = 36
 """Turns of the tool about the vertical that are told apart, see `turn_shares`."""
+_AHEAD = 2
+"""Of the keyframes, the next one and the one after that lead the tool."""
 _CLOSE = 64
 """Numbers that say what is to be seen in a picture where a keyframe is."""
 
@@ -40,7 +40,8 @@ class ReferenceConfig:
         reach: Lowest and highest x, y and z (m, base frame) that a demonstration has led the tool to.
         widths: Channels of the encoder, from stride 2 to stride 16.
         hidden: Width of the trunk.
-        keyframes: It says where the tool is next to open, close or end, and goes by that alone.
+        keyframes: How many an episode has at most, if it says where the tool is to open, close and end, and
+            goes by that alone; else 0.
     """
 
     views: tuple[str, ...]
@@ -51,20 +52,25 @@ class ReferenceConfig:
     reach: tuple[tuple[float, ...], tuple[float, ...]]
     widths: tuple[int, ...] = (16, 32, 64, 96)
     hidden: int = 384
-    keyframes: bool = False
+    keyframes: int = 0
 
 
 class Keyframes(NamedTuple):
-    """Where a network says that the tool is next to open, close or end.
+    """Where a network says that the tool is to open, close and end.
+
+    All of an episode have places of their own, those that are past mean nothing, and which is the next is
+    said apart: what says the next one alone says a place between two of them where it does not know.
 
     Attributes:
         places: Metres from the middle of the workspace, times `PLACE_SCALE`.
         pixels: Columns and rows in each picture, -1 at the left and upper edges and 1 at the others.
-        turns: Logits of how it is turned about the vertical at the first, see `turn_shares`.
+        following: Logits of each being the next one.
+        turns: Logits of how the tool is turned about the vertical at the next one, see `turn_shares`.
     """
 
     places: Float[Tensor, "B K 3"]
     pixels: Float[Tensor, "B V K 2"]
+    following: Float[Tensor, "B K"]
     turns: Float[Tensor, "B T"]
 
 
@@ -77,13 +83,15 @@ class Taught(NamedTuple):
     Attributes:
         moved: Columns and rows (half a picture is 1) by which the pictures have been moved.
         places: Where the keyframes are, as in `Keyframes`.
-        turns: How the tool is turned about the vertical at the first, radians.
+        following: Which is the next one.
+        turns: How the tool is turned about the vertical there, radians.
         proprioception: As in `ReferenceNet.forward`, of the tool taken to be a little elsewhere; the actions
             lead from there.
     """
 
     moved: Float[Tensor, "B V 2"]
     places: Float[Tensor, "B K 3"]
+    following: Int64[Tensor, "B"]
     turns: Float[Tensor, "B"]
     proprioception: Float[Tensor, "B P"]
 
@@ -98,16 +106,17 @@ class ReferenceNet(nn.Module):
     def __init__(self, config: ReferenceConfig) -> None:
         super().__init__()
         self.config = config
-        self.eyes = nn.ModuleList(Eye(3, config.widths, 192, fine=config.keyframes) for _ in config.views)
+        self.eyes = nn.ModuleList(Eye(3, config.widths, 192, fine=config.keyframes > 0) for _ in config.views)
         self.words = nn.Embedding(WORDS, 32, padding_idx=0)
         hidden, seen = config.hidden, 192 * len(config.views)
         known = seen + PROPRIOCEPTION + 32
         if config.keyframes:
             views = len(config.views)
-            self.places = _perceptron(KEYFRAMES * 3 * views + 32 + 1, KEYFRAMES * 3)
+            self.places = _perceptron(config.keyframes * 3 * views + 32 + 1, config.keyframes * 3)
+            self.following = _perceptron(seen + 32 + 1, config.keyframes)
             self.close = nn.ModuleList(nn.Conv2d(config.widths[1], _CLOSE, 3, 1, 1) for _ in config.views)
             self.turns = _perceptron(seen + _CLOSE * views + 32 + PROPRIOCEPTION - 3, TURNS)
-            known = KEYFRAMES * 6 + 2 + PROPRIOCEPTION - 3 + 32
+            known = _AHEAD * 6 + 2 + PROPRIOCEPTION - 3 + 32
         self.trunk = nn.Sequential(
             nn.Linear(known, hidden),
             nn.LayerNorm(hidden),
@@ -148,11 +157,15 @@ class ReferenceNet(nn.Module):
         if self.config.keyframes:
             keyframes = self._keyframes(looks, proprioception[:, 3:], told, taught)
             if taught is None:
-                places, turns = keyframes.places, likeliest_turn(keyframes.turns)
+                places, following = keyframes.places, keyframes.following.argmax(1)
+                turns = likeliest_turn(keyframes.turns)
             else:
-                places, turns, proprioception = taught.places, taught.turns, taught.proprioception
+                places, following, turns = taught.places, taught.following, taught.turns
+                proprioception = taught.proprioception
             here, held = proprioception[:, :3], proprioception[:, 3:]
-            away = 2.0 * (places - here[:, None])
+            ahead = following[:, None] + torch.arange(_AHEAD, device=following.device)
+            ahead = ahead.clamp(max=self.config.keyframes - 1)[..., None].expand(-1, -1, 3)
+            away = 2.0 * (places.gather(1, ahead) - here[:, None])
             near = away / away.norm(dim=2, keepdim=True).clamp(min=1.0)
             turn = (turns - torch.atan2(held[:, 1], held[:, 0]))[:, None]
             known = [away.flatten(1), near.flatten(1), turn.cos(), turn.sin(), held, told]
@@ -165,17 +178,22 @@ class ReferenceNet(nn.Module):
         For places it is not told where the tool is, which at the end of a demonstration is the place itself:
         a network that knows says of any place where it stops that it is the right one.
         """
-        pixels = torch.stack([look.places[:, :KEYFRAMES] for look in looks], dim=1)
+        count = self.config.keyframes
+        pixels = torch.stack([look.places[:, :count] for look in looks], dim=1)
         there = pixels if taught is None else pixels - taught.moved[:, :, None]
-        blurred = torch.stack([_blur(look.shares[:, :KEYFRAMES]) for look in looks], dim=1)
+        blurred = torch.stack([_blur(look.shares[:, :count]) for look in looks], dim=1)
         places = self.places(torch.cat([there.flatten(1), blurred.flatten(1), told, held[:, -1:]], dim=1))
+        seen = [look.seen for look in looks]
+        following = self.following(torch.cat([*seen, told, held[:, -1:]], dim=1)).float()
         # How the tool is to be turned is to be seen at the place itself; by the hand, from how it is turned.
+        which = following.argmax(1) if taught is None else taught.following
+        each = torch.arange(len(which), device=which.device)
         close = [
-            torch.einsum("bchw,bhw->bc", torch.relu(closer(look.cells)), look.shares[:, 0].detach())
+            torch.einsum("bchw,bhw->bc", torch.relu(closer(look.cells)), look.shares[each, which].detach())
             for closer, look in zip(self.close, looks, strict=True)
         ]
-        turns = self.turns(torch.cat([*(look.seen for look in looks), *close, told, held], dim=1))
-        return Keyframes(places.float().unflatten(1, (KEYFRAMES, 3)), pixels, turns.float())
+        turns = self.turns(torch.cat([*seen, *close, told, held], dim=1))
+        return Keyframes(places.float().unflatten(1, (count, 3)), pixels, following, turns.float())
 
 
 def _blur(shares: Float[Tensor, "B K H W"]) -> Float[Tensor, "B K"]:

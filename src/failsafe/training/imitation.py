@@ -148,10 +148,15 @@ def keyframe_loss(said: Keyframes, batch: Batch) -> Tensor:
     """How far the keyframes that are said are from the demonstration's, in space and in the pictures."""
     pixels, inside = project(batch.cameras, batch.tcp_poses, batch.keyframes)
     pixels = pixels + batch.taught.moved[:, :, None]
+    following = batch.taught.following
+    ahead = torch.arange(said.places.shape[1]) >= following[:, None]
+    inside = inside & ahead[:, None]
     aside = F.smooth_l1_loss(said.pixels, pixels, reduction="none", beta=0.01).sum(-1)
     aside = torch.where(inside, aside, 0.0).sum() / inside.sum().clamp(min=1)
+    off = F.smooth_l1_loss(said.places, batch.taught.places, reduction="none", beta=0.02).mean(-1)
+    off = torch.where(ahead, off, 0.0).sum() / ahead.sum()
     turned = F.kl_div(said.turns.log_softmax(1), turn_shares(batch.taught.turns), reduction="batchmean")
-    return 5.0 * F.smooth_l1_loss(said.places, batch.taught.places, beta=0.02) + 5.0 * aside + 1.0 * turned
+    return 5.0 * off + 5.0 * aside + turned + F.cross_entropy(said.following, following)
 
 
 def _config(demonstrations: DemonstrationSet, keyframes: bool) -> ReferenceConfig:
@@ -165,7 +170,7 @@ def _config(demonstrations: DemonstrationSet, keyframes: bool) -> ReferenceConfi
         rate_hz=demonstrations.manifest.control_hz,
         instructions=tuple(sorted(demonstrations.manifest.instructions.values())),
         reach=(tuple(low), tuple(high)),
-        keyframes=keyframes,
+        keyframes=demonstrations.keyframes.shape[1] if keyframes else 0,
     )
 
 
@@ -179,7 +184,7 @@ class Batch:
         words: The instruction's, hashed. [B, W]
         wanted: What was done, see `to_numbers`; by keyframes, from the tool as `taught` tells it. [B, H, 7]
         tcp_poses: Of the tool, base frame. [B, 7]
-        keyframes: Places of the next keyframes, metres, base frame. [B, K, 3]
+        keyframes: Places of the keyframes, metres, base frame. [B, K, 3]
         cameras: As `failsafe.models.finder.project` takes them. [B, V, 9]
         taught: What the network is told.
     """
@@ -214,10 +219,9 @@ def batches(demonstrations: DemonstrationSet, settings: ImitationTraining) -> It
             for pose, rows in zip(demonstrations.tcp_poses, demonstrations.actions, strict=True)
         ]
     )
-    places = demonstrations.keyframes[..., :3]
-    axes = np.stack(
-        [poses.rotate(q, (1.0, 0.0, 0.0)) for q in demonstrations.keyframes[:, 0, 3:].astype(float)]
-    )
+    places, following = demonstrations.keyframes[..., :3], demonstrations.following
+    quaternions = demonstrations.keyframes[np.arange(len(following)), following, 3:].astype(np.float64)
+    axes = np.stack([poses.rotate(q, (1.0, 0.0, 0.0)) for q in quaternions])
     turns = np.arctan2(axes[:, 1], axes[:, 0]).astype(np.float32)
     rng = np.random.default_rng(settings.seed)
     while True:
@@ -243,6 +247,7 @@ def batches(demonstrations: DemonstrationSet, settings: ImitationTraining) -> It
                 taught=Taught(
                     moved=torch.from_numpy((2.0 / frames.shape[2] * pixels).astype(np.float32)),
                     places=torch.from_numpy(to_place(places[rows]).astype(np.float32)),
+                    following=torch.from_numpy(following[rows]),
                     turns=torch.from_numpy(turns[rows]),
                     proprioception=torch.from_numpy(there),
                 ),
