@@ -29,4 +29,4 @@ calibrate() { # NAME SEEDS
 }
 calibrate weak 400000:400060
 calibrate medium 400000:400200
-calibrate strong 400000:400100
+calibrate strong 420000:420100

@@ -18,7 +18,7 @@ from failsafe.datasets.demonstrations import (
     DemonstrationSet,
     chunk_targets,
     demonstrate,
-    next_keyframes,
+    keyframes_of,
 )
 from failsafe.errors import PolicyError, RecordError, UnknownNameError, UserError
 from failsafe.experts.tasks import load_task
@@ -155,35 +155,43 @@ def test_pictures_are_of_their_moments(data):
 
 
 def test_keyframes_are_where_the_gripper_changes_and_where_it_ends():
-    tcp_poses = np.arange(8, dtype=np.float32)[:, None] * np.ones(7, dtype=np.float32)
     gripper = np.array([1, 1, 1, -1, -1, 1, 1, 1], dtype=np.float32)
-    closes, opens, end = 3, 5, 7
-    wanted = [[closes, opens]] * 3 + [[opens, end]] * 2 + [[end, end]] * 3
-    at_once, told = next_keyframes(tcp_poses, gripper, 0.01 * gripper)
-    np.testing.assert_array_equal(at_once[..., 0], wanted)
-    assert not told.any()
+    at_once = keyframes_of(gripper, 0.01 * gripper)
+    assert at_once.rows.tolist() == [3, 5, 7]
+    assert at_once.following.tolist() == [0, 0, 0, 1, 1, 2, 2, 2]
+    assert not at_once.told.any()
     # Fingers that are slow: each is the next one until they have gone half of their way.
-    slow = np.array([8, 8, 8, 7, 5, 4, 4, 8], dtype=np.float32)
-    late = [[closes, opens]] * 4 + [[opens, end]] * 3 + [[end, end]]
-    found, told = next_keyframes(tcp_poses, gripper, slow)
-    np.testing.assert_array_equal(found[..., 0], late)
-    assert told.tolist() == [False, False, False, True, False, True, True, False]
-    still, told = next_keyframes(tcp_poses, -np.ones(8, dtype=np.float32), slow)
-    np.testing.assert_array_equal(still, np.full((8, 2, 7), end))
-    assert not told.any()
+    slow = keyframes_of(gripper, np.array([8, 8, 8, 7, 5, 4, 4, 8], dtype=np.float32))
+    assert slow.rows.tolist() == [3, 5, 7]
+    assert slow.following.tolist() == [0, 0, 0, 0, 1, 1, 1, 2]
+    assert slow.told.tolist() == [False, False, False, True, False, True, True, False]
+    still = keyframes_of(-np.ones(8, dtype=np.float32), np.ones(8, dtype=np.float32))
+    assert still.rows.tolist() == [7]
+    assert not still.following.any()
+    assert not still.told.any()
 
 
-def test_keyframes_of_a_set_are_of_their_own_episode(stacked):
+def test_keyframes_of_a_set_are_of_their_own_episode(stacked, data):
     for seed in sorted(set(stacked.seeds)):
         of_it = [i for i, found in enumerate(stacked.seeds) if found == seed]
-        told, widths = stacked.actions[of_it, 0, 6], stacked.gripper_widths[of_it]
-        wanted, there = next_keyframes(stacked.tcp_poses[of_it], told, widths)
-        np.testing.assert_array_equal(stacked.keyframes[of_it], wanted)
-        np.testing.assert_array_equal(stacked.at_keyframe[of_it], there)
-        # It grasps, lets go, and ends: at first the two next places are those, at last the end.
-        closes, opens = (np.flatnonzero(np.diff(np.sign(told))) + 1).tolist()
-        np.testing.assert_array_equal(wanted[0], stacked.tcp_poses[of_it][[closes, opens]])
-        np.testing.assert_array_equal(wanted[-1], stacked.tcp_poses[of_it][[-1, -1]])
+        there = keyframes_of(stacked.actions[of_it, 0, 6], stacked.gripper_widths[of_it])
+        assert len(there.rows) == 3  # it grasps, lets go, and ends
+        for index in of_it:
+            np.testing.assert_array_equal(stacked.keyframes[index], stacked.tcp_poses[of_it][there.rows])
+        np.testing.assert_array_equal(stacked.following[of_it], there.following)
+        np.testing.assert_array_equal(stacked.at_keyframe[of_it], there.told)
+        assert there.following[0] == 0
+        assert there.following[-1] == 2
+    assert data.keyframes.shape[1] == 1  # one whose gripper never changes has its end alone
+
+
+def test_one_with_fewer_keyframes_than_another_ends_again(tmp_path):
+    record(replace(CONFIG, tasks=("ToyPush-v0", "ToyStack-v0"), episodes=1), tmp_path / "both")
+    both = DemonstrationSet(tmp_path / "both")
+    push = [i for i, task in enumerate(both.tasks) if task == "ToyPush-v0"]
+    np.testing.assert_array_equal(both.keyframes[push[0]], both.tcp_poses[[push[-1]] * 3])
+    assert both.following[push].max() == 0
+    assert both.following.max() == 2
 
 
 def test_a_set_knows_what_it_is(data):
@@ -389,13 +397,15 @@ def test_pictures_move_as_their_keyframes_do(data, monkeypatch):
         assert float((place - there[sample, view]).abs().max()) <= 1.05 / size
 
 
-def test_the_loss_of_keyframes_is_zero_only_where_they_are(data):
-    batch = next(batches(data, ImitationTraining(batch=8, shift=2)))
+def test_the_loss_of_keyframes_is_zero_only_where_they_are(stacked):
+    batch = next(batches(stacked, ImitationTraining(batch=len(stacked), shift=2)))
     pixels, inside = project(batch.cameras, batch.tcp_poses, batch.keyframes)
     places = torch.from_numpy(to_place(batch.keyframes.numpy().astype(np.float64)).astype(np.float32))
     turns = (turn_shares(batch.taught.turns) + 1e-12).log()
-    right = Keyframes(places, pixels + batch.taught.moved[:, :, None], turns)
-    assert float(keyframe_loss(right, batch)) < 1e-6
+    following = batch.taught.following
+    sure = 40.0 * torch.nn.functional.one_hot(following, 3).float()
+    right = Keyframes(places, pixels + batch.taught.moved[:, :, None], sure, turns)
+    assert float(keyframe_loss(right, batch)) < 1e-5
     # Of 4 mm in one direction of three; smooth L1 beyond beta is |d| - beta / 2.
     off = right._replace(places=places + torch.tensor([0.2, 0.0, 0.0]))
     assert float(keyframe_loss(off, batch)) == pytest.approx(5 * (0.2 - 0.01) / 3, rel=1e-3)
@@ -403,8 +413,16 @@ def test_the_loss_of_keyframes_is_zero_only_where_they_are(data):
     aside = right._replace(pixels=right.pixels + torch.tensor([0.1, 0.0]))
     assert float(keyframe_loss(aside, batch)) == pytest.approx(5 * (0.1 - 0.005), rel=1e-3)
     hidden = right._replace(pixels=torch.where(inside[..., None], right.pixels, 9.0))
-    assert float(keyframe_loss(hidden, batch)) < 1e-6
-    # Turned by a whole direction: what is right is thought to be impossible.
+    assert float(keyframe_loss(hidden, batch)) < 1e-5
+    # What is past is asked for no longer.
+    past = (torch.arange(3) < following[:, None])[..., None]
+    assert past.any()
+    forgotten = right._replace(
+        places=torch.where(past, 9.0, places), pixels=torch.where(past[:, None], 9.0, right.pixels)
+    )
+    assert float(keyframe_loss(forgotten, batch)) < 1e-5
+    # Another is taken for the next; turned by a whole direction.
+    assert float(keyframe_loss(right._replace(following=sure.roll(1, 1)), batch)) > 3.0
     assert float(keyframe_loss(right._replace(turns=turns.roll(2, 1)), batch)) > 3.0
 
 
@@ -422,40 +440,53 @@ def test_of_two_turns_that_are_both_right_one_is_taken():
     assert float(likeliest_turn(both.log())) == pytest.approx(0.8, abs=1e-3)
 
 
-def test_one_that_says_keyframes_learns_them_and_goes_by_them(data, tmp_path):
-    settings = ImitationTraining(steps=150, batch=12, rate=3e-3, average=0.9, keyframes=True, shift=1)
-    path = train_reference(data, settings, tmp_path / "foresight.safetensors", lambda *_: None)
+def test_one_that_says_keyframes_learns_them_and_goes_by_them(stacked, tmp_path):
+    settings = ImitationTraining(steps=200, batch=24, rate=3e-3, average=0.9, keyframes=True, shift=1)
+    path = train_reference(stacked, settings, tmp_path / "foresight.safetensors", lambda *_: None)
     policy = load_reference(str(path))
-    assert policy.meta.config.keyframes
-    assert check_policy(policy, WORDS)
+    assert policy.meta.config.keyframes == 3
+    (instruction,) = policy.meta.config.instructions
+    assert check_policy(policy, instruction)
     torch.manual_seed(0)
     untrained = ReferencePolicy(ReferenceNet(policy.meta.config), policy.meta)
-    assert mean_error(policy, data) < 0.6 * mean_error(untrained, data)
-    some = range(0, len(data), 3)
-    frames = stack_views(np.stack([data.frames(i) for i in some]))
-    felt = torch.from_numpy(np.stack([policy_input(data, i) for i in some]))
-    words = torch.from_numpy(word_codes(WORDS))[None].expand(len(some), -1)
-    wanted = torch.from_numpy(to_place(data.keyframes[list(some), :, :3])).float()
+    some = list(range(0, len(stacked), 2))
+    frames = stack_views(np.stack([stacked.frames(i) for i in some]))
+    felt = torch.from_numpy(np.stack([policy_input(stacked, i) for i in some]))
+    words = torch.from_numpy(word_codes(instruction))[None].expand(len(some), -1)
+    places = torch.from_numpy(to_place(stacked.keyframes[some, :, :3])).float()
+    following = torch.from_numpy(stacked.following[some])
+    to_come = torch.arange(3) >= following[:, None]
     with torch.inference_mode():
-        nets = (policy.net, untrained.net)
-        off = [(net(frames, felt, words)[1].places - wanted).abs().mean() for net in nets]
+        said = policy.net(frames, felt, words)[1]
+        before = untrained.net(frames, felt, words)[1]
+        off = [(k.places - places).abs().mean(-1)[to_come].mean() for k in (said, before)]
         assert off[0] < 0.3 * off[1]
+        assert float((said.following.argmax(1) == following).float().mean()) > 0.9
         # It goes by what it is told of the keyframes: told of others, it goes elsewhere, whatever it sees.
-        told = Taught(torch.zeros(len(felt), 2, 2), wanted, torch.zeros(len(felt)), felt)
+        told = Taught(torch.zeros(len(felt), 2, 2), places, following, torch.zeros(len(felt)), felt)
         there, _ = policy.net(frames, felt, words, told)
         blind, _ = policy.net(torch.zeros_like(frames), felt, words, told)
         assert torch.equal(there, blind)
-        away, _ = policy.net(frames, felt, words, told._replace(places=wanted + 0.5))
+        away, _ = policy.net(frames, felt, words, told._replace(places=places + 0.5))
         assert float((away - there)[..., :3].mean()) > 0.05
+        # By the next one and the one after that, not by those that are past.
+        forgotten = told._replace(places=torch.where(to_come[..., None], places, 9.0))
+        assert torch.equal(there, policy.net(frames, felt, words, forgotten)[0])
+        # By itself it goes by the likeliest, and by what it says of that.
+        own = told._replace(
+            places=said.places, following=said.following.argmax(1), turns=likeliest_turn(said.turns)
+        )
+        alone = policy.net(frames, felt, words)[0]
+        np.testing.assert_allclose(alone, policy.net(frames, felt, words, own)[0], atol=1e-5)
         # What it is told of how far pictures were moved is taken off again.
         given = []
         with policy.net.places.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0])):
             for columns in (0.0, 0.1):
                 moved = torch.tensor([columns, 0.0]).expand(len(felt), 2, 2)
                 policy.net(frames, felt, words, told._replace(moved=moved))
-        less = (given[0] - given[1])[:, :8].unflatten(1, (2, 2, 2))
+        less = (given[0] - given[1])[:, :12].unflatten(1, (2, 3, 2))
         assert torch.allclose(less, torch.tensor([0.1, 0.0]).expand_as(less), atol=1e-6)
-        assert torch.equal(given[0][:, 8:], given[1][:, 8:])
+        assert torch.equal(given[0][:, 12:], given[1][:, 12:])
 
 
 def test_a_tool_taken_to_be_elsewhere_is_led_to_the_same_poses(stacked):
