@@ -28,7 +28,12 @@ class Words(nn.Module):
 
     def forward(self, codes: Tensor) -> Tensor:
         """Of hashed words [B, 32], 0 where there is none."""
-        return self.table(codes).sum(1) / (codes > 0).sum(1, keepdim=True).clamp(min=1)
+        return mean_word(self.table, codes)
+
+
+def mean_word(table: nn.Embedding, codes: Int64[Tensor, "B W"]) -> Float[Tensor, "B N"]:
+    """The mean of the words' rows in a table; of hashed words, 0 where there is none."""
+    return table(codes).sum(1) / (codes > 0).sum(1, keepdim=True).clamp(min=1)
 
 
 def word_codes(instruction: str) -> Int64[np.ndarray, "32"]:

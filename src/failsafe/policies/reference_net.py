@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from failsafe.models.encoder import WORDS, Eye, Look
+from failsafe.models.encoder import WORDS, Eye, Look, Words, mean_word
 
 PROPRIOCEPTION = 3 + 6 + 1
 """Numbers that say where the tool is, how it is held, and how far it is open."""
@@ -107,16 +107,16 @@ class ReferenceNet(nn.Module):
         super().__init__()
         self.config = config
         self.eyes = nn.ModuleList(Eye(3, config.widths, 192, fine=config.keyframes > 0) for _ in config.views)
-        self.words = nn.Embedding(WORDS, 32, padding_idx=0)
+        self.words = nn.Embedding(WORDS, Words.size, padding_idx=0)
         hidden, seen = config.hidden, 192 * len(config.views)
-        known = seen + PROPRIOCEPTION + 32
+        known = seen + PROPRIOCEPTION + Words.size
         if config.keyframes:
             views = len(config.views)
-            self.places = _perceptron(config.keyframes * 3 * views + 32 + 1, config.keyframes * 3)
-            self.following = _perceptron(seen + 32 + 1, config.keyframes)
+            self.places = _perceptron(config.keyframes * 3 * views + Words.size + 1, config.keyframes * 3)
+            self.following = _perceptron(seen + Words.size + 1, config.keyframes)
             self.close = nn.ModuleList(nn.Conv2d(config.widths[1], _CLOSE, 3, 1, 1) for _ in config.views)
-            self.turns = _perceptron(seen + _CLOSE * views + 32 + PROPRIOCEPTION - 3, TURNS)
-            known = _AHEAD * 6 + 2 + PROPRIOCEPTION - 3 + 32
+            self.turns = _perceptron(seen + _CLOSE * views + Words.size + PROPRIOCEPTION - 3, TURNS)
+            known = _AHEAD * 6 + 2 + PROPRIOCEPTION - 3 + Words.size
         self.trunk = nn.Sequential(
             nn.Linear(known, hidden),
             nn.LayerNorm(hidden),
@@ -151,8 +151,7 @@ class ReferenceNet(nn.Module):
             Of each row the numbers of `reference.to_numbers`, and the logit of the gripper's being open.
         """
         looks = [eye(frames[:, i]) for i, eye in enumerate(self.eyes)]
-        count = (words > 0).sum(1, keepdim=True).clamp(min=1)
-        told = self.words(words).sum(1) / count
+        told = mean_word(self.words, words)
         known, keyframes = [*(look.seen for look in looks), proprioception, told], None
         if self.config.keyframes:
             keyframes = self._keyframes(looks, proprioception[:, 3:], told, taught)
