@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Verb
+from tests.models.llava.server import Server, completion, images_of
 
+from failsafe.cli.score import _baselines
 from failsafe.datasets.sample_set import SampleSet
 from failsafe.datasets.store import Dataset
+from failsafe.errors import RecordError
+from failsafe.models.llava.card import LlavaCard, write_card
 
 WINDOW = ("--views", "front,side", "--history", "6", "--frames", "2", "--size", "32", "--workers", "1")
 
@@ -53,6 +57,12 @@ def test_from_data_to_a_verdict(folder: Path, run: Verb) -> None:
     table = json.loads((scores / "scores.json").read_text())
     assert next(s["model"] for s in table["scores"]) == "compact"
 
+    words = ("--limit", "9", "--resamples", "10", "--out", str(folder / "few"))
+    status, out, err = run("score", str(checkpoint), str(samples), *words)
+    assert status == 0, err
+    for name, there in {"oracle": True, "always": True, "random": True, "return to nominal": False}.items():
+        assert (name in out) == there, name
+
     case = next(c for c in Dataset(data).cases() if c.verified and c.labels[0].step >= 6)
     status, out, _ = run(
         "assess", str(checkpoint), str(data), case.case_id, "--step", "12", "--out", str(folder / "saw.png")
@@ -70,11 +80,13 @@ def test_a_vision_language_model_from_samples_to_a_table(folder: Path, run: Verb
     subprocess.run([sys.executable, str(script), str(samples), str(base)], check=True, capture_output=True)
     train = ["train", str(samples), "--model", str(base), "--out", str(out)]
     train += ["--batch", "2", "--accumulation", "1"]
-    status, said, err = run(*train, "--dry-run", "--json")
+    status, said, err = run(*train[:4], "--dry-run", "--json")
     assert status == 0, err
     tokens = json.loads(said)["tokens"]
     assert tokens["pictures"] * tokens["per_picture"] + tokens["text"] + tokens["answer"] > 100
     assert not out.exists()
+    status, _, err = run(*train[:4])
+    assert (status, "expected --out FOLDER" in err) == (2, True)
     status, _, err = run(*train, "--lora", "--full")
     assert (status, "got both" in err) == (2, True)
     status, _, err = run(*train, "--max-steps", "2", "--json")
@@ -88,9 +100,64 @@ def test_a_vision_language_model_from_samples_to_a_table(folder: Path, run: Verb
     words = ["--limit", "2", "--resamples", "10", "--out", str(scores), "--json"]
     status, said, err = run("score", str(merged), str(samples), *words)
     assert status == 0, err
-    (score,) = json.loads(said)["table"]["scores"]
+    score, *baselines = json.loads(said)["table"]["scores"]
     assert score["model"] == "merged"
+    assert [baseline["model"] for baseline in baselines] == ["never", "always", "random", "oracle"]
     assert (scores / "answers" / "merged-samples.jsonl").read_text().count("\n") == 2
+
+
+def test_a_served_model_is_scored_and_asked_like_one_that_is_here(
+    folder: Path, run: Verb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("FAILSAFE_API_KEY", "secret")
+    found = SampleSet(folder / "samples")
+    rows = found.indices("test")
+    seed, task = found.samples[rows[0]].seed, found.samples[rows[0]].task
+    served = tmp_path / "served"
+    served.mkdir()
+    tokens = [('{"failing":"', -0.01, {}), ("yes", -0.2, {"yes": -0.2, "no": -1.8})]
+    text = '{"failing":"yes","stage":"reach","mode":"no_op","actions":[]}'
+    reply = completion(text, [*tokens, (text[len('{"failing":"yes') :], -0.2, {})])
+    words = ["--limit", "4", "--resamples", "10", "--out", str(tmp_path / "scores"), "--json"]
+    with Server(lambda _: reply) as server:
+        endpoint = ["--endpoint", server.url]
+        status, out, err = run("score", "elsewhere", str(folder / "samples"), *endpoint, *words)
+        assert status == 0, err
+        assert json.loads(out)["table"]["scores"][0]["model"] == "elsewhere"
+        assert len(server.requests) == 4
+        assert server.headers[0]["Authorization"] == "Bearer secret"
+
+        write_card(served, LlavaCard(found.spec, train_seeds={task: (seed,)}, modes=("no_op",)))
+        status, _, err = run("score", str(served), str(folder / "samples"), *endpoint, *words)
+        assert (status, f"was trained on seed {seed}" in err) == (2, True)
+        write_card(served, LlavaCard(found.spec, instructions=("fold the shirt",)))
+        status, _, err = run("score", str(served), str(folder / "samples"), *endpoint, *words)
+        assert (status, "was not trained on" in err) == (2, True)
+        assert len(server.requests) == 4
+
+        write_card(served, LlavaCard(found.spec, modes=("no_op",)))
+        case = next(c for c in Dataset(folder / "data").cases() if c.verified and c.labels[0].step >= 6)
+        asked = ["assess", str(served), str(folder / "data"), case.case_id, "--step", "12", *endpoint]
+        status, out, err = run(*asked, "--out", str(tmp_path / "saw.png"))
+        assert status == 0, err
+        assert "help is needed" in out or "no action" in out
+        shown, _ = images_of(server.requests[-1])
+        assert len(shown) == len(found.spec.views) * found.spec.frames
+        assert shown[0].size == (found.spec.size, found.spec.size)
+        schema = server.requests[-1]["response_format"]["json_schema"]["schema"]
+        assert schema["properties"]["mode"]["enum"] == ["none", "no_op"]
+
+
+def test_baselines_do_not_learn_from_what_they_are_tested_on(folder: Path) -> None:
+    found = SampleSet(folder / "samples")
+    train, test = (found.indices(split) for split in ("train", "test"))
+    truth = [found.samples[i] for i in test]
+    assert len(_baselines([folder / "samples"], found.spec, truth)) == 6
+    both = found.samples[train[0]]
+    with pytest.raises(RecordError, match=f"got seed {both.seed} in both"):
+        _baselines([folder / "samples"], found.spec, [*truth, both])
 
 
 def test_a_model_is_not_scored_on_what_it_was_trained_on(folder: Path, run: Verb) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from failsafe.datasets.sample_set import SampleConfig, SampleSet
 from failsafe.datasets.samples import SPLITS, Kind, Sample, check_leaks, plan_samples, set_in, split_of
 from failsafe.datasets.store import FAILING, Dataset
 from failsafe.datasets.wandering import STEPS, wander
-from failsafe.datasets.windows import build_samples, window_cameras
+from failsafe.datasets.windows import build_samples, cut_window, window_cameras
 from failsafe.errors import RecordError, UserError
 from failsafe.experts.tasks import load_task
 from failsafe.generation.config import GenerationConfig, default_modes
@@ -264,6 +265,32 @@ def test_samples_of_an_earlier_version_are_to_be_made_again(dataset: Dataset, tm
     file.write_bytes(pack(arrays))
     with pytest.raises(RecordError, match="make them again with `failsafe samples`"):
         SampleSet(tmp_path)
+
+
+@pytest.mark.parametrize("what", ["tcp_poses", "gripper_widths"])
+def test_numbers_that_are_none_are_named(dataset: Dataset, tmp_path: Path, what: str) -> None:
+    config = SampleConfig(window=WINDOW, pictures=False)
+    build_samples([dataset.path], tmp_path, config, 1, lambda done, total: None)
+    file = sorted(tmp_path.glob("*/*.npz"))[0]
+    arrays = unpack(file.read_bytes(), str(file))
+    broken = arrays[what].copy()
+    broken[0, 0] = np.nan
+    file.write_bytes(pack({**arrays, what: broken}))
+    name = json.loads(arrays["records"].tobytes())[0]["name"]
+    with pytest.raises(RecordError, match=f"got NaN or infinity in 1 of .*, {name} the first"):
+        SampleSet(tmp_path)
+
+
+def test_a_rollout_with_numbers_that_are_none_is_not_cut(dataset: Dataset) -> None:
+    case = next(c for c in dataset.cases() if c.labels)
+    trace = dataset.traces(case.task, case.case_id)[FAILING]
+    where = trace.tcp_poses.copy()
+    where[10] = np.inf
+    broken = dataclasses.replace(trace, tcp_poses=where)
+    simulator = load_task(case.task).simulator
+    assert cut_window(simulator, case.seed, trace, 16, WINDOW, [])[1].shape == (7, 7)
+    with pytest.raises(RecordError, match="up to step 16, got NaN or infinity"):
+        cut_window(simulator, case.seed, broken, 16, WINDOW, [])
 
 
 def test_other_settings_need_another_folder(dataset: Dataset, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_it_tells_the_budget_first_and_then_how_far_it_is(run):
 def test_a_run_is_a_checkpoint(run):
     folder, _, _ = run
     assert LlavaModel(folder, "cpu", max_tokens=4).window_spec == SPEC
-    card = checkpoint.read_card(folder)
+    card = read_card(folder)
     assert card.train_seeds == {"Made-up-v1": (0, 1, 2, 3)}
     assert card.instructions == ("Pick up the red cube",)
     assert card.base == ""
@@ -148,7 +148,7 @@ def test_lora_learns_and_merges_to_the_same_model(lora_run, trained, tmp_path):
     assert one.raw == two.raw
     assert one.failure_probability == pytest.approx(two.failure_probability, abs=1e-5)
     assert abs(one.failure_probability - none.failure_probability) > 1e-4
-    assert checkpoint.read_card(tmp_path / "merged").base == ""
+    assert read_card(tmp_path / "merged").base == ""
     assert not [*(tmp_path / "merged").glob("*.bin"), *lora_run.glob("*.bin")]
 
 

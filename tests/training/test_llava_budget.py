@@ -1,9 +1,13 @@
+import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 from tests.models.llava.checkpoints import quick
 from tests.models.llava.made_up import MadeUpSamples
+from transformers import LlavaOnevisionProcessor
 
 from failsafe.errors import UnknownNameError, UserError
 from failsafe.models.llava import checkpoint
@@ -11,6 +15,7 @@ from failsafe.models.llava.architectures import config_of, released_config
 from failsafe.records.assessment import WindowSpec
 from failsafe.training.budget import (
     TokenBudget,
+    _Plain,
     count_parameters,
     dry_run,
     estimate_tokens,
@@ -131,9 +136,19 @@ def test_a_lone_picture_is_looked_at_twice(base):
     spec = WindowSpec(views=("front",), history=1, frames=1, size=28)
     samples, processor = MadeUpSamples(3, spec), checkpoint.load_processor(str(base))
     tokens = measure_tokens(Examples(samples, processor), processor)
-    assert tokens.per_picture == picture_tokens(config_of(str(base)), 1) == 4 + 2 * 3
-    assert picture_tokens(released_config(LARGE), 1) == 729 + 27 * 28
-    assert picture_tokens(released_config(LARGE), 2) == 730
+    assert tokens.per_picture == picture_tokens(config_of(str(base)), 1, 28, 28) == 4 + 2 * 3
+    large = released_config(LARGE)
+    assert picture_tokens(large, 1, 96, 96) == picture_tokens(large, 1, 384, 384) == 729 + 27 * 28
+    assert picture_tokens(large, 2, 384, 384) == 730
+
+
+@pytest.mark.parametrize("size", [(384, 384), (96, 96), (480, 640), (1080, 1920), (300, 1700), (2300, 2300)])
+def test_lone_pictures_of_any_size_take_what_the_processor_gives_them(size):
+    config = released_config(LARGE)
+    processor = LlavaOnevisionProcessor.__new__(LlavaOnevisionProcessor)
+    processor.image_processor = SimpleNamespace(image_grid_pinpoints=config.image_grid_pinpoints)
+    processor.num_image_tokens, processor.vision_aspect_ratio = 729, "anyres_max_9"
+    assert picture_tokens(config, 1, *size) == processor._get_number_of_features(*size, 384, 384)
 
 
 def test_the_plan_of_a_model_that_is_here(base):
@@ -161,10 +176,28 @@ def test_steps_by_hand(examples, epochs, batch, accumulation, gpus, limit, steps
 
 def test_estimates_of_words_are_near_the_truth(base):
     samples, processor = MadeUpSamples(16), checkpoint.load_processor(str(base))
-    about = estimate_tokens(samples, config_of(str(base)))
+    about = estimate_tokens(Examples(samples, _Plain()), config_of(str(base)))
     measured = measure_tokens(Examples(samples, processor), processor)
     assert math.isclose(about.text, measured.text, rel_tol=0.25)
     assert about.per_picture == measured.per_picture
+    assert about.pictures == measured.pictures
+
+
+def test_a_mixture_is_planned_without_the_model(tmp_path):
+    Image.new("RGB", (640, 480)).save(tmp_path / "one.png")
+    said = [{"from": "human", "value": "<image>\nHow many?"}, {"from": "gpt", "value": "Two."}]
+    (tmp_path / "vqa.json").write_text(json.dumps([{"image": "one.png", "conversations": said}]))
+    alone = dry_run(MadeUpSamples(6), LlavaTrainConfig(model=LARGE))
+    mixed = dry_run(MadeUpSamples(6), LlavaTrainConfig(model=LARGE, mix=f"{tmp_path}/vqa.json:0.5"))
+    assert (alone.examples, mixed.examples) == (6, 12)
+    assert not mixed.tokens.exact
+    # Half of the examples have four pictures, half of them one, which is larger than those.
+    assert mixed.tokens.pictures == 2.5
+    lone = picture_tokens(released_config(LARGE), 1, 480, 640)
+    assert mixed.tokens.per_picture == pytest.approx((4 * 730 + lone) / 5)
+    assert mixed.tokens.text < alone.tokens.text
+    with pytest.raises(UserError, match="expected a file of visual questions"):
+        dry_run(MadeUpSamples(6), LlavaTrainConfig(model=LARGE, mix="nowhere.jsonl:0.2"))
 
 
 def test_bad_plans(base):
@@ -175,7 +208,5 @@ def test_bad_plans(base):
         dry_run(samples, LlavaTrainConfig(model=LARGE), "zero2")
     with pytest.raises(UserError, match="at least one GPU"):
         dry_run(samples, LlavaTrainConfig(model=LARGE), "none", 0)
-    with pytest.raises(UserError, match="to count the tokens of --mix"):
-        dry_run(samples, LlavaTrainConfig(model=LARGE, mix="vqa.jsonl:0.2"))
     with pytest.raises(UserError, match="expected samples of the split train"):
         dry_run(MadeUpSamples(0, tests=2), LlavaTrainConfig(model=LARGE))

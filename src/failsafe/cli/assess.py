@@ -10,7 +10,7 @@ import tyro
 from PIL import Image
 
 from failsafe.cli.output import print_json
-from failsafe.cli.score import connect
+from failsafe.cli.score import close, connect
 from failsafe.datasets.files import write_atomically
 from failsafe.datasets.sample_set import SampleConfig
 from failsafe.datasets.store import Dataset
@@ -47,7 +47,7 @@ def assess(
         shift: Metres by which each camera is moved first.
         out: File for the pictures: a row for each view, the oldest moment on the left.
         endpoint: Address of an OpenAI-compatible server that serves the checkpoint.
-        size: With --endpoint: height and width of the pictures that it is sent.
+        size: With --endpoint and no folder of the checkpoint here: height and width of the pictures.
         any_instruction: Assess a task that the model was not trained on, too.
         json: Print the result as JSON.
     """
@@ -66,6 +66,7 @@ def assess(
     frames, tcp_poses, widths = cut_window(simulator, case.seed, traces[rollout], step, spec, cameras)
     window = Window(case.instruction, spec, frames, tcp_poses, widths)
     verdict = assess_safely(model, window)
+    close(model)
     buffer = io.BytesIO()
     rows = [np.concatenate(list(view), axis=1) for view in frames]
     Image.fromarray(np.concatenate(rows, axis=0)).save(buffer, "PNG")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import tyro
 from failsafe.cli.output import ProgressReporter, print_json
 from failsafe.datasets.files import file_name
 from failsafe.datasets.sample_set import SampleSet
+from failsafe.datasets.samples import Sample
 from failsafe.errors import RecordError, UserError
 from failsafe.evaluation.answers import Answer, ask, write_answers
 from failsafe.evaluation.offline import ModelScore, ScoreTable
@@ -48,9 +50,11 @@ def score(
         data: Folders of samples.
         out: Folder for the page (scores.html), the tables (scores.md, scores.json) and the answers.
         split: The split to score.
-        train: Folders of samples that the baselines are fitted on; without, they are left out.
+        train: Folders of samples that two of the baselines are fitted on, the rate of direction reversals and
+            the return to the nearest nominal moment; without, these two are left out.
         also: Further checkpoints for the same table.
-        endpoint: Address of an OpenAI-compatible server that serves the checkpoint.
+        endpoint: Address of an OpenAI-compatible server that serves the checkpoint. With its folder here,
+            seeds and instructions are checked as without a server.
         any_instruction: Score a task that the model was not trained on, too.
         limit: Score so many samples of each folder, evenly spread; 0 for all.
         resamples: Resamples of the bootstrap over seeds.
@@ -69,16 +73,7 @@ def score(
     for model in models:
         _check_windows(model, sets, rows, any_instruction)
         _check_seeds(model, sets, rows)
-    if train:
-        seen = SampleSet(*train)
-        chosen = [*seen.indices("train"), *seen.indices("train", pictures=False)]
-        truth = [found.samples[i] for name, found in sets.items() for i in rows[name]]
-        models += fit_baselines(
-            [seen.samples[i] for i in chosen],
-            (seen.window(i, pictures=False) for i in chosen),
-            seen.spec,
-            truth,
-        )
+    models += _baselines(train, spec, [found.samples[i] for name, found in sets.items() for i in rows[name]])
     scores: list[ModelScore] = []
     total = len(models) * sum(map(len, rows.values()))
     with ProgressReporter("answers", total, quiet=json) as reporter:
@@ -88,6 +83,7 @@ def score(
                 answers[name] = ask(model, found, rows[name], lambda: reporter.advance(1))
                 write_answers(out / "answers" / f"{file_name(model.name)}-{name}.jsonl", answers[name])
             scores.append(score_answers(model.name, answers, resamples))
+    close(models[0])
     table = ScoreTable(
         scores=tuple(scores),
         split=split,
@@ -108,12 +104,46 @@ def score(
 
 
 def connect(checkpoint: str, endpoint: str, any_instruction: bool, spec: WindowSpec) -> RecoveryModel:
-    """The model of a checkpoint, in this process or behind a server; `spec` is for a server's."""
+    """The model of a checkpoint, in this process or behind a server.
+
+    Args:
+        checkpoint: What to load; of a server what it calls its model, which vLLM does by the folder.
+        endpoint: Address of the server, empty for none. A key for it is taken from `FAILSAFE_API_KEY`.
+        any_instruction: Let it assess instructions that it was not trained on.
+        spec: The windows to show to a server's model of which no card is here.
+    """
     if not endpoint:
         return load_model(checkpoint, any_instruction)
+    from failsafe.models.llava.card import CARD, LlavaCard, read_card
     from failsafe.models.llava.endpoint import EndpointModel
 
-    return EndpointModel(endpoint, checkpoint, spec)
+    folder = Path(checkpoint)
+    card = read_card(folder) if (folder / CARD).is_file() else LlavaCard(spec)
+    key = os.environ.get("FAILSAFE_API_KEY", "")
+    return EndpointModel(endpoint, checkpoint, card, api_key=key, any_instruction=any_instruction)
+
+
+def close(model: RecoveryModel) -> None:
+    """Close the connections of a model that keeps some open."""
+    getattr(model, "close", lambda: None)()
+
+
+def _baselines(train: Sequence[Path], spec: WindowSpec, truth: Sequence[Sample]) -> Sequence[RecoveryModel]:
+    """The baselines; of those that learn, only with something to learn from.
+
+    Raises:
+        RecordError: If they would learn from a seed that they are tested on.
+    """
+    if not train:
+        return fit_baselines((), (), spec, truth)
+    seen = SampleSet(*train)
+    chosen = [*seen.indices("train"), *seen.indices("train", pictures=False)]
+    samples = [seen.samples[i] for i in chosen]
+    if both := {sample.seed for sample in samples} & {sample.seed for sample in truth}:
+        raise RecordError(
+            f"expected --train with other seeds than those that are scored, got seed {min(both)} in both"
+        )
+    return fit_baselines(samples, (seen.window(i, pictures=False) for i in chosen), spec, truth)
 
 
 def _origin(folder: Path, found: SampleSet) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import tyro
 
@@ -17,7 +17,7 @@ from failsafe.records import codec
 def train(
     data: tyro.conf.Positional[tuple[Path, ...]],
     /,
-    out: Path,
+    out: Path | None = None,
     model: str = COMPACT,
     epochs: float | None = None,
     batch: int | None = None,
@@ -43,7 +43,7 @@ def train(
 
     Args:
         data: Folders of samples, made by `failsafe samples`.
-        out: Folder of the run; the checkpoint is in it.
+        out: Folder of the run; the checkpoint is in it. A dry run needs none.
         model: "compact", or the name or folder of a LLaVA-OneVision.
         epochs: Passes over the training samples.
         batch: Samples at once.
@@ -67,6 +67,8 @@ def train(
         raise UserError("expected at least one folder made by `failsafe samples`, got none")
     if lora and full:
         raise UserError("expected --lora or --full, got both")
+    if out is None and not dry_run:
+        raise UserError("expected --out FOLDER to train into, got none")
     samples = SampleSet(*data)
     given: dict[str, Any] = {k: v for k, v in {"epochs": epochs, "batch": batch}.items() if v is not None}
     if model == COMPACT:
@@ -74,24 +76,13 @@ def train(
             raise UserError(
                 "--mix, --lora, --full, --resume and --dry-run are for LLaVA-OneVision: give it with --model"
             )
-        return _train_compact(samples, out, {**given, "seed": seed, "blind": blind, "eyes": eyes}, rate, json)
-    return _train_llava(
-        samples,
-        out,
-        {
-            **given,
-            "model": model,
-            "lora": not full,
-            "mix": mix,
-            "seed": seed,
-            "max_steps": max_steps,
-            "accumulation": accumulation,
-            "learning_rate": rate or 0.0,
-        },
-        (strategy, gpus) if dry_run else None,
-        resume,
-        json,
-    )
+        given |= {"seed": seed, "blind": blind, "eyes": eyes}
+        return _train_compact(samples, cast(Path, out), given, rate, json)
+    given |= {"lora": not full, "mix": mix, "seed": seed, "max_steps": max_steps}
+    given |= {"accumulation": accumulation, "learning_rate": rate or 0.0}
+    if dry_run:
+        return _plan_llava(samples, {**given, "model": model}, strategy, gpus, json)
+    return _train_llava(samples, cast(Path, out), {**given, "model": model}, resume, json)
 
 
 def _train_compact(
@@ -126,24 +117,20 @@ def _train_compact(
     return 0
 
 
-def _train_llava(
-    samples: SampleSet,
-    out: Path,
-    given: dict[str, Any],
-    plan: tuple[str, int] | None,
-    resume: str,
-    json: bool,
-) -> int:
+def _plan_llava(samples: SampleSet, given: dict[str, Any], strategy: str, gpus: int, json: bool) -> int:
+    from failsafe.training.budget import dry_run
+    from failsafe.training.llava_config import LlavaTrainConfig
+
+    found = dry_run(samples, LlavaTrainConfig(**given), strategy, gpus)
+    print_json(codec.to_plain(found)) if json else print(*found.lines(), sep="\n")
+    return 0
+
+
+def _train_llava(samples: SampleSet, out: Path, given: dict[str, Any], resume: str, json: bool) -> int:
+    from failsafe.training.llava import train_llava
     from failsafe.training.llava_config import LlavaTrainConfig
 
     config = LlavaTrainConfig(**given)
-    if plan is not None:
-        from failsafe.training.budget import dry_run
-
-        found = dry_run(samples, config, *plan)
-        print_json(codec.to_plain(found)) if json else print(*found.lines(), sep="\n")
-        return 0
-    from failsafe.training.llava import train_llava
 
     tell = (lambda _: None) if json else (lambda line: print(line, flush=True))
     train_llava(samples, config, out, tell, resume)

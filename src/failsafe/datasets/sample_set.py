@@ -122,7 +122,7 @@ class SampleSet:
 
     Raises:
         UserError: If a folder holds none, not all that it should, or other windows than the first.
-        RecordError: If one is damaged, or if the splits leak.
+        RecordError: If one is damaged or holds NaN in its proprioception, or if the splits leak.
     """
 
     def __init__(self, path: Path, *more: Path) -> None:
@@ -169,11 +169,21 @@ class SampleSet:
         self.cameras = np.concatenate(cameras)
         self.ahead = np.concatenate(ahead)
         self._maps: dict[int, np.ndarray] = {}
+        self._check_numbers()
         check_leaks(self.samples)
 
     def __len__(self) -> int:
         """Number of samples."""
         return len(self.samples)
+
+    def _check_numbers(self) -> None:
+        broken = ~(np.isfinite(self.tcp_poses).all((1, 2)) & np.isfinite(self.gripper_widths).all(1))
+        if broken.any():
+            name = self.samples[int(broken.argmax())].name
+            raise RecordError(
+                f"expected finite tool poses and gripper openings, got NaN or infinity in {broken.sum()} of "
+                f"{len(self)} samples, {name} the first: make them again with `failsafe samples`"
+            )
 
     @property
     def spec(self) -> WindowSpec:

@@ -102,6 +102,7 @@ def cut_window(
 
     Raises:
         UserError: If the rollout has no such step, or not enough steps before it.
+        RecordError: If the tool's poses or the gripper's openings are not finite.
     """
     if not spec.history <= step < len(trace.states):
         raise UserError(f"expected a step from {spec.history} (the history) to {len(trace)}, got {step}")
@@ -115,9 +116,19 @@ def cut_window(
 def _past(
     trace: Trace, step: int, history: int
 ) -> tuple[Float32[np.ndarray, "H1 7"], Float32[np.ndarray, "H1"]]:
-    """Tool poses and gripper openings of the control steps up to a moment."""
+    """Tool poses and gripper openings of the control steps up to a moment.
+
+    Raises:
+        RecordError: If one of them is not finite.
+    """
     past = slice(step - history, step + 1)
-    return trace.tcp_poses[past], trace.gripper_widths[past]
+    tcp_poses, widths = trace.tcp_poses[past], trace.gripper_widths[past]
+    if not (np.isfinite(tcp_poses).all() and np.isfinite(widths).all()):
+        raise RecordError(
+            f"expected finite tool poses and gripper openings in the {history} control steps up to step "
+            f"{step}, got NaN or infinity: this rollout cannot be learned from"
+        )
+    return tcp_poses, widths
 
 
 def window_cameras(simulator: Simulator, config: SampleConfig, name: str) -> list[Camera]:

@@ -299,20 +299,20 @@ def fit_baselines(
     """All baselines, in the order of the tables.
 
     Args:
-        samples: Training samples.
+        samples: Training samples; with none, the two baselines that learn from them are left out.
         windows: Their windows, in the same order, without pictures: nothing here looks at them.
         spec: The windows that the baselines shall take.
         truth: Every sample that the oracle will be asked about.
     """
     seen = list(windows)
+    fitted = (Reversals.fit(samples, seen, spec), NearestNominal.fit(samples, seen, spec)) if samples else ()
     modes = [sample.mode for sample in samples if sample.failing and sample.mode != "compound"]
     stages = [sample.stage for sample in samples]
     return (
         never(spec),
         always(spec, _commonest(modes), _commonest(stages)),
         RandomGuess(spec, tuple(sorted(set(modes))) or AXES, tuple(sorted(set(stages))) or ("",)),
-        Reversals.fit(samples, seen, spec),
-        NearestNominal.fit(samples, seen, spec),
+        *fitted,
         Oracle(spec, {sample.name: sample for sample in truth}),
     )
 

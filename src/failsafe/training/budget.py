@@ -17,13 +17,15 @@ from typing import Any, cast
 import torch
 from torch import nn
 from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration
+from transformers.models.llava_onevision.modeling_llava_onevision import (
+    get_anyres_image_grid_shape,
+    unpad_image,
+)
 
 from failsafe.errors import UnknownNameError, UserError
-from failsafe.models.llava.answer import answer_of, format_answer
 from failsafe.models.llava.architectures import LORA_TARGETS, config_of
 from failsafe.models.llava.checkpoint import load_processor
-from failsafe.models.llava.prompt import prompt_text
-from failsafe.training.examples import Example, SampleSource, make_examples, to_learn
+from failsafe.training.examples import Example, SampleSource, make_examples
 from failsafe.training.llava_config import LlavaTrainConfig
 
 STRATEGIES = ("none", "fsdp", "zero3")
@@ -155,14 +157,10 @@ def dry_run(samples: SampleSource, config: LlavaTrainConfig, strategy: str = "no
     if Path(config.model).exists():
         processor = load_processor(config.model)
         made = make_examples(samples, config, processor, _ignore)
-        count, tokens = len(made), measure_tokens(made, processor)
+        tokens = measure_tokens(made, processor)
     else:
-        if config.mix:
-            raise UserError(
-                "expected the model's own processor to count the tokens of --mix, got a model that is not on "
-                "this machine; download it and name its folder, or leave --mix out of the dry run"
-            )
-        count, tokens = len(to_learn(samples)), estimate_tokens(samples, architecture)
+        made = make_examples(samples, config, _Plain(), _ignore)
+        tokens = estimate_tokens(made, architecture)
     model = on_meta(architecture)
     trainable = lora_parameters(model, config.lora_rank) if config.lora else count_parameters(model)
     return DryRun(
@@ -172,9 +170,9 @@ def dry_run(samples: SampleSource, config: LlavaTrainConfig, strategy: str = "no
         gpus=gpus,
         parameters=count_parameters(model),
         trainable=trainable,
-        examples=count,
+        examples=len(made),
         steps=optimizer_steps(
-            count, config.epochs, config.batch, config.accumulation, gpus, config.max_steps
+            len(made), config.epochs, config.batch, config.accumulation, gpus, config.max_steps
         ),
         tokens=tokens,
         memory=memory(model, trainable, tokens, config, strategy, gpus),
@@ -188,7 +186,7 @@ def measure_tokens(examples: Sequence[Example], processor: Any) -> TokenBudget:
         examples: At least one; some of them, evenly spread, are looked at.
         processor: The model's.
     """
-    chosen = sorted({round(i) for i in _spread(len(examples), _MEASURED)})
+    chosen = _chosen(len(examples))
     pictures = image_tokens = text = answer = most = 0
     for index in chosen:
         example = examples[index]
@@ -208,37 +206,55 @@ def measure_tokens(examples: Sequence[Example], processor: Any) -> TokenBudget:
     return TokenBudget(pictures / n, image_tokens / max(pictures, 1), text / n, answer / n, most, exact=True)
 
 
-def estimate_tokens(samples: SampleSource, config: LlavaOnevisionConfig) -> TokenBudget:
-    """Tokens of samples where the tokenizer is not at hand: those of pictures exactly, those of words about.
+def estimate_tokens(examples: Sequence[Example], config: LlavaOnevisionConfig) -> TokenBudget:
+    """Tokens of examples where the tokenizer is not at hand: those of pictures exactly, those of words about.
 
-    Raises:
-        UserError: If there are no samples to learn.
+    Args:
+        examples: At least one, of `_Plain`; some of them, evenly spread, are looked at.
+        config: The model's.
     """
-    indices = to_learn(samples)
-    count = len(samples.spec.views) * samples.spec.frames
-    each = picture_tokens(config, count)
-    chosen = [indices[round(i)] for i in _spread(len(indices), _MEASURED)]
-    asked = [_pieces(prompt_text(samples.window(i))) + 8 for i in chosen]  # 8: the chat's own
-    told = [_pieces(format_answer(answer_of(samples.samples[i]))) + 1 for i in chosen]
+    chosen = [examples[index] for index in _chosen(len(examples))]
+    shown = [[picture_tokens(config, len(e.images), i.height, i.width) for i in e.images] for e in chosen]
+    asked = [_pieces(example.prompt) + 8 for example in chosen]  # 8: the chat's own
+    told = [_pieces(example.completion) + 1 for example in chosen]
+    n, pictures = len(chosen), sum(map(len, shown))
     return TokenBudget(
-        pictures=float(count),
-        per_picture=float(each),
-        text=sum(asked) / len(chosen),
-        answer=sum(told) / len(chosen),
-        most=count * each + max(a + b for a, b in zip(asked, told, strict=True)),
+        pictures=pictures / n,
+        per_picture=sum(map(sum, shown)) / max(pictures, 1),
+        text=sum(asked) / n,
+        answer=sum(told) / n,
+        most=max(sum(a) + b + c for a, b, c in zip(shown, asked, told, strict=True)),
         exact=False,
     )
 
 
-def picture_tokens(config: LlavaOnevisionConfig, pictures: int) -> int:
-    """Tokens of one of the square pictures of an example.
+def picture_tokens(config: LlavaOnevisionConfig, pictures: int, height: int, width: int) -> int:
+    """Tokens of one of the pictures of an example.
 
-    One of several takes its patches and a line's end: 27 x 27 + 1 = 730 at 384 pixels. A lone one is looked
-    at twice, whole and cut into patches of the finest grid that it fills, which is one patch for a small one.
+    One of several takes its patches and a line's end: 27 x 27 + 1 = 730. A lone one is looked at twice, whole
+    and cut into patches of the grid that fits it best, without what is empty of them: the side of a square
+    one is one patch for up to 384 pixels.
+
+    Args:
+        config: The model's.
+        pictures: How many there are in the example.
+        height: Of this one, pixels.
+        width: Likewise.
     """
-    vision = cast(Any, config).vision_config
-    side = vision.image_size // vision.patch_size
-    return side * side + 1 if pictures > 1 else side * side + side * (side + 1)
+    settings = cast(Any, config)
+    side = settings.vision_config.image_size // settings.vision_config.patch_size
+    if pictures > 1:
+        return side * side + 1
+    grid = get_anyres_image_grid_shape(
+        (height, width), settings.image_grid_pinpoints, settings.vision_config.image_size
+    )
+    patches = torch.empty(1, grid[0] * side, grid[1] * side, device="meta")
+    lines, columns = unpad_image(patches, (height, width)).shape[1:]
+    most = int(settings.vision_aspect_ratio.removeprefix("anyres_max_"))
+    shrunk = math.sqrt(lines * columns / (most * side * side))
+    if shrunk > 1.1:
+        lines, columns = int(lines // shrunk), int(columns // shrunk)
+    return side * side + lines * (columns + 1)
 
 
 def optimizer_steps(
@@ -323,9 +339,23 @@ def _pieces(text: str) -> int:
     return sum(math.ceil(len(piece) / _WORD) if piece.isalpha() else 1 for piece in _PIECES.findall(text))
 
 
-def _spread(count: int, wanted: int) -> list[float]:
-    n = min(count, wanted)
-    return [i * (count - 1) / max(n - 1, 1) for i in range(n)]
+def _chosen(count: int) -> list[int]:
+    """Numbers of the examples that are looked at, evenly spread."""
+    n = min(count, _MEASURED)
+    return sorted({round(i * (count - 1) / max(n - 1, 1)) for i in range(n)})
+
+
+class _Plain:
+    """In the place of a processor that is not at hand: the words of a chat, to be counted."""
+
+    class tokenizer:
+        """Ends an answer with nothing."""
+
+        eos_token = ""
+
+    def apply_chat_template(self, chat: list[dict[str, Any]], **_: object) -> str:
+        """All that is said, a line each."""
+        return "\n".join(p["text"] for turn in chat for p in turn["content"] if p["type"] == "text")
 
 
 def _ignore(_: str) -> None:

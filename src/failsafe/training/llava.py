@@ -27,7 +27,7 @@ from failsafe.datasets.files import write_atomically
 from failsafe.errors import RecordError, UserError
 from failsafe.models.llava import checkpoint
 from failsafe.models.llava.architectures import LORA_TARGETS
-from failsafe.models.llava.checkpoint import LlavaCard
+from failsafe.models.llava.card import CARD, LlavaCard, read_card, write_card
 from failsafe.models.llava.model import decision_tokens
 from failsafe.records import codec
 from failsafe.training.budget import TokenBudget, measure_tokens, optimizer_steps
@@ -89,7 +89,7 @@ def train_llava(
     if first:
         (out / "training_args.bin").unlink(missing_ok=True)  # a pickle that nobody reads
         checkpoint.copy_processor(config.model, out)
-        checkpoint.write_card(out, card)
+        write_card(out, card)
         kind = (
             "LoRA adapter; next: failsafe merge-lora"
             if config.lora
@@ -120,7 +120,7 @@ def merge_lora(run: Path, out: Path) -> None:
     cast(Any, model).save_pretrained(out)
     checkpoint.copy_processor(card.base, out)
     # Last, so that a folder with a card is whole.
-    checkpoint.write_card(out, replace(card, base=""))
+    write_card(out, replace(card, base=""))
 
 
 def _card(samples: SampleSource, base: str) -> LlavaCard:
@@ -133,6 +133,7 @@ def _card(samples: SampleSource, base: str) -> LlavaCard:
         base,
         instructions=tuple(sorted({sample.instruction for sample in learned})),
         train_seeds={task: tuple(sorted(found)) for task, found in sorted(seeds.items())},
+        modes=tuple(sorted({sample.mode for sample in learned if sample.failing})),
     )
 
 
@@ -291,11 +292,11 @@ def _begin(out: Path, run: LlavaRun, resume: str, first: bool) -> Path | None:
 
 def _card_of_run(run: Path) -> LlavaCard:
     """The card of a finished run, or of the run that a checkpoint lies in."""
-    if (run / checkpoint.CARD).exists():
-        return checkpoint.read_card(run)
+    if (run / CARD).exists():
+        return read_card(run)
     path = run.parent / _RUN
     if not path.is_file():
-        return checkpoint.read_card(run)  # says what is missing
+        return read_card(run)  # says what is missing
     try:
         return codec.loads(LlavaRun, path.read_text(), str(path)).card
     except RecordError as error:

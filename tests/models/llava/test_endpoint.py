@@ -8,14 +8,17 @@ from tests.models.llava.made_up import SPEC, make_window
 from tests.models.llava.server import Server, completion, images_of
 
 from failsafe.errors import AssessmentError, UserError
+from failsafe.models.conformance import check_model
 from failsafe.models.contract import RecoveryModel, assess_safely
 from failsafe.models.llava.answer import Answer, answer_schema, format_answer
+from failsafe.models.llava.card import LlavaCard
 from failsafe.models.llava.endpoint import EndpointModel
 from failsafe.models.llava.prompt import prompt_text
 from failsafe.records.assessment import Status
 
 ANSWER = Answer(True, "goal", "slip", ((31, 6, -210, -1, -2, -658, 100),) * 4)
 TEXT = format_answer(ANSWER)
+CARD = LlavaCard(SPEC)
 
 
 def tokens(text=TEXT, yes=0.8, no=0.1):
@@ -40,8 +43,8 @@ def server():
 def make_model():
     made = []
 
-    def make(url, **settings):
-        made.append(EndpointModel(url, "failsafe-vlm", SPEC, **{"timeout": 5.0, "pause": 0.01, **settings}))
+    def make(url, card=CARD, **settings):
+        made.append(EndpointModel(url, "failsafe-vlm", card, **{"timeout": 5.0, "pause": 0.01, **settings}))
         return made[-1]
 
     yield make
@@ -50,7 +53,7 @@ def make_model():
 
 
 def test_a_verdict(server, make_model):
-    model = make_model(server.url, api_key="secret", modes=("slip",))
+    model = make_model(server.url, LlavaCard(SPEC, modes=("slip",)), api_key="secret")
     assert isinstance(model, RecoveryModel)
     verdict = model.assess(make_window(0))
     assert verdict.status is Status.OK
@@ -60,9 +63,25 @@ def test_a_verdict(server, make_model):
     assert assess_safely(model, make_window(0)).latency > 0
 
 
+def test_it_keeps_the_contract(server, make_model):
+    checks = check_model(make_model(server.url), [make_window(index) for index in range(4)])
+    assert [check for check in checks if not check.passed] == []
+
+
+def test_instructions_never_seen(server, make_model):
+    card = LlavaCard(SPEC, instructions=("Fold the shirt",))
+    with pytest.raises(AssessmentError, match="expected one of the instructions 'Fold the shirt'"):
+        make_model(server.url, card).assess(make_window(0))
+    assert assess_safely(make_model(server.url, card), make_window(0)).status is Status.REFUSED
+    assert not server.requests
+    anyway = make_model(server.url, card, any_instruction=True)
+    assert anyway.assess(make_window(0)).status is Status.OK
+
+
 def test_what_is_asked(server, make_model):
     window = make_window(4)
-    make_model(server.url, api_key="secret", modes=("slip", "drift")).assess(window)
+    card = LlavaCard(SPEC, modes=("slip", "drift"))
+    make_model(server.url, card, api_key="secret").assess(window)
     (request,) = server.requests
     assert server.headers[0]["Authorization"] == "Bearer secret"
     assert request["model"] == "failsafe-vlm"

@@ -12,13 +12,13 @@ import io
 import json
 import math
 import time
-from collections.abc import Sequence
 from typing import Any, cast
 
 import httpx
 
 from failsafe.errors import UserError
 from failsafe.models.llava.answer import MAX_TOKENS, answer_schema
+from failsafe.models.llava.card import LlavaCard
 from failsafe.models.llava.prompt import pictures, prompt_text
 from failsafe.models.llava.reading import Token, to_verdict
 from failsafe.records.assessment import Status, Verdict, Window, WindowSpec
@@ -40,14 +40,15 @@ class EndpointModel:
     Args:
         url: Up to and with the version, "http://127.0.0.1:8000/v1".
         model_name: The model's name on the server.
-        spec: Windows that it was trained on.
+        card: What is known of its training. One with nothing but windows, of a model that was trained
+            elsewhere: any instruction will do, and any kind of failure.
         timeout: Seconds for an assessment, tries included. A response that trickles in may take longer, by
             the time between two of its parts.
         retries: How often it is asked again where the server says that it failed or cannot be reached.
         pause: Seconds before it is asked again, twice as many each time.
         api_key: Sent as a bearer token where it is not empty.
-        modes: Names of all kinds of failure, for the schema; none for any text.
         word_counts: Take the word for a probability of 0 or 1 where the server lists no log-probabilities.
+        any_instruction: Assess instructions that it was not trained on, too; by default they are refused.
 
     Raises:
         UserError: If the URL or a number is not as it must be.
@@ -57,13 +58,13 @@ class EndpointModel:
         self,
         url: str,
         model_name: str,
-        spec: WindowSpec,
+        card: LlavaCard,
         timeout: float = 30.0,
         retries: int = 2,
         pause: float = 0.25,
         api_key: str = "",
-        modes: Sequence[str] = (),
         word_counts: bool = False,
+        any_instruction: bool = False,
     ) -> None:
         if not url.startswith(("http://", "https://")):
             raise UserError(f"expected an endpoint such as http://127.0.0.1:8000/v1, got '{url}'")
@@ -72,10 +73,10 @@ class EndpointModel:
                 f"expected timeout above 0, retries and pause not below, got {timeout}, {retries}, {pause}"
             )
         self._url = url.rstrip("/") + "/chat/completions"
-        self._model_name, self._spec = model_name, spec
+        self._model_name, self._card = model_name, card
         self._timeout, self._retries, self._pause = timeout, retries, pause
-        self._word_counts = word_counts
-        self._schema = answer_schema(modes)
+        self._word_counts, self._any_instruction = word_counts, any_instruction
+        self._schema = answer_schema(card.modes)
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._client = httpx.Client(headers=headers)
 
@@ -87,7 +88,12 @@ class EndpointModel:
     @property
     def window_spec(self) -> WindowSpec:
         """The windows that it looks at."""
-        return self._spec
+        return self._card.spec
+
+    @property
+    def meta(self) -> LlavaCard:
+        """What is known of its training."""
+        return self._card
 
     def close(self) -> None:
         """Close the connections that are kept open."""
@@ -97,9 +103,9 @@ class EndpointModel:
         """Assess one window.
 
         Raises:
-            AssessmentError: If the window is not one that the model can look at.
+            AssessmentError: If the window or its instruction is not one that the model can look at.
         """
-        window.check(self._spec)
+        self._card.check(window, self._any_instruction)
         body = json.dumps(self._request(window)).encode()
         try:
             text, tokens, cut = _read_completion(self._ask(body))

@@ -11,7 +11,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from failsafe.errors import UserError
 from failsafe.models.llava import checkpoint
 from failsafe.models.llava.answer import MAX_TOKENS, PREFIX
-from failsafe.models.llava.checkpoint import LlavaCard
+from failsafe.models.llava.card import LlavaCard, read_card
 from failsafe.models.llava.prompt import messages, pictures
 from failsafe.models.llava.reading import Token, to_verdict
 from failsafe.records.assessment import Verdict, Window, WindowSpec
@@ -36,7 +36,7 @@ class LlavaModel:
     def __init__(
         self, folder: Path, device: str = "", max_tokens: int = MAX_TOKENS, any_instruction: bool = False
     ) -> None:
-        self._card = checkpoint.read_card(folder)
+        self._card = read_card(folder)
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         # The processor stands with the adapter too: training puts it there.
         self._processor = checkpoint.load_processor(str(folder))

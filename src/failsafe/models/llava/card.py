@@ -1,0 +1,85 @@
+"""What has to be known of a FailSafe-VLM before it can be asked: a card beside its weights.
+
+It is read without the weights, by whoever asks a server that has them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from failsafe.errors import AssessmentError, RecordError, UserError
+from failsafe.models.llava.prompt import PROMPT_VERSION
+from failsafe.records import codec
+from failsafe.records.assessment import Window, WindowSpec
+
+ARCHITECTURE = "LlavaOnevisionForConditionalGeneration"
+CARD = "failsafe-vlm.json"
+
+
+@dataclass(frozen=True)
+class LlavaCard:
+    """What has to be known of a checkpoint before it can be asked.
+
+    Attributes:
+        spec: The windows that it was trained on.
+        base: What its LoRA adapter belongs to, a folder or a name on the hub; empty for whole weights.
+        prompt_version: Version of prompt and answer that it was trained on.
+        architecture: Class of the model.
+        instructions: The instructions that it was trained on.
+        train_seeds: By task, the seeds that it was trained on.
+        modes: The kinds of failure that it was trained on.
+    """
+
+    spec: WindowSpec
+    base: str = ""
+    prompt_version: int = PROMPT_VERSION
+    architecture: str = ARCHITECTURE
+    instructions: tuple[str, ...] = ()
+    train_seeds: dict[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
+    modes: tuple[str, ...] = ()
+
+    def check(self, window: Window, any_instruction: bool = False) -> None:
+        """Make sure that the model can look at a window.
+
+        Raises:
+            AssessmentError: If the window is of another kind, or its instruction is none that the model was
+                trained on and `any_instruction` does not allow that.
+        """
+        window.check(self.spec)
+        if self.instructions and not any_instruction and window.instruction not in self.instructions:
+            known = "', '".join(self.instructions)
+            raise AssessmentError(f"expected one of the instructions '{known}', got '{window.instruction}'")
+
+
+def write_card(folder: Path, card: LlavaCard) -> None:
+    """Put the card beside the weights."""
+    (folder / CARD).write_text(codec.dumps(card) + "\n")
+
+
+def read_card(folder: Path) -> LlavaCard:
+    """The card of a checkpoint.
+
+    Raises:
+        UserError: If there is none, or the checkpoint is of another architecture or version.
+    """
+    path = folder / CARD
+    if not path.is_file():
+        raise UserError(
+            f"expected a checkpoint of FailSafe-VLM with {CARD} in {folder}, got none; "
+            "make one with failsafe train --model llava-hf/llava-onevision-qwen2-7b-ov-hf"
+        )
+    try:
+        card = codec.loads(LlavaCard, path.read_text(), str(path))
+    except RecordError as error:
+        raise UserError(str(error)) from error
+    if card.architecture != ARCHITECTURE:
+        raise UserError(
+            f"expected a checkpoint of {ARCHITECTURE} in {folder}, got one of {card.architecture}"
+        )
+    if card.prompt_version != PROMPT_VERSION:
+        raise UserError(
+            f"expected a checkpoint for version {PROMPT_VERSION} of prompt and answer in {folder}, got one "
+            f"for version {card.prompt_version}; use the version of FailSafe that trained it, or train again"
+        )
+    return card
