@@ -20,7 +20,7 @@ from failsafe.experts.tasks import load_task
 from failsafe.generation.config import GenerationConfig, default_modes
 from failsafe.models.finder import project
 from failsafe.records import poses
-from failsafe.records.assessment import WindowSpec
+from failsafe.records.assessment import Window, WindowSpec
 from failsafe.records.trace import pack, unpack
 
 MODES = ("translation_x", "early_release", "object_dropped", "no_op", "object_pushed")
@@ -175,6 +175,25 @@ def test_windows_are_what_the_trace_shows(dataset: Dataset, tmp_path: Path) -> N
         led = poses.apply_delta(tcp_poses[-1].astype(np.float64), ahead[-1, :6].astype(np.float64))
         assert max(poses.distance(led, trace.targets[last].astype(np.float64))) < 1e-5
         assert ahead[-1, 6] == trace.gripper_commands[last]
+
+
+def test_a_window_holds_no_time(dataset: Dataset) -> None:
+    """The same moment later in an episode is the same window, and nothing else is in one."""
+    case = next(c for c in dataset.cases() if c.labels)
+    trace = dataset.traces(case.task, case.case_id)[FAILING]
+    arrays = {name: rows for name, rows in vars(trace).items() if isinstance(rows, np.ndarray)}
+    waits = {name: np.concatenate([rows[:1].repeat(9, axis=0), rows]) for name, rows in arrays.items()}
+    simulator = load_task(case.task).simulator
+    simulator.reset(case.seed)
+    cameras = [simulator.camera(view) for view in WINDOW.views]
+    now, later = (
+        cut_window(simulator, case.seed, shown, step, WINDOW, cameras)
+        for shown, step in ((trace, 12), (dataclasses.replace(trace, **waits), 21))
+    )
+    for one, other in zip(now, later, strict=True):
+        np.testing.assert_array_equal(one, other)
+    seen = {field.name for field in dataclasses.fields(Window)}
+    assert seen == {"instruction", "spec", "frames", "tcp_poses", "gripper_widths", "name"}
 
 
 def test_a_tool_that_wanders_about(dataset: Dataset, tmp_path: Path) -> None:

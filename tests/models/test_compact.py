@@ -24,7 +24,7 @@ from failsafe.models.compact import (
 )
 from failsafe.models.contract import assess_safely
 from failsafe.models.encoder import word_codes
-from failsafe.models.finder import Finder, Lens, camera_features, project
+from failsafe.models.finder import MIDDLE, PLACE_SCALE, Finder, Lens, camera_features, project
 from failsafe.records.assessment import Status, Window, WindowSpec
 
 SPEC = WindowSpec(views=("front", "hand"), history=4, frames=2, size=32)
@@ -149,6 +149,11 @@ def test_files_that_are_no_checkpoint(model: CompactModel, tmp_path: Path) -> No
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(RecordError, match="expected a safetensors file"):
         load_compact(path)
+    # Weights of a network of another size than the one that it describes.
+    wider = dataclasses.replace(model.meta.config, hidden=2 * model.meta.config.hidden)
+    save_compact(path, model.net, dataclasses.replace(model.meta, config=wider))
+    with pytest.raises(RecordError, match="not those of the network that it describes"):
+        load_compact(path)
     save_compact(path, model.net, model.meta)
     data = path.read_bytes()
     size = struct.unpack("<Q", data[:8])[0]
@@ -203,12 +208,17 @@ def test_points_are_where_the_views_rays_meet() -> None:
     assert 1e-3 < off(0.01) < 8e-3
 
 
-def test_proprioception_holds_no_time() -> None:
-    """The same motion at another time of the episode is the same input."""
-    poses = window().tcp_poses
-    widths = window().gripper_widths
-    assert motion_features(poses, widths).shape == (3 + 6 + 6 * 4 + 5,)
-    np.testing.assert_array_equal(motion_features(poses, widths), motion_features(poses.copy(), widths))
+def test_proprioception_by_hand() -> None:
+    """Where the tool is, which way it points, how it came there and how open it was: nothing else."""
+    down = [0.0, 1.0, 0.0, 0.0]  # turned by half a turn about x
+    at = np.array([[0.4, 0.0, 0.24 - 0.01 * step, *down] for step in range(5)], dtype=np.float32)
+    widths = np.array([0.08, 0.08, 0.06, 0.04, 0.02], dtype=np.float32)
+    place, axes, past, opening = np.split(motion_features(at, widths), [3, 9, 33])
+    np.testing.assert_allclose(place, (at[-1, :3] - np.array(MIDDLE)) * PLACE_SCALE, atol=1e-6)
+    np.testing.assert_allclose(axes, [1, 0, 0, 0, 0, -1], atol=1e-6)
+    down_by = [[0, 0, -0.1 * step, 0, 0, 0] for step in (4, 3, 2, 1)]  # decimetres
+    np.testing.assert_allclose(past.reshape(4, 6), down_by, atol=1e-6)
+    np.testing.assert_allclose(opening, [1.6, 1.6, 1.2, 0.8, 0.4], atol=1e-6)
 
 
 def test_words_are_told_apart_whatever_their_case() -> None:

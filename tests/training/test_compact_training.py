@@ -323,6 +323,28 @@ def test_the_lift_knows_points_where_none_has_ever_been(samples: SampleSet) -> N
     assert off() < 0.8 * before
 
 
+def test_augmentation_covers_darkens_and_lags() -> None:
+    """Three moments that differ, grey: what is put in front, what is black and what is late is all seen."""
+    grey = torch.tensor([0.2, 0.4, 0.6]).repeat_interleave(3)
+    frames = grey[None, None, :, None, None].repeat(400, 2, 1, 16, 16)
+    changed = frames.clone()
+    augment(changed, 3, np.random.default_rng(0))
+    corner, spread = changed[:, :, :, 0, 0], changed.flatten(3).std(dim=3).amax(2)
+    black = (changed == 0).flatten(2).all(2)
+    covered = spread > 0.01
+    # Each moment shows the one before; of the oldest there is none before.
+    late = torch.isclose(corner, torch.tensor([0.2, 0.2, 0.4]).repeat_interleave(3)).all(2)
+    # Colour changes by channel; what is late or covered is so in every one.
+    lit = (corner[:, :, 0] != corner[:, :, 1]) & ~covered & ~black
+    for share, low, high in (
+        (black, 0.005, 0.03),
+        (covered, 0.08, 0.18),
+        (late, 0.01, 0.06),
+        (lit, 0.3, 0.6),
+    ):
+        assert low < float(share.float().mean()) < high
+
+
 def test_augmentation_changes_all_moments_of_a_view_alike() -> None:
     frames = torch.rand(40, 2, 3, 8, 8).repeat(1, 1, 3, 1, 1)  # three equal moments
     changed = frames.clone()

@@ -30,7 +30,8 @@ def actions(count):
     row = st.tuples(moves, moves, moves, turns, turns, turns, st.floats(-1.0, 1.0))
     # Runs of equal actions are what most corrections are made of.
     runs = st.tuples(row, st.integers(1, MAX_ACTIONS)).map(lambda x: [x[0]] * x[1])
-    return st.lists(runs, max_size=6).map(lambda found: tuple(a for run in found for a in run)[:count])
+    some = st.lists(runs, max_size=6).map(lambda found: tuple(a for run in found for a in run)[:count])
+    return some | st.lists(row, max_size=count).map(tuple)
 
 
 stages = st.text(st.characters(codec="utf-8"), max_size=MAX_STAGE).filter(
