@@ -89,7 +89,7 @@ def score(
         split=split,
         resamples=resamples,
         command=command_line(),
-        sources={folder.name: _origin(folder, sets[folder.name]) for folder in data},
+        sources={folder.name: sets[folder.name].manifests[0].made_by(folder) for folder in data},
         provenance=collect_provenance(),
     )
     page = write_scores(table, out / "scores.html")
@@ -144,30 +144,6 @@ def _baselines(train: Sequence[Path], spec: WindowSpec, truth: Sequence[Sample])
             f"expected --train with other seeds than those that are scored, got seed {min(both)} in both"
         )
     return fit_baselines(samples, (seen.window(i, pictures=False) for i in chosen), spec, truth)
-
-
-def _origin(folder: Path, found: SampleSet) -> str:
-    """The commands that make a folder of samples again."""
-    manifest = found.manifests[0]
-    config, window = manifest.config, manifest.config.window
-    data = [f"DATA{i + 1}" for i in range(len(manifest.sources))]
-    made = [f"{command} --out {name}" for command, name in zip(manifest.sources, data, strict=True)]
-    options = {
-        "--views": ",".join(window.views),
-        "--history": window.history,
-        "--frames": window.frames,
-        "--size": window.size,
-        "--splits": ",".join(config.splits),
-        "--failing-share": config.failing_share,
-        "--per-cell": config.per_cell,
-        "--shift" if config.shifted else "--jitter": f"{config.jitter_metres},{config.jitter_degrees}",
-        "--only-split": config.only_split,
-        "--every": config.every,
-        "--wander": config.wander,
-    }
-    words = [f"{flag} {value}" for flag, value in options.items() if value != ""]
-    words += [] if config.pictures else ["--no-pictures"]
-    return " && ".join([*made, " ".join(["failsafe samples", *data, *words, f"--out {folder}"])])
 
 
 def _tell_apart(names: Sequence[str]) -> None:

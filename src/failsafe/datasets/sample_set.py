@@ -102,6 +102,28 @@ class SampleManifest:
     provenance: Provenance
     complete: bool = False
 
+    def made_by(self, folder: Path) -> str:
+        """The commands that make it again in a folder, its datasets first."""
+        config, window = self.config, self.config.window
+        data = [f"DATA{i + 1}" for i in range(len(self.sources))]
+        made = [f"{command} --out {name}" for command, name in zip(self.sources, data, strict=True)]
+        options = {
+            "--views": ",".join(window.views),
+            "--history": window.history,
+            "--frames": window.frames,
+            "--size": window.size,
+            "--splits": ",".join(config.splits),
+            "--failing-share": config.failing_share,
+            "--per-cell": config.per_cell,
+            "--shift" if config.shifted else "--jitter": f"{config.jitter_metres},{config.jitter_degrees}",
+            "--only-split": config.only_split,
+            "--every": config.every,
+            "--wander": config.wander,
+        }
+        words = [f"{flag} {value}" for flag, value in options.items() if value != ""]
+        words += [] if config.pictures else ["--no-pictures"]
+        return " && ".join([*made, " ".join(["failsafe samples", *data, *words, f"--out {folder}"])])
+
 
 class SampleSet:
     """One folder of samples, or several that are taken together, opened for reading.

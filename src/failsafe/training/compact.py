@@ -33,7 +33,7 @@ from failsafe.models.loading import fingerprint, load_model
 from failsafe.perturbations import MODES
 from failsafe.records import codec
 from failsafe.records.assessment import WindowSpec
-from failsafe.records.provenance import collect_provenance
+from failsafe.records.provenance import collect_provenance, command_line
 from failsafe.training.allocation import keep_freed_memory
 from failsafe.training.batches import Batches, Truth
 from failsafe.training.descent import Descent
@@ -309,7 +309,11 @@ def _meta(
     seen = [samples.has_pictures(i) for i in rows]
     trained = {
         "samples": f"{sum(seen)} with pictures, {len(rows) - sum(seen)} without",
-        "sources": " && ".join(source for m in samples.manifests for source in m.sources),
+        "made by": command_line(),
+        "from": "; ".join(
+            manifest.made_by(folder)
+            for folder, manifest in zip(samples.paths, samples.manifests, strict=True)
+        ),
         "settings": codec.dumps(settings),
         "report": codec.dumps(report),
         "eyes": fingerprint(settings.eyes) if settings.eyes else "trained here",
