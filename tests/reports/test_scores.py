@@ -171,6 +171,9 @@ def test_equal_tables_give_equal_pages_and_stand_in_one_file(table: ScoreTable, 
     text = page.read_text()
     assert "mute <b>" not in text
     assert "mute &lt;b&gt;" in text
+    # Every model by moment, task and mode; the first on every set.
+    for words in (f"compact by mode: {MOVED}", f"mute &lt;b&gt; by task: {HELD_OUT}"):
+        assert f"<h3>{words}</h3>" in text
     assert "http" not in text
     assert table.command in text
 

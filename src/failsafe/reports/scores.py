@@ -73,7 +73,10 @@ def write_scores(table: ScoreTable, out: Path) -> Path:
 
 def render_scores(table: ScoreTable) -> str:
     """The page as HTML."""
-    first = table.scores[0]
+    first, *others = table.scores
+    parts = [(found.name, first, found) for found in first.sets]
+    # Of the others the first set alone: what they are beside it, the tables of all models say.
+    parts += [(f"{score.model}: {score.sets[0].name}", score, score.sets[0]) for score in others]
     cells = {row[0].text: row[2] for row in headline_sheet(table).rows}
     return render(
         "scores.html.jinja",
@@ -83,7 +86,7 @@ def render_scores(table: ScoreTable) -> str:
         top=[(heading(m), cells[heading(m)]) for m in METRICS if m.name in _TOP],
         headline=headline_sheet(table),
         models=model_sheets(table),
-        details=[(found.name, part_sheets(first, found), confusion_sheet(found)) for found in first.sets],
+        details=[(name, part_sheets(score, found), confusion_sheet(found)) for name, score, found in parts],
         charts=[
             (score.model, score.sets[0].roc, score.sets[0].reliability, score.sets[0].headline.figures)
             for score in table.scores
