@@ -19,7 +19,15 @@ from failsafe.models.finder import POSE, Finder, Lens, Sight, camera_features, p
 from failsafe.records.assessment import WindowSpec
 from failsafe.training import compact
 from failsafe.training.batches import Batches, _delay, _odds, augment
-from failsafe.training.compact import CHECKPOINT, LOG, CompactTraining, EpochReport, loss_of, train_compact
+from failsafe.training.compact import (
+    CHECKPOINT,
+    LOG,
+    CompactTraining,
+    EpochReport,
+    evaluate,
+    loss_of,
+    train_compact,
+)
 from failsafe.training.sight import _imagined_loss, sight_loss
 
 LENSES = (Lens(0.7, False), Lens(0.7, False))
@@ -192,6 +200,39 @@ def test_windows_without_pictures_make_it_better(folder: Path, tmp_path: Path) -
         true = truth.failing > 0.5
         told[name] = float(said[true].float().mean() + (~said[~true]).float().mean()) / 2
     assert told["both"] > told["alone"] + 0.1
+
+
+@pytest.mark.slow
+def test_proprioception_alone_gives_far_less_away(tmp_path: Path) -> None:
+    """The same windows, the same judging network: told where the objects are, and blind."""
+    config = GenerationConfig(
+        tasks=("ToyPick-v0",),
+        failures=150,
+        modes=default_modes(("translation_x", "translation_y", "object_pushed")),
+        labels=3,
+        verify_rollouts=1,
+    )
+    build_dataset(config, tmp_path / "data", lambda _: None, workers=2)
+    window = WindowSpec(views=("front", "side"), history=6, frames=2, size=32)
+    learned = SampleConfig(window, splits=("train",), failing_share=0.0, every=3, pictures=False)
+    held_out = SampleConfig(window, splits=("validation", "calibration", "test"), pictures=False)
+    seen = SampleConfig(window, splits=("train",))
+    for name, made in {"unseen": learned, "held": held_out, "seen": seen}.items():
+        build_samples([tmp_path / "data"], tmp_path / name, made, 2, lambda done, total: None)
+    held = SampleSet(tmp_path / "held")
+    right: dict[bool, float] = {}
+    for blind in (False, True):
+        # Who looks learns by pictures where things are, too, and takes two steps without for each with some.
+        folders = [tmp_path / "unseen"] if blind else [tmp_path / "seen", tmp_path / "unseen"]
+        settings = CompactTraining(
+            epochs=40 if blind else 5, average=0.9, unseen=256, blind=blind, **{**SMALL, "hidden": 128}
+        )
+        path = train_compact(SampleSet(*folders), settings, tmp_path / f"run-{blind}", lambda report: None)
+        net = load_compact(path).net
+        batches = Batches(held, range(len(held)), net.config, pictures=False)
+        right[blind] = evaluate(net, batches, torch.device("cpu"))["balanced"]
+    assert right[False] > 0.75
+    assert right[False] > right[True] + 0.08
 
 
 def test_the_eyes_of_another_checkpoint_are_kept_as_they_are(folder: Path, tmp_path: Path) -> None:
