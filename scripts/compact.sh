@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes a compact model from nothing: data, samples, eyes, judging network, tables. Some hours on two cores; every
-# step goes on where it was when the script is started again. What came of it: docs/compact.md, "Made anew".
+# Makes a compact model from nothing: data, samples, eyes, judging network, tables. Two to five hours on two cores;
+# every step goes on where it was when the script is started again. What came of it: docs/compact.md, "Made anew".
 #
 #   FAILSAFE_COMPACT_OUT   where everything goes instead of out/compact
 #   FAILSAFE_COMPACT_EYES  a checkpoint whose eyes are kept, "compact" for the one that ships: no pictures to learn by

@@ -10,7 +10,7 @@ import tyro
 from PIL import Image
 
 from failsafe.cli.output import print_json
-from failsafe.cli.score import close, connect
+from failsafe.cli.score import closing, connect
 from failsafe.datasets.files import write_atomically
 from failsafe.datasets.sample_set import SampleConfig
 from failsafe.datasets.store import Dataset
@@ -46,7 +46,8 @@ def assess(
         rollout: "nominal", "failing", or "recovery_0" and so on.
         shift: Metres by which each camera is moved first.
         out: File for the pictures: a row for each view, the oldest moment on the left.
-        endpoint: Address of an OpenAI-compatible server that serves the checkpoint.
+        endpoint: Address of an OpenAI-compatible server that serves the checkpoint; a key for it is
+            taken from FAILSAFE_API_KEY.
         size: With --endpoint and no folder of the checkpoint here: height and width of the pictures.
         any_instruction: Assess a task that the model was not trained on, too.
         json: Print the result as JSON.
@@ -65,8 +66,8 @@ def assess(
     cameras = window_cameras(simulator, config, f"{episode} {step}")
     frames, tcp_poses, widths = cut_window(simulator, case.seed, traces[rollout], step, spec, cameras)
     window = Window(case.instruction, spec, frames, tcp_poses, widths)
-    verdict = assess_safely(model, window)
-    close(model)
+    with closing(model):
+        verdict = assess_safely(model, window)
     buffer = io.BytesIO()
     rows = [np.concatenate(list(view), axis=1) for view in frames]
     Image.fromarray(np.concatenate(rows, axis=0)).save(buffer, "PNG")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import tyro
@@ -50,11 +51,11 @@ def score(
         data: Folders of samples.
         out: Folder for the page (scores.html), the tables (scores.md, scores.json) and the answers.
         split: The split to score.
-        train: Folders of samples that two of the baselines are fitted on, the rate of direction reversals and
-            the return to the nearest nominal moment; without, these two are left out.
+        train: Folders of samples that baselines are fitted on; without, the rate of direction reversals and
+            the return to the nearest nominal moment are left out, and the others name no kinds of their own.
         also: Further checkpoints for the same table.
-        endpoint: Address of an OpenAI-compatible server that serves the checkpoint. With its folder here,
-            seeds and instructions are checked as without a server.
+        endpoint: Address of an OpenAI-compatible server that serves the checkpoint; a key for it is
+            taken from FAILSAFE_API_KEY. With the folder here, seeds and instructions are checked as ever.
         any_instruction: Score a task that the model was not trained on, too.
         limit: Score so many samples of each folder, evenly spread; 0 for all.
         resamples: Resamples of the bootstrap over seeds.
@@ -76,14 +77,13 @@ def score(
     models += _baselines(train, spec, [found.samples[i] for name, found in sets.items() for i in rows[name]])
     scores: list[ModelScore] = []
     total = len(models) * sum(map(len, rows.values()))
-    with ProgressReporter("answers", total, quiet=json) as reporter:
+    with ProgressReporter("answers", total, quiet=json) as reporter, closing(models[0]):
         for model in models:
             answers: dict[str, Sequence[Answer]] = {}
             for name, found in sets.items():
                 answers[name] = ask(model, found, rows[name], lambda: reporter.advance(1))
                 write_answers(out / "answers" / f"{file_name(model.name)}-{name}.jsonl", answers[name])
             scores.append(score_answers(model.name, answers, resamples))
-    close(models[0])
     table = ScoreTable(
         scores=tuple(scores),
         split=split,
@@ -107,25 +107,31 @@ def connect(checkpoint: str, endpoint: str, any_instruction: bool, spec: WindowS
     """The model of a checkpoint, in this process or behind a server.
 
     Args:
-        checkpoint: What to load; of a server what it calls its model, which vLLM does by the folder.
+        checkpoint: What to load; of a server what it calls its model, which vLLM does by the folder. Where
+            that is a folder here, its card is read.
         endpoint: Address of the server, empty for none. A key for it is taken from `FAILSAFE_API_KEY`.
         any_instruction: Let it assess instructions that it was not trained on.
         spec: The windows to show to a server's model of which no card is here.
     """
     if not endpoint:
         return load_model(checkpoint, any_instruction)
-    from failsafe.models.llava.card import CARD, LlavaCard, read_card
+    from failsafe.models.llava.card import LlavaCard, read_card
     from failsafe.models.llava.endpoint import EndpointModel
 
-    folder = Path(checkpoint)
-    card = read_card(folder) if (folder / CARD).is_file() else LlavaCard(spec)
-    key = os.environ.get("FAILSAFE_API_KEY", "")
-    return EndpointModel(endpoint, checkpoint, card, api_key=key, any_instruction=any_instruction)
+    folder, key = Path(checkpoint), os.environ.get("FAILSAFE_API_KEY", "")
+    card = read_card(folder) if folder.is_dir() else LlavaCard(spec)
+    if not key.isascii():
+        raise UserError("expected FAILSAFE_API_KEY to be ASCII, got other characters in it")
+    return EndpointModel(endpoint, checkpoint.rstrip("/"), card, api_key=key, any_instruction=any_instruction)
 
 
-def close(model: RecoveryModel) -> None:
-    """Close the connections of a model that keeps some open."""
-    getattr(model, "close", lambda: None)()
+@contextmanager
+def closing(model: RecoveryModel) -> Generator[None]:
+    """Close the connections of a model that keeps some open, whatever happens."""
+    try:
+        yield
+    finally:
+        getattr(model, "close", lambda: None)()
 
 
 def _baselines(train: Sequence[Path], spec: WindowSpec, truth: Sequence[Sample]) -> Sequence[RecoveryModel]:
@@ -139,9 +145,17 @@ def _baselines(train: Sequence[Path], spec: WindowSpec, truth: Sequence[Sample])
     seen = SampleSet(*train)
     chosen = [*seen.indices("train"), *seen.indices("train", pictures=False)]
     samples = [seen.samples[i] for i in chosen]
-    if both := {sample.seed for sample in samples} & {sample.seed for sample in truth}:
+    if not samples:
+        raise UserError(f"expected --train with samples of the split train, got none in {train[0]}")
+    if seen.spec.history != spec.history:
+        raise UserError(
+            f"expected --train with a history of {spec.history} steps as what is scored has, got "
+            f"{seen.spec.history}"
+        )
+    if both := {(s.task, s.seed) for s in samples} & {(s.task, s.seed) for s in truth}:
+        task, seed = min(both)
         raise RecordError(
-            f"expected --train with other seeds than those that are scored, got seed {min(both)} in both"
+            f"expected --train with other seeds than those that are scored, got seed {seed} of {task} in both"
         )
     return fit_baselines(samples, (seen.window(i, pictures=False) for i in chosen), spec, truth)
 

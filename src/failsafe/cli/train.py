@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import tyro
 
@@ -67,8 +67,6 @@ def train(
         raise UserError("expected at least one folder made by `failsafe samples`, got none")
     if lora and full:
         raise UserError("expected --lora or --full, got both")
-    if out is None and not dry_run:
-        raise UserError("expected --out FOLDER to train into, got none")
     samples = SampleSet(*data)
     given: dict[str, Any] = {k: v for k, v in {"epochs": epochs, "batch": batch}.items() if v is not None}
     if model == COMPACT:
@@ -77,12 +75,23 @@ def train(
                 "--mix, --lora, --full, --resume and --dry-run are for LLaVA-OneVision: give it with --model"
             )
         given |= {"seed": seed, "blind": blind, "eyes": eyes}
-        return _train_compact(samples, cast(Path, out), given, rate, json)
+        return _train_compact(samples, _needed(out), given, rate, json)
     given |= {"lora": not full, "mix": mix, "seed": seed, "max_steps": max_steps}
     given |= {"accumulation": accumulation, "learning_rate": rate or 0.0}
     if dry_run:
         return _plan_llava(samples, {**given, "model": model}, strategy, gpus, json)
-    return _train_llava(samples, cast(Path, out), {**given, "model": model}, resume, json)
+    return _train_llava(samples, _needed(out), {**given, "model": model}, resume, json)
+
+
+def _needed(out: Path | None) -> Path:
+    """The folder of a run.
+
+    Raises:
+        UserError: If none is given.
+    """
+    if out is None:
+        raise UserError("expected --out FOLDER to train into, got none")
+    return out
 
 
 def _train_compact(

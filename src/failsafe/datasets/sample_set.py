@@ -11,6 +11,7 @@ samples/
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -103,9 +104,9 @@ class SampleManifest:
     complete: bool = False
 
     def made_by(self, folder: Path) -> str:
-        """The commands that make it again in a folder, its datasets first."""
+        """The commands that make it again in a folder, its datasets first, beside it."""
         config, window = self.config, self.config.window
-        data = [f"DATA{i + 1}" for i in range(len(self.sources))]
+        data = [shlex.quote(f"{folder}-data{i + 1}") for i in range(len(self.sources))]
         made = [f"{command} --out {name}" for command, name in zip(self.sources, data, strict=True)]
         options = {
             "--views": ",".join(window.views),
@@ -122,7 +123,8 @@ class SampleManifest:
         }
         words = [f"{flag} {value}" for flag, value in options.items() if value != ""]
         words += [] if config.pictures else ["--no-pictures"]
-        return " && ".join([*made, " ".join(["failsafe samples", *data, *words, f"--out {folder}"])])
+        words.append(f"--out {shlex.quote(str(folder))}")
+        return " && ".join([*made, " ".join(["failsafe samples", *data, *words])])
 
 
 class SampleSet:

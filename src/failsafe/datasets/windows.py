@@ -200,7 +200,10 @@ def _render_group(sources: list[Path], out: Path, config: SampleConfig, samples:
     where = np.full((len(samples), len(spec.views), 9), np.nan, dtype=np.float32)
     ahead = np.full((len(samples), AHEAD, 7), np.nan, dtype=np.float32)
     for row, (sample, trace) in enumerate(zip(samples, chosen, strict=True)):
-        tcp_poses[row], widths[row] = _past(trace, sample.step, spec.history)
+        try:
+            tcp_poses[row], widths[row] = _past(trace, sample.step, spec.history)
+        except RecordError as error:
+            raise RecordError(f"{sample.name}: {error}") from error
         here = trace.objects[sample.step][:MAX_OBJECTS]
         objects[row, : len(here)] = here
         if sample.kind in (Kind.NOMINAL, Kind.RECOVERED):

@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
@@ -210,7 +211,7 @@ def estimate_tokens(examples: Sequence[Example], config: LlavaOnevisionConfig) -
     """Tokens of examples where the tokenizer is not at hand: those of pictures exactly, those of words about.
 
     Args:
-        examples: At least one, of `_Plain`; some of them, evenly spread, are looked at.
+        examples: At least one, of words alone; some of them, evenly spread, are looked at.
         config: The model's.
     """
     chosen = [examples[index] for index in _chosen(len(examples))]
@@ -348,10 +349,7 @@ def _chosen(count: int) -> list[int]:
 class _Plain:
     """In the place of a processor that is not at hand: the words of a chat, to be counted."""
 
-    class tokenizer:
-        """Ends an answer with nothing."""
-
-        eos_token = ""
+    tokenizer = SimpleNamespace(eos_token="")
 
     def apply_chat_template(self, chat: list[dict[str, Any]], **_: object) -> str:
         """All that is said, a line each."""

@@ -310,7 +310,7 @@ def _meta(
     trained = {
         "samples": f"{sum(seen)} with pictures, {len(rows) - sum(seen)} without",
         "made by": command_line(),
-        "from": "; ".join(
+        "from": " && ".join(
             manifest.made_by(folder)
             for folder, manifest in zip(samples.paths, samples.manifests, strict=True)
         ),
