@@ -9,6 +9,7 @@ import pytest
 from tests.cli.conftest import Verb
 from tests.models.llava.server import Server, completion, images_of
 
+from failsafe.cli.main import main
 from failsafe.cli.score import _baselines
 from failsafe.datasets.sample_set import SampleSet
 from failsafe.datasets.store import Dataset
@@ -18,19 +19,34 @@ from failsafe.models.llava.card import LlavaCard, write_card
 WINDOW = ("--views", "front,side", "--history", "6", "--frames", "2", "--size", "32", "--workers", "1")
 
 
+FAILURES = ("--failures", "60", "--labels", "3", "--verify-rollouts", "1")
+MODES = ("--modes", "translation_x,early_release,no_op")
+GENERATE = ("generate", "ToyPick-v0", *FAILURES, *MODES, "--json", "--out")
+TRAIN = ("--epochs", "2", "--batch", "16", "--json")
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("models")
+    """Data, samples and a run, made by the verbs."""
+    folder = tmp_path_factory.mktemp("models")
+    data, samples, out = (str(folder / name) for name in ("data", "samples", "run"))
+    for words in (
+        (*GENERATE, data),
+        ("samples", data, "--out", samples, *WINDOW),
+        ("train", samples, "--out", out, *TRAIN),
+    ):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sys.argv", ["failsafe", *words])
+            with pytest.raises(SystemExit) as end:
+                main()
+        assert not end.value.code, words
+    return folder
 
 
 def test_from_data_to_a_verdict(folder: Path, run: Verb) -> None:
     data, samples, moved = folder / "data", folder / "samples", folder / "moved"
-    generate = ["generate", "ToyPick-v0", "--failures", "60", "--labels", "3", "--verify-rollouts", "1"]
-    status, _, _ = run(
-        *generate, "--modes", "translation_x,early_release,no_op", "--out", str(data), "--json"
-    )
-    assert status == 0
-
+    # What is there already is left as it is.
+    assert run(*GENERATE, str(data))[0] == 0
     status, out, _ = run("samples", str(data), "--out", str(samples), *WINDOW, "--json")
     assert status == 0
     made = json.loads(out)
@@ -40,9 +56,7 @@ def test_from_data_to_a_verdict(folder: Path, run: Verb) -> None:
     assert f"{made['samples']} samples" in out
 
     checkpoint = folder / "run"
-    status, out, _ = run(
-        "train", str(samples), "--out", str(checkpoint), "--epochs", "2", "--batch", "16", "--json"
-    )
+    status, out, _ = run("train", str(samples), "--out", str(checkpoint), *TRAIN)
     assert status == 0
     assert Path(json.loads(out)["checkpoint"]).stat().st_size < 20_000_000
 
