@@ -15,6 +15,7 @@ from failsafe.errors import UserError
 from failsafe.models.llava import checkpoint
 from failsafe.models.llava.answer import answer_of, format_answer
 from failsafe.models.llava.architectures import released_config
+from failsafe.models.llava.card import read_card
 from failsafe.models.llava.model import LlavaModel
 from failsafe.training.budget import on_meta
 from failsafe.training.examples import Examples, SampleSource, make_examples, to_learn
