@@ -94,10 +94,12 @@ def test_a_vision_language_model_from_samples_to_a_table(folder: Path, run: Verb
     subprocess.run([sys.executable, str(script), str(samples), str(base)], check=True, capture_output=True)
     train = ["train", str(samples), "--model", str(base), "--out", str(out)]
     train += ["--batch", "2", "--accumulation", "1"]
-    status, said, err = run(*train[:4], "--dry-run", "--json")
+    status, said, err = run(*train, "--dry-run", "--json")
     assert status == 0, err
     tokens = json.loads(said)["tokens"]
     assert tokens["pictures"] * tokens["per_picture"] + tokens["text"] + tokens["answer"] > 100
+    assert not out.exists()
+    assert run(*train[:4], "--dry-run")[0] == 0
     status, _, err = run(*train[:4])
     assert (status, "expected --out FOLDER" in err) == (2, True)
     status, _, err = run(*train, "--lora", "--full")
