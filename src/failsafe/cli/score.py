@@ -138,6 +138,7 @@ def _baselines(train: Sequence[Path], spec: WindowSpec, truth: Sequence[Sample])
     """The baselines; of those that learn, only with something to learn from.
 
     Raises:
+        UserError: If there is nothing to learn from in `train`, or it has windows of another history.
         RecordError: If they would learn from a seed that they are tested on.
     """
     if not train:

@@ -140,7 +140,6 @@ def _train_llava(samples: SampleSet, out: Path, given: dict[str, Any], resume: s
     from failsafe.training.llava_config import LlavaTrainConfig
 
     config = LlavaTrainConfig(**given)
-
     tell = (lambda _: None) if json else (lambda line: print(line, flush=True))
     train_llava(samples, config, out, tell, resume)
     if json:
