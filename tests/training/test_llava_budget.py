@@ -1,5 +1,7 @@
 import json
 import math
+from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -80,7 +82,7 @@ def test_the_plan_of_the_large_model():
     ],
 )
 def test_memory_by_hand(large, lora, strategy, gpus, weights, gradients, optimizer):
-    tokens = TokenBudget(9.0, 730.0, 400.0, 40.0, 7010, exact=True)
+    tokens = TokenBudget(9.0, 730.0, 400.0, 40.0, most=7010, most_of_pictures=6570, exact=True)
     trainable = 162_242_560 if lora else 8_030_807_584
     config = LlavaTrainConfig(model=LARGE, lora=lora)
     budget = memory(large, trainable, tokens, config, strategy, gpus)
@@ -104,7 +106,7 @@ def test_memory_is_what_training_really_holds(base):
     optimizer.step()
     held = sum(p.numel() * p.element_size() for p in model.parameters())
     moments = sum(state[k].nbytes for state in optimizer.state.values() for k in ("exp_avg", "exp_avg_sq"))
-    tokens = TokenBudget(4.0, 5.0, 250.0, 30.0, 300, exact=True)
+    tokens = TokenBudget(4.0, 5.0, 250.0, 30.0, most=300, most_of_pictures=20, exact=True)
     config = LlavaTrainConfig(model=str(base), lora=False)
     budget = memory(model, count_parameters(model), tokens, config, "none", 1)
     assert (budget.weights, budget.gradients, budget.optimizer) == (held, held, moments)
@@ -128,6 +130,7 @@ def test_measured_tokens_are_those_of_the_batches(base):
         len(processor(images=[e.images], text=[e.prompt + e.completion])["input_ids"][0]) for e in examples
     ]
     assert (tokens.pictures, tokens.per_picture, tokens.exact) == (4, 5, True)
+    assert tokens.most_of_pictures == 4 * 5
     assert min(lengths) <= tokens.mean <= tokens.most <= max(lengths)
     assert tokens.mean == pytest.approx(sum(lengths) / len(lengths), rel=0.05)
 
@@ -187,8 +190,9 @@ def test_a_mixture_is_planned_without_the_model(tmp_path):
     Image.new("RGB", (640, 480)).save(tmp_path / "one.png")
     said = [{"from": "human", "value": "<image>\nHow many?"}, {"from": "gpt", "value": "Two."}]
     (tmp_path / "vqa.json").write_text(json.dumps([{"image": "one.png", "conversations": said}]))
-    alone = dry_run(MadeUpSamples(6), LlavaTrainConfig(model=LARGE))
-    mixed = dry_run(MadeUpSamples(6), LlavaTrainConfig(model=LARGE, mix=f"{tmp_path}/vqa.json:0.5"))
+    config = LlavaTrainConfig(model=LARGE, mix=f"{tmp_path}/vqa.json:0.5")
+    plan = partial(dry_run, MadeUpSamples(6))
+    alone, mixed = plan(replace(config, mix="")), plan(config)
     assert (alone.examples, mixed.examples) == (6, 12)
     assert not mixed.tokens.exact
     # Half of the examples have four pictures, half of them one, which is larger than those.
@@ -196,6 +200,10 @@ def test_a_mixture_is_planned_without_the_model(tmp_path):
     lone = picture_tokens(released_config(LARGE), 1, 480, 640)
     assert mixed.tokens.per_picture == pytest.approx((4 * 730 + lone) / 5)
     assert mixed.tokens.text < alone.tokens.text
+    # Memory is planned for the example with most: a lone picture of 729 and 55 x 40 tokens, here.
+    assert (alone.tokens.most_of_pictures, mixed.tokens.most_of_pictures) == (4 * 730, lone)
+    full = replace(config, lora=False)
+    assert plan(full).memory.activations > plan(replace(full, mix="")).memory.activations
     with pytest.raises(UserError, match="expected a file of visual questions"):
         dry_run(MadeUpSamples(6), LlavaTrainConfig(model=LARGE, mix="nowhere.jsonl:0.2"))
 

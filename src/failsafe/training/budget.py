@@ -48,6 +48,7 @@ class TokenBudget:
         text: Tokens of the question in words.
         answer: Tokens of the answer, which the loss is on.
         most: All tokens of the longest example.
+        most_of_pictures: Tokens of pictures of the example that has most of them.
         exact: Whether the model's own tokenizer counted them; else words are estimated, pictures are not.
     """
 
@@ -56,6 +57,7 @@ class TokenBudget:
     text: float
     answer: float
     most: int
+    most_of_pictures: int
     exact: bool
 
     @property
@@ -188,7 +190,7 @@ def measure_tokens(examples: Sequence[Example], processor: Any) -> TokenBudget:
         processor: The model's.
     """
     chosen = _chosen(len(examples))
-    pictures = image_tokens = text = answer = most = 0
+    pictures = image_tokens = text = answer = most = most_of_pictures = 0
     for index in chosen:
         example = examples[index]
         asked = processor(
@@ -203,8 +205,17 @@ def measure_tokens(examples: Sequence[Example], processor: Any) -> TokenBudget:
         text += len(asked) - of_images
         answer += told
         most = max(most, len(asked) + told)
+        most_of_pictures = max(most_of_pictures, of_images)
     n = len(chosen)
-    return TokenBudget(pictures / n, image_tokens / max(pictures, 1), text / n, answer / n, most, exact=True)
+    return TokenBudget(
+        pictures=pictures / n,
+        per_picture=image_tokens / max(pictures, 1),
+        text=text / n,
+        answer=answer / n,
+        most=most,
+        most_of_pictures=most_of_pictures,
+        exact=True,
+    )
 
 
 def estimate_tokens(examples: Sequence[Example], config: LlavaOnevisionConfig) -> TokenBudget:
@@ -225,6 +236,7 @@ def estimate_tokens(examples: Sequence[Example], config: LlavaOnevisionConfig) -
         text=sum(asked) / n,
         answer=sum(told) / n,
         most=max(sum(a) + b + c for a, b, c in zip(shown, asked, told, strict=True)),
+        most_of_pictures=max(map(sum, shown)),
         exact=False,
     )
 
@@ -326,7 +338,7 @@ def _activations(architecture: Any, tokens: TokenBudget, config: LlavaTrainConfi
     total = _stack(float(tokens.most), text.num_hidden_layers, text.hidden_size, of_text, config.recompute)
     if not config.lora:  # the vision tower is trained too
         of_vision = 2 * (8 * vision.hidden_size + 2 * vision.intermediate_size) + 8 * vision.hidden_size
-        patches = tokens.pictures * tokens.per_picture
+        patches = float(tokens.most_of_pictures)
         total += _stack(patches, vision.num_hidden_layers, vision.hidden_size, of_vision, config.recompute)
     return total
 
