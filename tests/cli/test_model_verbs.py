@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from tests.models.llava.server import Server, completion, images_of
 
 from failsafe.cli.main import main
 from failsafe.cli.score import _baselines
+from failsafe.datasets.files import file_name
 from failsafe.datasets.sample_set import SampleSet
 from failsafe.datasets.store import Dataset
 from failsafe.errors import RecordError
@@ -182,6 +184,20 @@ def test_a_model_is_not_scored_on_what_it_was_trained_on(folder: Path, run: Verb
     assert "Traceback" not in err
 
 
+def test_two_checkpoints_of_a_kind_are_told_apart_in_one_table(
+    folder: Path, run: Verb, tmp_path: Path
+) -> None:
+    first, second = folder / "run" / "compact.safetensors", tmp_path / "other.safetensors"
+    shutil.copy(first, second)
+    words = ["--also", str(second), "--limit", "4", "--resamples", "10", "--out", str(tmp_path), "--json"]
+    status, out, err = run("score", str(first), str(folder / "samples"), *words)
+    assert status == 0, err
+    called = [score["model"] for score in json.loads(out)["table"]["scores"]]
+    assert called[:2] == [str(first), str(second)]
+    answers = {file_name(f"{name}-samples") + ".jsonl" for name in called}
+    assert {file.name for file in (tmp_path / "answers").iterdir()} == answers
+
+
 def test_a_view_that_is_not_there_does_not_block_the_folder(folder: Path, run: Verb, tmp_path: Path) -> None:
     words = ["samples", str(folder / "data"), "--out", str(tmp_path), *WINDOW]
     assert run(*words, "--views", "frnt")[0] == 2
@@ -203,7 +219,7 @@ def test_a_view_that_is_not_there_does_not_block_the_folder(folder: Path, run: V
         (("score", "nowhere.safetensors", "{samples}"), "which does not exist"),
         (("score", "nowhere", "{samples}"), "expected 'compact', a checkpoint"),
         (("score", "compact", "{samples}"), "compact looks at front, side, hand at 96 px"),
-        (("score", "{run}", "{samples}", "--also", "{run}"), "two that are called compact"),
+        (("score", "{run}", "{samples}", "--also", "{run}"), "expected different checkpoints"),
         (("train", "{samples}", "--out", "x", "--epochs", "0"), "expected epochs of at least 1, got 0"),
         (("assess", "{run}", "{data}", "nothing", "--step", "9"), "no episode 'nothing'"),
         (("assess", "{run}", "{data}", "{case}", "--step", "2"), "expected a step from 6 (the history)"),

@@ -53,7 +53,7 @@ def score(
         split: The split to score.
         train: Folders of samples that baselines are fitted on; without, the rate of direction reversals and
             the return to the nearest nominal moment are left out, and the others name no kinds of their own.
-        also: Further checkpoints for the same table.
+        also: Further checkpoints for the same table; those of one kind are called by their paths there.
         endpoint: Address of an OpenAI-compatible server that serves the checkpoint; a key for it is
             taken from FAILSAFE_API_KEY. With the folder here, seeds and instructions are checked as ever.
         any_instruction: Score a task that the model was not trained on, too.
@@ -70,20 +70,24 @@ def score(
     spec = next(iter(sets.values())).spec
     models: list[RecoveryModel] = [connect(checkpoint, endpoint, any_instruction, spec)]
     models += [load_model(name, any_instruction) for name in also]
-    _tell_apart([model.name for model in models])
+    names = _tell_apart([model.name for model in models], (checkpoint, *also))
     for model in models:
         _check_windows(model, sets, rows, any_instruction)
         _check_seeds(model, sets, rows)
-    models += _baselines(train, spec, [found.samples[i] for name, found in sets.items() for i in rows[name]])
+    baselines = _baselines(
+        train, spec, [found.samples[i] for name, found in sets.items() for i in rows[name]]
+    )
+    models += baselines
+    names += [model.name for model in baselines]
     scores: list[ModelScore] = []
     total = len(models) * sum(map(len, rows.values()))
     with ProgressReporter("answers", total, quiet=json) as reporter, closing(models[0]):
-        for model in models:
+        for called, model in zip(names, models, strict=True):
             answers: dict[str, Sequence[Answer]] = {}
             for name, found in sets.items():
                 answers[name] = ask(model, found, rows[name], lambda: reporter.advance(1))
-                write_answers(out / "answers" / f"{file_name(model.name)}-{name}.jsonl", answers[name])
-            scores.append(score_answers(model.name, answers, resamples))
+                write_answers(out / "answers" / f"{file_name(called)}-{name}.jsonl", answers[name])
+            scores.append(score_answers(called, answers, resamples))
     table = ScoreTable(
         scores=tuple(scores),
         split=split,
@@ -161,13 +165,19 @@ def _baselines(train: Sequence[Path], spec: WindowSpec, truth: Sequence[Sample])
     return fit_baselines(samples, (seen.window(i, pictures=False) for i in chosen), spec, truth)
 
 
-def _tell_apart(names: Sequence[str]) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UserError(
-            f"expected models that are called differently in the table, got two that are called {twice[0]}: "
-            "score them with a command each"
-        )
+def _tell_apart(names: Sequence[str], checkpoints: Sequence[str]) -> list[str]:
+    """What models are called in the table: where two of a kind are compared, each by its checkpoint.
+
+    Raises:
+        UserError: If one checkpoint was given twice.
+    """
+    called = [
+        name if names.count(name) == 1 else checkpoint
+        for name, checkpoint in zip(names, checkpoints, strict=True)
+    ]
+    if twice := sorted({name for name in called if called.count(name) > 1}):
+        raise UserError(f"expected different checkpoints, got '{twice[0]}' twice")
+    return called
 
 
 def _check_windows(
