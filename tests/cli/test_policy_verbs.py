@@ -62,7 +62,7 @@ def test_from_demonstrations_to_a_comparison(folder: Path, model: str, run: Verb
     assert status == 0, err
     found = json.loads(out)
     assert (found["policy"], found["model"], found["alpha"], found["thresholds"]) == (policy, model, 0.05, {})
-    assert read_calibration(thresholds).smoothing == MonitorSettings().smoothing
+    assert read_calibration(thresholds).allowance == MonitorSettings().allowance
 
     results = folder / "results"
     evaluate = ["evaluate", "--policy", policy, "--monitor", model, "--calibration", str(thresholds)]

@@ -28,7 +28,7 @@ UP = (0.0, 0.0, 0.02, 0.0, 0.0, 0.0, 1.0)
 
 
 def guard(model: Any, threshold: float = 0.5, **changes: Any) -> MonitoredPolicy:
-    return MonitoredPolicy(Wanderer(), model, threshold, MonitorSettings(smoothing=1, **changes))
+    return MonitoredPolicy(Wanderer(), model, threshold, MonitorSettings(allowance=0.0, **changes))
 
 
 @pytest.fixture(scope="module")

@@ -97,7 +97,7 @@ FINE = Verdict(failure_probability=0.1)
 def settings(**changes: Any) -> MonitorSettings:
     """Looks every five steps exactly, believes the first, corrects once, hands back, without a cool-down."""
     timing = LookTiming(every=EVERY, soonest=EVERY)
-    fast = {"timing": timing, "smoothing": 1, "corrections": 1, "follow_steps": 0, "cool_down": 0}
+    fast = {"timing": timing, "allowance": 0.0, "corrections": 1, "follow_steps": 0, "cool_down": 0}
     return MonitorSettings(**{**fast, **changes})
 
 

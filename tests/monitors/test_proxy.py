@@ -77,7 +77,7 @@ def guarded(start, upstream):
 
     def run(model, url=None, wire=None, deadline=5.0, **settings):
         events = []
-        made = MonitorSettings(smoothing=1, cool_down=0, corrections=1, deadline=deadline)
+        made = MonitorSettings(allowance=0.0, cool_down=0, corrections=1, deadline=deadline)
         guards = guard_clients(model, 0.5, made, wire or Wire(), lambda *told: events.append(told))
         return start(guards, url or upstream.url, **settings), events
 

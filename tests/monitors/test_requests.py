@@ -37,7 +37,7 @@ class Guarded:
     def __init__(self, model, wire=None, **settings):
         self.events = []
         made = MonitorSettings(
-            **{"smoothing": 1, "cool_down": 0, "corrections": 1, "deadline": 5.0, **settings}
+            **{"allowance": 0.0, "cool_down": 0, "corrections": 1, "deadline": 5.0, **settings}
         )
         make = guard_clients(model, 0.5, made, wire or Wire(), lambda n, event: self.events.append(event))
         self.guard = make(1)

@@ -74,7 +74,7 @@ def calibrate(
     watched = [e for e in results.episodes() if e.key.arm == WATCH and e.success]
     scores = [(e.instruction, e.top_score or 0.0) for e in watched]
     found = calibrate_scores(
-        scores, alpha, checkpoint, policy, settings.smoothing, command_line(), config.weights
+        scores, alpha, checkpoint, policy, settings.allowance, command_line(), config.weights
     )
     write_calibration(out, found)
     if json:

@@ -54,7 +54,8 @@ def evaluate(
         controls: Run every control beside the monitor.
         arms: Conditions to run, separated by commas, in place of never,monitor.
         calibration: Thresholds made by `failsafe calibrate`; the shipped ones for reference policies.
-        threshold: Alarm above this score, for all policies, in place of a calibration.
+        threshold: Alarm above this score (log odds that have added up, 5 say), for all policies, in place of
+            a calibration.
         take_overs: The most take-overs of an episode.
         max_steps: Control steps after which an episode is over.
         asynchronous: The policy goes on while the model thinks.
@@ -77,7 +78,7 @@ def evaluate(
         last_seed=parse_range(seeds)[1],
         scenarios=_names(scenarios),
         arms=chosen,
-        threshold=0.5 if threshold is None else threshold,
+        threshold=threshold or 0.0,
         calibrations=thresholds,
         settings=MonitorSettings(take_overs=take_overs, asynchronous=asynchronous, deadline=deadline),
         limits=EpisodeLimits(max_steps),

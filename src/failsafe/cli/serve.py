@@ -49,7 +49,7 @@ def serve(
         monitor: Recovery model: "compact", or a checkpoint.
         listen: HOST:PORT, or a port of this machine alone; 0 for any port that is free.
         calibration: Thresholds made by `failsafe calibrate`. Without thresholds the monitor only looks on.
-        threshold: Alarm above this score, in place of a calibration.
+        threshold: Alarm above this score (log odds that have added up, 5 say), in place of a calibration.
         steps_per_request: Actions of an answer that a client executes before it asks again; 5 by default.
         views: What the pictures of a request show, "front=observation/image,hand=observation/wrist_image" by
             default.
@@ -199,7 +199,7 @@ def _limit(
         )
         return NEVER, MonitorSettings()
     found = read_calibration(calibration, monitor, fingerprint(monitor))
-    return _saying_where_none(found), MonitorSettings(smoothing=found.smoothing)
+    return _saying_where_none(found), MonitorSettings(allowance=found.allowance)
 
 
 def _saying_where_none(calibration: Calibration) -> Callable[[str], float]:

@@ -63,7 +63,7 @@ class StudyConfig:
     last_seed: int
     scenarios: tuple[str, ...] = ("nominal",)
     arms: tuple[str, ...] = (NEVER, MONITOR)
-    threshold: float = 0.5
+    threshold: float = 0.0
     calibrations: dict[str, Calibration] = field(default_factory=dict[str, Calibration])
     settings: MonitorSettings = field(default_factory=MonitorSettings)
     limits: EpisodeLimits = field(default_factory=EpisodeLimits)
@@ -74,13 +74,13 @@ class StudyConfig:
         """Refuse what makes no sense."""
         if not (self.tasks and self.policies and self.scenarios) or self.first_seed >= self.last_seed:
             raise UserError("expected at least one task, policy, scenario and seed to evaluate")
-        if not 0 <= self.threshold <= 1:
-            raise UserError(f"expected a threshold from 0 to 1, got {self.threshold}")
+        if not 0 <= self.threshold < np.inf:
+            raise UserError(f"expected a threshold of at least 0, got {self.threshold}")
         for policy, found in self.calibrations.items():
-            if found.smoothing != self.settings.smoothing:
+            if found.allowance != self.settings.allowance:
                 raise UserError(
-                    f"the thresholds for {policy} are of scores averaged over {found.smoothing} looks, but "
-                    f"the monitor averages over {self.settings.smoothing}"
+                    f"the thresholds for {policy} are of scores with an allowance of {found.allowance:g}, "
+                    f"but the monitor's is {self.settings.allowance:g}"
                 )
         for arm in self.arms:
             if arm not in ARMS:
@@ -315,7 +315,7 @@ class StudyJob:
             return MonitoredPolicy(policy, self._model, threshold, settings)
         truth = self._truth(cell)
         model, own = make_control(arm, self._model, truth)
-        guarded = MonitoredPolicy(policy, model, threshold if own else 0.5, settings)
+        guarded = MonitoredPolicy(policy, model, threshold if own else 0.0, settings)
         truth.step = lambda: guarded.monitor.step
         truth.in_charge = lambda: guarded.monitor.in_charge
         return guarded

@@ -23,8 +23,6 @@ THRESHOLDS = Path(__file__).parent / "thresholds"
 """The thresholds that come with the package, of the compact model on the reference policies."""
 NEVER = math.inf
 """Threshold of a monitor that cannot promise as much as was asked."""
-EVEN_ODDS = 0.5
-"""No threshold is lower: what is more likely to go well than not holds no correction to carry out."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +30,7 @@ class Threshold:
     """The threshold for one instruction.
 
     Attributes:
-        value: Score above which the monitor raises an alarm, at least even odds; None if too few episodes can
-            promise alpha.
+        value: Score above which the monitor raises an alarm; None if too few episodes can promise alpha.
         episodes: Successful episodes that it rests on.
         pooled: Whether those are of all instructions together, since this one alone has too few. What is
             promised then holds over the instructions taken together.
@@ -52,7 +49,7 @@ class Calibration:
         alpha: Share of successful episodes that may see an alarm.
         model: Name of the recovery model.
         policy: Name of the policy whose rollouts they rest on.
-        smoothing: Looks that a score is averaged over; a monitor must use the same.
+        allowance: Log odds taken off at each look; a monitor must use the same.
         thresholds: By instruction.
         command: The command that made it.
         weights: SHA-256 of the model's weights.
@@ -61,7 +58,7 @@ class Calibration:
     alpha: float
     model: str
     policy: str
-    smoothing: int
+    allowance: float
     thresholds: dict[str, Threshold]
     command: str = ""
     weights: str = ""
@@ -99,7 +96,7 @@ def calibrate(
     alpha: float,
     model: str,
     policy: str,
-    smoothing: int,
+    allowance: float,
     command: str = "",
     weights: str = "",
 ) -> Calibration:
@@ -110,7 +107,7 @@ def calibrate(
         alpha: Share of successful episodes that may see an alarm.
         model: Name of the recovery model.
         policy: Name of the policy.
-        smoothing: Looks that a score is averaged over.
+        allowance: Log odds taken off at each look.
         command: The command that makes it.
         weights: SHA-256 of the model's weights.
     """
@@ -123,12 +120,11 @@ def calibrate(
     for instruction, found in sorted(scores.items()):
         own = _threshold(found, alpha)
         thresholds[instruction] = pooled if own.value is None else own
-    return Calibration(alpha, model, policy, smoothing, thresholds, command, weights)
+    return Calibration(alpha, model, policy, allowance, thresholds, command, weights)
 
 
 def _threshold(scores: Sequence[float], alpha: float, pooled: bool = False) -> Threshold:
-    value = conformal_threshold(scores, alpha)
-    return Threshold(None if value is None else max(value, EVEN_ODDS), len(scores), pooled)
+    return Threshold(conformal_threshold(scores, alpha), len(scores), pooled)
 
 
 def write_calibration(path: Path, calibration: Calibration) -> None:

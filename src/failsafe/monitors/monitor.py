@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +16,7 @@ import numpy as np
 from failsafe.errors import UserError
 from failsafe.models.contract import RecoveryModel
 from failsafe.monitors.assessor import Assessor, Reply
+from failsafe.monitors.evidence import Evidence
 from failsafe.monitors.history import History
 from failsafe.monitors.timing import LookTiming
 from failsafe.monitors.waypoints import Waypoint, Workspace, catch_up, waypoints
@@ -35,7 +35,7 @@ class MonitorSettings:
 
     Attributes:
         timing: When the model is asked.
-        smoothing: Looks that a score is averaged over.
+        allowance: Log odds taken off at each look before they add up to the score (`Evidence`).
         take_overs: The most take-overs of an episode.
         corrections: The most corrections of one take-over: after each the model looks again, and another one
             is carried out if it still sees a failure that is to be corrected.
@@ -50,7 +50,7 @@ class MonitorSettings:
     """
 
     timing: LookTiming = field(default_factory=LookTiming)
-    smoothing: int = 3
+    allowance: float = 2.0
     take_overs: int = 6
     corrections: int = 6
     action_steps: int = 24
@@ -62,7 +62,7 @@ class MonitorSettings:
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
-        least = {"smoothing": 1, "take_overs": 0, "corrections": 1}
+        least = {"allowance": 0, "take_overs": 0, "corrections": 1}
         least |= {"action_steps": 1, "follow_steps": 0, "cool_down": 0}
         for name, number in least.items():
             if (got := getattr(self, name)) < number:
@@ -87,8 +87,8 @@ class Monitor:
 
     Args:
         model: The recovery model.
-        threshold: Score above which an alarm is raised: a number, or one by instruction, such as
-            `Calibration.threshold`.
+        threshold: Score above which an alarm is raised, in log odds that have added up: a number, or one by
+            instruction, such as `Calibration.threshold`.
         settings: When to look, act and give up.
         tell: Called with every event.
         ask_help: Called once an episode, when the monitor gives up.
@@ -102,7 +102,7 @@ class Monitor:
     def __init__(
         self,
         model: RecoveryModel,
-        threshold: float | Callable[[str], float] = 0.5,
+        threshold: float | Callable[[str], float] = 0.0,
         settings: MonitorSettings | None = None,
         tell: Callable[[Event], None] = ignore,
         ask_help: Callable[[Event], None] = ignore,
@@ -124,14 +124,14 @@ class Monitor:
         self.events: list[Event] = []
         self.held_up = 0.0
         self.step = -1
-        self._scores: deque[float] = deque(maxlen=self._settings.smoothing)
+        self._evidence = Evidence(self._settings.allowance)
         self._last_look = 0
         self._looked_from: Pose | None = None
         self._quiet_until = 0
         self._taken_over = 0
         self._corrections = 0
         self._follow_left = 0
-        self._score_before: float | None = None
+        self._probability_before: float | None = None
         self._gave_up = False
 
     @property
@@ -199,19 +199,18 @@ class Monitor:
         verdict = self._answered(reply)
         if verdict is None:
             return ()
-        self._scores.append(verdict.failure_probability)
-        score = float(np.mean(self._scores))
-        full = len(self._scores) == self._settings.smoothing
-        # An average of fewer looks is none that an alarm could come of, nor a threshold.
-        seen = self._seen(verdict, score if full else None)
+        score = self._evidence.add(verdict.failure_probability)
+        seen = self._seen(verdict, score)
         self._note(EventKind.LOOK, **seen)
         if self.step < self._quiet_until:
             return ()
-        if self._score_before is not None:
-            better = score < self._score_before
+        if self._probability_before is not None:
+            better = verdict.failure_probability < self._probability_before
             self._note(EventKind.CHECK, **{**seen, "words": "better" if better else "no better"})
-            self._score_before = None
-        return self._alarm(verdict, seen, observation) if full and score > self._threshold else ()
+            self._probability_before = None
+        # What goes well right now holds no correction to carry out, whatever was before.
+        wrong = verdict.failing and score > self._threshold
+        return self._alarm(verdict, seen, observation) if wrong else ()
 
     def _answered(self, reply: Reply) -> Verdict | None:
         """The verdict of a reply that has one."""
@@ -237,8 +236,8 @@ class Monitor:
         elif way := self._correction(verdict, observation):
             self._taken_over += 1
             self._follow_left = self._settings.follow_steps
-            self._score_before = float(np.mean(self._scores))
-            self._scores.clear()
+            self._probability_before = verdict.failure_probability
+            self._evidence.forget()
             self._note(EventKind.TAKE_OVER, **{**seen, "actions": len(way)})
             return way
         return ()
@@ -279,7 +278,7 @@ class Monitor:
         verdict = self._answered(reply) if reply is not None and reply.step == self.step else None
         if verdict is None:
             return ()
-        seen = self._seen(verdict, verdict.failure_probability)
+        seen = self._seen(verdict, None)
         self._note(EventKind.LOOK, **seen)
         # The threshold is for those who do not know yet that something is wrong.
         wrong = verdict.failing and not verdict.needs_help and not _is_nothing(verdict.actions)

@@ -40,7 +40,7 @@ class Event:
     Attributes:
         step: Control step, counted from the episode's beginning.
         kind: What happened.
-        score: The monitor's score then, None where there is none, or not yet.
+        score: The monitor's score then, log odds that have added up; None where there is none.
         threshold: The score from which on it believes.
         probability: The model's own probability of failure.
         stage: Sub-task that the model sees.

@@ -45,6 +45,7 @@ class TimeLine:
         steps: Control steps that the axis has.
         looks: Step and score of every look.
         threshold: Score above which there is an alarm, None if there was no look.
+        top: Score at the upper end of the axis; what is above is drawn there.
         acting: First and last step of every take-over.
         marks: Step, kind and words of everything marked, take-overs before the alarms that they follow.
         episode: The episode.
@@ -54,6 +55,7 @@ class TimeLine:
     steps: int
     looks: list[tuple[int, float]]
     threshold: float | None
+    top: float
     acting: list[tuple[int, int]]
     marks: list[tuple[int, EventKind, str]]
     episode: Episode
@@ -78,10 +80,14 @@ def time_line(pair: Pair) -> TimeLine:
     ends = [event.step for event in events if event.kind is EventKind.HAND_BACK]
     # An episode may end in the middle of a correction.
     ends += [pair.under.steps] * (len(begins) - len(ends))
+    threshold = next((event.threshold for event in looks if event.threshold is not None), None)
+    # Evidence that nobody acts upon grows without bounds: what counts is how it comes to the threshold.
+    top = 2 * threshold if threshold else max([event.score or 0.0 for event in looks], default=0.0)
     return TimeLine(
         steps=max(pair.under.steps, pair.alone.steps, 1),
         looks=[(event.step, event.score) for event in looks if event.score is not None],
-        threshold=next((event.threshold for event in looks if event.threshold is not None), None),
+        threshold=threshold,
+        top=max(top, 1.0),
         acting=list(zip(begins, ends, strict=True)),
         marks=[(e.step, e.kind, _words(e)) for e in events if e.kind in MARKS],
         episode=pair.under,

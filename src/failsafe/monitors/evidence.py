@@ -1,0 +1,43 @@
+"""How looks add up to a score: Page's cumulative sum of the log odds of failure.
+
+A single look may be wrong, and a mean of a few forgets: a tool that stands still beside the cube, with 0.95
+in each of forty looks, must not stay below a threshold that three looks of 0.97 would pass. So log odds are
+added up, as they would be of looks that know nothing of each other, less an allowance at each; below zero
+there is nothing to remember, for an episode may begin to fail at any moment (Page, "Continuous inspection
+schemes", Biometrika, 1954). What looks do know of each other the threshold makes up for: it comes of whole
+episodes.
+"""
+
+from __future__ import annotations
+
+import math
+
+SUREST = 0.999
+"""No look counts as more than this probability, or as less than one minus it: models are surer of themselves
+than they should be, and one look is to be outvoted."""
+
+
+class Evidence:
+    """What the looks of an episode say together.
+
+    Args:
+        allowance: Log odds (natural logarithm) taken off at each look: a probability of
+            1 / (1 + exp(-allowance)) adds nothing.
+
+    Attributes:
+        score: Log odds that have added up, at least 0.
+    """
+
+    def __init__(self, allowance: float) -> None:
+        self._allowance = allowance
+        self.score = 0.0
+
+    def add(self, probability: float) -> float:
+        """One more look, and the score with it."""
+        sure = min(max(probability, 1 - SUREST), SUREST)
+        self.score = max(0.0, self.score + math.log(sure / (1 - sure)) - self._allowance)
+        return self.score
+
+    def forget(self) -> None:
+        """Nothing has been seen yet."""
+        self.score = 0.0
