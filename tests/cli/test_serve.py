@@ -82,7 +82,7 @@ def said_while_nothing_changes(checkpoint: Path, *words: str) -> str:
 def test_the_verb_serves_until_it_is_interrupted(checkpoint: Path, tmp_path: Path) -> None:
     log = tmp_path / "events.jsonl"
     with WebsocketServer(lambda observation: {"actions": ACTIONS}) as upstream:
-        process = serving(checkpoint, upstream.url, "--threshold", "0.5", "--events", str(log))
+        process = serving(checkpoint, upstream.url, "--threshold", "12", "--events", str(log))
         try:
             said = announced(process)
             assert said["upstream"] == upstream.url
@@ -102,7 +102,7 @@ def test_the_verb_serves_until_it_is_interrupted(checkpoint: Path, tmp_path: Pat
     kinds = [event["kind"] for event in events]
     assert kinds[0] == "look"
     assert replies[0] == answer()
-    assert kinds[:5] == [*["look"] * 3, "alarm", "take_over"]  # three looks make an alarm
+    assert kinds[:5] == [*["look"] * 3, "alarm", "take_over"]  # log(0.999 / 0.001) less 2, three times
     assert "client 1, step 15: take_over" in err
     assert replies[:3] == [answer()] * 3
     actions = unpack(replies[3])["actions"]
@@ -115,7 +115,7 @@ def test_a_calibration_that_knows_nothing_of_the_task(checkpoint: Path, tmp_path
     path = tmp_path / "calibration.json"
     thresholds = {"another task": Threshold(0.5, 40)}
     weights = fingerprint(str(checkpoint))
-    write_calibration(path, Calibration(0.05, str(checkpoint), "openpi", 2, thresholds, weights=weights))
+    write_calibration(path, Calibration(0.05, str(checkpoint), "openpi", 2.0, thresholds, weights=weights))
     err = said_while_nothing_changes(checkpoint, "--calibration", str(path))
     assert err == f"failsafe: no threshold for '{WORDS}': the monitor only looks on\n"
 
@@ -157,7 +157,7 @@ def test_without_thresholds_it_only_looks_on(checkpoint: Path, tmp_path: Path) -
 
 def test_thresholds_of_another_monitor(checkpoint: Path, tmp_path: Path, run: Verb) -> None:
     path = tmp_path / "calibration.json"
-    write_calibration(path, Calibration(0.05, "another", "openpi", 2, {}))
+    write_calibration(path, Calibration(0.05, "another", "openpi", 2.0, {}))
     status, _, err = run("serve", "--monitor", str(checkpoint), *UPSTREAM, "--calibration", str(path))
     assert status == 2
     assert f"expected thresholds of the monitor {checkpoint}, got another's" in err

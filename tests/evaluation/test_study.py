@@ -163,7 +163,7 @@ class Ceiling(bench.Wanderer):
 
 def test_the_thresholds_are_those_of_the_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "load_model", lambda name: Glance())
-    found = Calibration(0.05, "glance", bench.POLICY, 3, {})
+    found = Calibration(0.05, "glance", bench.POLICY, 2.0, {})
     cell = Cell(bench.PICK, "nominal", bench.POLICY, 0)
     thresholds = {}
     for name, calibrations in (("none", {}), ("other", {"b": found}), ("its own", {bench.POLICY: found})):
@@ -187,11 +187,11 @@ def test_the_thresholds_are_those_of_the_policy(tmp_path: Path, monkeypatch: pyt
         ({"last_seed": 0}, "at least one task"),
         ({"arms": ("sometimes",)}, "unknown arm 'sometimes'"),
         ({"scenarios": ("nominl",)}, "did you mean 'nominal'"),
-        ({"threshold": 1.5}, "expected a threshold from 0 to 1, got 1.5"),
-        ({"threshold": float("nan")}, "expected a threshold from 0 to 1, got nan"),
+        ({"threshold": -0.5}, "expected a threshold of at least 0, got -0.5"),
+        ({"threshold": float("nan")}, "expected a threshold of at least 0, got nan"),
         (
-            {"calibrations": {"a": Calibration(0.05, "glance", "a", 2, {})}},
-            "averaged over 2 looks, but the monitor averages over 3",
+            {"calibrations": {"a": Calibration(0.05, "glance", "a", 1.0, {})}},
+            "an allowance of 1, but the monitor.s is 2",
         ),
     ],
 )

@@ -100,7 +100,7 @@ def config(
     last_seed: int = 8, tasks=(PICK,), arms=("never", "monitor"), calibrated: bool = False
 ) -> StudyConfig:
     found = Calibration(
-        0.05, "tiny", POLICY, 3, {"pick up the box": Threshold(0.5, 40)}, "failsafe calibrate tiny"
+        0.05, "tiny", POLICY, 2.0, {"pick up the box": Threshold(0.5, 40)}, "failsafe calibrate tiny"
     )
     return StudyConfig(
         tasks=tasks,

@@ -76,7 +76,7 @@ def test_at_most_alpha_of_the_scores_themselves_are_above(scores, alpha):
 
 def test_every_instruction_has_its_own_where_it_has_enough():
     episodes = [("lift", 0.5 + i / 100) for i in range(1, 20)] + [("push", 0.8)] * 3
-    found = calibrate(episodes, 0.05, "compact", "reference:weak", 2, "failsafe calibrate")
+    found = calibrate(episodes, 0.05, "compact", "reference:weak", 2.0, "failsafe calibrate")
     # Three are too few: they take the 22nd smallest of all 22.
     assert found.thresholds == {"lift": Threshold(0.69, 19), "push": Threshold(0.8, 22, pooled=True)}
     assert found.threshold("lift") == 0.69
@@ -84,18 +84,12 @@ def test_every_instruction_has_its_own_where_it_has_enough():
     assert found.threshold("stack") == NEVER > 1.0
 
 
-def test_no_threshold_is_below_even_odds():
-    episodes = [("lift", 0.01 * i) for i in range(1, 20)] + [("push", 0.3)] * 3
-    found = calibrate(episodes, 0.05, "compact", "reference:weak", 2)
-    assert found.thresholds == {"lift": Threshold(0.5, 19), "push": Threshold(0.5, 22, pooled=True)}
-
-
 def test_too_few_in_all_promise_nothing():
-    found = calibrate([("lift", 0.1)] * 9 + [("push", 0.5)] * 9, 0.05, "compact", "reference:weak", 2)
+    found = calibrate([("lift", 0.1)] * 9 + [("push", 0.5)] * 9, 0.05, "compact", "reference:weak", 2.0)
     assert found.threshold("push") == found.threshold("lift") == NEVER
 
 
-FOUND = Calibration(0.05, "compact", "reference:weak", 2, {"lift": Threshold(0.19, 19)}, "calibrate")
+FOUND = Calibration(0.05, "compact", "reference:weak", 2.0, {"lift": Threshold(0.19, 19)}, "calibrate")
 
 
 def test_a_file_comes_back(tmp_path):

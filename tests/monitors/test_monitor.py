@@ -71,37 +71,53 @@ def test_it_looks_sooner_where_the_tool_has_stalled():
 
 
 @pytest.mark.parametrize(
-    ("probabilities", "smoothing", "alarms"),
+    ("probabilities", "allowance", "threshold", "alarms"),
     [
-        ([0.9], 1, [0]),
-        ([0.5], 1, []),  # at the threshold is not above it
-        ([0.9, 0.1, 0.1], 2, []),  # the first alone is no average of two, and 0.5 is not above
-        ([0.9, 0.2], 2, [1]),
-        ([0.9, 0.9, 0.9], 3, [2]),
-        ([0.9, 0.9], 3, []),
-        ([0.1, 0.1, 0.9, 0.95], 2, [3]),  # the average is of the last two
+        ([0.9], 0.0, 2.19, [0]),  # log(0.9 / 0.1) = 2.197
+        ([0.9], 0.0, 2.20, []),
+        ([0.5], 0.0, 0.0, []),  # at the threshold is not above it
+        ([0.9, 0.9, 0.9], 0.0, 6.5, [2]),
+        ([0.9, 0.1, 0.9], 0.0, 2.5, []),  # one says so, the next that it goes well
+        ([0.1, 0.1, 0.1, 0.9], 0.0, 2.1, [3]),  # what went well before is no credit
+        ([0.95] * 4, 2.0, 3.7, [3]),  # log(0.95 / 0.05) = 2.944, less 2 each
+        ([0.88] * 40, 2.0, 0.0, []),  # log(0.88 / 0.12) = 1.992: never enough
+        ([0.89] * 10, 2.0, 0.85, [9]),  # log(0.89 / 0.11) = 2.091: in the end
+        ([1.0], 0.0, 6.91, []),  # no look counts as more than 0.999
+        ([1.0], 0.0, 6.90, [0]),
     ],
 )
-def test_an_alarm_needs_the_average_of_all_looks_above_the_threshold(probabilities, smoothing, alarms):
-    monitor = look_at(probabilities, smoothing=smoothing)
+def test_an_alarm_needs_looks_that_add_up_to_more_than_the_threshold(
+    probabilities, allowance, threshold, alarms
+):
+    monitor = look_at(probabilities, threshold, allowance=allowance)
     assert steps_of(monitor, ALARM) == [FIRST + EVERY * look for look in alarms]
     assert steps_of(monitor, TAKE_OVER) == steps_of(monitor, ALARM)
 
 
+def test_what_goes_well_now_raises_no_alarm_whatever_was_before():
+    nothing_to_do = failing(0.99, actions=())
+    monitor = Monitor(Says(nothing_to_do, failing(0.4), failing(0.6)), 1.0, settings())
+    watch(monitor, FIRST + 2 * EVERY + 1)
+    scores = [event.score for event in monitor.events if event.kind is LOOK]
+    assert all(score > 1.0 for score in scores)
+    assert steps_of(monitor, ALARM) == [FIRST, FIRST + 2 * EVERY]
+    assert steps_of(monitor, TAKE_OVER) == [FIRST + 2 * EVERY]
+
+
 def test_events_say_what_was_seen():
-    monitor = look_at([0.8, 0.6], 0.65, smoothing=2)
+    monitor = look_at([0.8, 0.6], 1.5)
     first, second, alarm, take_over, hand_back = monitor.events
     assert [(e.score, e.probability, e.threshold) for e in (first, second)] == [
-        (None, 0.8, 0.65),  # one look is no average of two
-        (0.7, 0.6, 0.65),
+        (1.386294, 0.8, 1.5),  # log 4
+        (1.791759, 0.6, 1.5),  # log 4 + log 1.5
     ]
-    assert (alarm.kind, alarm.mode, alarm.score) == (ALARM, "slip", 0.7)
+    assert (alarm.kind, alarm.mode, alarm.score) == (ALARM, "slip", 1.791759)
     assert (take_over.kind, take_over.actions, take_over.step) == (TAKE_OVER, 2, FIRST + EVERY)
     assert (hand_back.kind, hand_back.step) == (HAND_BACK, FIRST + EVERY + 2)
 
 
 def test_the_threshold_may_go_by_the_instruction():
-    monitor = Monitor(Says(failing(0.6)), {"lift": 0.5, "push": 0.7}.get, settings(take_overs=1))
+    monitor = Monitor(Says(failing(0.6)), {"lift": 0.4, "push": 0.5}.get, settings(take_overs=1))
     for instruction, alarms in (("push", 0), ("lift", 1)):
         monitor.begin(instruction)
         watch(monitor, FIRST + 1)
@@ -115,13 +131,13 @@ def test_without_a_promise_there_is_never_an_alarm():
 
 
 def test_another_episode_begins_anew():
-    monitor = Monitor(Says(failing()), 0.5, settings(smoothing=2, take_overs=1))
+    monitor = Monitor(Says(failing()), 3.0, settings(take_overs=1))
     watch(monitor, 40)
     assert monitor.needs_help
     monitor.begin("lift")
     assert (monitor.events, monitor.step, monitor.needs_help, monitor.held_up) == ([], -1, False, 0.0)
     watch(monitor, FIRST + 1)
-    assert steps_of(monitor, ALARM) == [], "one look is not two, whatever the episode before has seen"
+    assert steps_of(monitor, ALARM) == [], "one look is not enough, whatever the episode before has seen"
     watch(monitor, EVERY)
     assert steps_of(monitor, TAKE_OVER) == [FIRST + EVERY]
 
@@ -336,7 +352,7 @@ def test_the_look_after_a_take_over_says_whether_it_is_better(then, words):
     watch(monitor, 40)
     assert words_of(monitor, EventKind.CHECK) == words
     (check,) = [event for event in monitor.events if event.kind is EventKind.CHECK]
-    assert (check.step, check.score) == (FIRST + 2 + EVERY, then)
+    assert (check.step, check.probability) == (FIRST + 2 + EVERY, then)
 
 
 def test_a_look_within_the_cool_down_is_no_check():
@@ -370,8 +386,8 @@ def test_a_fault_leaves_the_policy_in_charge_and_the_next_answer_counts(answer, 
     assert list(watch(monitor, EVERY)) == [FIRST + EVERY]
 
 
-def test_a_fault_is_no_look_in_the_average():
-    monitor = Monitor(Says(failing(), ValueError("no"), failing()), 0.5, settings(smoothing=2))
+def test_a_fault_neither_adds_nor_takes_away():
+    monitor = Monitor(Says(failing(), ValueError("no"), failing()), 3.0, settings())
     watch(monitor, FIRST + 2 * EVERY + 1)
     assert steps_of(monitor, TAKE_OVER) == [FIRST + 2 * EVERY]
 

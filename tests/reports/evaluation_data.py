@@ -26,7 +26,7 @@ CONFIG = StudyConfig(
     scenarios=("nominal", "noise"),
     calibrations={
         POLICY: Calibration(
-            0.05, "compact", POLICY, 3, {INSTRUCTION: Threshold(0.625, 93), "push": Threshold(None, 7)}
+            0.05, "compact", POLICY, 2.0, {INSTRUCTION: Threshold(0.625, 93), "push": Threshold(None, 7)}
         )
     },
 )
