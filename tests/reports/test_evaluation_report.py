@@ -185,7 +185,8 @@ def test_a_time_line_has_every_event(episodes: list[Episode]) -> None:
     line = time_line(pair)
     assert line.steps == 250
     assert line.looks == [(10, 0.2), (20, 0.9), (30, 0.9), (40, 0.9), (50, 0.9)]
-    assert line.threshold == 0.625
+    assert line.stretches == [[(10, 0.2), (20, 0.9)], [(30, 0.9), (40, 0.9), (50, 0.9)]]
+    assert (line.threshold, line.top) == (0.625, 1.25)
     assert line.acting == [(20, 23)]
     assert [(step, kind) for step, kind, _ in line.marks] == [
         (20, EventKind.ALARM),

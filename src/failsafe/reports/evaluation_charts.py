@@ -61,6 +61,16 @@ class TimeLine:
     episode: Episode
     alone: Episode
 
+    @property
+    def stretches(self) -> list[list[tuple[int, float]]]:
+        """The looks between take-overs: after each, evidence begins anew."""
+        begins = [0, *(first for first, _ in self.acting)]
+        ends = [*(first for first, _ in self.acting), self.steps]
+        return [
+            [look for look in self.looks if begin < look[0] <= end]
+            for begin, end in zip(begins, ends, strict=True)
+        ]
+
 
 def success_charts(summary: Summary) -> list[SuccessChart]:
     """One for each scenario and policy."""
