@@ -158,7 +158,7 @@ CALIBRATE = ("calibrate", "{model}", "--policy", toy_study.POLICY, "--tasks", TA
             "expected at least one task, policy, scenario",
         ),
         ((*EVALUATE, "--threshold", "0.5", "--tasks", "toy:pock"), "expected MODULE:FUNCTION"),
-        ((*EVALUATE, "--threshold", "nan"), "expected a threshold of at least 0, got nan"),
+        ((*EVALUATE, "--threshold", "nan"), "expected a finite threshold of at least 0, got nan"),
         ((*EVALUATE, "--threshold", "0.5", "--max-steps", "0"), "at least one step, got 0"),
         ((*EVALUATE, "--threshold", "0.5", "--take-overs", "-1"), "take_overs of at least 0, got -1"),
         ((*EVALUATE, "--threshold", "0.5", "--deadline", "0"), "deadline above 0 seconds, got 0"),

@@ -61,7 +61,7 @@ def announced(process: subprocess.Popen[str]) -> dict[str, object]:
 def said_while_nothing_changes(checkpoint: Path, *words: str) -> str:
     """What is said on standard error while a client gets the server's own answers, five times on end.
 
-    The model is always alarmed, and would take over at the fourth where it may.
+    The model is sure of a failure at every look, and would take over where it may.
     """
     with WebsocketServer(lambda observation: {"actions": ACTIONS}) as upstream:
         process = serving(checkpoint, upstream.url, *words)
@@ -135,6 +135,7 @@ def test_a_calibration_that_knows_nothing_of_the_task(checkpoint: Path, tmp_path
         ((*UPSTREAM, "--steps-per-request", "0"), "expected 1 step per request or more"),
         ((*UPSTREAM, "--steps-per-request", "65"), "expected chunks of 1 to 64 actions"),
         ((*UPSTREAM, "--deadline", "0"), "expected a deadline above 0"),
+        ((*UPSTREAM, "--threshold", "nan"), "expected a finite threshold of at least 0, got nan"),
         ((*UPSTREAM, "--events", "/nowhere/events.jsonl"), "expected a file to write events to"),
     ],
 )

@@ -16,6 +16,7 @@ from failsafe.models.compact import CompactModel
 from failsafe.models.conformance import check_model
 from failsafe.models.loading import COMPACT, SHIPPED, fingerprint, load_model
 from failsafe.monitors.calibration import NEVER, shipped_calibration
+from failsafe.monitors.monitor import MonitorSettings
 from failsafe.policies.conformance import check_policy
 from failsafe.policies.loading import load_policy
 from failsafe.policies.reference import CHECKPOINTS, load_reference
@@ -58,7 +59,7 @@ def test_the_policies_that_ship_keep_the_contract(strength: str) -> None:
         assert [check for check in check_policy(policy, instruction) if not check.passed] == []
     found = shipped_calibration(name)
     assert found is not None
-    assert found.policy == name
+    assert (found.policy, found.allowance) == (name, MonitorSettings().allowance)
     assert all(0 <= found.threshold(instruction) < NEVER for instruction in instructions)
 
 

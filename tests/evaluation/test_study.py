@@ -187,8 +187,9 @@ def test_the_thresholds_are_those_of_the_policy(tmp_path: Path, monkeypatch: pyt
         ({"last_seed": 0}, "at least one task"),
         ({"arms": ("sometimes",)}, "unknown arm 'sometimes'"),
         ({"scenarios": ("nominl",)}, "did you mean 'nominal'"),
-        ({"threshold": -0.5}, "expected a threshold of at least 0, got -0.5"),
-        ({"threshold": float("nan")}, "expected a threshold of at least 0, got nan"),
+        ({"threshold": -0.5}, "expected a finite threshold of at least 0, got -0.5"),
+        ({"threshold": float("inf")}, "expected a finite threshold of at least 0, got inf"),
+        ({"threshold": float("nan")}, "expected a finite threshold of at least 0, got nan"),
         (
             {"calibrations": {"a": Calibration(0.05, "glance", "a", 1.0, {})}},
             "an allowance of 1, but the monitor.s is 2",

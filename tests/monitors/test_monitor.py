@@ -94,14 +94,29 @@ def test_an_alarm_needs_looks_that_add_up_to_more_than_the_threshold(
     assert steps_of(monitor, TAKE_OVER) == steps_of(monitor, ALARM)
 
 
-def test_what_goes_well_now_raises_no_alarm_whatever_was_before():
-    nothing_to_do = failing(0.99, actions=())
-    monitor = Monitor(Says(nothing_to_do, failing(0.4), failing(0.6)), 1.0, settings())
+def test_after_an_alarm_evidence_begins_anew_even_if_nothing_could_be_done():
+    monitor = Monitor(Says(failing(0.99, actions=()), failing(0.6), failing(0.9)), 1.0, settings())
     watch(monitor, FIRST + 2 * EVERY + 1)
-    scores = [event.score for event in monitor.events if event.kind is LOOK]
-    assert all(score > 1.0 for score in scores)
+    assert [event.score for event in monitor.events if event.kind is LOOK] == [4.59512, 0.405465, 2.602690]
     assert steps_of(monitor, ALARM) == [FIRST, FIRST + 2 * EVERY]
     assert steps_of(monitor, TAKE_OVER) == [FIRST + 2 * EVERY]
+
+
+@pytest.mark.parametrize("looks", range(1, 8))
+def test_an_episode_does_not_exceed_a_threshold_that_was_taken_from_it(looks):
+    watched = look_at([1.0] * looks, np.inf, allowance=2.0)
+    top = max(event.score for event in watched.events if event.kind is LOOK)
+    again = look_at([1.0] * looks, top, allowance=2.0)
+    assert steps_of(again, ALARM) == []
+
+
+def test_looks_right_after_a_take_over_are_no_evidence():
+    monitor = Monitor(Says(failing()), 3.0, settings(cool_down=EVERY + 1))
+    watch(monitor, FIRST + 5 * EVERY)
+    back = steps_of(monitor, HAND_BACK)[0]
+    looks = [(e.step, e.score) for e in monitor.events if e.kind is LOOK and e.step > back]
+    assert looks[:3] == [(back + EVERY, None), (back + 2 * EVERY, 2.197225), (back + 3 * EVERY, 4.394449)]
+    assert steps_of(monitor, TAKE_OVER)[1] == back + 3 * EVERY
 
 
 def test_events_say_what_was_seen():

@@ -78,7 +78,7 @@ def evaluate(
         last_seed=parse_range(seeds)[1],
         scenarios=_names(scenarios),
         arms=chosen,
-        threshold=threshold or 0.0,
+        threshold=5.0 if threshold is None else threshold,
         calibrations=thresholds,
         settings=MonitorSettings(take_overs=take_overs, asynchronous=asynchronous, deadline=deadline),
         limits=EpisodeLimits(max_steps),

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import ipaddress
 import json as json_module
+import math
 import signal
 import sys
 import threading
@@ -190,6 +191,8 @@ def _limit(
 ) -> tuple[float | Callable[[str], float], MonitorSettings]:
     """Score above which an alarm is raised, and the settings that it holds for."""
     if threshold is not None:
+        if not 0 <= threshold < math.inf:
+            raise UserError(f"expected a finite threshold of at least 0, got {threshold}")
         return threshold, MonitorSettings()
     if calibration is None:
         print(

@@ -17,7 +17,7 @@ from failsafe.generation.rollouts import Twin
 from failsafe.generation.verification import recover_now
 from failsafe.models.contract import MAX_ACTIONS, MAX_TRANSLATION, RecoveryModel
 from failsafe.records import poses
-from failsafe.records.assessment import Verdict, Window, WindowSpec
+from failsafe.records.assessment import Status, Verdict, Window, WindowSpec
 from failsafe.records.plan import CLOSED, OPEN
 from failsafe.records.poses import Pose
 from failsafe.records.trace import Trace
@@ -136,6 +136,8 @@ class FixedRetry:
     def assess(self, window: Window) -> Verdict:
         """The model's probability with the fixed way back."""
         seen = self.model.assess(window)
+        if seen.status is not Status.OK:
+            return seen
         here = window.tcp_poses[-1].astype(np.float64)
         lifted = here.copy()
         lifted[2] += _LIFT

@@ -63,7 +63,7 @@ class StudyConfig:
     last_seed: int
     scenarios: tuple[str, ...] = ("nominal",)
     arms: tuple[str, ...] = (NEVER, MONITOR)
-    threshold: float = 0.0
+    threshold: float = 5.0
     calibrations: dict[str, Calibration] = field(default_factory=dict[str, Calibration])
     settings: MonitorSettings = field(default_factory=MonitorSettings)
     limits: EpisodeLimits = field(default_factory=EpisodeLimits)
@@ -75,7 +75,7 @@ class StudyConfig:
         if not (self.tasks and self.policies and self.scenarios) or self.first_seed >= self.last_seed:
             raise UserError("expected at least one task, policy, scenario and seed to evaluate")
         if not 0 <= self.threshold < np.inf:
-            raise UserError(f"expected a threshold of at least 0, got {self.threshold}")
+            raise UserError(f"expected a finite threshold of at least 0, got {self.threshold}")
         for policy, found in self.calibrations.items():
             if found.allowance != self.settings.allowance:
                 raise UserError(

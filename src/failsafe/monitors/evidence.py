@@ -14,7 +14,7 @@ import math
 
 SUREST = 0.999
 """No look counts as more than this probability, or as less than one minus it: models are surer of themselves
-than they should be, and one look is to be outvoted."""
+than they should be."""
 
 
 class Evidence:
@@ -23,21 +23,21 @@ class Evidence:
     Args:
         allowance: Log odds (natural logarithm) taken off at each look: a probability of
             1 / (1 + exp(-allowance)) adds nothing.
-
-    Attributes:
-        score: Log odds that have added up, at least 0.
     """
 
     def __init__(self, allowance: float) -> None:
         self._allowance = allowance
-        self.score = 0.0
+        self._sum = 0.0
 
     def add(self, probability: float) -> float:
-        """One more look, and the score with it."""
+        """One more look, and the score with it: log odds that have added up, at least 0.
+
+        Rounded as it is recorded: an episode that a threshold was taken from must not exceed it.
+        """
         sure = min(max(probability, 1 - SUREST), SUREST)
-        self.score = max(0.0, self.score + math.log(sure / (1 - sure)) - self._allowance)
-        return self.score
+        self._sum = max(0.0, self._sum + math.log(sure / (1 - sure)) - self._allowance)
+        return round(self._sum, 6)
 
     def forget(self) -> None:
         """Nothing has been seen yet."""
-        self.score = 0.0
+        self._sum = 0.0

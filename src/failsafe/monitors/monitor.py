@@ -65,7 +65,7 @@ class MonitorSettings:
         least = {"allowance": 0, "take_overs": 0, "corrections": 1}
         least |= {"action_steps": 1, "follow_steps": 0, "cool_down": 0}
         for name, number in least.items():
-            if (got := getattr(self, name)) < number:
+            if not number <= (got := getattr(self, name)) < math.inf:
                 raise UserError(f"expected a monitor's {name} of at least {number}, got {got}")
         if not 0 < self.deadline < math.inf:
             raise UserError(f"expected a monitor's deadline above 0 seconds, got {self.deadline}")
@@ -102,7 +102,7 @@ class Monitor:
     def __init__(
         self,
         model: RecoveryModel,
-        threshold: float | Callable[[str], float] = 0.0,
+        threshold: float | Callable[[str], float] = 5.0,
         settings: MonitorSettings | None = None,
         tell: Callable[[Event], None] = ignore,
         ask_help: Callable[[Event], None] = ignore,
@@ -169,7 +169,6 @@ class Monitor:
 
     def hand_back(self) -> None:
         """The policy is in charge again."""
-        # A window that reached back before the correction would show the old failure again.
         self._quiet_until = self.step + self._settings.cool_down
         self._last_look = self.step
         self._corrections = 0
@@ -199,18 +198,18 @@ class Monitor:
         verdict = self._answered(reply)
         if verdict is None:
             return ()
+        if self.step < self._quiet_until:
+            # A window that reaches back before the correction shows the old failure again.
+            self._note(EventKind.LOOK, **self._seen(verdict, None))
+            return ()
         score = self._evidence.add(verdict.failure_probability)
         seen = self._seen(verdict, score)
         self._note(EventKind.LOOK, **seen)
-        if self.step < self._quiet_until:
-            return ()
         if self._probability_before is not None:
             better = verdict.failure_probability < self._probability_before
             self._note(EventKind.CHECK, **{**seen, "words": "better" if better else "no better"})
             self._probability_before = None
-        # What goes well right now holds no correction to carry out, whatever was before.
-        wrong = verdict.failing and score > self._threshold
-        return self._alarm(verdict, seen, observation) if wrong else ()
+        return self._alarm(verdict, seen, observation) if score > self._threshold else ()
 
     def _answered(self, reply: Reply) -> Verdict | None:
         """The verdict of a reply that has one."""
@@ -229,6 +228,7 @@ class Monitor:
         self, verdict: Verdict, seen: dict[str, object], observation: PolicyObservation
     ) -> tuple[Waypoint, ...]:
         self._note(EventKind.ALARM, **seen)
+        self._evidence.forget()
         if self._taken_over >= self._settings.take_overs:
             self._give_up(f"still failing after {self._taken_over} take-overs")
         elif verdict.needs_help:
@@ -237,7 +237,6 @@ class Monitor:
             self._taken_over += 1
             self._follow_left = self._settings.follow_steps
             self._probability_before = verdict.failure_probability
-            self._evidence.forget()
             self._note(EventKind.TAKE_OVER, **{**seen, "actions": len(way)})
             return way
         return ()
@@ -298,7 +297,7 @@ class Monitor:
 
     def _seen(self, verdict: Verdict, score: float | None) -> dict[str, object]:
         return {
-            "score": None if score is None else round(score, 6),
+            "score": score,
             "threshold": self._threshold if np.isfinite(self._threshold) else None,
             "probability": round(verdict.failure_probability, 6),
             "stage": verdict.stage,

@@ -38,7 +38,7 @@ class MonitoredPolicy:
         self,
         policy: Policy,
         model: RecoveryModel,
-        threshold: float | Callable[[str], float] = 0.0,
+        threshold: float | Callable[[str], float] = 5.0,
         settings: MonitorSettings | None = None,
         tell: Callable[[Event], None] = ignore,
         ask_help: Callable[[Event], None] = ignore,

@@ -41,7 +41,7 @@ class Event:
         step: Control step, counted from the episode's beginning.
         kind: What happened.
         score: The monitor's score then, log odds that have added up; None where there is none.
-        threshold: The score from which on it believes.
+        threshold: The score above which it believes.
         probability: The model's own probability of failure.
         stage: Sub-task that the model sees.
         mode: Kind of failure that the model sees.

@@ -11,6 +11,8 @@ from failsafe.records.event import Event, EventKind
 from failsafe.reports.coverage_charts import Histogram, histogram
 from failsafe.reports.evaluation_sheets import ALARMED
 
+_TOP = 10.0
+"""Upper end of the axis of scores where any evidence, or none, makes an alarm."""
 MARKS = {
     EventKind.ALARM: "alarm",
     EventKind.TAKE_OVER: "take-over",
@@ -43,8 +45,8 @@ class TimeLine:
 
     Attributes:
         steps: Control steps that the axis has.
-        looks: Step and score of every look.
-        threshold: Score above which there is an alarm, None if there was no look.
+        looks: Step and score of every look that counted; those in a take-over and right after it do not.
+        threshold: Score above which there is an alarm, None if there can be none.
         top: Score at the upper end of the axis; what is above is drawn there.
         acting: First and last step of every take-over.
         marks: Step, kind and words of everything marked, take-overs before the alarms that they follow.
@@ -92,12 +94,12 @@ def time_line(pair: Pair) -> TimeLine:
     ends += [pair.under.steps] * (len(begins) - len(ends))
     threshold = next((event.threshold for event in looks if event.threshold is not None), None)
     # Evidence that nobody acts upon grows without bounds: what counts is how it comes to the threshold.
-    top = 2 * threshold if threshold else max([event.score or 0.0 for event in looks], default=0.0)
+    top = 2 * threshold if threshold else _TOP
     return TimeLine(
         steps=max(pair.under.steps, pair.alone.steps, 1),
         looks=[(event.step, event.score) for event in looks if event.score is not None],
         threshold=threshold,
-        top=max(top, 1.0),
+        top=top,
         acting=list(zip(begins, ends, strict=True)),
         marks=[(e.step, e.kind, _words(e)) for e in events if e.kind in MARKS],
         episode=pair.under,
