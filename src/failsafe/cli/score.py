@@ -71,9 +71,9 @@ def score(
     models: list[RecoveryModel] = [connect(checkpoint, endpoint, any_instruction, spec)]
     models += [load_model(name, any_instruction) for name in also]
     names = _tell_apart([model.name for model in models], (checkpoint, *also))
-    for model in models:
-        _check_windows(model, sets, rows, any_instruction)
-        _check_seeds(model, sets, rows)
+    for called, model in zip(names, models, strict=True):
+        _check_windows(called, model, sets, rows, any_instruction)
+        _check_seeds(called, model, sets, rows)
     baselines = _baselines(
         train, spec, [found.samples[i] for name, found in sets.items() for i in rows[name]]
     )
@@ -181,7 +181,11 @@ def _tell_apart(names: Sequence[str], checkpoints: Sequence[str]) -> list[str]:
 
 
 def _check_windows(
-    model: RecoveryModel, sets: dict[str, SampleSet], rows: dict[str, list[int]], any_instruction: bool
+    called: str,
+    model: RecoveryModel,
+    sets: dict[str, SampleSet],
+    rows: dict[str, list[int]],
+    any_instruction: bool,
 ) -> None:
     """Refuse samples that a model cannot look at: a table of refusals would tell nobody anything.
 
@@ -193,13 +197,13 @@ def _check_windows(
     for name, found in sets.items():
         if found.spec != model.window_spec:
             raise UserError(
-                f"'{name}' has windows of {_words_of(found.spec)}, but {model.name} looks at "
+                f"'{name}' has windows of {_words_of(found.spec)}, but {called} looks at "
                 f"{_words_of(model.window_spec)}: make the samples again with those"
             )
         new = sorted({found.samples[i].instruction for i in rows[name]} - set(known))
         if known and new and not any_instruction:
             raise UserError(
-                f"{model.name} was not trained on '{new[0]}', which is in '{name}': --any-instruction scores "
+                f"{called} was not trained on '{new[0]}', which is in '{name}': --any-instruction scores "
                 "it all the same"
             )
 
@@ -214,7 +218,9 @@ def _spread(rows: list[int], limit: int) -> list[int]:
     return [rows[i * len(rows) // limit] for i in range(limit)]
 
 
-def _check_seeds(model: RecoveryModel, sets: dict[str, SampleSet], rows: dict[str, list[int]]) -> None:
+def _check_seeds(
+    called: str, model: RecoveryModel, sets: dict[str, SampleSet], rows: dict[str, list[int]]
+) -> None:
     """Refuse to score a model on what it was trained on.
 
     Raises:
@@ -225,6 +231,6 @@ def _check_seeds(model: RecoveryModel, sets: dict[str, SampleSet], rows: dict[st
             sample = found.samples[i]
             if sample.seed in trained_on(model, sample.task):
                 raise RecordError(
-                    f"{model.name} was trained on seed {sample.seed} of {sample.task}, which is among what "
+                    f"{called} was trained on seed {sample.seed} of {sample.task}, which is among what "
                     f"it would be tested on in '{name}'"
                 )
