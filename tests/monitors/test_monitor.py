@@ -110,6 +110,18 @@ def test_an_episode_does_not_exceed_a_threshold_that_was_taken_from_it(looks):
     assert steps_of(again, ALARM) == []
 
 
+@pytest.mark.parametrize(("again", "looks"), [(4.0, 2), (20.0, 4)])
+def test_another_alarm_in_an_episode_needs_less(again, looks):
+    monitor = Monitor(Says(failing()), 8.0, settings(threshold_again=again))
+    watch(monitor, FIRST + 10 * EVERY)
+    first, second = steps_of(monitor, TAKE_OVER)[:2]
+    assert first == FIRST + 3 * EVERY, "four looks of 2.197 each"
+    assert second == steps_of(monitor, HAND_BACK)[0] + looks * EVERY
+    monitor.begin("lift")
+    watch(monitor, FIRST + 2 * EVERY)
+    assert steps_of(monitor, ALARM) == [], "another episode, another first alarm"
+
+
 def test_looks_right_after_a_take_over_are_no_evidence():
     monitor = Monitor(Says(failing()), 3.0, settings(cool_down=EVERY + 1))
     watch(monitor, FIRST + 5 * EVERY)

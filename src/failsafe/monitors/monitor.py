@@ -36,6 +36,8 @@ class MonitorSettings:
     Attributes:
         timing: When the model is asked.
         allowance: Log odds taken off at each look before they add up to the score (`Evidence`).
+        threshold_again: Score above which an episode that has seen a take-over sees another alarm, if that is
+            less than the threshold, which is for those who do not know yet that something is wrong.
         take_overs: The most take-overs of an episode.
         corrections: The most corrections of one take-over: after each the model looks again, and another one
             is carried out if it still sees a failure that is to be corrected.
@@ -51,6 +53,7 @@ class MonitorSettings:
 
     timing: LookTiming = field(default_factory=LookTiming)
     allowance: float = 2.0
+    threshold_again: float = 5.0
     take_overs: int = 6
     corrections: int = 6
     action_steps: int = 24
@@ -62,7 +65,7 @@ class MonitorSettings:
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
-        least = {"allowance": 0, "take_overs": 0, "corrections": 1}
+        least = {"allowance": 0, "threshold_again": 0, "take_overs": 0, "corrections": 1}
         least |= {"action_steps": 1, "follow_steps": 0, "cool_down": 0}
         for name, number in least.items():
             if not number <= (got := getattr(self, name)) < math.inf:
@@ -235,6 +238,7 @@ class Monitor:
             self._give_up("the model sees no way back")
         elif way := self._correction(verdict, observation):
             self._taken_over += 1
+            self._threshold = min(self._threshold, self._settings.threshold_again)
             self._follow_left = self._settings.follow_steps
             self._probability_before = verdict.failure_probability
             self._note(EventKind.TAKE_OVER, **{**seen, "actions": len(way)})
