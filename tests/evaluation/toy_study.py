@@ -110,6 +110,7 @@ def config(
         last_seed=last_seed,
         arms=arms,
         limits=LIMITS,
+        threshold=0.0,
         settings=MonitorSettings(corrections=1, take_overs=3, cool_down=15),
         calibrations={POLICY: found} if calibrated else {},
     )
