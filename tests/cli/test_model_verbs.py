@@ -11,11 +11,11 @@ from tests.cli.conftest import Verb
 from tests.models.llava.server import Server, completion, images_of
 
 from failsafe.cli.main import main
-from failsafe.cli.score import _baselines
+from failsafe.cli.score import _baselines, _tell_apart
 from failsafe.datasets.files import file_name
 from failsafe.datasets.sample_set import SampleSet
 from failsafe.datasets.store import Dataset
-from failsafe.errors import RecordError
+from failsafe.errors import RecordError, UserError
 from failsafe.models.llava.card import LlavaCard, write_card
 
 WINDOW = ("--views", "front,side", "--history", "6", "--frames", "2", "--size", "32", "--workers", "1")
@@ -198,6 +198,11 @@ def test_two_checkpoints_of_a_kind_are_told_apart_in_one_table(
     assert {file.name for file in (tmp_path / "answers").iterdir()} == answers
 
 
+def test_answers_of_two_checkpoints_never_share_a_file() -> None:
+    with pytest.raises(UserError, match="got 'runs/b' and 'runs-b'"):
+        _tell_apart(["compact", "compact"], ["runs/b", "runs-b"])
+
+
 def test_a_view_that_is_not_there_does_not_block_the_folder(folder: Path, run: Verb, tmp_path: Path) -> None:
     words = ["samples", str(folder / "data"), "--out", str(tmp_path), *WINDOW]
     assert run(*words, "--views", "frnt")[0] == 2
@@ -219,7 +224,7 @@ def test_a_view_that_is_not_there_does_not_block_the_folder(folder: Path, run: V
         (("score", "nowhere.safetensors", "{samples}"), "which does not exist"),
         (("score", "nowhere", "{samples}"), "expected 'compact', a checkpoint"),
         (("score", "compact", "{samples}"), "compact looks at front, side, hand at 96 px"),
-        (("score", "{run}", "{samples}", "--also", "{run}"), "expected different checkpoints"),
+        (("score", "{run}", "{samples}", "--also", "{run}"), "expected checkpoints with different names"),
         (("train", "{samples}", "--out", "x", "--epochs", "0"), "expected epochs of at least 1, got 0"),
         (("assess", "{run}", "{data}", "nothing", "--step", "9"), "no episode 'nothing'"),
         (("assess", "{run}", "{data}", "{case}", "--step", "2"), "expected a step from 6 (the history)"),

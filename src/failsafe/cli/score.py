@@ -169,14 +169,19 @@ def _tell_apart(names: Sequence[str], checkpoints: Sequence[str]) -> list[str]:
     """What models are called in the table: where two of a kind are compared, each by its checkpoint.
 
     Raises:
-        UserError: If one checkpoint was given twice.
+        UserError: If one checkpoint was given twice, or the answers of two would get one file's name.
     """
     called = [
         name if names.count(name) == 1 else checkpoint
         for name, checkpoint in zip(names, checkpoints, strict=True)
     ]
-    if twice := sorted({name for name in called if called.count(name) > 1}):
-        raise UserError(f"expected different checkpoints, got '{twice[0]}' twice")
+    files: dict[str, str] = {}
+    for name in called:
+        if other := files.get(file_name(name)):
+            raise UserError(
+                f"expected checkpoints with different names, in letters or digits, got '{other}' and '{name}'"
+            )
+        files[file_name(name)] = name
     return called
 
 

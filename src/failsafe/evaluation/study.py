@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float32
@@ -92,6 +93,8 @@ class StudyConfig:
 @dataclass(frozen=True)
 class StudyManifest:
     """What a folder of results is."""
+
+    FORMAT: ClassVar[int] = 2  # before, scores were a mean of looks
 
     config: StudyConfig
     command: str

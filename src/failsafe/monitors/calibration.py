@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from failsafe.datasets.files import write_atomically
 from failsafe.errors import UserError
@@ -54,6 +55,8 @@ class Calibration:
         command: The command that made it.
         weights: SHA-256 of the model's weights.
     """
+
+    FORMAT: ClassVar[int] = 2  # before, thresholds were of a mean of looks
 
     alpha: float
     model: str

@@ -1,8 +1,8 @@
 """Records as JSON and back: versioned, strict, without pickle.
 
 A record is a frozen dataclass. Where it stands at the top of a file it carries `"format"` (its name and
-version); an unknown version or key is refused, because a key that nobody reads is a setting that silently
-does nothing.
+version, `FORMAT: ClassVar[int]` of its class, 1 without); an unknown version or key is refused, because a
+key that nobody reads is a setting that silently does nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import numpy as np
 
 from failsafe.errors import RecordError, UnknownNameError
 
-FORMAT_VERSION = 1
 T = TypeVar("T")
 
 
@@ -58,7 +57,7 @@ def from_plain(cls: type[T], data: Any, where: str = "") -> T:
 
 def dumps(record: Any) -> str:
     """One line of JSON with the record's format on it; equal records give equal text."""
-    plain = {"format": f"{type(record).__name__}/{FORMAT_VERSION}", **to_plain(record)}
+    plain = {"format": _format(type(record)), **to_plain(record)}
     return json.dumps(plain, sort_keys=True, allow_nan=False, separators=(",", ":"))
 
 
@@ -76,7 +75,7 @@ def loads(cls: type[T], text: str, where: str = "") -> T:
     if not isinstance(data, dict):
         raise RecordError(f"{where}: expected a JSON object, got {type(data).__name__}")
     fields = cast(dict[str, Any], data)
-    expected = f"{cls.__name__}/{FORMAT_VERSION}"
+    expected = _format(cls)
     got = fields.pop("format", "no format")
     if got != expected:
         raise RecordError(
@@ -84,6 +83,10 @@ def loads(cls: type[T], text: str, where: str = "") -> T:
             "read it with the version of FailSafe that wrote it, or generate it again"
         )
     return from_plain(cls, fields, where)
+
+
+def _format(cls: type[Any]) -> str:
+    return f"{cls.__name__}/{getattr(cls, 'FORMAT', 1)}"
 
 
 def _decode(hint: Any, data: Any, where: str) -> Any:
