@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes a compact model from nothing: data, samples, eyes, judging network, tables. Three to five hours on two cores;
+# Makes a compact model from nothing: data, samples, eyes, judging network, tables. About three hours on two cores;
 # every step goes on where it was when the script is started again. What came of it: docs/compact.md, "Made anew".
 #
 #   FAILSAFE_COMPACT_OUT   where everything goes instead of out/compact

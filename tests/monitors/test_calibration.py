@@ -84,6 +84,13 @@ def test_every_instruction_has_its_own_where_it_has_enough():
     assert found.threshold("stack") == NEVER
 
 
+def test_a_task_without_a_success_is_guarded_by_the_threshold_of_all():
+    tried = ("lift", "stack")
+    found = calibrate([("lift", 0.5)] * 19, 0.05, "compact", "mine", 2.0, instructions=tried)
+    assert found.thresholds["stack"] == Threshold(0.5, 19, pooled=True)
+    assert found.threshold("push") == NEVER
+
+
 def test_too_few_in_all_promise_nothing():
     found = calibrate([("lift", 0.1)] * 9 + [("push", 0.5)] * 9, 0.05, "compact", "reference:weak", 2.0)
     assert found.threshold("push") == found.threshold("lift") == NEVER

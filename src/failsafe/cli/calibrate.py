@@ -71,10 +71,12 @@ def calibrate(
             workers or os.cpu_count() or 1,
             lambda cell: reporter.advance(1),
         )
-    watched = [e for e in results.episodes() if e.key.arm == WATCH and e.success]
-    scores = [(e.instruction, e.top_score or 0.0) for e in watched]
+    watched = [e for e in results.episodes() if e.key.arm == WATCH]
+    scores = [(e.instruction, e.top_score or 0.0) for e in watched if e.success]
+    # An episode that never began has no instruction.
+    tried = sorted({e.instruction for e in watched if e.instruction})
     found = calibrate_scores(
-        scores, alpha, checkpoint, policy, settings.allowance, command_line(), config.weights
+        scores, alpha, checkpoint, policy, settings.allowance, command_line(), config.weights, tried
     )
     write_calibration(out, found)
     if json:

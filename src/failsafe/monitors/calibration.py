@@ -102,6 +102,7 @@ def calibrate(
     allowance: float,
     command: str = "",
     weights: str = "",
+    instructions: Iterable[str] = (),
 ) -> Calibration:
     """Thresholds for every instruction, from its own episodes where they are enough, else from all together.
 
@@ -113,8 +114,9 @@ def calibrate(
         allowance: Log odds taken off at each look.
         command: The command that makes it.
         weights: SHA-256 of the model's weights.
+        instructions: Those that are to have a threshold without a single successful episode, too.
     """
-    scores: dict[str, list[float]] = defaultdict(list)
+    scores: dict[str, list[float]] = defaultdict(list, {instruction: [] for instruction in instructions})
     for instruction, score in episodes:
         scores[instruction].append(score)
     together = [score for found in scores.values() for score in found]

@@ -148,7 +148,9 @@ def format_answer(answer: Answer) -> str:
 
 
 def parse_answer(text: str) -> Answer:
-    """Read an answer; spaces between its parts are allowed, anything else but `format_answer`'s form is not.
+    """Read an answer in `format_answer`'s form.
+
+    JSON's own liberties are allowed (spaces between parts, escapes in words), and rows that could be one.
 
     Raises:
         RecordError: Saying what is not as it must be.
