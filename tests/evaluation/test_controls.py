@@ -96,16 +96,19 @@ def test_every_control_is_made_by_its_name(known: Callable[..., Truth]) -> None:
         ((0.04, 0.05, 0.06, 0.07, 0.08), 1.0),
     ],
 )
-def test_always_nudge_lifts_by_5_cm_at_every_look(
+def test_always_nudge_lifts_by_5_cm_at_every_look_and_hands_back(
     known: Callable[..., Truth], widths: tuple[float, ...], gripper: float
 ) -> None:
-    model, _ = make_control("always-nudge", Model(), known())
+    truth = known()
+    model, _ = make_control("always-nudge", Model(), truth)
     for _ in range(3):
         verdict = model.assess(window(widths))
         assert verdict.failure_probability == 1.0
         way = carry_out(verdict.actions, poses.IDENTITY)
         np.testing.assert_allclose(way[-1], [0, 0, 0.05, 1, 0, 0, 0], atol=1e-12)
         assert {row[6] for row in verdict.actions} == {gripper}
+    truth.in_charge = lambda: True
+    assert not model.assess(window(widths)).failing, "one lift a take-over"
 
 
 def test_random_nudge_goes_anywhere_at_a_fifth_of_the_looks(known: Callable[..., Truth]) -> None:

@@ -71,7 +71,7 @@ def make_control(arm: str, model: RecoveryModel, truth: Truth) -> tuple[Recovery
     """
     spec = model.window_spec
     if arm == "always-nudge":
-        return AlwaysNudge(spec), False
+        return AlwaysNudge(spec, truth), False
     if arm == "random-nudge":
         return RandomNudge(spec, np.random.default_rng([truth.twin.record.seed, 11])), False
     if arm == "fixed-retry":
@@ -85,13 +85,16 @@ def make_control(arm: str, model: RecoveryModel, truth: Truth) -> tuple[Recovery
 
 @dataclass(frozen=True)
 class AlwaysNudge:
-    """Always alarmed; lifts the tool by 5 cm and leaves the fingers as they are."""
+    """Always alarmed; lifts the tool by 5 cm, leaves the fingers as they are, and hands back."""
 
     window_spec: WindowSpec
+    truth: Truth
     name: str = "always nudge"
 
     def assess(self, window: Window) -> Verdict:
-        """The same verdict whatever there is to see."""
+        """The same verdict whatever there is to see, but in a take-over: six lifts on end are no nudge."""
+        if self.truth.in_charge():
+            return Verdict()
         actions = ((0.0, 0.0, 0.025, 0.0, 0.0, 0.0, _fingers(window)),) * 2
         return Verdict(failure_probability=1.0, mode="unknown", actions=actions)
 
