@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -31,10 +32,11 @@ TRAIN = ("--epochs", "2", "--batch", "16", "--json")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Data, samples and a run, made by the verbs."""
     folder = tmp_path_factory.mktemp("models")
-    data, samples, out = (str(folder / name) for name in ("data", "samples", "run"))
+    data, samples, unseen, out = (str(folder / name) for name in ("data", "samples", "unseen", "run"))
     for words in (
         (*GENERATE, data),
         ("samples", data, "--out", samples, *WINDOW),
+        ("samples", data, "--out", unseen, "--no-pictures", *WINDOW),
         ("train", samples, "--out", out, *TRAIN),
     ):
         with pytest.MonkeyPatch.context() as patch:
@@ -143,7 +145,7 @@ def test_a_served_model_is_scored_and_asked_like_one_that_is_here(
         status, out, err = run("score", "elsewhere", str(folder / "samples"), *endpoint, *words)
         assert status == 0, err
         assert json.loads(out)["table"]["scores"][0]["model"] == "elsewhere"
-        assert len(server.requests) == 4
+        assert len(server.requests) == 5, "one to see whether anybody answers"
         assert server.headers[0]["Authorization"] == "Bearer secret"
 
         write_card(served, LlavaCard(found.spec, train_seeds={task: (seed,)}, modes=("no_op",)))
@@ -152,7 +154,7 @@ def test_a_served_model_is_scored_and_asked_like_one_that_is_here(
         write_card(served, LlavaCard(found.spec, instructions=("fold the shirt",)))
         status, _, err = run("score", str(served), str(folder / "samples"), *endpoint, *words)
         assert (status, "was not trained on" in err) == (2, True)
-        assert len(server.requests) == 4
+        assert len(server.requests) == 5
 
         write_card(served, LlavaCard(found.spec, modes=("no_op",)))
         case = next(c for c in Dataset(folder / "data").cases() if c.verified and c.labels[0].step >= 6)
@@ -165,6 +167,20 @@ def test_a_served_model_is_scored_and_asked_like_one_that_is_here(
         assert shown[0].size == (found.spec.size, found.spec.size)
         schema = server.requests[-1]["response_format"]["json_schema"]["schema"]
         assert schema["properties"]["mode"]["enum"] == ["none", "no_op"]
+
+
+def test_a_server_that_is_not_there_is_not_asked_for_every_sample(
+    folder: Path, run: Verb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, not listening: refused
+        endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+        words = ["score", "elsewhere", str(folder / "samples"), "--endpoint", endpoint]
+        status, _, err = run(*words, "--out", str(tmp_path / "scores"))
+    assert status == 2
+    assert "expected a server that answers, got none for the first sample: no answer from" in err
+    assert not (tmp_path / "scores").exists()
 
 
 def test_baselines_do_not_learn_from_what_they_are_tested_on(folder: Path) -> None:
@@ -226,6 +242,30 @@ def test_a_view_that_is_not_there_does_not_block_the_folder(folder: Path, run: V
         (("score", "compact", "{samples}"), "compact looks at front, side, hand at 96 px"),
         (("score", "{run}", "{samples}", "--also", "{run}"), "expected checkpoints with different names"),
         (("train", "{samples}", "--out", "x", "--epochs", "0"), "expected epochs of at least 1, got 0"),
+        (("train", "{samples}", "--out", "x", "--epochs", "2.6"), "expected whole epochs"),
+        (("train", "{samples}", "--out", "x", "--rate", "-1"), "expected a learning rate above 0, got -1"),
+        (
+            ("train", "{samples}", "--out", "x", "--max-steps", "1", "--gpus", "8"),
+            "--max-steps and --gpus are for LLaVA-OneVision",
+        ),
+        (
+            ("train", "{samples}", "--out", "x", "--model", "llava", "--blind"),
+            "--blind is for the compact model",
+        ),
+        (
+            ("train", "{samples}", "--out", "x", "--model", "llava", "--strategy", "zero3"),
+            "--strategy is for --dry-run",
+        ),
+        (
+            ("train", "{samples}", "--model", "llava", "--dry-run", "--resume", "checkpoint-9"),
+            "--resume is for a training, not for --dry-run",
+        ),
+        (("samples", "{data}", "--out", "x", "--per-cell", "-3"), "or 0 for all, got -3"),
+        (("score", "{run}", "{unseen}"), "got 'unseen', which was made with --no-pictures"),
+        (
+            ("score", "{run}", "{samples}", "--split", "tset"),
+            "expected samples of the split tset in 'samples'",
+        ),
         (("assess", "{run}", "{data}", "nothing", "--step", "9"), "no episode 'nothing'"),
         (("assess", "{run}", "{data}", "{case}", "--step", "2"), "expected a step from 6 (the history)"),
         (("assess", "{run}", "{data}", "{case}", "--step", "9", "--rollout", "x"), "unknown rollout"),
@@ -241,7 +281,7 @@ def test_mistakes_end_in_one_sentence(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     case = next(Dataset(folder / "data").cases()).case_id
-    places = {name: str(folder / name) for name in ("data", "samples", "run")}
+    places = {name: str(folder / name) for name in ("data", "samples", "unseen", "run")}
     status, _, err = run(*(word.format(**places, case=case) for word in words))
     assert status == 2
     assert sentence in err

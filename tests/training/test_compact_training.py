@@ -250,6 +250,10 @@ def test_the_eyes_of_another_checkpoint_are_kept_as_they_are(folder: Path, tmp_p
         torch.testing.assert_close(after.finder.state_dict()[name], tensor, msg=name, atol=0, rtol=0)
     assert not torch.equal(before.trunk[0].weight, after.trunk[0].weight)
     assert after.config.lenses == before.config.lenses
+    # What the eyes have learned from, the whole has: nothing is to be tested on it.
+    old, new = (load_compact(p).meta for p in (eyes, path))
+    assert all(set(seeds) <= set(new.train_seeds[task]) for task, seeds in old.train_seeds.items())
+    assert new.trained["eyes, samples"] == old.trained["samples"]
 
 
 def test_eyes_that_do_not_fit_are_refused(folder: Path, tmp_path: Path) -> None:

@@ -41,10 +41,11 @@ def test_a_conversation_is_as_many_examples_as_answers(write, tmp_path):
 
 
 def test_one_object_a_line(write):
-    lines = [row("<image>\nHow many?", "Two."), row("What is this? <image>", "A cat.")]
-    path = write("\n".join(json.dumps(line) for line in lines) + "\n\n", "vqa.jsonl")
+    # JSON allows a line separator of Unicode within a text.
+    lines = [row("<image>\nHow many?", "Two\u2028or three."), row("What is this? <image>", "A cat.")]
+    path = write("\n".join(json.dumps(line, ensure_ascii=False) for line in lines) + "\n\n", "vqa.jsonl")
     found, _ = read_questions(path)
-    assert [question.answer for question in found] == ["Two.", "A cat."]
+    assert [question.answer for question in found] == ["Two\u2028or three.", "A cat."]
     assert found[1].turns == (Turn("user", "What is this?", 1),)
 
 

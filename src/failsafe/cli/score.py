@@ -19,10 +19,10 @@ from failsafe.evaluation.offline import ModelScore, ScoreTable
 from failsafe.evaluation.offline import score as score_answers
 from failsafe.evaluation.statistics import RESAMPLES
 from failsafe.models.baselines import fit_baselines
-from failsafe.models.contract import RecoveryModel, trained_on
+from failsafe.models.contract import RecoveryModel, assess_safely, trained_on
 from failsafe.models.loading import load_model
 from failsafe.records import codec
-from failsafe.records.assessment import WindowSpec
+from failsafe.records.assessment import Status, WindowSpec
 from failsafe.records.provenance import collect_provenance, command_line
 from failsafe.reports.scores import format_scores, scores_markdown, write_scores
 
@@ -66,7 +66,7 @@ def score(
     sets = {folder.name: SampleSet(folder) for folder in data}
     if len(sets) < len(data):
         raise UserError("expected folders of samples with different names, got one twice")
-    rows = {name: _spread(found.indices(split), limit) for name, found in sets.items()}
+    rows = {name: _spread(_rows(found, split, name), limit) for name, found in sets.items()}
     spec = next(iter(sets.values())).spec
     models: list[RecoveryModel] = [connect(checkpoint, endpoint, any_instruction, spec)]
     models += [load_model(name, any_instruction) for name in also]
@@ -74,6 +74,9 @@ def score(
     for called, model in zip(names, models, strict=True):
         _check_windows(called, model, sets, rows, any_instruction)
         _check_seeds(called, model, sets, rows)
+    if endpoint:
+        name, found = next(iter(sets.items()))
+        _check_endpoint(models[0], found, rows[name][0])
     baselines = _baselines(
         train, spec, [found.samples[i] for name, found in sets.items() for i in rows[name]]
     )
@@ -211,6 +214,30 @@ def _check_windows(
                 f"{called} was not trained on '{new[0]}', which is in '{name}': --any-instruction scores "
                 "it all the same"
             )
+
+
+def _rows(found: SampleSet, split: str, name: str) -> list[int]:
+    """The samples of a split.
+
+    Raises:
+        UserError: If there are none.
+    """
+    if rows := found.indices(split):
+        return rows
+    if found.indices(split, pictures=False):
+        raise UserError(f"expected samples with pictures, got '{name}', which was made with --no-pictures")
+    raise UserError(f"expected samples of the split {split} in '{name}', got none")
+
+
+def _check_endpoint(model: RecoveryModel, found: SampleSet, row: int) -> None:
+    """Ask a server once, before it is asked thousands of times.
+
+    Raises:
+        UserError: If it gives no answer, with the reason.
+    """
+    verdict = assess_safely(model, found.window(row))
+    if verdict.status is Status.REFUSED:
+        raise UserError(f"expected a server that answers, got none for the first sample: {verdict.reason}")
 
 
 def _words_of(spec: WindowSpec) -> str:

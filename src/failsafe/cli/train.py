@@ -28,12 +28,12 @@ def train(
     lora: bool = False,
     full: bool = False,
     mix: str = "",
-    max_steps: int = 0,
-    accumulation: int = 8,
+    max_steps: int | None = None,
+    accumulation: int | None = None,
     resume: str = "",
     dry_run: bool = False,
-    strategy: Literal["none", "fsdp", "zero3"] = "none",
-    gpus: int = 1,
+    strategy: Literal["none", "fsdp", "zero3"] | None = None,
+    gpus: int | None = None,
     json: bool = False,
 ) -> int:
     """Train a recovery model on samples.
@@ -55,32 +55,53 @@ def train(
         lora: LLaVA: train LoRA adapters; the default.
         full: LLaVA: train all weights.
         mix: LLaVA: FILE:SHARE of visual questions in LLaVA's conversation format to learn beside.
-        max_steps: LLaVA: stop after so many steps; 0 for no limit.
-        accumulation: LLaVA: batches to a step.
+        max_steps: LLaVA: stop after so many steps; no limit by default.
+        accumulation: LLaVA: batches to a step; 8 by default.
         resume: LLaVA: go on from this checkpoint of the run, "checkpoint-400", not from the last.
         dry_run: LLaVA: only say what it would take: parameters, tokens, memory, steps.
-        strategy: LLaVA, with --dry-run: how the training is spread over GPUs.
-        gpus: LLaVA, with --dry-run: how many there are.
+        strategy: LLaVA, with --dry-run: how the training is spread over GPUs; "none" by default.
+        gpus: LLaVA, with --dry-run: how many there are; 1 by default.
         json: Print the result as JSON.
     """
     if not data:
         raise UserError("expected at least one folder made by `failsafe samples`, got none")
     if lora and full:
         raise UserError("expected --lora or --full, got both")
+    planned = {"strategy": strategy, "gpus": gpus}
+    llava: dict[str, Any] = {"mix": mix or None, "lora": lora or None, "full": full or None}
+    llava |= {"resume": resume or None, "max_steps": max_steps, "accumulation": accumulation}
+    if model == COMPACT:
+        _refuse({**llava, "dry_run": dry_run or None, **planned}, "for LLaVA-OneVision: give it with --model")
+    else:
+        _refuse({"blind": blind or None, "eyes": eyes or None}, "for the compact model")
+        _refuse({"resume": resume or None} if dry_run else planned, _NOT_WITH[dry_run])
     samples = SampleSet(*data)
     given: dict[str, Any] = {k: v for k, v in {"epochs": epochs, "batch": batch}.items() if v is not None}
     if model == COMPACT:
-        if mix or full or lora or dry_run or resume:
-            raise UserError(
-                "--mix, --lora, --full, --resume and --dry-run are for LLaVA-OneVision: give it with --model"
-            )
         given |= {"seed": seed, "blind": blind, "eyes": eyes}
         return _train_compact(samples, _needed(out), given, rate, json)
-    given |= {"lora": not full, "mix": mix, "seed": seed, "max_steps": max_steps}
-    given |= {"accumulation": accumulation, "learning_rate": rate or 0.0}
+    given |= {
+        k: v for k, v in {"max_steps": max_steps, "accumulation": accumulation}.items() if v is not None
+    }
+    given |= {"lora": not full, "mix": mix, "seed": seed, "learning_rate": rate or 0.0}
     if dry_run:
-        return _plan_llava(samples, {**given, "model": model}, strategy, gpus, json)
+        return _plan_llava(
+            samples, {**given, "model": model}, strategy or "none", 1 if gpus is None else gpus, json
+        )
     return _train_llava(samples, _needed(out), {**given, "model": model}, resume, json)
+
+
+_NOT_WITH = {True: "for a training, not for --dry-run", False: "for --dry-run"}
+
+
+def _refuse(options: dict[str, Any], because: str) -> None:
+    """Refuse options that would do nothing.
+
+    Raises:
+        UserError: Naming those that were given.
+    """
+    if given := [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]:
+        raise UserError(f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'} {because}")
 
 
 def _needed(out: Path | None) -> Path:
@@ -101,6 +122,8 @@ def _train_compact(
     from failsafe.training.compact import CompactTraining, EpochReport, train_compact
 
     if "epochs" in given:
+        if given["epochs"] != round(given["epochs"]):
+            raise UserError(f"expected whole epochs for the compact model, got {given['epochs']}")
         given["epochs"] = round(given["epochs"])
     if given["eyes"] and "batch" in given:
         given["unseen"] = given.pop("batch")

@@ -83,6 +83,10 @@ class SampleConfig:
             raise UserError(
                 "moments of a tool that wanders about are to learn from: expected --splits train and pictures"
             )
+        if self.per_cell < 0:
+            raise UserError(
+                f"expected at most 1 or more failing moments of a sort, or 0 for all, got {self.per_cell}"
+            )
         if self.jitter_metres < 0 or self.jitter_degrees < 0:
             raise UserError("expected cameras to be moved by 0 or more metres and degrees")
 

@@ -69,11 +69,14 @@ def assess_safely(model: RecoveryModel, window: Window) -> Verdict:
 
 
 def flaw(verdict: Verdict) -> str:
-    """What is wrong with a verdict's numbers, in a sentence; empty where nothing is."""
+    """What is wrong with a verdict's numbers and words, in a sentence; empty where nothing is."""
     if not (math.isfinite(verdict.failure_probability) and 0.0 <= verdict.failure_probability <= 1.0):
         return f"expected a probability of failure from 0 to 1, got {verdict.failure_probability}"
     if not (math.isfinite(verdict.mode_probability) and 0.0 <= verdict.mode_probability <= 1.0):
         return f"expected a probability of the kind from 0 to 1, got {verdict.mode_probability}"
+    for words in (verdict.stage, verdict.mode, verdict.explanation, verdict.raw):
+        if not isinstance(words, str):  # pyright: ignore[reportUnnecessaryIsInstance] of a model of one's own
+            return f"expected stage, mode, explanation and raw answer in words, got {words!r:.80}"
     for rows in (verdict.actions, verdict.follow):
         if len(rows) > MAX_ACTIONS:
             return f"expected at most {MAX_ACTIONS} actions, got {len(rows)}"

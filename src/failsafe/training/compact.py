@@ -81,6 +81,8 @@ class CompactTraining:
         for name in ("epochs", "batch", "unseen", "rounds", "hidden"):
             if (got := getattr(self, name)) < 1:
                 raise UserError(f"expected {name} of at least 1, got {got}")
+        if not 0 < self.rate < math.inf:
+            raise UserError(f"expected a learning rate above 0, got {self.rate}")
         if self.blind and self.eyes:
             raise UserError("expected --blind or --eyes, got both")
 
@@ -145,7 +147,7 @@ def train_compact(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net = CompactNet(config).to(device)
     if eyes:
-        cast(nn.Module, net.finder).load_state_dict(cast(nn.Module, eyes.finder).state_dict())
+        cast(nn.Module, net.finder).load_state_dict(cast(nn.Module, eyes.net.finder).state_dict())
     cast(Any, net).to(memory_format=torch.channels_last)
     train = Batches(samples, train_rows, config) if train_rows else None
     unseen = Batches(samples, unseen_rows, config, pictures=False) if unseen_rows else None
@@ -177,7 +179,7 @@ def train_compact(
         scores = evaluate(smooth, validation, device) if validation else {}
         seconds += time.monotonic() - begun
         report = EpochReport(epoch + 1, settings.epochs, round(seconds, 1), losses / steps, scores)
-        save_compact(out / CHECKPOINT, smooth, _meta(samples, used, config, settings, report))
+        save_compact(out / CHECKPOINT, smooth, _meta(samples, used, config, settings, report, eyes))
         log = (out / LOG).read_text().splitlines()[:epoch] if epoch else []
         write_atomically(out / LOG, "".join(f"{line}\n" for line in [*log, codec.dumps(report)]).encode())
         # Last of all: what a resumed run goes on from must have all that came before it.
@@ -249,8 +251,8 @@ def _loss(net: CompactNet, inputs: Inputs, truth: Truth) -> Tensor:
     return loss + sight_loss(net.finder, sight, inputs.motion[:, :POSE], truth)
 
 
-def _eyes(name: str, spec: WindowSpec) -> CompactNet:
-    """The network whose finder is kept.
+def _eyes(name: str, spec: WindowSpec) -> CompactModel:
+    """The model whose finder is kept.
 
     Raises:
         UserError: If it has none, or looks at other pictures.
@@ -261,7 +263,7 @@ def _eyes(name: str, spec: WindowSpec) -> CompactNet:
     for what in ("views", "frames", "size"):
         if (got := getattr(model.window_spec, what)) != (wanted := getattr(spec, what)):
             raise UserError(f"expected eyes for {what} {wanted} as the samples have, got {name} for {got}")
-    return model.net
+    return model
 
 
 def _validation(samples: SampleSet, config: CompactConfig) -> Batches | None:
@@ -273,7 +275,7 @@ def _validation(samples: SampleSet, config: CompactConfig) -> Batches | None:
 
 
 def _config(
-    samples: SampleSet, rows: Sequence[int], settings: CompactTraining, eyes: CompactNet | None
+    samples: SampleSet, rows: Sequence[int], settings: CompactTraining, eyes: CompactModel | None
 ) -> CompactConfig:
     chosen = [samples.samples[i] for i in rows]
     seen = {s.mode for s in chosen}
@@ -282,9 +284,9 @@ def _config(
         modes=tuple(name for name in MODES if name in seen),
         stages=tuple(sorted({s.stage for s in chosen})),
         instructions=tuple(sorted({s.instruction for s in chosen})),
-        widths=eyes.config.widths if eyes else settings.widths,
+        widths=eyes.meta.config.widths if eyes else settings.widths,
         hidden=settings.hidden,
-        lenses=eyes.config.lenses if eyes else () if settings.blind else _lenses(samples, rows),
+        lenses=eyes.meta.config.lenses if eyes else () if settings.blind else _lenses(samples, rows),
         blind=settings.blind,
     )
 
@@ -300,8 +302,10 @@ def _meta(
     config: CompactConfig,
     settings: CompactTraining,
     report: EpochReport,
+    eyes: CompactModel | None,
 ) -> CompactMeta:
-    seeds: dict[str, set[int]] = {}
+    # What eyes that are kept have learned from it has learned from, too.
+    seeds = {task: set(known) for task, known in eyes.meta.train_seeds.items()} if eyes else {}
     for i in rows:
         sample = samples.samples[i]
         seeds.setdefault(sample.task, set()).add(sample.seed)
@@ -320,6 +324,7 @@ def _meta(
         "commit": collect_provenance().commit,
         "cameras": f"moved by up to {cameras.jitter_metres} m and {cameras.jitter_degrees} degrees",
     }
+    trained |= {f"eyes, {what}": words for what, words in eyes.meta.trained.items()} if eyes else {}
     return CompactMeta(config, {task: tuple(sorted(s)) for task, s in sorted(seeds.items())}, trained)
 
 

@@ -52,7 +52,10 @@ def to_learn(samples: SampleSource) -> list[int]:
     train = [(i, samples.samples[i]) for i in samples.indices("train")]
     known = [i for i, sample in train if not sample.failing or sample.recoverable is not None]
     if not known:
-        raise UserError("expected samples of the split train with a known answer, got none")
+        raise UserError(
+            "expected samples with pictures, of the split train and with a known answer, got none: those "
+            "made with --no-pictures are for the compact model alone"
+        )
     return known
 
 

@@ -152,7 +152,8 @@ def _rows(path: Path) -> Sequence[object]:
         except ValueError as error:
             raise UserError(f"{path}: expected a JSON list, it does not parse ({error})") from error
     rows: list[object] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    # Not `splitlines`, which splits at U+2028 as well, within a JSON text.
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 rows.append(json.loads(line))

@@ -106,6 +106,8 @@ def test_the_greatest_actions_are_within_the_contract():
     verdict = to_verdict(text, [*tokens, Token(text[len('{"failing":"yes') :], 0.0)])
     assert verdict.status.value == "ok"
     assert not flaw(verdict)
+    object.__setattr__(verdict, "explanation", 5)  # what an untyped model may give
+    assert "in words, got 5" in flaw(verdict)
     # Each number is at its limit, so together they went too far: the direction stays.
     (action,) = set(verdict.actions)
     assert math.hypot(*action[:3]) == pytest.approx(MAX_TRANSLATION)

@@ -24,7 +24,9 @@ CARD = LlavaCard(SPEC)
 def tokens(text=TEXT, yes=0.8, no=0.1):
     rest = text[len('{"failing":"yes') :]
     listed = {"yes": math.log(yes), "no": math.log(no), "maybe": math.log(0.05)}
-    return [('{"failing":"', -0.01, {}), ("yes", math.log(yes), listed), (rest, -0.2, {})]
+    # As vLLM lists them: the token that ends the answer is among them, and not in the text.
+    end = ("<|im_end|>", -0.001, {})
+    return [('{"failing":"', -0.01, {}), ("yes", math.log(yes), listed), (rest, -0.2, {}), end]
 
 
 @pytest.fixture(autouse=True)
@@ -163,6 +165,12 @@ def test_an_answer_that_breaks_the_schema(server, make_model, text):
     assert not verdict.actions
 
 
+def test_a_kind_that_it_was_not_trained_on(server, make_model):
+    verdict = make_model(server.url, LlavaCard(SPEC, modes=("drift",))).assess(make_window(0))
+    assert (verdict.status, verdict.raw) == (Status.UNREADABLE, TEXT)
+    assert "expected one of the kinds drift, got 'slip'" in verdict.reason
+
+
 @pytest.mark.parametrize(
     "reply",
     [
@@ -188,7 +196,7 @@ def test_a_response_that_is_none(server, make_model, reply):
     [
         lambda choice: choice.update(logprobs=None),
         lambda choice: choice.update(logprobs={"content": None}),
-        lambda choice: choice["logprobs"]["content"].pop(),
+        lambda choice: choice["logprobs"]["content"].pop(0),
         lambda choice: choice["logprobs"]["content"][1].update(top_logprobs=[]),
         lambda choice: choice["logprobs"]["content"][1].update(logprob="high"),
         lambda choice: choice["logprobs"]["content"][1].update(logprob=3.0),
@@ -209,6 +217,8 @@ def test_without_log_probabilities_the_word_counts_only_if_asked_for(server, mak
 def test_bad_input(server, make_model):
     with pytest.raises(UserError, match="expected an endpoint"):
         make_model("127.0.0.1:8000")
+    with pytest.raises(UserError, match="expected an endpoint"):
+        make_model("http://[::bad/v1")
     with pytest.raises(UserError, match="timeout above 0"):
         make_model(server.url, timeout=0.0)
     other = make_window(0, dataclasses.replace(SPEC, views=("front",)))

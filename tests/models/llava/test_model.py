@@ -44,11 +44,11 @@ def spell(parts, images, text):
         logprobs = torch.log_softmax(logits, -1)
         top = logprobs.topk(20)
         best = int(top.indices[0])
-        if best == processor.tokenizer.eos_token_id:
-            break
         listed = zip(top.indices.tolist(), top.values.tolist(), strict=True)
         others = {processor.tokenizer.decode([i]): p for i, p in listed}
         found.append((processor.tokenizer.decode([best]), float(top.values[0]), others))
+        if best == processor.tokenizer.eos_token_id:
+            break
         inputs["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([[best]])], 1)
         inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
     return found
@@ -148,7 +148,8 @@ def test_served_it_says_the_same(parts, model, monkeypatch):
         asked = [{"role": "user", "content": content}]
         text = parts[0].apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
         tokens = spell(parts, images, text)
-        return completion("".join(token for token, _, _ in tokens), tokens)
+        # As vLLM does: the token that ends the answer has a log-probability, and is not in the text.
+        return completion("".join(token for token, _, _ in tokens[:-1]), tokens)
 
     with Server(reply) as server:
         served = EndpointModel(server.url, "failsafe-vlm", LlavaCard(SPEC))

@@ -63,8 +63,9 @@ def test_probability_of_the_mode():
         Token('","', math.log(0.9)),
         Token('actions":[]}', -3.0),
     ]
-    assert mode_probability(tokens) == pytest.approx(0.8 * 0.5 * 0.9)
-    assert mode_probability(tokens_of('{"failing":"no"}')) == 0.0
+    assert mode_probability(tokens, "translation_x") == pytest.approx(0.8 * 0.5 * 0.9)
+    assert mode_probability(tokens, "slip") == 0.0
+    assert mode_probability(tokens_of('{"failing":"no"}'), "slip") == 0.0
 
 
 def test_the_probability_is_the_tokens_not_the_words():
@@ -75,6 +76,50 @@ def test_the_probability_is_the_tokens_not_the_words():
     verdict = to_verdict("".join(token.text for token in tokens), tokens)
     assert verdict.failure_probability == pytest.approx(0.7)
     assert verdict.failing
+    assert (
+        verdict.explanation
+        == "Written was: 'All is well during 'lift'.', but a failure has a probability of 0.70."
+    )
+
+
+@pytest.mark.parametrize("end", ["<|im_end|>", "<|endoftext|>", ""])
+def test_a_token_that_ends_the_answer_may_be_listed(end):
+    """vLLM lists the log-probability of the token that ends the answer, which is not in its text."""
+    decided = Token("no", math.log(0.8), {"yes": math.log(0.1), "no": math.log(0.8)})
+    tokens = tokens_of('{"failing":"', decided, REST_OF_NO)
+    text = "".join(token.text for token in tokens)
+    verdict = to_verdict(text, [*tokens, Token(end, -0.01)])
+    assert verdict == to_verdict(text, tokens)
+    assert verdict.failure_probability == pytest.approx(0.1 / 0.9)
+
+
+def test_letters_that_take_several_tokens():
+    decided = Token("yes", math.log(0.8), {"yes": math.log(0.8), "no": math.log(0.1)})
+    tokens = tokens_of(
+        '{"failing":"', decided, '","stage":"W', "\ufffd", "\ufffd", 'rfel","mode":"slip","actions":[]}'
+    )
+    verdict = to_verdict('{"failing":"yes","stage":"W\u00fcrfel","mode":"slip","actions":[]}', tokens)
+    assert (verdict.status, verdict.stage) == (Status.OK, "W\u00fcrfel")
+    assert verdict.failure_probability == pytest.approx(0.8 / 0.9)
+    assert verdict.mode_probability > 0
+
+
+def test_tokens_of_another_text_tell_nothing():
+    tokens = tokens_of('{"failing":"', Token("no", -0.1, {"yes": -2.0, "no": -0.1}), REST_OF_NO)
+    assert to_verdict(format_answer(Answer(True, "lift", "slip")), tokens).status is Status.REFUSED
+
+
+def test_a_kind_that_there_is_not_cannot_be_read():
+    decided = Token("yes", math.log(0.8), {"yes": math.log(0.8), "no": math.log(0.1)})
+    tokens = tokens_of('{"failing":"', decided, '","stage":"lift","mode":"banana","actions":[]}')
+    text = "".join(token.text for token in tokens)
+    verdict = to_verdict(text, tokens, modes=("slip", "drift"))
+    assert (verdict.status, verdict.reason) == (
+        Status.UNREADABLE,
+        "expected one of the kinds slip, drift, got 'banana'",
+    )
+    assert not verdict.failing
+    assert to_verdict(text, tokens).mode == "banana"
 
 
 def test_a_word_is_no_probability_unless_asked_for():

@@ -73,6 +73,12 @@ class EndpointModel:
                 f"expected timeout above 0, retries and pause not below, got {timeout}, {retries}, {pause}"
             )
         self._url = url.rstrip("/") + "/chat/completions"
+        try:
+            httpx.URL(self._url)
+        except httpx.InvalidURL as error:
+            raise UserError(
+                f"expected an endpoint such as http://127.0.0.1:8000/v1, got '{url}' ({error})"
+            ) from None
         self._model_name, self._card = model_name, card
         self._timeout, self._retries, self._pause = timeout, retries, pause
         self._word_counts, self._any_instruction = word_counts, any_instruction
@@ -111,7 +117,7 @@ class EndpointModel:
             text, tokens, cut = _read_completion(self._ask(body))
         except _NoAnswerError as error:
             return Verdict(status=Status.REFUSED, reason=str(error))
-        verdict = to_verdict(text, tokens, self._word_counts)
+        verdict = to_verdict(text, tokens, self._word_counts, self._card.modes)
         if cut and verdict.status is Status.UNREADABLE:
             return Verdict(
                 status=Status.UNREADABLE,
@@ -208,10 +214,7 @@ def _read_completion(reply: bytes) -> tuple[str, list[Token], bool]:
         raise _NoAnswerError(f"expected a chat completion, got: {_excerpt(reply)}") from None
     if not isinstance(text, str):
         raise _NoAnswerError(f"the model refuses: {refusal!s:.200}" if refusal else "the model gave no text")
-    tokens = _read_tokens(choice.get("logprobs"))
-    if "".join(token.text for token in tokens) != text:
-        tokens = []  # of another text: nothing can be read from them
-    return text, tokens, choice.get("finish_reason") == "length"
+    return text, _read_tokens(choice.get("logprobs")), choice.get("finish_reason") == "length"
 
 
 def _read_tokens(logprobs: object) -> list[Token]:

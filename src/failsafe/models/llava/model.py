@@ -84,13 +84,14 @@ class LlavaModel:
                 pad_token_id=self._tokenizer.pad_token_id,
             ),
         )[0, asked:].tolist()
+        end = self._tokenizer.eos_token_id
+        ids = ids[: ids.index(end)] if end in ids else ids
         tokens = [Token(PREFIX, 0.0)]
         for index, number in enumerate(ids):
-            if number == self._tokenizer.eos_token_id:
-                break
             others = written.decision if index == 0 else {}
             tokens.append(Token(self._tokenizer.decode([number]), written.logprobs[index], others))
-        return to_verdict("".join(token.text for token in tokens), tokens)
+        # All at once: a letter beyond ASCII is several tokens, none of which is a letter by itself.
+        return to_verdict(PREFIX + self._tokenizer.decode(ids), tokens, modes=self._card.modes)
 
     def _inputs(self, window: Window) -> dict[str, torch.Tensor]:
         processor = cast(Any, self._processor)

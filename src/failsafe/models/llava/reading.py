@@ -71,10 +71,10 @@ def failure_probability(tokens: Sequence[Token]) -> float | None:
     return this_one if word == "yes" else 1.0 - this_one
 
 
-def mode_probability(tokens: Sequence[Token]) -> float:
-    """Probability of the mode as written, given what stands before it; 0 where there is none."""
+def mode_probability(tokens: Sequence[Token], mode: str) -> float:
+    """Probability of the mode as written, given what stands before it; 0 where it is not there."""
     found = _MODE.search("".join(token.text for token in tokens))
-    if found is None:
+    if found is None or found.group(1) != f'{mode}"':
         return 0.0
     total, start = 0.0, 0
     for token in tokens:
@@ -85,13 +85,17 @@ def mode_probability(tokens: Sequence[Token]) -> float:
     return min(math.exp(total), 1.0)
 
 
-def to_verdict(text: str, tokens: Sequence[Token], word_counts: bool = False) -> Verdict:
+def to_verdict(
+    text: str, tokens: Sequence[Token], word_counts: bool = False, modes: Sequence[str] = ()
+) -> Verdict:
     """The verdict that an answer means.
 
     Args:
         text: The answer.
-        tokens: Its tokens; together they are the text.
+        tokens: Its tokens. Together they begin as the text does: one that ends the answer may follow (vLLM
+            lists it), and of letters that take several tokens each may be a part that is no letter.
         word_counts: Take the word for the probability, 1 or 0, where the tokens do not tell it.
+        modes: The kinds of failure that there are; any will do if none are given.
 
     Returns:
         One with the status "unreadable" if the text is not an answer, "refused" if it is one and its
@@ -101,16 +105,24 @@ def to_verdict(text: str, tokens: Sequence[Token], word_counts: bool = False) ->
         answer = parse_answer(text)
     except RecordError as error:
         return Verdict(status=Status.UNREADABLE, raw=text, reason=str(error))
-    probability = failure_probability(tokens)
+    if answer.mode and modes and answer.mode not in modes:
+        reason = f"expected one of the kinds {', '.join(modes)}, got '{answer.mode}'"
+        return Verdict(status=Status.UNREADABLE, raw=text, reason=reason)
+    written, decided = (_DECISION.match(x) for x in (text, "".join(token.text for token in tokens)))
+    same = written is not None and decided is not None and written.group() == decided.group()
+    probability = failure_probability(tokens) if same else None
     if probability is None:
         if not word_counts:
             reason = "expected log-probabilities of yes and no, got none: the word alone is no probability"
             return Verdict(status=Status.REFUSED, raw=text, reason=reason)
         probability = float(answer.failing)
-    return _verdict(answer, probability, mode_probability(tokens), text)
+    return _verdict(answer, probability, mode_probability(tokens, answer.mode), text)
 
 
 def _verdict(answer: Answer, probability: float, sure_of_mode: float, text: str) -> Verdict:
+    words = answer.sentence
+    if answer.failing != (probability >= 0.5):  # of a server that samples
+        words = f"Written was: '{words}', but a failure has a probability of {probability:.2f}."
     return Verdict(
         failure_probability=probability,
         stage=answer.stage,
@@ -118,7 +130,7 @@ def _verdict(answer: Answer, probability: float, sure_of_mode: float, text: str)
         mode_probability=sure_of_mode if answer.failing else 0.0,
         actions=tuple(map(_within_limits, answer.actions)),
         needs_help=answer.needs_help,
-        explanation=answer.sentence,
+        explanation=words,
         raw=text,
     )
 
