@@ -29,7 +29,18 @@ UNUSABLE_NOTE = (
 )
 _TOP = ("accuracy", "balanced", "auroc", "mode", "stage", "cosine", "millimetres", "ece", "latency")
 """What stands at the top of the page."""
-_NARROW = (*_TOP[:2], "precision", "recall", *_TOP[2:7], "degrees", "help", "ece", "unreadable", "latency")
+_NARROW = (
+    *_TOP[:2],
+    "precision",
+    "recall",
+    *_TOP[2:7],
+    "degrees",
+    "help",
+    "ece",
+    "unreadable",
+    "refused",
+    "latency",
+)
 """What the tables of text have room for; the first of them, and the page, hold everything."""
 
 
