@@ -216,5 +216,5 @@ def test_bad_plans(base):
         dry_run(samples, LlavaTrainConfig(model=LARGE), "zero2")
     with pytest.raises(UserError, match="at least one GPU"):
         dry_run(samples, LlavaTrainConfig(model=LARGE), "none", 0)
-    with pytest.raises(UserError, match="expected samples of the split train"):
+    with pytest.raises(UserError, match="expected samples with pictures, of the split train"):
         dry_run(MadeUpSamples(0, tests=2), LlavaTrainConfig(model=LARGE))
