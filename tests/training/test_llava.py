@@ -236,7 +236,7 @@ def test_too_long_examples(base, tmp_path):
 
 
 def test_no_samples(base, tmp_path):
-    with pytest.raises(UserError, match="expected samples of the split train with a known answer"):
+    with pytest.raises(UserError, match="of the split train and with a known answer, got none"):
         train_llava(MadeUpSamples(0, tests=3), quick(base), tmp_path / "run", silent)
 
 
