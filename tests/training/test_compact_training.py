@@ -254,6 +254,11 @@ def test_the_eyes_of_another_checkpoint_are_kept_as_they_are(folder: Path, tmp_p
     old, new = (load_compact(p).meta for p in (eyes, path))
     assert all(set(seeds) <= set(new.train_seeds[task]) for task, seeds in old.train_seeds.items())
     assert new.trained["eyes, samples"] == old.trained["samples"]
+    again = replace(settings, eyes=str(path))
+    later = train_compact(SampleSet(folder / "unseen"), again, tmp_path / "again", lambda report: None)
+    known = load_compact(later).meta.trained
+    assert known["eyes, samples"] == old.trained["samples"], "they are the same eyes"
+    assert not any(what.startswith("eyes, eyes, ") for what in known)
 
 
 def test_eyes_that_do_not_fit_are_refused(folder: Path, tmp_path: Path) -> None:

@@ -67,41 +67,48 @@ def train(
         raise UserError("expected at least one folder made by `failsafe samples`, got none")
     if lora and full:
         raise UserError("expected --lora or --full, got both")
-    planned = {"strategy": strategy, "gpus": gpus}
-    llava: dict[str, Any] = {"mix": mix or None, "lora": lora or None, "full": full or None}
-    llava |= {"resume": resume or None, "max_steps": max_steps, "accumulation": accumulation}
+    steps = _given(max_steps=max_steps, accumulation=accumulation)
+    plan = _given(strategy=strategy, gpus=gpus)
     if model == COMPACT:
-        _refuse({**llava, "dry_run": dry_run or None, **planned}, "for LLaVA-OneVision: give it with --model")
+        others = _given(mix=mix, lora=lora, full=full, resume=resume, dry_run=dry_run)
+        _refuse({**others, **steps, **plan}, "for LLaVA-OneVision: give it with --model")
     else:
-        _refuse({"blind": blind or None, "eyes": eyes or None}, "for the compact model")
-        _refuse({"resume": resume or None} if dry_run else planned, _NOT_WITH[dry_run])
+        _refuse(_given(blind=blind, eyes=eyes), "for the compact model")
+        if dry_run:
+            _refuse(_given(resume=resume), "for a training, not for --dry-run")
+        else:
+            _refuse(plan, "for --dry-run")
     samples = SampleSet(*data)
-    given: dict[str, Any] = {k: v for k, v in {"epochs": epochs, "batch": batch}.items() if v is not None}
+    given = _given(epochs=epochs, batch=batch)
     if model == COMPACT:
         given |= {"seed": seed, "blind": blind, "eyes": eyes}
         return _train_compact(samples, _needed(out), given, rate, json)
     given |= {
-        k: v for k, v in {"max_steps": max_steps, "accumulation": accumulation}.items() if v is not None
+        "model": model,
+        "lora": not full,
+        "mix": mix,
+        "seed": seed,
+        "learning_rate": rate or 0.0,
+        **steps,
     }
-    given |= {"lora": not full, "mix": mix, "seed": seed, "learning_rate": rate or 0.0}
     if dry_run:
-        return _plan_llava(
-            samples, {**given, "model": model}, strategy or "none", 1 if gpus is None else gpus, json
-        )
-    return _train_llava(samples, _needed(out), {**given, "model": model}, resume, json)
+        return _plan_llava(samples, given, plan, json)
+    return _train_llava(samples, _needed(out), given, resume, json)
 
 
-_NOT_WITH = {True: "for a training, not for --dry-run", False: "for --dry-run"}
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given; 0 is one."""
+    return {name: value for name, value in options.items() if value not in (None, "") and value is not False}
 
 
-def _refuse(options: dict[str, Any], because: str) -> None:
+def _refuse(given: dict[str, Any], because: str) -> None:
     """Refuse options that would do nothing.
 
     Raises:
-        UserError: Naming those that were given.
+        UserError: Naming them, if there are any.
     """
-    if given := [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]:
-        raise UserError(f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'} {because}")
+    if named := [f"--{name.replace('_', '-')}" for name in given]:
+        raise UserError(f"{' and '.join(named)} {'is' if len(named) == 1 else 'are'} {because}")
 
 
 def _needed(out: Path | None) -> Path:
@@ -149,11 +156,11 @@ def _train_compact(
     return 0
 
 
-def _plan_llava(samples: SampleSet, given: dict[str, Any], strategy: str, gpus: int, json: bool) -> int:
+def _plan_llava(samples: SampleSet, given: dict[str, Any], plan: dict[str, Any], json: bool) -> int:
     from failsafe.training.budget import dry_run
     from failsafe.training.llava_config import LlavaTrainConfig
 
-    found = dry_run(samples, LlavaTrainConfig(**given), strategy, gpus)
+    found = dry_run(samples, LlavaTrainConfig(**given), **plan)
     print_json(codec.to_plain(found)) if json else print(*found.lines(), sep="\n")
     return 0
 

@@ -41,6 +41,8 @@ from failsafe.training.elsewhere import elsewhere
 from failsafe.training.sight import sight_loss
 
 CHECKPOINT, STATE, LOG = "compact.safetensors", "state.pt", "log.jsonl"
+_OF_EYES = "eyes, "
+"""How what is said of the training of eyes that are kept begins."""
 
 
 @dataclass(frozen=True)
@@ -324,7 +326,10 @@ def _meta(
         "commit": collect_provenance().commit,
         "cameras": f"moved by up to {cameras.jitter_metres} m and {cameras.jitter_degrees} degrees",
     }
-    trained |= {f"eyes, {what}": words for what, words in eyes.meta.trained.items()} if eyes else {}
+    if eyes:
+        # Eyes that had been kept before were trained for an earlier checkpoint, which this one's names.
+        before = {what: words for what, words in eyes.meta.trained.items() if what.startswith(_OF_EYES)}
+        trained |= before or {_OF_EYES + what: words for what, words in eyes.meta.trained.items()}
     return CompactMeta(config, {task: tuple(sorted(s)) for task, s in sorted(seeds.items())}, trained)
 
 

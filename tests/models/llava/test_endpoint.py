@@ -197,6 +197,7 @@ def test_a_response_that_is_none(server, make_model, reply):
         lambda choice: choice.update(logprobs=None),
         lambda choice: choice.update(logprobs={"content": None}),
         lambda choice: choice["logprobs"]["content"].pop(0),
+        lambda choice: choice["logprobs"].update(content=choice["logprobs"]["content"][:2]),
         lambda choice: choice["logprobs"]["content"][1].update(top_logprobs=[]),
         lambda choice: choice["logprobs"]["content"][1].update(logprob="high"),
         lambda choice: choice["logprobs"]["content"][1].update(logprob=3.0),

@@ -66,19 +66,17 @@ class EndpointModel:
         word_counts: bool = False,
         any_instruction: bool = False,
     ) -> None:
-        if not url.startswith(("http://", "https://")):
+        try:
+            scheme = httpx.URL(url).scheme
+        except httpx.InvalidURL:
+            scheme = ""
+        if scheme not in ("http", "https"):
             raise UserError(f"expected an endpoint such as http://127.0.0.1:8000/v1, got '{url}'")
         if timeout <= 0 or retries < 0 or pause < 0:
             raise UserError(
                 f"expected timeout above 0, retries and pause not below, got {timeout}, {retries}, {pause}"
             )
         self._url = url.rstrip("/") + "/chat/completions"
-        try:
-            httpx.URL(self._url)
-        except httpx.InvalidURL as error:
-            raise UserError(
-                f"expected an endpoint such as http://127.0.0.1:8000/v1, got '{url}' ({error})"
-            ) from None
         self._model_name, self._card = model_name, card
         self._timeout, self._retries, self._pause = timeout, retries, pause
         self._word_counts, self._any_instruction = word_counts, any_instruction

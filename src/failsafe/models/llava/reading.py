@@ -116,10 +116,10 @@ def to_verdict(
             reason = "expected log-probabilities of yes and no, got none: the word alone is no probability"
             return Verdict(status=Status.REFUSED, raw=text, reason=reason)
         probability = float(answer.failing)
-    return _verdict(answer, probability, mode_probability(tokens, answer.mode), text)
+    return _verdict(answer, probability, tokens, text)
 
 
-def _verdict(answer: Answer, probability: float, sure_of_mode: float, text: str) -> Verdict:
+def _verdict(answer: Answer, probability: float, tokens: Sequence[Token], text: str) -> Verdict:
     words = answer.sentence
     if answer.failing != (probability >= 0.5):  # of a server that samples
         words = f"Written was: '{words}', but a failure has a probability of {probability:.2f}."
@@ -127,7 +127,7 @@ def _verdict(answer: Answer, probability: float, sure_of_mode: float, text: str)
         failure_probability=probability,
         stage=answer.stage,
         mode=answer.mode,
-        mode_probability=sure_of_mode if answer.failing else 0.0,
+        mode_probability=mode_probability(tokens, answer.mode),
         actions=tuple(map(_within_limits, answer.actions)),
         needs_help=answer.needs_help,
         explanation=words,
