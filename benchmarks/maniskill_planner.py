@@ -158,7 +158,7 @@ def send_output_to_stderr():
     os.dup2(2, 1)
 
 
-def work(task, seeds, settle_steps, pipe):
+def build_case(task, seeds, settle_steps, pipe):
     """Run the episodes of one task; the body of a worker process.
 
     Args:
@@ -196,7 +196,7 @@ def run_task(task, seeds, settle_steps, timeout):
     seeds = list(seeds)
     while seeds:
         ours, theirs = context.Pipe()
-        process = context.Process(target=work, args=(task, seeds, settle_steps, theirs))
+        process = context.Process(target=build_case, args=(task, seeds, settle_steps, theirs))
         process.start()
         theirs.close()
         ready = False

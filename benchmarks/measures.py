@@ -20,9 +20,9 @@ import numpy as np
 from benchmarks.stopwatches import Stopwatches, stopwatches
 from failsafe.datasets.store import Dataset
 from failsafe.experts.tasks import Task
-from failsafe.generation import lane as lanes
+from failsafe.generation import partition as partitions
 from failsafe.generation.config import GenerationConfig
-from failsafe.generation.rollouts import run_nominal
+from failsafe.generation.nominal import run_nominal
 
 VIEW_SIZE = 224
 CAMERAS = ("front", "side", "hand")
@@ -64,11 +64,11 @@ def measure_nominals(task: Task, at_least: float) -> Nominals:
     with clock() as seconds:
         begin = time.process_time()
         while time.process_time() - begin < at_least:
-            twin = run_nominal(task, rollouts)
+            nominal = run_nominal(task, rollouts)
             rollouts, successes, steps = (
                 rollouts + 1,
-                successes + twin.record.success,
-                steps + len(twin.trace),
+                successes + nominal.record.success,
+                steps + len(nominal.trace),
             )
     return Nominals(rollouts, successes, steps, seconds)
 
@@ -103,16 +103,16 @@ def generate(config: GenerationConfig, tasks: dict[str, Task], folder: Path) -> 
     """Run all lanes of a configuration with tasks that have been made already."""
     verdicts: Counter[str] = Counter()
 
-    def tell(progress: lanes.Progress) -> None:
+    def tell(progress: partitions.Progress) -> None:
         verdicts[progress.verdict] += 1
 
-    load_task, lanes.load_task = lanes.load_task, tasks.__getitem__
+    load_task, partitions.load_task = partitions.load_task, tasks.__getitem__
     try:
-        worker = lanes.LaneWorker(config, Dataset(folder), tell)
-        for lane in range(config.lanes):
-            worker.run(lane)
+        worker = partitions.LaneWorker(config, Dataset(folder), tell)
+        for partition in range(config.partitions):
+            worker.run(partition)
     finally:
-        lanes.load_task = load_task
+        partitions.load_task = load_task
     return dict(verdicts)
 
 
@@ -158,8 +158,8 @@ class Views:
 
 def measure_views(light: Task, full: Task, repeats: int) -> Views:
     """Render one view at a time, at moments spread over a nominal rollout."""
-    twin = run_nominal(light, 0)
-    states = twin.trace.states[np.linspace(0, len(twin.trace), repeats).astype(int)]
+    nominal = run_nominal(light, 0)
+    states = nominal.trace.states[np.linspace(0, len(nominal.trace), repeats).astype(int)]
     times: list[dict[str, list[float]]] = []
     pictures: list[list[np.ndarray]] = []
     for task in (light, full):

@@ -1,6 +1,6 @@
 """Measure how often our experts solve their ManiSkill tasks, beside ManiSkill's own motion planning.
 
-Runs `failsafe.generation.rollouts.run_nominal`, which is what `failsafe generate` starts from: success is
+Runs `failsafe.generation.nominal.run_nominal`, which is what `failsafe generate` starts from: success is
 judged once, at the end and after settling. Every (task, seed) appends one JSON line to the output file; pairs
 that are already there are skipped. The page is made from that file and from `maniskill_planner.jsonl` alone:
 
@@ -39,20 +39,20 @@ def run_task(name, seeds):
         One record per seed. `seconds` and `cpu_seconds` cover the rollout with its reset and its settling.
     """
     from failsafe.experts.tasks import load_task
-    from failsafe.generation.rollouts import run_nominal
+    from failsafe.generation.nominal import run_nominal
 
     task = load_task(name)
     for seed in seeds:
         wall, cpu = time.perf_counter(), time.process_time()
-        twin = run_nominal(task, seed)
+        nominal = run_nominal(task, seed)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         yield {
             "task": name,
             "seed": seed,
-            "success": twin.record.success,
-            "reason": twin.record.reason,
-            "stages": [stage.name for stage in twin.record.plan.stages],
-            "steps": len(twin.trace),
+            "success": nominal.record.success,
+            "reason": nominal.record.reason,
+            "stages": [stage.name for stage in nominal.record.plan.stages],
+            "steps": len(nominal.trace),
             "seconds": round(wall, 4),
             "cpu_seconds": round(cpu, 4),
         }

@@ -59,7 +59,9 @@ class Bench:
             target, met = f"≤ {most:g}", None if value is None else value <= most
         self.rows.append(Row(name, value, unit, target, met, note))
         row = self.rows[-1]
-        print(f"{row.name:<66} {_figure(row):>18}  {row.target:<7} {_verdict(row):<7} {row.note}", flush=True)
+        print(
+            f"{row.name:<66} {_figure(row):>18}  {row.target:<7} {_assessment(row):<7} {row.note}", flush=True
+        )
 
     def add_rate(
         self, name: str, count: int, seconds: Seconds, *, least: float | None = None, note: str = ""
@@ -75,7 +77,7 @@ def _figure(row: Row) -> str:
     return "not measured" if row.value is None else f"{row.value:.3g} {row.unit}"
 
 
-def _verdict(row: Row) -> str:
+def _assessment(row: Row) -> str:
     return {None: "", True: "met", False: "MISSED"}[row.met]
 
 
@@ -123,7 +125,10 @@ def page(
         "",
         "| figure | measured | target | | |",
         "|---|---:|---:|---|---|",
-        *(f"| {r.name} | {_figure(r)} | {r.target} | {_verdict(r).lower()} | {r.note} |" for r in bench.rows),
+        *(
+            f"| {r.name} | {_figure(r)} | {r.target} | {_assessment(r).lower()} | {r.note} |"
+            for r in bench.rows
+        ),
         "",
         "## Where the time of generation goes",
         "",

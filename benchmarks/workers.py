@@ -93,7 +93,7 @@ def _serve(task_name: str, more: Sequence[str], connection: Connection) -> None:
     from benchmarks.measures import generate
     from failsafe.experts.tasks import load_task
     from failsafe.generation.config import GenerationConfig
-    from failsafe.generation.rollouts import run_nominal
+    from failsafe.generation.nominal import run_nominal
 
     tasks = {task_name: load_task(task_name)}
     run_nominal(tasks[task_name], 0)

@@ -8,19 +8,19 @@ All that a new task needs is a way to do it once. Here that is an expert of five
 
 import numpy as np
 
-from failsafe.experts.driver import Driver
 from failsafe.experts.tasks import Task
 from failsafe.records import poses
 from failsafe.records.plan import CLOSED, OPEN, Stage
+from failsafe.rollouts.runner import RolloutRunner
 from failsafe.simulators.maniskill.simulator import ManiSkillSimulator
 
 
 class PokeCubeExpert:
     """Takes the peg, lines it up with the cube, and pokes the cube to the goal."""
 
-    def solve(self, driver: Driver) -> None:
+    def solve(self, runner: RolloutRunner) -> None:
         """Carry out the task from where things are now (poses in the robot's base frame, metres)."""
-        spec, now = driver.simulator.spec, driver.observation
+        spec, now = runner.simulator.spec, runner.observation
         peg, cube, goal = (now.objects[spec.object_index(n)] for n in ("peg", "cube", "goal_region"))
         peg_half = spec.objects[spec.object_index("peg")].half_extents
         cube_half = spec.objects[spec.object_index("cube")].half_extents
@@ -28,7 +28,7 @@ class PokeCubeExpert:
 
         def go(name: str, x: float, y: float, z: float, gripper: float, hold: int = 4) -> None:
             target = poses.pose(np.array([x, y, z]), down)
-            driver.do(Stage(name, tuple(target.tolist()), gripper, hold, speed=0.6))
+            runner.do(Stage(name, tuple(target.tolist()), gripper, hold, speed=0.6))
 
         x, y, z = peg[:3].tolist()
         x -= 0.07  # hold it near its end: the goal is at the edge of the arm's reach

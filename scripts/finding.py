@@ -20,7 +20,7 @@ from failsafe.models.compact import CompactModel
 from failsafe.models.loading import load_model
 from failsafe.monitors.monitored import MonitoredPolicy
 from failsafe.policies.loading import load_policy
-from failsafe.records.assessment import Verdict, Window
+from failsafe.records.assessment import Assessment, Window
 from failsafe.records.episode import EpisodeKey
 from failsafe.simulators.contract import Simulator
 
@@ -38,7 +38,7 @@ class Compared:
         self.away: list[float] = []
         self.off: list[float] = []
 
-    def assess(self, window: Window) -> Verdict:
+    def assess(self, window: Window) -> Assessment:
         """The model's verdict; what it has seen is compared with what is there."""
         assert self.simulator is not None
         there = self.simulator.observe().objects[:, :3] - window.tcp_poses[-1, :3]

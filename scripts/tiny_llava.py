@@ -11,10 +11,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from failsafe.datasets.sample_set import SampleSet
 from failsafe.models.llava.answer import answer_of, format_answer
 from failsafe.models.llava.prompt import prompt_text
 from failsafe.models.llava.tiny import make_tiny
+from failsafe.samples.sample_set import SampleSet
 from failsafe.training.examples import to_learn
 
 

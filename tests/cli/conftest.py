@@ -13,8 +13,8 @@ Verb = Callable[..., tuple[int, str, str]]
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Verb:
     """Runs `failsafe WORDS`: exit status, standard output and standard error."""
 
-    def command(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["failsafe", *words])
+    def command(*description: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["failsafe", *description])
         with pytest.raises(SystemExit) as end:
             main()
         out, err = capsys.readouterr()

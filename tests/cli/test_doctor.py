@@ -120,8 +120,8 @@ def test_a_renderer_that_crashes_is_reported_and_does_not_crash_the_doctor(monke
 
 def test_a_gpu_that_does_not_render_leaves_the_cpu(monkeypatch):
     monkeypatch.setattr(doctor, "gpu_names", lambda: ["A GPU"])
-    answers = {"cuda": done(1, err="no device"), "cpu": done(0, out="GPU: llvmpipe (LLVM)\n")}
-    monkeypatch.setattr(doctor, "_python", lambda *arguments: answers[arguments[-1]])
+    predictions = {"cuda": done(1, err="no device"), "cpu": done(0, out="GPU: llvmpipe (LLVM)\n")}
+    monkeypatch.setattr(doctor, "_python", lambda *arguments: predictions[arguments[-1]])
     check = doctor.check_renderer()
     assert check.ok
     assert check.found == "cpu: llvmpipe (LLVM)"

@@ -14,10 +14,10 @@ from tests.models.llava.server import Server, completion, images_of
 from failsafe.cli.main import main
 from failsafe.cli.score import _baselines, _tell_apart
 from failsafe.datasets.files import file_name
-from failsafe.datasets.sample_set import SampleSet
 from failsafe.datasets.store import Dataset
 from failsafe.errors import RecordError, UserError
 from failsafe.models.llava.card import LlavaCard, write_card
+from failsafe.samples.sample_set import SampleSet
 
 WINDOW = ("--views", "front,side", "--history", "6", "--frames", "2", "--size", "32", "--workers", "1")
 
@@ -33,17 +33,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Data, samples and a run, made by the verbs."""
     folder = tmp_path_factory.mktemp("models")
     data, samples, unseen, out = (str(folder / name) for name in ("data", "samples", "unseen", "run"))
-    for words in (
+    for description in (
         (*GENERATE, data),
         ("samples", data, "--out", samples, *WINDOW),
         ("samples", data, "--out", unseen, "--no-pictures", *WINDOW),
         ("train", samples, "--out", out, *TRAIN),
     ):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("sys.argv", ["failsafe", *words])
+            patch.setattr("sys.argv", ["failsafe", *description])
             with pytest.raises(SystemExit) as end:
                 main()
-        assert not end.value.code, words
+        assert not end.value.code, description
     return folder
 
 
@@ -69,14 +69,14 @@ def test_from_data_to_a_verdict(folder: Path, run: Verb) -> None:
         "score", str(checkpoint), str(samples), str(moved), "--train", str(samples), "--out", str(scores)
     )
     assert status == 0, err
-    for words in ("compact", "oracle", "never", "return to nominal", "random", "moved"):
-        assert words in out, words
+    for description in ("compact", "oracle", "never", "return to nominal", "random", "moved"):
+        assert description in out, description
     assert (scores / "scores.html").exists()
     table = json.loads((scores / "scores.json").read_text())
     assert next(s["model"] for s in table["scores"]) == "compact"
 
-    words = ("--limit", "9", "--resamples", "10", "--out", str(folder / "few"))
-    status, out, err = run("score", str(checkpoint), str(samples), *words)
+    description = ("--limit", "9", "--resamples", "10", "--out", str(folder / "few"))
+    status, out, err = run("score", str(checkpoint), str(samples), *description)
     assert status == 0, err
     for name, there in {"oracle": True, "always": True, "random": True, "return to nominal": False}.items():
         assert (name in out) == there, name
@@ -116,8 +116,8 @@ def test_a_vision_language_model_from_samples_to_a_table(folder: Path, run: Verb
     merged, scores = tmp_path / "merged", tmp_path / "scores"
     status, _, err = run("merge-lora", str(out), "--out", str(merged))
     assert status == 0, err
-    words = ["--limit", "2", "--resamples", "10", "--out", str(scores), "--json"]
-    status, said, err = run("score", str(merged), str(samples), *words)
+    description = ["--limit", "2", "--resamples", "10", "--out", str(scores), "--json"]
+    status, said, err = run("score", str(merged), str(samples), *description)
     assert status == 0, err
     score, *baselines = json.loads(said)["table"]["scores"]
     assert score["model"] == "merged"
@@ -139,20 +139,20 @@ def test_a_served_model_is_scored_and_asked_like_one_that_is_here(
     tokens = [('{"failing":"', -0.01, {}), ("yes", -0.2, {"yes": -0.2, "no": -1.8})]
     text = '{"failing":"yes","stage":"reach","mode":"no_op","actions":[]}'
     reply = completion(text, [*tokens, (text[len('{"failing":"yes') :], -0.2, {})])
-    words = ["--limit", "4", "--resamples", "10", "--out", str(tmp_path / "scores"), "--json"]
+    description = ["--limit", "4", "--resamples", "10", "--out", str(tmp_path / "scores"), "--json"]
     with Server(lambda _: reply) as server:
         endpoint = ["--endpoint", server.url]
-        status, out, err = run("score", "elsewhere", str(folder / "samples"), *endpoint, *words)
+        status, out, err = run("score", "elsewhere", str(folder / "samples"), *endpoint, *description)
         assert status == 0, err
         assert json.loads(out)["table"]["scores"][0]["model"] == "elsewhere"
         assert len(server.requests) == 5, "one to see whether anybody answers"
         assert server.headers[0]["Authorization"] == "Bearer secret"
 
         write_card(served, LlavaCard(found.spec, train_seeds={task: (seed,)}, modes=("no_op",)))
-        status, _, err = run("score", str(served), str(folder / "samples"), *endpoint, *words)
+        status, _, err = run("score", str(served), str(folder / "samples"), *endpoint, *description)
         assert (status, f"was trained on seed {seed}" in err) == (2, True)
         write_card(served, LlavaCard(found.spec, instructions=("fold the shirt",)))
-        status, _, err = run("score", str(served), str(folder / "samples"), *endpoint, *words)
+        status, _, err = run("score", str(served), str(folder / "samples"), *endpoint, *description)
         assert (status, "was not trained on" in err) == (2, True)
         assert len(server.requests) == 5
 
@@ -176,8 +176,8 @@ def test_a_server_that_is_not_there_is_not_asked_for_every_sample(
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, not listening: refused
         endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
-        words = ["score", "elsewhere", str(folder / "samples"), "--endpoint", endpoint]
-        status, _, err = run(*words, "--out", str(tmp_path / "scores"))
+        description = ["score", "elsewhere", str(folder / "samples"), "--endpoint", endpoint]
+        status, _, err = run(*description, "--out", str(tmp_path / "scores"))
     assert status == 2
     assert "expected a server that answers, got none for the first sample: no answer from" in err
     assert not (tmp_path / "scores").exists()
@@ -205,13 +205,23 @@ def test_two_checkpoints_of_a_kind_are_told_apart_in_one_table(
 ) -> None:
     first, second = folder / "run" / "compact.safetensors", tmp_path / "other.safetensors"
     shutil.copy(first, second)
-    words = ["--also", str(second), "--limit", "4", "--resamples", "10", "--out", str(tmp_path), "--json"]
-    status, out, err = run("score", str(first), str(folder / "samples"), *words)
+    description = [
+        "--also",
+        str(second),
+        "--limit",
+        "4",
+        "--resamples",
+        "10",
+        "--out",
+        str(tmp_path),
+        "--json",
+    ]
+    status, out, err = run("score", str(first), str(folder / "samples"), *description)
     assert status == 0, err
     called = [score["model"] for score in json.loads(out)["table"]["scores"]]
     assert called[:2] == [str(first), str(second)]
-    answers = {file_name(f"{name}-samples") + ".jsonl" for name in called}
-    assert {file.name for file in (tmp_path / "answers").iterdir()} == answers
+    predictions = {file_name(f"{name}-samples") + ".jsonl" for name in called}
+    assert {file.name for file in (tmp_path / "answers").iterdir()} == predictions
 
 
 def test_answers_of_two_checkpoints_never_share_a_file() -> None:
@@ -220,16 +230,16 @@ def test_answers_of_two_checkpoints_never_share_a_file() -> None:
 
 
 def test_a_view_that_is_not_there_does_not_block_the_folder(folder: Path, run: Verb, tmp_path: Path) -> None:
-    words = ["samples", str(folder / "data"), "--out", str(tmp_path), *WINDOW]
-    assert run(*words, "--views", "frnt")[0] == 2
-    assert run(*words)[0] == 0
-    status, _, err = run(*words, "--size", "16")
+    description = ["samples", str(folder / "data"), "--out", str(tmp_path), *WINDOW]
+    assert run(*description, "--views", "frnt")[0] == 2
+    assert run(*description)[0] == 0
+    status, _, err = run(*description, "--size", "16")
     assert status == 2
     assert "made with other settings" in err
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("description", "sentence"),
     [
         (("samples", "nowhere", "--out", "x"), "expected a dataset made by `failsafe generate`"),
         (("samples", "--out", "x"), "expected at least one dataset"),
@@ -274,7 +284,7 @@ def test_a_view_that_is_not_there_does_not_block_the_folder(folder: Path, run: V
 def test_mistakes_end_in_one_sentence(
     folder: Path,
     run: Verb,
-    words: tuple[str, ...],
+    description: tuple[str, ...],
     sentence: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -282,7 +292,7 @@ def test_mistakes_end_in_one_sentence(
     monkeypatch.chdir(tmp_path)
     case = next(Dataset(folder / "data").cases()).case_id
     places = {name: str(folder / name) for name in ("data", "samples", "unseen", "run")}
-    status, _, err = run(*(word.format(**places, case=case) for word in words))
+    status, _, err = run(*(word.format(**places, case=case) for word in description))
     assert status == 2
     assert sentence in err
     assert "Traceback" not in err

@@ -12,7 +12,7 @@ from tests.evaluation import toy_study
 
 from failsafe.evaluation.study import Results
 from failsafe.models.compact import CompactConfig, CompactMeta, CompactNet, save_compact
-from failsafe.models.finder import Lens
+from failsafe.models.object_localizer import CameraIntrinsics
 from failsafe.monitors.calibration import read_calibration
 from failsafe.monitors.monitor import MonitorSettings
 from failsafe.policies.reference import load_reference
@@ -34,7 +34,9 @@ def model(folder: Path) -> str:
     """A compact model that has learnt nothing, and takes everything for a failure, more or less surely."""
     torch.manual_seed(0)
     spec = WindowSpec(views=("front",), history=4, frames=1, size=32)
-    config = CompactConfig(spec, ("slip",), ("push",), (WORDS,), (4, 4, 8, 8), 16, (Lens(0.7, False),))
+    config = CompactConfig(
+        spec, ("slip",), ("push",), (WORDS,), (4, 4, 8, 8), 16, (CameraIntrinsics(0.7, False),)
+    )
     path, net = folder / "monitor.safetensors", CompactNet(config)
     with torch.no_grad():
         net.heads.bias[0] = 3.0
@@ -45,40 +47,40 @@ def model(folder: Path) -> str:
 @pytest.mark.slow
 def test_from_demonstrations_to_a_comparison(folder: Path, model: str, run: Verb) -> None:
     data, checkpoint = folder / "demonstrations", folder / "policy.safetensors"
-    words = ["--episodes", "2", "--views", "front", "--size", "32", "--stride", "6", "--workers", "1"]
-    status, out, err = run("demonstrate", TASK, "--out", str(data), *words, "--json")
+    description = ["--episodes", "2", "--views", "front", "--size", "32", "--stride", "6", "--workers", "1"]
+    status, out, err = run("demonstrate", TASK, "--out", str(data), *description, "--json")
     assert (status, json.loads(out)) == (0, {"folder": str(data), "episodes": 2}), err
-    status, out, _ = run("demonstrate", TASK, "--out", str(data), *words)
+    status, out, _ = run("demonstrate", TASK, "--out", str(data), *description)
     assert status == 0
     assert f"next: failsafe imitate {data}" in out
 
-    words = ["imitate", str(data), "--steps", "3", "--batch", "4"]
-    status, out, err = run(*words, "--out", str(checkpoint), "--json")
+    description = ["imitate", str(data), "--steps", "3", "--batch", "4"]
+    status, out, err = run(*description, "--out", str(checkpoint), "--json")
     assert (status, json.loads(out)) == (0, {"checkpoint": str(checkpoint)}), err
     assert load_reference(str(checkpoint)).meta.train_seeds == {TASK: (300_000, 300_001)}
 
     policy, thresholds = f"reference:{checkpoint}", folder / "thresholds.json"
-    words = ["--tasks", TASK, "--max-steps", "12", "--workers", "1", "--json"]
+    description = ["--tasks", TASK, "--max-steps", "12", "--workers", "1", "--json"]
     calibrate = ["calibrate", model, "--policy", policy, "--out", str(thresholds), "--seeds", "0:1"]
-    status, out, err = run(*calibrate, *words)
+    status, out, err = run(*calibrate, *description)
     assert status == 0, err
     found = json.loads(out)
     assert (found["policy"], found["model"], found["alpha"]) == (policy, model, 0.05)
     assert [threshold["value"] for threshold in found["thresholds"].values()] == [None], "not one success"
-    assert read_calibration(thresholds).allowance == MonitorSettings().allowance
+    assert read_calibration(thresholds).drift == MonitorSettings().drift
 
     results = folder / "results"
     evaluate = ["evaluate", "--policy", policy, "--monitor", model, "--calibration", str(thresholds)]
-    status, out, err = run(*evaluate, "--seeds", "5:7", "--films", "0", "--out", str(results), *words)
+    status, out, err = run(*evaluate, "--seeds", "5:7", "--videos", "0", "--out", str(results), *description)
     assert status == 0, err
     said = json.loads(out)
     assert Path(said["page"]).exists()
-    assert [(row["arm"], row["episodes"]) for row in said["summary"]["rows"]] == [
+    assert [(row["condition"], row["episodes"]) for row in said["summary"]["rows"]] == [
         ("never", 2),
         ("monitor", 2),
     ]
-    looked = [episode for episode in Results(results).episodes() if episode.key.arm == "monitor"]
-    assert all(episode.count(EventKind.LOOK) for episode in looked)
+    looked = [episode for episode in Results(results).episodes() if episode.key.condition == "monitor"]
+    assert all(episode.count(EventKind.QUERY) for episode in looked)
     assert not any(episode.count(EventKind.ALARM) for episode in looked), "nothing was promised"
 
     # Another policy under the same name: its episodes are not those that are there.
@@ -97,31 +99,51 @@ def test_from_demonstrations_to_a_comparison(folder: Path, model: str, run: Verb
         str(checkpoint),
     )
     assert status == 0, err
-    status, _, err = run(*calibrate, *words)
+    status, _, err = run(*calibrate, *description)
     assert (status, "another evaluation" in err) == (2, True), err
-    status, _, err = run(*evaluate, "--seeds", "5:7", "--films", "0", "--out", str(results), *words)
+    status, _, err = run(*evaluate, "--seeds", "5:7", "--videos", "0", "--out", str(results), *description)
     assert (status, "another evaluation" in err) == (2, True), err
 
 
 def test_asking_for_help_is_an_exit_status(folder: Path, model: str, run: Verb) -> None:
-    words = ["--policy", toy_study.POLICY, "--monitor", model, "--tasks", toy_study.PUSH, "--seeds", "4:5"]
-    words += ["--max-steps", "90", "--films", "0", "--workers", "1", "--threshold", "0", "--json"]
-    status, out, err = run("evaluate", *words, "--take-overs", "0", "--out", str(folder / "help"))
+    description = [
+        "--policy",
+        toy_study.POLICY,
+        "--monitor",
+        model,
+        "--tasks",
+        toy_study.PUSH,
+        "--seeds",
+        "4:5",
+    ]
+    description += ["--max-steps", "90", "--videos", "0", "--workers", "1", "--threshold", "0", "--json"]
+    status, out, err = run("evaluate", *description, "--take-overs", "0", "--out", str(folder / "help"))
     assert status == 3, err
     assert [row["asked_for_help"] for row in json.loads(out)["summary"]["rows"]] == [0, 1]
-    status, _, err = run("evaluate", *words, "--take-overs", "9", "--out", str(folder / "no-help"))
+    status, _, err = run("evaluate", *description, "--take-overs", "9", "--out", str(folder / "no-help"))
     assert status == 0, err
 
 
 def test_thresholds_are_of_the_successes(folder: Path, model: str, run: Verb) -> None:
     """Of seeds 2 to 4 the policy succeeds on 2 and 3: at alpha one half the higher of two scores."""
     path = folder / "half.json"
-    words = ["--policy", toy_study.POLICY, "--tasks", toy_study.PUSH, "--seeds", "2:5", "--max-steps", "140"]
-    status, out, err = run("calibrate", model, *words, "--alpha", "0.5", "--out", str(path), "--workers", "1")
+    description = [
+        "--policy",
+        toy_study.POLICY,
+        "--tasks",
+        toy_study.PUSH,
+        "--seeds",
+        "2:5",
+        "--max-steps",
+        "140",
+    ]
+    status, out, err = run(
+        "calibrate", model, *description, "--alpha", "0.5", "--out", str(path), "--workers", "1"
+    )
     assert status == 0, err
     assert "from 2 successful episodes" in out
     episodes = {
-        e.key.seed: e for e in Results(path.with_suffix(".episodes")).episodes() if e.key.arm == "watch"
+        e.key.seed: e for e in Results(path.with_suffix(".episodes")).episodes() if e.key.condition == "watch"
     }
     assert [episodes[seed].success for seed in (2, 3, 4)] == [True, True, False]
     assert not any(e.count(EventKind.ALARM) for e in episodes.values()), "it only looks"
@@ -130,7 +152,7 @@ def test_thresholds_are_of_the_successes(folder: Path, model: str, run: Verb) ->
     assert found.episodes == 2
     assert found.value == max(score for score in scores if score is not None)
     # Of the same episodes another alpha: nothing is run again, and two successes cannot promise it.
-    status, out, _ = run("calibrate", model, *words, "--out", str(path), "--workers", "1")
+    status, out, _ = run("calibrate", model, *description, "--out", str(path), "--workers", "1")
     assert status == 0
     assert "threshold none: too few successes" in out
 
@@ -140,7 +162,7 @@ CALIBRATE = ("calibrate", "{model}", "--policy", toy_study.POLICY, "--tasks", TA
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("description", "sentence"),
     [
         (
             (*EVALUATE, "--threshold", "0.5", "--seeds", "5"),
@@ -149,7 +171,7 @@ CALIBRATE = ("calibrate", "{model}", "--policy", toy_study.POLICY, "--tasks", TA
         ((*EVALUATE, "--threshold", "0.5", "--seeds", "7:7"), "expected seeds FIRST:LAST"),
         ((*EVALUATE, "--threshold", "0.5", "--seeds=-3:7"), "expected seeds FIRST:LAST"),
         ((*EVALUATE, "--threshold", "0.5", "--shard", "2/2"), "expected a shard I/N"),
-        ((*EVALUATE, "--threshold", "0.5", "--arms", "sometimes"), "unknown arm 'sometimes'"),
+        ((*EVALUATE, "--threshold", "0.5", "--conditions", "sometimes"), "unknown arm 'sometimes'"),
         (
             (*EVALUATE, "--threshold", "0.5", "--scenarios", "nominl"),
             "unknown scenario 'nominl': did you mean",
@@ -183,9 +205,9 @@ CALIBRATE = ("calibrate", "{model}", "--policy", toy_study.POLICY, "--tasks", TA
     ],
 )
 def test_mistakes_end_in_one_sentence(
-    words: tuple[str, ...], sentence: str, tmp_path: Path, model: str, run: Verb
+    description: tuple[str, ...], sentence: str, tmp_path: Path, model: str, run: Verb
 ) -> None:
-    status, out, err = run(*(word.format(tmp=tmp_path, model=model) for word in words))
+    status, out, err = run(*(word.format(tmp=tmp_path, model=model) for word in description))
     assert status == 2
     assert sentence in err
     assert "Traceback" not in err

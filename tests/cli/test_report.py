@@ -9,15 +9,23 @@ import pytest
 from tests.cli.conftest import Verb
 from tests.evaluation import toy_study
 
-from failsafe.evaluation.films import FilmJob
+from failsafe.evaluation.replay_videos import ReplayVideoJob
 
 SUCCEEDS, MISSES = 2, 4
 """Seeds."""
 
 
 def test_shards_make_one_page(tmp_path: Path, run: Verb) -> None:
-    words = ["evaluate", "--policy", toy_study.POLICY, "--tasks", toy_study.PUSH, "--arms", "never"]
-    words += [
+    description = [
+        "evaluate",
+        "--policy",
+        toy_study.POLICY,
+        "--tasks",
+        toy_study.PUSH,
+        "--conditions",
+        "never",
+    ]
+    description += [
         "--seeds",
         f"{SUCCEEDS}:{MISSES + 1}",
         "--threshold",
@@ -29,7 +37,7 @@ def test_shards_make_one_page(tmp_path: Path, run: Verb) -> None:
     ]
     shards = [tmp_path / name for name in ("first", "second")]
     for i, shard in enumerate(shards):
-        status, out, err = run(*words, "--out", str(shard), "--shard", f"{i}/2")
+        status, out, err = run(*description, "--out", str(shard), "--shard", f"{i}/2")
         assert (status, err) == (0, err)
         assert toy_study.PUSH in out
         assert (shard / "report.html").exists()
@@ -39,33 +47,35 @@ def test_shards_make_one_page(tmp_path: Path, run: Verb) -> None:
     assert status == 0
     assert said["page"] == str(page)
     (row,) = said["summary"]["rows"]
-    assert (row["arm"], row["episodes"], row["successes"]) == ("never", 3, 2)
+    assert (row["condition"], row["episodes"], row["successes"]) == ("never", 3, 2)
     assert "This is the command of one shard" in page.read_text()
     assert "No initial state has been run both alone and with the monitor yet" in page.read_text()
 
 
-def test_films_stand_beside_the_page(tmp_path: Path, run: Verb, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_videos_stand_beside_the_page(tmp_path: Path, run: Verb, monkeypatch: pytest.MonkeyPatch) -> None:
     study = toy_study.config(1, (toy_study.PUSH,))
     results = toy_study.run(tmp_path / "results", monkeypatch, study)
-    FilmJob(study, results.path, results.path / "films").run(toy_study.cell(0, toy_study.PUSH))
+    ReplayVideoJob(study, results.path, results.path / "videos").run(toy_study.cell(0, toy_study.PUSH))
     status, out, _ = run("report", str(results.path))
     assert status == 0
     assert "100.0%" in out
     text = (results.path / "report.html").read_text()
     assert text.count('data-film="') == 1
     assert "could not be filmed" not in text
-    run("report", str(results.path), "--films", "0")
+    run("report", str(results.path), "--videos", "0")
     assert 'data-film="' not in (results.path / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("description", "sentence"),
     [
         ([], "expected results made by `failsafe evaluate`, got"),
-        (["--films", "-1"], "expected --films to be at least 0, got -1"),
+        (["--videos", "-1"], "expected --films to be at least 0, got -1"),
     ],
 )
-def test_mistakes_end_in_one_sentence(words: list[str], sentence: str, tmp_path: Path, run: Verb) -> None:
-    status, _, err = run("report", str(tmp_path), *words)
+def test_mistakes_end_in_one_sentence(
+    description: list[str], sentence: str, tmp_path: Path, run: Verb
+) -> None:
+    status, _, err = run("report", str(tmp_path), *description)
     assert status == 2
     assert sentence in err

@@ -15,8 +15,8 @@ from websockets.sync.client import connect
 from failsafe.cli.serve import is_loopback, parse_address, parse_views
 from failsafe.errors import UserError
 from failsafe.models.compact import CompactConfig, CompactMeta, CompactNet, save_compact
-from failsafe.models.finder import Lens
 from failsafe.models.loading import fingerprint
+from failsafe.models.object_localizer import CameraIntrinsics
 from failsafe.monitors.calibration import Calibration, Threshold, write_calibration
 
 UPSTREAM = ("--upstream", "ws://127.0.0.1:8000")
@@ -26,7 +26,7 @@ UPSTREAM = ("--upstream", "ws://127.0.0.1:8000")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny network that is sure of a failure, with a way back."""
     torch.manual_seed(0)
-    lenses = tuple(Lens(0.8, False) for _ in SPEC.views)
+    lenses = tuple(CameraIntrinsics(0.8, False) for _ in SPEC.views)
     config = CompactConfig(SPEC, ("slip",), ("grasp",), (WORDS,), (8, 8, 16, 16), 32, lenses)
     net = CompactNet(config)
     with torch.no_grad():
@@ -38,10 +38,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def serving(checkpoint: Path, upstream: str, *words: str) -> subprocess.Popen[str]:
+def serving(checkpoint: Path, upstream: str, *description: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "failsafe", "serve", "--monitor", str(checkpoint), "--json"]
     return subprocess.Popen(
-        [*command, "--upstream", upstream, "--listen", "127.0.0.1:0", *words],
+        [*command, "--upstream", upstream, "--listen", "127.0.0.1:0", *description],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -58,13 +58,13 @@ def announced(process: subprocess.Popen[str]) -> dict[str, object]:
     return json.loads(said)
 
 
-def said_while_nothing_changes(checkpoint: Path, *words: str) -> str:
+def said_while_nothing_changes(checkpoint: Path, *description: str) -> str:
     """What is said on standard error while a client gets the server's own answers, five times on end.
 
     The model is sure of a failure at every look, and would take over where it may.
     """
     with WebsocketServer(lambda observation: {"actions": ACTIONS}) as upstream:
-        process = serving(checkpoint, upstream.url, *words)
+        process = serving(checkpoint, upstream.url, *description)
         try:
             with connect(str(announced(process)["listening"]), compression=None, proxy=None) as client:
                 client.recv(timeout=5)
@@ -100,9 +100,9 @@ def test_the_verb_serves_until_it_is_interrupted(checkpoint: Path, tmp_path: Pat
     events = [json.loads(line) for line in log.read_text().splitlines()]
     assert {event["client"] for event in events} == {1}
     kinds = [event["kind"] for event in events]
-    assert kinds[0] == "look"
+    assert kinds[0] == "query"
     assert replies[0] == answer()
-    assert kinds[:5] == [*["look"] * 3, "alarm", "take_over"]  # log(0.999 / 0.001) less 2, three times
+    assert kinds[:5] == [*["query"] * 3, "alarm", "take_over"]  # log(0.999 / 0.001) less 2, three times
     assert "client 1, step 15: take_over" in err
     assert replies[:3] == [answer()] * 3
     actions = unpack(replies[3])["actions"]
@@ -121,7 +121,7 @@ def test_a_calibration_that_knows_nothing_of_the_task(checkpoint: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("words", "problem"),
+    ("description", "problem"),
     [
         (("--upstream", "openvla://127.0.0.1:8000"), "expected a server of openpi such as"),
         (("--upstream", "reference"), "expected a policy such as"),
@@ -140,9 +140,9 @@ def test_a_calibration_that_knows_nothing_of_the_task(checkpoint: Path, tmp_path
     ],
 )
 def test_what_makes_no_sense_is_one_sentence(
-    words: tuple[str, ...], problem: str, checkpoint: Path, run: Verb
+    description: tuple[str, ...], problem: str, checkpoint: Path, run: Verb
 ) -> None:
-    status, out, err = run("serve", "--monitor", str(checkpoint), "--threshold", "0.5", *words)
+    status, out, err = run("serve", "--monitor", str(checkpoint), "--threshold", "0.5", *description)
     assert (status, out) == (2, "")
     assert problem in err
     assert err.count("\n") == 1
@@ -153,7 +153,7 @@ def test_without_thresholds_it_only_looks_on(checkpoint: Path, tmp_path: Path) -
     log = tmp_path / "events.jsonl"
     err = said_while_nothing_changes(checkpoint, "--events", str(log))
     assert "there are no thresholds, so the monitor only looks on" in err
-    assert {json.loads(line)["kind"] for line in log.read_text().splitlines()} == {"look"}
+    assert {json.loads(line)["kind"] for line in log.read_text().splitlines()} == {"query"}
 
 
 def test_thresholds_of_another_monitor(checkpoint: Path, tmp_path: Path, run: Verb) -> None:

@@ -23,9 +23,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_generate_says_what_came_of_it_and_goes_on_where_it_was(made: Path, run: Verb) -> None:
-    words = ["generate", "ToyPick-v0", "--failures", "3", "--labels", "1", "--verify-rollouts", "1"]
-    words += ["--modes", "object_dropped,translation_x", "--out", str(made), "--json"]
-    status, out, _ = run(*words)
+    description = ["generate", "ToyPick-v0", "--failures", "3", "--labels", "1", "--verify-rollouts", "1"]
+    description += ["--modes", "object_dropped,translation_x", "--out", str(made), "--json"]
+    status, out, _ = run(*description)
     result = json.loads(out)
     assert status == 0
     assert result["verified"] == result["wanted"] == 3
@@ -83,7 +83,7 @@ def test_merge_and_check_adapter(made: Path, tmp_path: Path, run: Verb) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("description", "sentence"),
     [
         (["generate", "ToyPik-v0"], "unknown task 'ToyPik-v0'"),
         (["generate", "no.such.module:make"], "expected MODULE:FUNCTION"),
@@ -97,12 +97,12 @@ def test_merge_and_check_adapter(made: Path, tmp_path: Path, run: Verb) -> None:
     ],
 )
 def test_mistakes_end_in_one_sentence(
-    words: list[str],
+    description: list[str],
     sentence: str,
     tmp_path: Path,
     run: Verb,
 ) -> None:
-    status, _, err = run(*words, "--out", str(tmp_path / "data"))
+    status, _, err = run(*description, "--out", str(tmp_path / "data"))
     assert status == 2
     assert sentence in err
     assert "Traceback" not in err

@@ -19,7 +19,7 @@ from failsafe.datasets.build import build_dataset, merge_datasets
 from failsafe.datasets.store import Dataset
 from failsafe.errors import StoreError, UserError
 from failsafe.generation.config import GenerationConfig, default_modes
-from failsafe.generation.lane import LaneJob
+from failsafe.generation.partition import PartitionJob
 from failsafe.records.case import Outcome
 
 MODES = ("translation_x", "no_op", "object_dropped", "early_release")
@@ -123,9 +123,9 @@ def test_a_disk_that_cannot_be_written_ends_in_one_sentence(
             raise OSError(code, os.strerror(code))
         fsync(descriptor)
 
-    def in_process(job: LaneJob, lanes: list[int], workers: int, hear: object) -> None:
-        for lane in lanes:
-            job.run(lane)
+    def in_process(job: PartitionJob, partitions: list[int], workers: int, hear: object) -> None:
+        for partition in partitions:
+            job.run(partition)
 
     monkeypatch.setattr("failsafe.datasets.build.work_through", in_process)
     with monkeypatch.context() as broken:

@@ -10,16 +10,16 @@ from PIL import Image
 from tests.reports.gallery_data import PICK_SEED, make_dataset
 
 from failsafe.datasets.cameras import look_at, parse_cameras
-from failsafe.datasets.frames import render_case, render_nominal, render_step, write_steps
-from failsafe.datasets.sheets import (
+from failsafe.datasets.frame_grids import (
     NOMINAL,
     case_folder,
     columns_for,
-    encode_sheet,
+    encode_grid,
     nominal_folder,
-    open_sheets,
+    open_grids,
     read_index,
 )
+from failsafe.datasets.frames import render_case, render_nominal, render_step, write_steps
 from failsafe.datasets.store import FAILING, Dataset
 from failsafe.errors import RecordError, UnknownNameError, UserError
 from failsafe.records import poses
@@ -64,26 +64,26 @@ def test_frames_show_the_states_of_the_trace(
         for camera in ("front", "hand")
     ]
     trace = dataset.traces(case.task, case.case_id)[FAILING]
-    sheet = open_sheets(folder, "hand")[FAILING]
+    grid = open_grids(folder, "hand")[FAILING]
     for step in (0, 20, len(trace)):
         truth = render_step(simulator, case.seed, trace, step, cameras(simulator, "hand"), SIZE)[0]
-        error = np.abs(sheet.frame(step).astype(int) - truth.astype(int)).mean()
+        error = np.abs(grid.frame(step).astype(int) - truth.astype(int)).mean()
         assert error < 6  # of 255: the compression's
     # Between two frames the earlier one stands.
-    np.testing.assert_array_equal(sheet.frame(3), sheet.frame(0))
+    np.testing.assert_array_equal(grid.frame(3), grid.frame(0))
 
 
 def test_there_is_a_frame_of_every_so_many_steps_of_the_moments_and_of_the_end(
     dataset: Dataset, case: FailureCase, simulator: toy.ToySimulator
 ) -> None:
     render_case(dataset, simulator, case, cameras(simulator, "side"), SIZE, every=10)
-    sheets = open_sheets(case_folder(dataset, case.task, case.case_id), "side")
+    grids = open_grids(case_folder(dataset, case.task, case.case_id), "side")
     trace, times = dataset.traces(case.task, case.case_id)[FAILING], case.times
     first, second = (label.step for label in case.labels)
     moments = {times.injection_step, times.onset_step, times.failure_step, first, second}
-    assert set(sheets[FAILING].frames.steps) == {*range(0, len(trace), 10), len(trace)} | moments
+    assert set(grids[FAILING].frames.steps) == {*range(0, len(trace), 10), len(trace)} | moments
     # A recovery begins where it leaves the failing rollout.
-    assert sheets["recovery-1"].frames.steps[:2] == (second, second + 10)
+    assert grids["recovery-1"].frames.steps[:2] == (second, second + 10)
 
 
 def test_rendering_again_does_nothing(
@@ -151,20 +151,20 @@ def test_a_render_that_was_cut_short_is_not_taken_for_whole(
         render_case(dataset, simulator, case, views, 16, progress=die)
     assert read_index(folder) is None
     with pytest.raises(UserError, match="expected frames from the camera 'front'"):
-        open_sheets(folder, "front")
+        open_grids(folder, "front")
     assert len(render_case(dataset, simulator, case, views, 16)) == 3
-    assert open_sheets(folder, "front")["recovery-1"].frame(10**6).shape == (16, 16, 3)
+    assert open_grids(folder, "front")["recovery-1"].frame(10**6).shape == (16, 16, 3)
 
 
-def test_the_twin_has_frames_that_all_cases_of_a_seed_share(
+def test_the_nominal_has_frames_that_all_cases_of_a_seed_share(
     dataset: Dataset, simulator: toy.ToySimulator
 ) -> None:
     views = cameras(simulator, "front")
     (path,) = render_nominal(dataset, simulator, "ToyPick-v0", PICK_SEED, views, SIZE)
     assert path == dataset.path / "frames/ToyPick-v0/nominal-00000003/nominal/front.webp"
     _, trace = dataset.nominal("ToyPick-v0", PICK_SEED)
-    sheet = open_sheets(nominal_folder(dataset, "ToyPick-v0", PICK_SEED), "front")[NOMINAL]
-    assert sheet.frames.steps[-1] == len(trace)
+    grid = open_grids(nominal_folder(dataset, "ToyPick-v0", PICK_SEED), "front")[NOMINAL]
+    assert grid.frames.steps[-1] == len(trace)
 
 
 def test_a_rollout_that_diverged_is_seen_as_far_as_it_was_finite(
@@ -176,7 +176,7 @@ def test_a_rollout_that_diverged_is_seen_as_far_as_it_was_finite(
     lone = replace(case, case_id="nan", labels=())
     dataset.write_case(lone, {FAILING: replace(traces[FAILING], states=states)})
     render_case(dataset, simulator, lone, cameras(simulator, "front"), SIZE)
-    steps = open_sheets(case_folder(dataset, case.task, "nan"), "front")[FAILING].frames.steps
+    steps = open_grids(case_folder(dataset, case.task, "nan"), "front")[FAILING].frames.steps
     assert steps[-1] == 40
 
 
@@ -229,7 +229,7 @@ def test_damaged_frames_are_named(dataset: Dataset, case: FailureCase, simulator
     folder = case_folder(dataset, case.task, case.case_id)
     path.write_bytes(b"RIFF")
     with pytest.raises(RecordError, match=r"failing/front\.webp: expected a sheet of frames"):
-        open_sheets(folder, "front")[FAILING].frame(0)
+        open_grids(folder, "front")[FAILING].frame(0)
     (folder / "index.json").write_bytes(b"\xff")
     with pytest.raises(RecordError, match=r"index\.json: expected JSON"):
         render_case(dataset, simulator, case, cameras(simulator, "front"), SIZE)
@@ -241,7 +241,7 @@ def test_sheets_are_about_square_and_fit_into_webp() -> None:
         columns_for(64, 2048)
     frames = np.zeros((3, 16, 16, 3), dtype=np.uint8)
     frames[2, :, :, 1] = 200
-    assert encode_sheet(frames, 2) == encode_sheet(frames, 2)
+    assert encode_grid(frames, 2) == encode_grid(frames, 2)
 
 
 def test_cameras_by_name_and_by_pose(simulator: toy.ToySimulator) -> None:

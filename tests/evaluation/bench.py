@@ -20,7 +20,7 @@ from failsafe.experts.tasks import Task
 from failsafe.experts.toy import ToyPickExpert
 from failsafe.monitors.monitored import MonitoredPolicy
 from failsafe.policies.contract import ActionSpace
-from failsafe.records.assessment import Verdict, WindowSpec
+from failsafe.records.assessment import Assessment, WindowSpec
 from failsafe.records.episode import Episode, EpisodeKey
 from failsafe.simulators.toy import ToyPick
 
@@ -109,18 +109,20 @@ class Glance:
     name = "glance"
     window_spec = SPEC
 
-    def __init__(self, answer: Any = None) -> None:
-        self.answer = answer or Verdict(failure_probability=0.1)
+    def __init__(self, prediction: Any = None) -> None:
+        self.prediction = prediction or Assessment(failure_probability=0.1)
         self.asked = 0
 
-    def assess(self, window: Any) -> Verdict:
+    def assess(self, window: Any) -> Assessment:
         self.asked += 1
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
+        if isinstance(self.prediction, Exception):
+            raise self.prediction
+        return self.prediction
 
 
-def config(last_seed: int = 4, arms: tuple[str, ...] = ("never", "monitor"), **changes: Any) -> StudyConfig:
+def config(
+    last_seed: int = 4, conditions: tuple[str, ...] = ("never", "monitor"), **changes: Any
+) -> StudyConfig:
     return StudyConfig(
         **{
             "tasks": (PICK,),
@@ -128,7 +130,7 @@ def config(last_seed: int = 4, arms: tuple[str, ...] = ("never", "monitor"), **c
             "monitor": "glance",
             "first_seed": 0,
             "last_seed": last_seed,
-            "arms": arms,
+            "conditions": conditions,
             "limits": EpisodeLimits(20),
             **changes,
         }
@@ -140,11 +142,11 @@ def play(
 ) -> tuple[Episode, np.ndarray]:
     """An episode, and the simulator's states on the way."""
     states: list[np.ndarray] = []
-    arm = "monitor" if isinstance(policy, MonitoredPolicy) else "never"
+    condition = "monitor" if isinstance(policy, MonitoredPolicy) else "never"
     episode = run_episode(
         Task(simulator or ToyPick(), ToyPickExpert(), "ToyPick-v0"),
         policy,
-        EpisodeKey("ToyPick-v0", scenario, "wanderer", arm, seed),
+        EpisodeKey("ToyPick-v0", scenario, "wanderer", condition, seed),
         SCENARIOS[scenario],
         EpisodeLimits(steps),
         states=states,

@@ -9,8 +9,8 @@ import pytest
 from tests.evaluation.bench import Wanderer, play
 
 from failsafe.evaluation.accidents import DROPPED, PUSH, PUSHED, Accident
-from failsafe.experts.driver import Driver
 from failsafe.experts.toy import EXPERTS
+from failsafe.rollouts.runner import RolloutRunner
 from failsafe.simulators.toy import ToyPick
 
 SEEDS = range(6)
@@ -59,9 +59,9 @@ def test_nothing_is_dropped_before_it_is_held() -> None:
 def test_what_has_been_raised_is_lost(seed: int) -> None:
     simulator = ToyPick()
     simulator.reset(seed)
-    driver = Driver(simulator)
-    EXPERTS["ToyPick-v0"]().solve(driver)
-    trace = driver.trace()
+    runner = RolloutRunner(simulator)
+    EXPERTS["ToyPick-v0"]().solve(runner)
+    trace = runner.trace()
     assert simulator.held()
 
     simulator.reset(seed)

@@ -12,14 +12,14 @@ from tests.evaluation import toy_study
 
 from failsafe.errors import UnknownNameError
 from failsafe.evaluation import controls
-from failsafe.evaluation.controls import CONTROLS, Truth, make_control
+from failsafe.evaluation.controls import CONTROLS, PrivilegedState, make_control
 from failsafe.evaluation.paired import Change, pairs_of
 from failsafe.evaluation.study import Results, StudyJob
 from failsafe.experts.tasks import load_task
-from failsafe.generation.rollouts import run_nominal
+from failsafe.generation.nominal import run_nominal
 from failsafe.models.contract import MAX_ACTIONS, MAX_ROTATION, MAX_TRANSLATION, assess_safely
 from failsafe.records import poses
-from failsafe.records.assessment import Verdict, Window, WindowSpec
+from failsafe.records.assessment import Assessment, Window, WindowSpec
 
 SPEC = WindowSpec(views=("front",), history=4, frames=1, size=8)
 ROW = (0.01, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
@@ -31,25 +31,27 @@ class Model:
     name = "model"
     window_spec = SPEC
 
-    def assess(self, window: Window) -> Verdict:
-        return Verdict(failure_probability=0.5, stage="grasp", mode="slip", actions=(ROW,), follow=(ROW,) * 2)
+    def assess(self, window: Window) -> Assessment:
+        return Assessment(
+            failure_probability=0.5, stage="grasp", mode="slip", actions=(ROW,), follow=(ROW,) * 2
+        )
 
 
 class Thorough(Model):
     """Says what it would do if there were a failure."""
 
-    def assess_as_failing(self, window: Window) -> Verdict:
-        return Verdict(failure_probability=0.5, actions=(ROW,) * 5)
+    def assess_as_failing(self, window: Window) -> Assessment:
+        return Assessment(failure_probability=0.5, actions=(ROW,) * 5)
 
 
 @pytest.fixture(scope="module")
-def known() -> Callable[..., Truth]:
+def known() -> Callable[..., PrivilegedState]:
     task, spare = load_task("ToyPush-v0"), load_task("ToyPush-v0")
-    twin = run_nominal(spare, 3)
-    assert twin.record.success
+    nominal = run_nominal(spare, 3)
+    assert nominal.record.success
 
-    def truth(fails: bool = True, step: int = 10_000) -> Truth:
-        return Truth(task, spare, twin, fails, lambda: step)
+    def truth(fails: bool = True, step: int = 10_000) -> PrivilegedState:
+        return PrivilegedState(task, spare, nominal, fails, lambda: step)
 
     return truth
 
@@ -76,12 +78,12 @@ def carry_out(rows: Any, start: np.ndarray) -> list[np.ndarray]:
     return way
 
 
-def test_every_control_is_made_by_its_name(known: Callable[..., Truth]) -> None:
-    own = {arm: make_control(arm, Model(), known()) for arm in CONTROLS}
-    assert {arm: model.name for arm, (model, _) in own.items()} == {
-        arm: arm.replace("-", " ") for arm in CONTROLS
+def test_every_control_is_made_by_its_name(known: Callable[..., PrivilegedState]) -> None:
+    own = {condition: make_control(condition, Model(), known()) for condition in CONTROLS}
+    assert {condition: model.name for condition, (model, _) in own.items()} == {
+        condition: condition.replace("-", " ") for condition in CONTROLS
     }
-    assert [arm for arm, (_, threshold) in own.items() if threshold] == ["fixed-retry"]
+    assert [condition for condition, (_, threshold) in own.items() if threshold] == ["fixed-retry"]
     assert {model.window_spec for model, _ in own.values()} == {SPEC}
     with pytest.raises(UnknownNameError, match="did you mean 'random-nudge'"):
         make_control("random-nuge", Model(), known())
@@ -97,59 +99,59 @@ def test_every_control_is_made_by_its_name(known: Callable[..., Truth]) -> None:
     ],
 )
 def test_always_nudge_lifts_by_5_cm_at_every_look_and_hands_back(
-    known: Callable[..., Truth], widths: tuple[float, ...], gripper: float
+    known: Callable[..., PrivilegedState], widths: tuple[float, ...], gripper: float
 ) -> None:
     truth = known()
     model, _ = make_control("always-nudge", Model(), truth)
     for _ in range(3):
-        verdict = model.assess(window(widths))
-        assert verdict.failure_probability == 1.0
-        way = carry_out(verdict.actions, poses.IDENTITY)
+        assessment = model.assess(window(widths))
+        assert assessment.failure_probability == 1.0
+        way = carry_out(assessment.actions, poses.IDENTITY)
         np.testing.assert_allclose(way[-1], [0, 0, 0.05, 1, 0, 0, 0], atol=1e-12)
-        assert {row[6] for row in verdict.actions} == {gripper}
+        assert {row[6] for row in assessment.actions} == {gripper}
     truth.in_charge = lambda: True
     assert not model.assess(window(widths)).failing, "one lift a take-over"
 
 
-def test_random_nudge_goes_anywhere_at_a_fifth_of_the_looks(known: Callable[..., Truth]) -> None:
+def test_random_nudge_goes_anywhere_at_a_fifth_of_the_looks(known: Callable[..., PrivilegedState]) -> None:
     first, again = (make_control("random-nudge", Model(), known())[0] for _ in range(2))
     said = [first.assess(window()) for _ in range(500)]
     assert said == [again.assess(window()) for _ in range(500)], "the draws are the seed's"
-    ends = np.array([carry_out(verdict.actions, poses.IDENTITY)[-1][:3] for verdict in said])
+    ends = np.array([carry_out(assessment.actions, poses.IDENTITY)[-1][:3] for assessment in said])
     np.testing.assert_allclose(np.linalg.norm(ends, axis=1), 0.05)
     assert np.abs(ends.mean(0)).max() < 0.006
-    assert {verdict.failure_probability for verdict in said} == {0.0, 1.0}
-    share = np.mean([verdict.failure_probability for verdict in said])
+    assert {assessment.failure_probability for assessment in said} == {0.0, 1.0}
+    share = np.mean([assessment.failure_probability for assessment in said])
     assert abs(share - 0.2) < 3 * np.sqrt(0.2 * 0.8 / 500)
 
 
-def test_fixed_retry_opens_rises_and_goes_back(known: Callable[..., Truth]) -> None:
+def test_fixed_retry_opens_rises_and_goes_back(known: Callable[..., PrivilegedState]) -> None:
     truth = known()
     model, _ = make_control("fixed-retry", Model(), truth)
     here = window().tcp_poses[-1].astype(np.float64)
-    verdict = model.assess(window((0.04,) * 5))
-    assert (verdict.failure_probability, verdict.mode) == (0.5, "slip"), "the alarm is the model's"
-    assert {row[6] for row in verdict.actions} == {1.0}
-    way = carry_out(verdict.actions, here)
+    assessment = model.assess(window((0.04,) * 5))
+    assert (assessment.failure_probability, assessment.mode) == (0.5, "slip"), "the alarm is the model's"
+    assert {row[6] for row in assessment.actions} == {1.0}
+    way = carry_out(assessment.actions, here)
     np.testing.assert_allclose(way[4], here, atol=1e-9)
     highest = max(range(len(way)), key=lambda i: way[i][2] - 10 * np.linalg.norm(way[i][:2] - here[:2]))
     assert way[highest][2] - here[2] == pytest.approx(0.08)
-    assert len(verdict.actions) < MAX_ACTIONS
+    assert len(assessment.actions) < MAX_ACTIONS
     np.testing.assert_allclose(way[-1][:3], truth.start[:3], atol=1e-9)
 
 
-@pytest.mark.parametrize("arm", ["oracle-detector", "oracle-recovery"])
+@pytest.mark.parametrize("condition", ["oracle-detector", "oracle-recovery"])
 @pytest.mark.parametrize(("fails", "early"), [(True, True), (False, False), (False, True)])
 def test_oracles_are_silent_where_nothing_fails_and_until_the_expert_is_done(
-    known: Callable[..., Truth], arm: str, fails: bool, early: bool
+    known: Callable[..., PrivilegedState], condition: str, fails: bool, early: bool
 ) -> None:
-    done = len(known().twin.trace)
-    model, _ = make_control(arm, Model(), known(fails, done - 1 if early else done))
+    done = len(known().nominal.trace)
+    model, _ = make_control(condition, Model(), known(fails, done - 1 if early else done))
     assert model.assess(window()).failure_probability == 0.0
 
 
-def test_the_oracle_detector_acts_as_the_model_would(known: Callable[..., Truth]) -> None:
-    done = len(known().twin.trace)
+def test_the_oracle_detector_acts_as_the_model_would(known: Callable[..., PrivilegedState]) -> None:
+    done = len(known().nominal.trace)
     plain, _ = make_control("oracle-detector", Model(), known(True, done))
     said = plain.assess(window())
     assert (said.failure_probability, said.actions, said.follow) == (1.0, (ROW,), ())
@@ -162,24 +164,24 @@ def test_the_oracle_detector_acts_as_the_model_would(known: Callable[..., Truth]
 
 
 def test_the_oracle_of_recovery_gives_a_way_that_works_as_actions(
-    known: Callable[..., Truth], monkeypatch: pytest.MonkeyPatch
+    known: Callable[..., PrivilegedState], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     truth = known()
     truth.task.simulator.reset(3)
     state = truth.task.simulator.state()
     at = truth.task.simulator.observe().tcp_pose
     asked: list[Any] = []
-    way = truth.twin.trace
+    way = truth.nominal.trace
     monkeypatch.setattr(controls, "recover_now", lambda *given: asked.append(given) or way)
     model, _ = make_control("oracle-recovery", Model(), truth)
-    verdict = assess_safely(model, window(at=at))
+    assessment = assess_safely(model, window(at=at))
     ((spare, _, seen, fingers),) = asked
     assert spare is truth.spare, "nothing is tried out in the episode's own simulator"
     np.testing.assert_array_equal(seen, state)
     assert fingers == 1.0
-    assert verdict.failure_probability == 1.0
-    assert len(verdict.actions) == MAX_ACTIONS < len(way), "what is left is found out once that is done"
-    led = carry_out(verdict.actions, at)[1:]
+    assert assessment.failure_probability == 1.0
+    assert len(assessment.actions) == MAX_ACTIONS < len(way), "what is left is found out once that is done"
+    led = carry_out(assessment.actions, at)[1:]
     for pose, target in zip(led, way.targets, strict=False):
         assert max(poses.distance(pose, target.astype(np.float64))) < 1e-4
     np.testing.assert_array_equal(truth.task.simulator.state(), state)

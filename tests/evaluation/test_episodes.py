@@ -14,8 +14,8 @@ from tests.evaluation.bench import Wanderer, play
 from failsafe.errors import PolicyError
 from failsafe.evaluation.episodes import (
     HOLD_STEPS,
-    LEASH_METRES,
-    LEASH_RADIANS,
+    TRACKING_LIMIT_METRES,
+    TRACKING_LIMIT_RADIANS,
     RenderedViews,
     Stopwatch,
     clip_target,
@@ -128,9 +128,9 @@ def within(a: np.ndarray, b: np.ndarray, metres: float, radians: float) -> bool:
 def check_clipped(wanted: np.ndarray, before: np.ndarray, measured: np.ndarray) -> None:
     limits = (SPEC.max_translation, SPEC.max_rotation)
     target = clip_target(wanted, before, measured, SPEC)
-    assert within(measured, target, LEASH_METRES, LEASH_RADIANS)
+    assert within(measured, target, TRACKING_LIMIT_METRES, TRACKING_LIMIT_RADIANS)
     far, turned = poses.distance(measured, target)
-    at_the_leash = far > LEASH_METRES - 1e-6 or turned > LEASH_RADIANS - 1e-6
+    at_the_leash = far > TRACKING_LIMIT_METRES - 1e-6 or turned > TRACKING_LIMIT_RADIANS - 1e-6
     assert at_the_leash or within(before, target, *limits) or within(measured, target, *limits)
     if within(measured, wanted, *(0.99 * limit for limit in limits)):
         np.testing.assert_array_equal(target, wanted)

@@ -18,7 +18,7 @@ from failsafe.evaluation.study import run_study
 from failsafe.monitors.monitor import MonitorSettings
 from failsafe.monitors.monitored import MonitoredPolicy
 from failsafe.policies.openpi import OpenpiPolicy
-from failsafe.records.assessment import Status, Verdict
+from failsafe.records.assessment import Assessment, Status
 from failsafe.records.episode import Ending
 from failsafe.records.event import EventKind
 from failsafe.simulators.contract import Camera
@@ -28,7 +28,7 @@ UP = (0.0, 0.0, 0.02, 0.0, 0.0, 0.0, 1.0)
 
 
 def guard(model: Any, threshold: float = 0.5, **changes: Any) -> MonitoredPolicy:
-    return MonitoredPolicy(Wanderer(), model, threshold, MonitorSettings(allowance=0.0, **changes))
+    return MonitoredPolicy(Wanderer(), model, threshold, MonitorSettings(drift=0.0, **changes))
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +54,15 @@ def test_the_measure_is_sharp(alone: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
-        (Verdict(failure_probability=0.1), EventKind.LOOK),
+        (Assessment(failure_probability=0.1), EventKind.QUERY),
         (RuntimeError("out of memory"), EventKind.FAULT),
-        (Verdict(failure_probability=math.nan), EventKind.FAULT),
-        (Verdict(failure_probability=0.9, actions=((math.nan,) * 7,)), EventKind.FAULT),
-        (Verdict(failure_probability=0.9, actions=((0.0, 0.0, 0.0, 1e200, 0.0, 0.0, 1.0),)), EventKind.FAULT),
-        (Verdict(status=Status.UNREADABLE, raw="well"), EventKind.UNREADABLE),
+        (Assessment(failure_probability=math.nan), EventKind.FAULT),
+        (Assessment(failure_probability=0.9, actions=((math.nan,) * 7,)), EventKind.FAULT),
+        (
+            Assessment(failure_probability=0.9, actions=((0.0, 0.0, 0.0, 1e200, 0.0, 0.0, 1.0),)),
+            EventKind.FAULT,
+        ),
+        (Assessment(status=Status.UNREADABLE, raw="well"), EventKind.UNREADABLE),
         ("no verdict at all", EventKind.FAULT),
     ],
 )
@@ -80,7 +83,7 @@ class Hangs(Glance):
         super().__init__()
         self.let_go = threading.Event()
 
-    def assess(self, window: Any) -> Verdict:
+    def assess(self, window: Any) -> Assessment:
         self.let_go.wait(30)
         return super().assess(window)
 
@@ -106,7 +109,7 @@ def test_a_model_that_hangs_changes_nothing(alone: np.ndarray, hanging: Hangs, a
 
 
 def test_an_action_of_a_kilometre_is_a_few_small_steps() -> None:
-    far = Verdict(failure_probability=0.9, actions=((1000.0, 1000.0, 0.0, 0.0, 0.0, 0.0, 1.0),) * 3)
+    far = Assessment(failure_probability=0.9, actions=((1000.0, 1000.0, 0.0, 0.0, 0.0, 0.0, 1.0),) * 3)
     simulator = ToyPick()
     episode, states = play(guard(Glance(far), take_overs=1), simulator)
     assert episode.ending is Ending.FAILURE
@@ -116,7 +119,7 @@ def test_an_action_of_a_kilometre_is_a_few_small_steps() -> None:
 
 
 def test_a_take_over_begins_where_the_tool_is_and_hands_back() -> None:
-    up = Verdict(failure_probability=0.9, actions=(UP,) * 4)
+    up = Assessment(failure_probability=0.9, actions=(UP,) * 4)
     episode, states = play(guard(Glance(up), take_overs=1, corrections=1))
     (start,) = [event.step for event in episode.events if event.kind is EventKind.TAKE_OVER]
     (end,) = [event.step for event in episode.events if event.kind is EventKind.HAND_BACK]
@@ -145,7 +148,7 @@ class Cameras(ToyPick):
 def test_a_camera_of_the_monitors_that_goes_black_changes_nothing(alone: np.ndarray) -> None:
     seen: list[Any] = []
     model = Glance()
-    model.assess = lambda window: seen.append(window) or Verdict(failure_probability=0.1)
+    model.assess = lambda window: seen.append(window) or Assessment(failure_probability=0.1)
     _, states = play(guard(model), Cameras(["hand"], raises=False))
     np.testing.assert_array_equal(states, alone)
     assert seen[0].frames[0].any()
@@ -158,7 +161,7 @@ def test_a_camera_of_the_monitors_that_raises_is_a_fault(alone: np.ndarray) -> N
     np.testing.assert_array_equal(states, alone)
     assert episode.ending is Ending.FAILURE
     assert model.asked == 0
-    assert {(e.kind, e.words) for e in episode.events} == {
+    assert {(e.kind, e.description) for e in episode.events} == {
         (EventKind.FAULT, "no window: OSError: no such device")
     }
 
@@ -174,7 +177,7 @@ def test_a_camera_of_the_policys_is_the_policys_affair(raises: bool) -> None:
     )
     np.testing.assert_array_equal(before, after)
     assert plain.ending is guarded.ending is (Ending.POLICY_ERROR if raises else Ending.FAILURE)
-    assert plain.words == ("wanderer raised OSError: no such device" if raises else "")
+    assert plain.description == ("wanderer raised OSError: no such device" if raises else "")
 
 
 def test_a_policy_that_goes_wrong_or_dies_loses_its_own_episode_alone(tmp_path: Path) -> None:
@@ -187,21 +190,21 @@ def test_a_policy_that_goes_wrong_or_dies_loses_its_own_episode_alone(tmp_path: 
     assert sorted(found) == list(range(10))
     assert {seed for seed, e in found.items() if e.ending is Ending.FAILURE} == set(bench.FINE_SEEDS)
     assert found[bench.DIES].ending is Ending.CRASHED
-    assert found[bench.DIES].words == "the process died twice while at work on it"
-    assert (found[bench.DIVERGES].ending, found[bench.DIVERGES].words) == (
+    assert found[bench.DIES].description == "the process died twice while at work on it"
+    assert (found[bench.DIVERGES].ending, found[bench.DIVERGES].description) == (
         Ending.DIVERGED,
         "the box is nowhere",
     )
-    for seed, (_, words) in bench.FAULTS.items():
+    for seed, (_, description) in bench.FAULTS.items():
         assert found[seed].ending is Ending.POLICY_ERROR
-        assert found[seed].words.startswith(words)
+        assert found[seed].description.startswith(description)
         assert found[seed].steps == 8, "two chunks of four"
     for seed in bench.FINE_SEEDS:
         assert found[seed].steps == 20
 
 
 @pytest.mark.parametrize(
-    ("faults", "words"),
+    ("faults", "description"),
     [
         (["drop"] * 9, "got no connection, or a dropped one"),
         (["CUDA out of memory"], "CUDA out of memory"),
@@ -211,7 +214,7 @@ def test_a_policy_that_goes_wrong_or_dies_loses_its_own_episode_alone(tmp_path: 
     ids=["drops the connection", "sends a text", "sends a chunk of the wrong shape", "answers too late"],
 )
 def test_a_server_that_goes_wrong_ends_its_episode_alike_with_the_monitor(
-    faults: list[Any], words: str
+    faults: list[Any], description: str
 ) -> None:
     """It answers twice first: what is recorded is an episode that came so far."""
     endings: list[Any] = []
@@ -228,9 +231,9 @@ def test_a_server_that_goes_wrong_ends_its_episode_alike_with_the_monitor(
             server.reply = reply
             episode, states = play(MonitoredPolicy(policy, Glance()) if guarded else policy)
             policy.close()
-            said = episode.words.replace(server.url, "URL")
+            said = episode.description.replace(server.url, "URL")
         assert episode.ending is Ending.POLICY_ERROR
-        assert words in episode.words
+        assert description in episode.description
         endings.append((said, states))
     (said, alone), (said_too, under) = endings
     assert said == said_too
@@ -246,5 +249,5 @@ def test_a_policy_that_raises_in_reset_loses_its_own_episode_alone() -> None:
     for policy in (Shy(), MonitoredPolicy(Shy(), Glance())):
         episode, states = play(policy)
         assert episode.ending is Ending.POLICY_ERROR
-        assert "raised KeyError" in episode.words
+        assert "raised KeyError" in episode.description
         assert len(states) == 0

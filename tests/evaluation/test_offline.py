@@ -10,9 +10,7 @@ import numpy as np
 import pytest
 from tests.models.made_up import SPEC, sample, window
 
-from failsafe.datasets.samples import Kind
 from failsafe.errors import UserError
-from failsafe.evaluation.answers import Answer
 from failsafe.evaluation.metrics import METRICS, cosine, displacement, has_direction
 from failsafe.evaluation.offline import (
     EVERY,
@@ -25,33 +23,35 @@ from failsafe.evaluation.offline import (
     SetScore,
     score,
 )
+from failsafe.evaluation.predictions import Prediction
 from failsafe.models.baselines import Oracle
 from failsafe.records import codec
-from failsafe.records.assessment import Status, Verdict
+from failsafe.records.assessment import Assessment, Status
+from failsafe.samples.plan import Kind
 
 
-def said(probability: float, **fields: Any) -> Verdict:
-    return Verdict(failure_probability=probability, **fields)
+def said(probability: float, **fields: Any) -> Assessment:
+    return Assessment(failure_probability=probability, **fields)
 
 
 def row(x: float = 0.0, y: float = 0.0, z: float = 0.0, turn: float = 0.0, gripper: float = 1.0) -> Any:
     return (x, y, z, 0.0, 0.0, turn, gripper)
 
 
-def bad(seed: int, verdict: Verdict, **fields: Any) -> Answer:
-    return Answer(sample(f"bad-{seed}", True, seed=seed, **fields), verdict)
+def bad(seed: int, assessment: Assessment, **fields: Any) -> Prediction:
+    return Prediction(sample(f"bad-{seed}", True, seed=seed, **fields), assessment)
 
 
-def good(seed: int, verdict: Verdict, **fields: Any) -> Answer:
-    return Answer(sample(f"good-{seed}", seed=seed, **fields), verdict)
+def good(seed: int, assessment: Assessment, **fields: Any) -> Prediction:
+    return Prediction(sample(f"good-{seed}", seed=seed, **fields), assessment)
 
 
-def score_one(answers: list[Answer]) -> SetScore:
-    return score("model", {"held out": answers}, 50).sets[0]
+def score_one(predictions: list[Prediction]) -> SetScore:
+    return score("model", {"held out": predictions}, 50).sets[0]
 
 
-def value(answers: list[Answer], name: str) -> float | None:
-    return score_one(answers).headline.figures[name].value
+def value(predictions: list[Prediction], name: str) -> float | None:
+    return score_one(predictions).headline.figures[name].value
 
 
 def group(found: SetScore, by: str, name: str) -> Group:
@@ -90,14 +90,14 @@ def test_failing_or_not(name: str, expected: float) -> None:
 
 def test_errors_within_a_bin_of_calibration_cancel() -> None:
     # 0.75 each in one bin: three of four are failing, as they should be.
-    answers = [*(bad(seed, said(0.75)) for seed in range(3)), good(3, said(0.75))]
-    assert value(answers, "ece") == pytest.approx(0.0)
-    assert value(answers, "brier") == pytest.approx((3 * 0.25**2 + 0.75**2) / 4)
+    predictions = [*(bad(seed, said(0.75)) for seed in range(3)), good(3, said(0.75))]
+    assert value(predictions, "ece") == pytest.approx(0.0)
+    assert value(predictions, "brier") == pytest.approx((3 * 0.25**2 + 0.75**2) / 4)
 
 
 def test_what_cannot_be_read_is_wrong_everywhere() -> None:
-    nothing, broken = Verdict(status=Status.UNREADABLE), Verdict(status=Status.REFUSED)
-    answers = [
+    nothing, broken = Assessment(status=Status.UNREADABLE), Assessment(status=Status.REFUSED)
+    predictions = [
         bad(0, nothing),
         bad(1, said(1.0, mode="translation_x", stage="reach", actions=(row(x=0.02),))),
         good(2, broken),
@@ -118,30 +118,30 @@ def test_what_cannot_be_read_is_wrong_everywhere() -> None:
         "unreadable": 0.25,
         "refused": 0.25,
     }
-    headline = score_one(answers).headline
+    headline = score_one(predictions).headline
     assert {name: headline.figures[name].value for name in expected} == pytest.approx(expected)
 
 
 def test_an_unreadable_answer_asks_for_help_where_none_is_needed() -> None:
-    answers = [
+    predictions = [
         bad(0, said(1.0, needs_help=True), recoverable=False, actions=()),
-        bad(1, Verdict(status=Status.UNREADABLE), recoverable=False, actions=()),
-        bad(2, Verdict(status=Status.UNREADABLE)),
+        bad(1, Assessment(status=Status.UNREADABLE), recoverable=False, actions=()),
+        bad(2, Assessment(status=Status.UNREADABLE)),
         bad(3, said(1.0)),
     ]
     # One right, one missed, one too many: 2 / (2 + 1 + 1).
-    assert value(answers, "help") == 0.5
+    assert value(predictions, "help") == 0.5
 
 
 def test_the_mode_is_asked_of_failures_with_one_cause() -> None:
-    answers = [
+    predictions = [
         bad(0, said(1.0, mode="slip"), mode="slip"),
         bad(1, said(0.2, mode="drift"), mode="drift"),  # given that it fails, it is named rightly
         bad(2, said(1.0, mode="translation_y"), mode="translation_x"),
         bad(3, said(1.0, mode="compound"), mode="compound"),
         good(4, said(0.0)),
     ]
-    found = score_one(answers)
+    found = score_one(predictions)
     assert found.headline.figures["mode"].value == pytest.approx(2 / 3)
     assert found.headline.figures["mode"].rows == 3
     assert found.headline.counts["compound"] == 1
@@ -169,19 +169,19 @@ def test_cosine(actions: Any, expected: float) -> None:
 
 
 def test_deltas_in_another_frame_count_as_none() -> None:
-    answers = [bad(0, said(1.0, actions=(row(x=0.02),), frame="tcp"))]
-    assert (value(answers, "cosine"), value(answers, "millimetres")) == (0.0, pytest.approx(20.0))
+    predictions = [bad(0, said(1.0, actions=(row(x=0.02),), frame="tcp"))]
+    assert (value(predictions, "cosine"), value(predictions, "millimetres")) == (0.0, pytest.approx(20.0))
 
 
 def test_corrections_without_a_direction_are_left_out_and_counted() -> None:
     small = (row(x=0.003, turn=0.019, gripper=-1.0),)
-    answers = [
+    predictions = [
         bad(0, said(1.0, actions=(row(x=0.02),))),
         bad(1, said(1.0, actions=(row(z=0.02, gripper=-1.0),)), actions=small),
         bad(2, said(1.0), recoverable=False, actions=()),
         good(3, said(0.0)),
     ]
-    headline = score_one(answers).headline
+    headline = score_one(predictions).headline
     assert (headline.figures["cosine"].value, headline.figures["cosine"].rows) == (1.0, 1)
     assert headline.counts["without direction"] == 1
     assert headline.counts["without correction"] == 1
@@ -203,11 +203,11 @@ def test_rotations_are_composed_not_added() -> None:
     # A quarter turn about x, then one about z, is a third of a turn about (1, 1, 1).
     third = 2 * math.pi / 3 / math.sqrt(3)
     np.testing.assert_allclose(total, [0.01, 0.02, 0, third, third, third], atol=1e-12)
-    answers = [
+    predictions = [
         bad(0, said(1.0, actions=(row(turn=0.1),)), actions=((0.02, 0.0, 0.0, 0.1, 0.0, 0.0, 1.0),)),
     ]
     # exp(-0.1 z) exp(0.1 x): nearly at right angles, so nearly 0.1 * sqrt(2)
-    assert value(answers, "degrees") == pytest.approx(math.degrees(0.1 * math.sqrt(2)), rel=1e-3)
+    assert value(predictions, "degrees") == pytest.approx(math.degrees(0.1 * math.sqrt(2)), rel=1e-3)
 
 
 def test_cosine_of_nothing_is_nothing() -> None:
@@ -215,9 +215,9 @@ def test_cosine_of_nothing_is_nothing() -> None:
 
 
 def test_latency_in_milliseconds() -> None:
-    answers = [good(seed, said(0.0, latency=0.001 * (seed + 1))) for seed in range(5)]
-    assert value(answers, "latency") == pytest.approx(3.0)
-    assert value(answers, "latency_p95") == pytest.approx(4.8)
+    predictions = [good(seed, said(0.0, latency=0.001 * (seed + 1))) for seed in range(5)]
+    assert value(predictions, "latency") == pytest.approx(3.0)
+    assert value(predictions, "latency_p95") == pytest.approx(4.8)
 
 
 def test_no_data_is_none_and_not_zero() -> None:
@@ -249,19 +249,19 @@ def test_long_after_has_its_own_row_and_is_not_in_the_headline() -> None:
 
 def test_intervals_come_from_seeds() -> None:
     # One seed out of ten is wholly wrong, of 5 rows each: as if there were ten rows.
-    answers = [good(seed, said(0.9 if seed == 0 else 0.1)) for seed in range(10) for _ in range(5)]
-    figure = score("model", {"a": answers}, 2000).sets[0].headline.figures["accuracy"]
+    predictions = [good(seed, said(0.9 if seed == 0 else 0.1)) for seed in range(10) for _ in range(5)]
+    figure = score("model", {"a": predictions}, 2000).sets[0].headline.figures["accuracy"]
     assert figure.value == pytest.approx(0.9)
     # The wrong seed is drawn Binomial(10, 1/10) times: at most 3 in 98.7 % of the draws, 0 in 35 %.
     assert (figure.low, figure.high) == pytest.approx((0.7, 1.0))
-    single = score_one(answers[5:10]).headline.figures["accuracy"]
+    single = score_one(predictions[5:10]).headline.figures["accuracy"]
     assert (single.value, single.low, single.high) == (1.0, 1.0, 1.0)
 
 
 def test_differences_are_taken_seed_by_seed_where_the_seeds_are_the_same() -> None:
     rng = np.random.default_rng(0)
     first = [good(seed, said(float(rng.random()) if seed else 0.1)) for seed in range(40)]
-    worse = [Answer(a.sample, said(0.9)) if a.sample.seed == 0 else a for a in first]
+    worse = [Prediction(a.sample, said(0.9)) if a.sample.seed == 0 else a for a in first]
     sets = score("model", {"a": first, "b": worse, "c": first}, 500).sets
     assert sets[0].differences == {}
     paired = sets[1].differences["accuracy"]
@@ -278,14 +278,14 @@ def test_differences_are_taken_seed_by_seed_where_the_seeds_are_the_same() -> No
 
 
 def test_confusion_of_modes() -> None:
-    answers = [
+    predictions = [
         bad(0, said(1.0, mode="slip"), mode="slip"),
         bad(1, said(1.0, mode="drift"), mode="slip"),
         bad(2, said(0.1, mode="slip"), mode="slip"),
         good(3, said(1.0)),
-        good(4, Verdict(status=Status.UNREADABLE)),
+        good(4, Assessment(status=Status.UNREADABLE)),
     ]
-    found = score_one(answers).confusion
+    found = score_one(predictions).confusion
     assert found.rows == ("slip", NO_FAILURE)
     assert found.columns == ("drift", "slip", "unnamed", NO_FAILURE, NO_ANSWER)
     assert found.counts == ((1, 1, 0, 1, 0), (0, 0, 1, 0, 1))
@@ -313,7 +313,9 @@ def test_the_oracle_is_perfect_and_its_score_reads_back() -> None:
         sample("d", seed=3, kind=Kind.HARMLESS),
     ]
     oracle = Oracle(SPEC, {s.name: s for s in samples})
-    result = score("oracle", {"held out": [Answer(s, oracle.assess(window(name=s.name))) for s in samples]})
+    result = score(
+        "oracle", {"held out": [Prediction(s, oracle.assess(window(name=s.name))) for s in samples]}
+    )
     figures = result.sets[0].headline.figures
     for name in ("accuracy", "balanced", "precision", "recall", "auroc", "mode", "stage", "cosine", "help"):
         assert figures[name].value == pytest.approx(1.0)

@@ -21,7 +21,7 @@ WORKED, FAILED = Ending.SUCCESS, Ending.FAILURE
 def made(
     seed: int,
     ending: Ending,
-    arm: str = "never",
+    condition: str = "never",
     events: Sequence[Event] = (),
     steps: int = 100,
     task: str = "Pick",
@@ -29,7 +29,7 @@ def made(
     waited: float = 0.0,
     onset: int | None = None,
 ) -> Episode:
-    key = EpisodeKey(task, scenario, "weak", arm, seed)
+    key = EpisodeKey(task, scenario, "weak", condition, seed)
     return Episode(key, "pick", ending, steps, steps / 20, 0.1, waited, tuple(events), onset=onset)
 
 
@@ -176,7 +176,7 @@ def test_rescued_less_harmed_is_what_is_gained(
     pairs = pairs_of(episodes)
     assert len(pairs) == sum(a is not None and b is not None for *_, a, b in cells)
     assert sum(pair.change is Change.RESCUED for pair in pairs) == sum(
-        row.rescued for row in summary.rows if row.arm == "monitor" and row.task != ALL_TASKS
+        row.rescued for row in summary.rows if row.condition == "monitor" and row.task != ALL_TASKS
     )
 
 
@@ -191,7 +191,7 @@ FULL = Episode(
     0.25,
     0.5,
     (
-        Event(10, EventKind.LOOK, 0.25, None, 0.25, "reach", "", 0, 0.125, "fine"),
+        Event(10, EventKind.QUERY, 0.25, None, 0.25, "reach", "", 0, 0.125, "fine"),
         Event(20, EventKind.ALARM, 0.75, 0.5, 0.875, "grasp", "slip", 3, 0.25, "slipped"),
         Event(20, EventKind.TAKE_OVER),
     ),
@@ -208,17 +208,17 @@ def test_a_record_comes_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "error", "words"),
+    ("old", "new", "error", "description"),
     [
-        ("Episode/1", "Episode/2", RecordError, "expected format 'Episode/1'"),
+        ("Episode/2", "Episode/3", RecordError, "expected format 'Episode/2'"),
         ('"seed":7', '"seed":"7"', RecordError, "expected int, got '7'"),
         ('"ending":"policy_error"', '"ending":"polcy_error"', UserError, "did you mean 'policy_error'"),
         ('"latency":0.125', '"latencies":0.125', UserError, "did you mean 'latency'"),
         ('"seed":7', '"seeds":7', UserError, "did you mean 'seed'"),
     ],
 )
-def test_a_damaged_record_is_refused(old: str, new: str, error: type[Exception], words: str) -> None:
+def test_a_damaged_record_is_refused(old: str, new: str, error: type[Exception], description: str) -> None:
     text = codec.dumps(FULL)
     assert old in text
-    with pytest.raises(error, match=words):
+    with pytest.raises(error, match=description):
         codec.loads(Episode, text.replace(old, new))

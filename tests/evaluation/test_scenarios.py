@@ -63,16 +63,16 @@ def test_objects_are_farther_from_the_middle_by_just_so_much(make: type) -> None
 
 
 def test_an_exact_arm_does_what_it_is_told() -> None:
-    arm = scenario("nominal").actuation(0)
-    pose, gripper = arm(STILL, -0.5)
+    condition = scenario("nominal").actuation(0)
+    pose, gripper = condition(STILL, -0.5)
     np.testing.assert_array_equal(pose, STILL)
     assert gripper == -0.5
 
 
 def test_a_noisy_arm_is_a_step_late_and_a_little_off() -> None:
-    arm = scenario("noise").actuation(0)
+    condition = scenario("noise").actuation(0)
     told = [poses.apply_delta(STILL, [0.02 * i, 0, 0, 0, 0, 0]) for i in range(400)]
-    done = [arm(pose, float(i)) for i, pose in enumerate(told)]
+    done = [condition(pose, float(i)) for i, pose in enumerate(told)]
     assert [gripper for _, gripper in done[:4]] == [0.0, 0.0, 1.0, 2.0]
     errors = np.array([poses.delta_between(told[i], done[i + 1][0]) for i in range(399)])
     np.testing.assert_allclose(errors[:, :3].std(0), 0.002, rtol=0.2)
@@ -81,8 +81,8 @@ def test_a_noisy_arm_is_a_step_late_and_a_little_off() -> None:
 
 
 def test_a_noisy_arm_that_is_told_to_stay_does_not_tremble() -> None:
-    arm = scenario("noise").actuation(0)
-    done = [arm(STILL, 1.0)[0] for _ in range(5)]
+    condition = scenario("noise").actuation(0)
+    done = [condition(STILL, 1.0)[0] for _ in range(5)]
     assert all(np.array_equal(pose, done[0]) for pose in done)
     assert not np.array_equal(done[0], STILL)
 
@@ -96,7 +96,7 @@ def test_noise_is_the_same_draw_for_a_seed() -> None:
 def test_every_scenario_has_a_name_an_axis_and_words() -> None:
     for name, where in SCENARIOS.items():
         assert where.name == name
-        assert where.words
+        assert where.description
         assert where.axis in ("none", "spatial", "viewpoint", "object", "embodiment", "physics", "accident")
 
 

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 
 from failsafe.datasets.build import build_dataset
-from failsafe.datasets.sample_set import SampleConfig, SampleSet
-from failsafe.datasets.windows import build_samples
 from failsafe.generation.config import GenerationConfig
 from failsafe.models.compact import CompactModel
 from failsafe.models.conformance import check_model
@@ -21,6 +19,8 @@ from failsafe.policies.conformance import check_policy
 from failsafe.policies.loading import load_policy
 from failsafe.policies.reference import CHECKPOINTS, load_reference
 from failsafe.records.assessment import Window, WindowSpec
+from failsafe.samples.sample_set import SampleConfig, SampleSet
+from failsafe.samples.windows import build_samples
 
 LARGEST = 20_000_000
 """Bytes that a checkpoint may have in the repository."""
@@ -59,7 +59,7 @@ def test_the_policies_that_ship_keep_the_contract(strength: str) -> None:
         assert [check for check in check_policy(policy, instruction) if not check.passed] == []
     found = shipped_calibration(name)
     assert found is not None
-    assert (found.policy, found.allowance) == (name, MonitorSettings().allowance)
+    assert (found.policy, found.drift) == (name, MonitorSettings().drift)
     assert all(0 <= found.threshold(instruction) < NEVER for instruction in instructions)
 
 

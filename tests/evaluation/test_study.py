@@ -14,19 +14,19 @@ from tests.evaluation.bench import Glance, without_times
 from failsafe.datasets.files import file_name, locked
 from failsafe.errors import FailSafeError, PolicyError, StoreError, UserError
 from failsafe.evaluation import study
-from failsafe.evaluation.study import Cell, Results, StudyConfig, StudyJob, cells_of, run_study
+from failsafe.evaluation.study import Results, StudyConfig, StudyItem, StudyJob, run_study, study_items
 from failsafe.monitors.calibration import Calibration
 from failsafe.records.episode import Ending
 
-Run = Callable[..., list[Cell]]
+Run = Callable[..., list[StudyItem]]
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a study in this process, with a model at hand; says which cells were worked at."""
-    worked: list[Cell] = []
+    worked: list[StudyItem] = []
 
-    def one_by_one(job: Any, items: Iterable[Cell], workers: int, tell: Any) -> None:
+    def one_by_one(job: Any, items: Iterable[StudyItem], workers: int, tell: Any) -> None:
         for item in items:
             job.run(item)
             worked.append(item)
@@ -35,11 +35,11 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr(study, "work_through", one_by_one)
     monkeypatch.setattr(study, "load_model", lambda name: Glance())
 
-    def command(config: StudyConfig, out: Path, shard: tuple[int, int] = (0, 1)) -> list[Cell]:
+    def command(config: StudyConfig, out: Path, shard: tuple[int, int] = (0, 1)) -> list[StudyItem]:
         worked.clear()
-        told: list[Cell] = []
+        told: list[StudyItem] = []
         run_study(config, out, 1, told.append, shard)
-        assert sorted(told, key=str) == sorted(cells_of(config, shard), key=str)
+        assert sorted(told, key=str) == sorted(study_items(config, shard), key=str)
         return list(worked)
 
     return command
@@ -47,10 +47,10 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def test_cells_go_seed_by_seed_and_shards_share_them_out() -> None:
     config = replace(bench.config(6), scenarios=("nominal", "noise"), policies=("a", "b"))
-    cells = cells_of(config)
+    cells = study_items(config)
     assert len(cells) == len(set(cells)) == 6 * 2 * 2
     assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)
-    parts = [cells_of(config, (i, 5)) for i in range(5)]
+    parts = [study_items(config, (i, 5)) for i in range(5)]
     assert sorted((c for part in parts for c in part), key=cells.index) == cells
     assert {len(part) for part in parts} == {4, 5}
 
@@ -60,10 +60,10 @@ def test_a_run_that_was_cut_short_goes_on_where_it_was(tmp_path: Path, run: Run)
     assert [cell.seed for cell in run(config, out)] == [0, 1, 2]
     whole, results = without_times(out), Results(out)
     assert len(whole) == 6
-    cells = cells_of(config)
+    cells = study_items(config)
     results.file(cells[1].key("monitor")).unlink()
-    for arm in ("never", "monitor"):
-        results.file(cells[2].key(arm)).unlink()
+    for condition in ("never", "monitor"):
+        results.file(cells[2].key(condition)).unlink()
     kept = results.file(cells[1].key("never"))
     before = kept.stat().st_mtime_ns
     assert [cell.seed for cell in run(config, out)] == [1, 2]
@@ -116,7 +116,7 @@ def test_two_runs_at_once_are_refused(tmp_path: Path, run: Run) -> None:
 def test_a_cell_that_kills_its_processes_is_recorded_as_such(tmp_path: Path, run: Run) -> None:
     config = bench.config(1)
     run(config, tmp_path)
-    (cell,) = cells_of(config)
+    (cell,) = study_items(config)
     results = Results(tmp_path)
     alone = results.read(cell.key("never"))
     results.file(cell.key("monitor")).unlink()
@@ -124,7 +124,7 @@ def test_a_cell_that_kills_its_processes_is_recorded_as_such(tmp_path: Path, run
     crashed = results.read(cell.key("monitor"))
     assert crashed is not None
     assert (crashed.ending, crashed.success) == (Ending.CRASHED, False)
-    assert crashed.words == "the process died twice while at work on it"
+    assert crashed.description == "the process died twice while at work on it"
     assert results.read(cell.key("never")) == alone, "what was run before counts"
     assert run(config, tmp_path) == [], "and it is not tried a fifth time"
 
@@ -132,10 +132,10 @@ def test_a_cell_that_kills_its_processes_is_recorded_as_such(tmp_path: Path, run
 def test_a_crash_costs_the_arm_that_it_happened_in(tmp_path: Path, run: Run) -> None:
     config = bench.config(1)
     run(config, tmp_path)
-    (cell,) = cells_of(config)
+    (cell,) = study_items(config)
     results = Results(tmp_path)
-    for arm in ("never", "monitor"):
-        results.file(cell.key(arm)).unlink()
+    for condition in ("never", "monitor"):
+        results.file(cell.key(condition)).unlink()
     assert StudyJob(config, tmp_path).give_up(cell), "the monitor is still to be run"
     assert results.has(cell.key("never"))
     assert not results.has(cell.key("monitor"))
@@ -164,7 +164,7 @@ class Ceiling(bench.Wanderer):
 def test_the_thresholds_are_those_of_the_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "load_model", lambda name: Glance())
     found = Calibration(0.05, "glance", bench.POLICY, 2.0, {})
-    cell = Cell(bench.PICK, "nominal", bench.POLICY, 0)
+    cell = StudyItem(bench.PICK, "nominal", bench.POLICY, 0)
     thresholds = {}
     for name, calibrations in (("none", {}), ("other", {"b": found}), ("its own", {bench.POLICY: found})):
         job = StudyJob(bench.config(calibrations=calibrations, threshold=0.7), tmp_path)
@@ -172,20 +172,21 @@ def test_the_thresholds_are_those_of_the_policy(tmp_path: Path, monkeypatch: pyt
         policy = job._policies[bench.POLICY]
         job._model = Glance()
         thresholds[name] = [
-            job._guard(cell, arm, policy).monitor._threshold_of("pick") for arm in ("monitor", "watch")
+            job._guard(cell, condition, policy).monitor._threshold_of("pick")
+            for condition in ("monitor", "watch")
         ]
     never = float("inf")
     assert thresholds == {"none": [0.7, never], "other": [0.7, never], "its own": [never, never]}
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "description"),
     [
         ({"tasks": ()}, "at least one task"),
         ({"policies": ()}, "at least one task"),
         ({"scenarios": ()}, "at least one task"),
         ({"last_seed": 0}, "at least one task"),
-        ({"arms": ("sometimes",)}, "unknown arm 'sometimes'"),
+        ({"conditions": ("sometimes",)}, "unknown arm 'sometimes'"),
         ({"scenarios": ("nominl",)}, "did you mean 'nominal'"),
         ({"threshold": -0.5}, "expected a finite threshold of at least 0, got -0.5"),
         ({"threshold": float("inf")}, "expected a finite threshold of at least 0, got inf"),
@@ -196,8 +197,8 @@ def test_the_thresholds_are_those_of_the_policy(tmp_path: Path, monkeypatch: pyt
         ),
     ],
 )
-def test_a_study_that_makes_no_sense(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(UserError, match=words):
+def test_a_study_that_makes_no_sense(changes: dict[str, Any], description: str) -> None:
+    with pytest.raises(UserError, match=description):
         replace(bench.config(), **changes)
 
 

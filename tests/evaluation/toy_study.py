@@ -13,14 +13,14 @@ from typing import ClassVar
 import numpy as np
 
 from failsafe.evaluation.episodes import EpisodeLimits
-from failsafe.evaluation.study import Cell, Results, StudyConfig, StudyJob, cells_of
+from failsafe.evaluation.study import Results, StudyConfig, StudyItem, StudyJob, study_items
 from failsafe.experts.tasks import Task
 from failsafe.experts.toy import ToyPickExpert, ToyPushExpert
-from failsafe.generation.rollouts import run_nominal
+from failsafe.generation.nominal import run_nominal
 from failsafe.monitors.calibration import Calibration, Threshold
 from failsafe.monitors.monitor import MonitorSettings
 from failsafe.policies.contract import ActionSpace
-from failsafe.records.assessment import Verdict, WindowSpec
+from failsafe.records.assessment import Assessment, WindowSpec
 from failsafe.simulators import toy
 
 POLICY = "python:tests.evaluation.toy_study:Replayer"
@@ -93,11 +93,11 @@ class TinyMonitor:
         sure = 0.9 if width < 0.03 else 0.7 if tool[1] > 0.05 and width < 0.06 else 0.1
         up = (0.0, 0.0, 0.025, 0.0, 0.0, 0.0, 1.0)
         mode = "translation_y" if sure > 0.8 else "slip"
-        return Verdict(failure_probability=sure, stage="grasp", mode=mode, actions=(up,) * 4)
+        return Assessment(failure_probability=sure, stage="grasp", mode=mode, actions=(up,) * 4)
 
 
 def config(
-    last_seed: int = 8, tasks=(PICK,), arms=("never", "monitor"), calibrated: bool = False
+    last_seed: int = 8, tasks=(PICK,), conditions=("never", "monitor"), calibrated: bool = False
 ) -> StudyConfig:
     found = Calibration(
         0.05, "tiny", POLICY, 2.0, {"pick up the box": Threshold(0.5, 40)}, "failsafe calibrate tiny"
@@ -108,7 +108,7 @@ def config(
         monitor="tiny",
         first_seed=0,
         last_seed=last_seed,
-        arms=arms,
+        conditions=conditions,
         limits=LIMITS,
         threshold=0.0,
         settings=MonitorSettings(corrections=1, take_overs=3, cool_down=15),
@@ -122,10 +122,10 @@ def run(out: Path, monkeypatch, study: StudyConfig) -> Results:
     results = Results(out)
     results.begin(study)
     job = StudyJob(study, out)
-    for cell in cells_of(study):
+    for cell in study_items(study):
         job.run(cell)
     return results
 
 
-def cell(seed: int, task: str = PICK) -> Cell:
-    return Cell(task, "nominal", POLICY, seed)
+def cell(seed: int, task: str = PICK) -> StudyItem:
+    return StudyItem(task, "nominal", POLICY, seed)

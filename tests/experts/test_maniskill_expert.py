@@ -11,12 +11,12 @@ pytest.importorskip("mani_skill")
 from mani_skill.examples.motionplanning.panda.solutions import stack_cube
 
 from failsafe.errors import DivergedError, PlanError, UnknownNameError, UserError
-from failsafe.experts.driver import Driver
 from failsafe.experts.maniskill import ManiSkillExpert, maniskill_tasks
 from failsafe.experts.tasks import load_task
-from failsafe.generation.rollouts import run_nominal
+from failsafe.generation.nominal import run_nominal
 from failsafe.records import poses
 from failsafe.records.plan import CLOSED, OPEN
+from failsafe.rollouts.runner import RolloutRunner
 
 pytestmark = pytest.mark.maniskill
 
@@ -69,23 +69,23 @@ def quick_materials(monkeypatch):
 @pytest.mark.parametrize("name", sorted(LEAST))
 def test_the_expert_solves_its_task(name):
     task = load_task(name)
-    twins = [run_nominal(task, seed) for seed in range(2 if name.startswith("Draw") else SEEDS)]
+    nominals = [run_nominal(task, seed) for seed in range(2 if name.startswith("Draw") else SEEDS)]
     task.simulator.close()
-    solved = [twin.record.success for twin in twins]
-    assert sum(solved) >= LEAST[name], [twin.record.reason for twin in twins]
-    for twin in twins:
-        assert bool(twin.record.reason) is not twin.record.success
-        plan = twin.record.plan
+    solved = [nominal.record.success for nominal in nominals]
+    assert sum(solved) >= LEAST[name], [nominal.record.reason for nominal in nominals]
+    for nominal in nominals:
+        assert bool(nominal.record.reason) is not nominal.record.success
+        plan = nominal.record.plan
         assert len(plan.instruction.split()) >= 4
-        assert len(plan.stages) == len(twin.record.spans) >= 3
+        assert len(plan.stages) == len(nominal.record.spans) >= 3
         for stage in plan.stages:
             assert re.fullmatch(r"[a-z][a-z ]*[a-z]", stage.name), stage.name
             assert stage.name not in ("move", "act")
             assert 0.0 < stage.speed <= 1.0
             assert np.linalg.norm(stage.pose[3:]) == pytest.approx(1.0, abs=1e-5)
-        assert [s.stop for s in twin.record.spans[:-1]] == [s.start for s in twin.record.spans[1:]]
+        assert [s.stop for s in nominal.record.spans[:-1]] == [s.start for s in nominal.record.spans[1:]]
     if name in STAGES:
-        assert [stage.name for stage in twins[0].record.plan.stages] == STAGES[name]
+        assert [stage.name for stage in nominals[0].record.plan.stages] == STAGES[name]
 
 
 def test_the_facts_of_the_stages(stacking):
@@ -107,11 +107,11 @@ def test_the_expert_plans_from_the_present_state(stacking):
     moved = simulator.observe().objects[index].copy()
     moved[:2] += [0.03, 0.04]
     simulator.reset(0, {"cubeA": moved})
-    driver = Driver(simulator)
-    stacking.expert.solve(driver)
-    driver.settle()
+    runner = RolloutRunner(simulator)
+    stacking.expert.solve(runner)
+    runner.settle()
     assert simulator.evaluate().success
-    np.testing.assert_allclose(driver.stages[1].pose[:2], moved[:2], atol=0.003)
+    np.testing.assert_allclose(runner.stages[1].pose[:2], moved[:2], atol=0.003)
 
 
 def test_the_script_is_left_as_it_was(stacking):
@@ -137,22 +137,27 @@ def give_up(env, seed=None, debug=False, vis=False):
 
 
 def test_a_script_that_fails_is_reported(stacking):
-    twin = run_nominal(failing(stacking, give_up), 0)
-    assert not twin.record.success
-    assert twin.record.reason == ("planner: the solution script failed: IndexError: list index out of range")
-    assert twin.record.plan.stages == ()
+    nominal = run_nominal(failing(stacking, give_up), 0)
+    assert not nominal.record.success
+    assert nominal.record.reason == (
+        "planner: the solution script failed: IndexError: list index out of range"
+    )
+    assert nominal.record.plan.stages == ()
     stacking.simulator.reset(0)
-    driver = Driver(stacking.simulator)
+    runner = RolloutRunner(stacking.simulator)
     with pytest.raises(PlanError, match="the solution script failed: IndexError"):
-        failing(stacking, give_up).expert.solve(driver)
+        failing(stacking, give_up).expert.solve(runner)
 
 
 def test_a_rollout_without_success_is_told_from_a_plan_that_failed(stacking):
     def do_nothing(env, seed=None, debug=False, vis=False):
         pass
 
-    twin = run_nominal(failing(stacking, do_nothing), 0)
-    assert (twin.record.success, twin.record.reason) == (False, "the expert's rollout did not end in success")
+    nominal = run_nominal(failing(stacking, do_nothing), 0)
+    assert (nominal.record.success, nominal.record.reason) == (
+        False,
+        "the expert's rollout did not end in success",
+    )
 
 
 def test_diverged_physics_is_no_failure_of_the_planner(stacking, monkeypatch):
@@ -175,13 +180,13 @@ def test_a_bug_of_ours_is_not_blamed_on_the_script(stacking, monkeypatch):
 def test_a_rollout_that_does_not_end_is_ended(stacking):
     stacking.simulator.reset(0)
     with pytest.raises(PlanError, match="not over after 20 control steps"):
-        stacking.expert.solve(Driver(stacking.simulator, max_steps=20))
+        stacking.expert.solve(RolloutRunner(stacking.simulator, max_steps=20))
 
 
 def test_what_lies_out_of_reach_ends_without_success_and_without_a_word(stacking, capsys):
     stacking.simulator.reset(0, {"cubeA": poses.pose([1.4, 0.9, 0.02])})
-    driver = Driver(stacking.simulator)
-    stacking.expert.solve(driver)
+    runner = RolloutRunner(stacking.simulator)
+    stacking.expert.solve(runner)
     assert not stacking.simulator.evaluate().success
     assert capsys.readouterr().out == ""  # standard output belongs to `--json`
 

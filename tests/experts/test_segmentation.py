@@ -5,10 +5,10 @@ import pytest
 
 from failsafe.errors import PlanError
 from failsafe.experts.contract import PlanExpert
-from failsafe.experts.driver import Driver
 from failsafe.experts.segmentation import segment
 from failsafe.experts.toy import ToyPickExpert, ToyPickPolicy, ToyPushExpert, ToyStackExpert
 from failsafe.records.trace import Trace
+from failsafe.rollouts.runner import RolloutRunner
 from failsafe.simulators.toy import TASKS, ToyPick
 
 SPEC = ToyPick().spec
@@ -107,7 +107,7 @@ def test_an_object_that_moves_along_the_table_is_pushed():
 
 
 def test_a_rollout_without_steps_has_no_plan():
-    trace = Driver(ToyPick()).trace()
+    trace = RolloutRunner(ToyPick()).trace()
     with pytest.raises(
         PlanError, match=r"^expected a rollout with at least one control step, got an empty one$"
     ):
@@ -132,17 +132,17 @@ def test_the_plan_carried_out_open_loop_succeeds_again(task, expert, seeds, name
     sim, solved, again = TASKS[task](), 0, 0
     for seed in range(seeds):
         sim.reset(seed)
-        driver = Driver(sim)
-        expert().solve(driver)
-        driver.settle()
+        runner = RolloutRunner(sim)
+        expert().solve(runner)
+        runner.settle()
         if not sim.evaluate().success:
             continue
         solved += 1
-        plan = segment(driver.trace(), sim.spec, sim.spec.instruction)
+        plan = segment(runner.trace(), sim.spec, sim.spec.instruction)
         assert {s.name for s in plan.stages} == names
         assert len(plan.stages) <= 10
         sim.reset(seed)
-        open_loop = Driver(sim)
+        open_loop = RolloutRunner(sim)
         PlanExpert(plan).solve(open_loop)
         open_loop.settle()
         again += sim.evaluate().success

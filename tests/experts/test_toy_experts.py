@@ -7,7 +7,6 @@ import pytest
 
 from failsafe.errors import PlanError
 from failsafe.experts.contract import PlanExpert
-from failsafe.experts.driver import Driver, Interceptor, Moment
 from failsafe.experts.toy import (
     ToyPickExpert,
     ToyPickPolicy,
@@ -21,6 +20,7 @@ from failsafe.experts.toy import (
 from failsafe.records import poses
 from failsafe.records.plan import StagePlan
 from failsafe.records.trace import Disturbance
+from failsafe.rollouts.runner import Hook, RolloutRunner, StepContext
 from failsafe.simulators.toy import TASKS, ToyPick, ToySimulator, ToyStack
 
 EXPERTS = {"ToyPick-v0": ToyPickExpert, "ToyPush-v0": ToyPushExpert, "ToyStack-v0": ToyStackExpert}
@@ -31,24 +31,24 @@ STAGES = {
 }
 
 
-class During(Interceptor):
+class During(Hook):
     """Disturbs the world in the first steps of one stage."""
 
     def __init__(self, stage: int, steps: int, disturbance: Disturbance) -> None:
         self._stage, self._left, self._disturbance = stage, steps, disturbance
 
-    def disturb(self, moment: Moment):
+    def disturb(self, moment: StepContext):
         if moment.stage != self._stage or not self._left:
             return ()
         self._left -= 1
         return [self._disturbance]
 
 
-def solve(sim: ToySimulator, expert, interceptors=()) -> Driver:
-    driver = Driver(sim, interceptors)
-    expert.solve(driver)
-    driver.settle()
-    return driver
+def solve(sim: ToySimulator, expert, hooks=()) -> RolloutRunner:
+    runner = RolloutRunner(sim, hooks)
+    expert.solve(runner)
+    runner.settle()
+    return runner
 
 
 @pytest.mark.parametrize("task", sorted(EXPERTS))
@@ -56,9 +56,9 @@ def test_the_expert_succeeds_on_99_of_100_seeds(task):
     sim, names, successes = TASKS[task](), [], 0
     for seed in range(100):
         sim.reset(seed)
-        driver = solve(sim, EXPERTS[task]())
+        runner = solve(sim, EXPERTS[task]())
         successes += sim.evaluate().success
-        names.append([stage.name for stage in driver.stages])
+        names.append([stage.name for stage in runner.stages])
     assert successes >= 99
     assert all(n == STAGES[task] for n in names)
 
@@ -68,11 +68,11 @@ def test_its_plan_carried_out_open_loop_does_it_again(task):
     sim = TASKS[task]()
     for seed in range(8):
         sim.reset(seed)
-        driver = solve(sim, EXPERTS[task]())
+        runner = solve(sim, EXPERTS[task]())
         sim.reset(seed)
-        again = solve(sim, PlanExpert(StagePlan("", tuple(driver.stages))))
+        again = solve(sim, PlanExpert(StagePlan("", tuple(runner.stages))))
         assert sim.evaluate().success
-        assert again.trace().same_states(driver.trace())
+        assert again.trace().same_states(runner.trace())
 
 
 FAILURES = {
@@ -110,12 +110,12 @@ def test_it_does_not_run_the_hand_through_things_on_its_way():
     sim = ToyPick()
     sim.reset(2)
     at = sim.observe().objects[0]
-    driver = Driver(sim)
+    runner = RolloutRunner(sim)
     beside = poses.pose([at[0], at[1] - 0.12, 0.02], [0.0, 1.0, 0.0, 0.0])
-    for pose in poses.interpolate(driver.intended, beside, 20):
+    for pose in poses.interpolate(runner.intended, beside, 20):
         sim.step(sim.command(pose, -1.0))
-    driver = solve(sim, ToyPickExpert())
-    assert driver.stages[0].name == "rise"
+    runner = solve(sim, ToyPickExpert())
+    assert runner.stages[0].name == "rise"
     assert sim.evaluate().success
 
 
@@ -130,7 +130,7 @@ def test_a_box_out_of_reach_is_a_plan_that_fails(task, name):
     with pytest.raises(
         PlanError, match=r"^expected 'box.*' within 0.9 m of the arm's shoulder, got it 1\.\d\d m"
     ):
-        EXPERTS[task]().solve(Driver(sim))
+        EXPERTS[task]().solve(RolloutRunner(sim))
 
 
 def test_between_boxes_that_lie_close_the_fingers_open_no_wider_than_needed():
@@ -140,9 +140,9 @@ def test_between_boxes_that_lie_close_the_fingers_open_no_wider_than_needed():
         "box_b": poses.pose([0.568, 0.018, 0.024], [0.077, 0.0, 0.0, 0.997]),
     }
     sim.reset(0, side_by_side)
-    driver = solve(sim, ToyStackExpert())
+    runner = solve(sim, ToyStackExpert())
     assert sim.evaluate().success
-    assert -1.0 < driver.stages[0].gripper < 1.0
+    assert -1.0 < runner.stages[0].gripper < 1.0
 
 
 def test_how_a_box_lies():
@@ -167,16 +167,16 @@ def test_the_closed_loop_policy_succeeds_and_names_no_stage():
     sim, successes = ToyPick(), 0
     for seed in range(30):
         sim.reset(seed)
-        driver = solve(sim, ToyPickPolicy())
+        runner = solve(sim, ToyPickPolicy())
         successes += sim.evaluate().success
-        assert driver.stages == []
-        assert max(np.linalg.norm(np.diff(driver.trace().targets[:, :3], axis=0), axis=1)) <= 0.0201
+        assert runner.stages == []
+        assert max(np.linalg.norm(np.diff(runner.trace().targets[:, :3], axis=0), axis=1)) <= 0.0201
     assert successes >= 29
 
 
 def test_the_closed_loop_policy_answers_to_a_box_that_moves():
-    class Nudge(Interceptor):
-        def disturb(self, moment: Moment):
+    class Nudge(Hook):
+        def disturb(self, moment: StepContext):
             return [Disturbance("box", (0.3, 0.2, 0.0, 0.0, 0.0, 0.0))] if moment.step == 12 else ()
 
     sim = ToyPick()
@@ -190,4 +190,4 @@ def test_the_closed_loop_policy_gives_up():
     sim = ToyPick()
     sim.reset(0, {"goal": poses.pose([0.5, 0.0, 1.2])})
     with pytest.raises(PlanError, match=r"^expected the box at the goal within 150 steps"):
-        ToyPickPolicy().solve(Driver(sim))
+        ToyPickPolicy().solve(RolloutRunner(sim))

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from failsafe.generation.rollouts import Perturbed, Twin
+from failsafe.generation.nominal import NominalRollout, PerturbedRollout
 from failsafe.perturbations import Scene
-from failsafe.records.case import Nominal
+from failsafe.records.case import NominalRecord
 from failsafe.records.plan import OPEN, Stage, StagePlan, StageSpan
 from failsafe.records.trace import Trace
 from failsafe.simulators.contract import Exactness, ObjectSpec, Role, SimulatorSpec
@@ -60,11 +60,11 @@ def make_spans(*stages):
     return tuple(spans)
 
 
-def make_twin(trace, spans):
+def make_nominal(trace, spans):
     plan = StagePlan("do it", tuple(Stage(s.name, tuple(turned(0.0)), OPEN, 0) for s in spans))
     scene = Scene(SPEC, plan, spans, trace.objects[0].astype(float), trace.tcp_poses[0].astype(float))
-    return Twin(Nominal("made up", 0, True, "", plan, spans), trace, scene)
+    return NominalRollout(NominalRecord("made up", 0, True, "", plan, spans), trace, scene)
 
 
 def make_perturbed(trace, spans, injection=0):
-    return Perturbed(trace, False, make_twin(trace, spans).record.plan, spans, injection)
+    return PerturbedRollout(trace, False, make_nominal(trace, spans).record.plan, spans, injection)

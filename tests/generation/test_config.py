@@ -56,7 +56,7 @@ def test_shards_that_are_none(text: str, sentence: str) -> None:
         parse_shard(text, 16)
 
 
-def test_more_shards_than_lanes_are_refused() -> None:
+def test_more_shards_than_partitions_are_refused() -> None:
     assert parse_shard("1/2", 16) == (1, 2)
     with pytest.raises(UserError, match="at most 4 shards for this configuration, got 5"):
         parse_shard("0/5", 4)

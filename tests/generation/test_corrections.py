@@ -5,18 +5,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.generation.made_up import SPEC, make_spans, make_trace, make_twin
+from tests.generation.made_up import SPEC, make_nominal, make_spans, make_trace
 
 from failsafe.errors import PlanError
-from failsafe.experts.driver import Driver
 from failsafe.experts.tasks import load_task
 from failsafe.generation import corrections
 from failsafe.generation.corrections import MAX_ACTIONS, Waypoint, propose, to_actions
-from failsafe.generation.rollouts import run_nominal, run_perturbed
+from failsafe.generation.nominal import run_nominal, run_perturbed
 from failsafe.records import poses
-from failsafe.records.case import Way
+from failsafe.records.case import RecoveryStrategy
 from failsafe.records.perturbation import Perturbation
 from failsafe.records.plan import CLOSED, OPEN
+from failsafe.rollouts.runner import RolloutRunner
 
 FINGERS = 4
 """Steps that fingers need."""
@@ -102,8 +102,8 @@ def test_fingers_get_their_time(moving, before, after, count):
 
 def test_fingers_get_their_time_at_every_waypoint():
     down, up = at(z=-0.02), at(z=0.04)
-    ways = [Waypoint(down, CLOSED), Waypoint(down, OPEN), Waypoint(up, OPEN)]
-    actions = to_actions(at(), CLOSED, ways, SPEC)
+    strategies = [Waypoint(down, CLOSED), Waypoint(down, OPEN), Waypoint(up, OPEN)]
+    actions = to_actions(at(), CLOSED, strategies, SPEC)
     assert [row[6] for row in actions] == [CLOSED] + [OPEN] * FINGERS + [OPEN] * 3
     assert [round(row[2], 6) for row in actions] == [-0.02, 0.0, 0.0, 0.0, 0.0, 0.02, 0.02, 0.02]
 
@@ -137,22 +137,28 @@ REACHING, CARRYING, NOWHERE = [1] * 4 + [0] * 4, [0] * 4 + [1] * 4, [0] * 8
         (0.7, 0.0, 0.2, 0.08, NOWHERE),
     ],
 )
-def test_where_the_scene_is_the_twins(cube, yaw, tool, width, where):
-    twin = make_twin(make_trace(CUBE, TOOL, widths=WIDTHS), make_spans(("reach", 4), ("carry", 4, "cube")))
+def test_where_the_scene_is_the_nominals(cube, yaw, tool, width, where):
+    nominal = make_nominal(
+        make_trace(CUBE, TOOL, widths=WIDTHS), make_spans(("reach", 4), ("carry", 4, "cube"))
+    )
     now = make_trace([cube] * 2, [tool] * 2, [yaw] * 2, [width] * 2)
-    assert corrections._in_place(twin, now, 1).astype(int).tolist() == where
+    assert corrections._in_place(nominal, now, 1).astype(int).tolist() == where
 
 
 def test_the_nearest_point_of_a_stage_is_led_to_and_of_equals_the_later():
-    twin = make_twin(make_trace(CUBE, TOOL, widths=WIDTHS), make_spans(("reach", 4), ("carry", 4, "cube")))
+    nominal = make_nominal(
+        make_trace(CUBE, TOOL, widths=WIDTHS), make_spans(("reach", 4), ("carry", 4, "cube"))
+    )
     # 0.25 lies between 0.2 and 0.3, three steps of 2 cm from either: the later is further on
-    found = corrections._to_nominal_path(twin, make_trace([0.5] * 2, [0.25] * 2), 1, SPEC, OPEN)
-    assert [(c.way, c.resume_index, c.resume_stage) for c in found] == [(Way.NOMINAL_PATH, 0, "reach")]
+    found = corrections._to_nominal_path(nominal, make_trace([0.5] * 2, [0.25] * 2), 1, SPEC, OPEN)
+    assert [(c.strategy, c.resume_index, c.resume_stage) for c in found] == [
+        (RecoveryStrategy.NOMINAL_PATH, 0, "reach")
+    ]
     assert sum(row[0] for row in found[0].actions) == pytest.approx(0.05, abs=1e-6)
     assert len(found[0].actions) == 3
     # a mark that has moved is no reason against
     marked = make_trace([0.5] * 2, [0.25] * 2, goal=[3.0] * 2)
-    assert corrections._to_nominal_path(twin, marked, 1, SPEC, OPEN) == found
+    assert corrections._to_nominal_path(nominal, marked, 1, SPEC, OPEN) == found
 
 
 # ---------------------------------------------------------------- candidates
@@ -165,15 +171,17 @@ def picking():
 
 
 def candidates(picking, mode, stage, magnitude, step, **drawn):
-    task, twin = picking
-    name = twin.record.spans[stage].name
-    failing = run_perturbed(task, twin, (Perturbation(mode, stage, name, 0.0, magnitude, "", **drawn),)).trace
+    task, nominal = picking
+    name = nominal.record.spans[stage].name
+    failing = run_perturbed(
+        task, nominal, (Perturbation(mode, stage, name, 0.0, magnitude, "", **drawn),)
+    ).trace
     task.simulator.reset(0)
-    live = Driver(task.simulator)
+    live = RolloutRunner(task.simulator)
     assert live.replay(failing, step)
     live.restart_from_measured_pose()
     before = task.simulator.state()
-    found = propose(task, twin, failing, step, live)
+    found = propose(task, nominal, failing, step, live)
     assert task.simulator.state().tobytes() == before.tobytes()  # asked, not moved
     return found, failing
 
@@ -195,25 +203,25 @@ def test_candidates_come_shortest_first(picking, mode, stage, magnitude, drawn, 
     assert min(counts, default=1) >= 1
     assert max(counts, default=1) <= MAX_ACTIONS
     for candidate in found:
-        assert (candidate.resume_index >= 0) is (candidate.way is Way.NOMINAL_PATH)
+        assert (candidate.resume_index >= 0) is (candidate.strategy is RecoveryStrategy.NOMINAL_PATH)
         end = failing.tcp_poses[step].astype(float)
         for action in candidate.actions:
             end = poses.apply_delta(end, action[:6])
-        if candidate.way is Way.NOMINAL_PATH:
+        if candidate.strategy is RecoveryStrategy.NOMINAL_PATH:
             path = picking[1].trace.tcp_poses.astype(float)
             assert min(max(poses.distance(end, pose)) for pose in path) < 1e-6
 
 
 def test_a_scene_that_is_intact_is_led_back_to_the_nominal_path(picking):
     found, _ = candidates(picking, "translation_x", 0, 0.08, 12)
-    stages = [c.resume_stage for c in found if c.way is Way.NOMINAL_PATH]
+    stages = [c.resume_stage for c in found if c.strategy is RecoveryStrategy.NOMINAL_PATH]
     assert set(stages) == {"reach", "grasp", "close gripper"}
 
 
 def test_an_object_that_has_moved_needs_a_fresh_plan(picking):
     found, failing = candidates(picking, "object_pushed", 0, 0.1, 15, direction=1.0, object="box")
-    assert {c.way for c in found} == {Way.FRESH_PLAN, Way.FRESH_PLAN_VIA_LIFT}
-    straight = next(c for c in found if c.way is Way.FRESH_PLAN)
+    assert {c.strategy for c in found} == {RecoveryStrategy.FRESH_PLAN, RecoveryStrategy.FRESH_PLAN_VIA_LIFT}
+    straight = next(c for c in found if c.strategy is RecoveryStrategy.FRESH_PLAN)
     assert straight.resume_stage == "reach"
     end = failing.tcp_poses[15, :2] + np.sum([row[:2] for row in straight.actions], axis=0)
     np.testing.assert_allclose(end, failing.objects[15, 0, :2], atol=1e-5)  # above where the box now is
@@ -221,7 +229,7 @@ def test_an_object_that_has_moved_needs_a_fresh_plan(picking):
 
 def test_what_is_carried_can_be_set_down(picking):
     found, failing = candidates(picking, "slip", 3, 0.02, 45, object="box")
-    down = next(c for c in found if c.way is Way.SET_DOWN_AND_RETRY)
+    down = next(c for c in found if c.strategy is RecoveryStrategy.SET_DOWN_AND_RETRY)
     heights = np.cumsum([row[2] for row in down.actions])
     assert heights.min() == pytest.approx(0.025 - failing.objects[45, 0, 2], abs=1e-5)
     released = next(i for i, row in enumerate(down.actions) if row[6] == OPEN)
@@ -230,9 +238,9 @@ def test_what_is_carried_can_be_set_down(picking):
 
 def test_an_expert_without_a_plan_leaves_only_the_nominal_path(picking):
     class Lost:
-        def solve(self, driver):
+        def solve(self, runner):
             raise PlanError("expected a way, got none")
 
-    task, twin = picking
-    found, _ = candidates((dataclasses.replace(task, expert=Lost()), twin), "translation_x", 0, 0.08, 12)
-    assert {c.way for c in found} == {Way.NOMINAL_PATH}
+    task, nominal = picking
+    found, _ = candidates((dataclasses.replace(task, expert=Lost()), nominal), "translation_x", 0, 0.08, 12)
+    assert {c.strategy for c in found} == {RecoveryStrategy.NOMINAL_PATH}

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from tests.generation.made_up import make_perturbed, make_spans, make_trace, make_twin
+from tests.generation.made_up import make_nominal, make_perturbed, make_spans, make_trace
 
 from failsafe.generation.judging import failure_step, judge_times, onset_step
 from failsafe.records.case import Times
@@ -57,11 +57,13 @@ def test_an_effect_that_vanishes_again_is_one():
     assert onset_step(make_trace(STILL), perturbed, 0) == 3
 
 
-def test_a_rollout_that_goes_on_is_compared_with_where_the_twin_ended():
-    twin = make_trace([0.0, 0.1, 0.2])
-    assert onset_step(twin, make_trace([0.0, 0.1, 0.2, 0.2, 0.2]), 0) is None
-    assert onset_step(twin, make_trace([0.0, 0.1, 0.2, 0.2, 0.3]), 0) == 4
-    assert onset_step(twin, make_trace([0.0, 0.1]), 0) is None  # nor is a shorter one compared beyond its end
+def test_a_rollout_that_goes_on_is_compared_with_where_the_nominal_ended():
+    nominal = make_trace([0.0, 0.1, 0.2])
+    assert onset_step(nominal, make_trace([0.0, 0.1, 0.2, 0.2, 0.2]), 0) is None
+    assert onset_step(nominal, make_trace([0.0, 0.1, 0.2, 0.2, 0.3]), 0) == 4
+    assert (
+        onset_step(nominal, make_trace([0.0, 0.1]), 0) is None
+    )  # nor is a shorter one compared beyond its end
 
 
 # ---------------------------------------------------------------- failure step
@@ -70,8 +72,10 @@ def test_a_rollout_that_goes_on_is_compared_with_where_the_twin_ended():
 SPANS = make_spans(("reach", 4), ("lift", 4))
 
 
-def judge(perturbed, spans=SPANS, twin=STILL, twin_spans=SPANS, onset=0):
-    return failure_step(make_twin(make_trace(twin), twin_spans), make_perturbed(perturbed, spans), onset)
+def judge(perturbed, spans=SPANS, nominal=STILL, nominal_spans=SPANS, onset=0):
+    return failure_step(
+        make_nominal(make_trace(nominal), nominal_spans), make_perturbed(perturbed, spans), onset
+    )
 
 
 @pytest.mark.parametrize(
@@ -111,30 +115,30 @@ def test_with_nothing_out_of_place_the_failure_is_at_the_end_of_the_last_stage()
 
 def test_stages_of_different_length_are_compared_at_equal_shares():
     # The twin carries the cube 10 cm a step in its second stage, of 2 steps; here it takes 8 steps.
-    twin = [0.0, 0.0, 0.0, 0.1, 0.2]
-    twin_spans = make_spans(("reach", 2), ("carry", 2))
+    nominal = [0.0, 0.0, 0.0, 0.1, 0.2]
+    nominal_spans = make_spans(("reach", 2), ("carry", 2))
     spans = make_spans(("reach", 2), ("carry", 8))
     # shares 0, 1/8 .. 7/8 of 2 steps: the twin's steps 2 2 2 2 3 3 3 3, and then its end
     slow = [0.0, 0.0, *[0.0] * 4, *[0.1] * 4, 0.2]
-    assert judge(make_trace(slow), spans, twin, twin_spans) == 10
-    assert judge(make_trace(change(slow, 7, -0.05)), spans, twin, twin_spans) == 7
+    assert judge(make_trace(slow), spans, nominal, nominal_spans) == 10
+    assert judge(make_trace(change(slow, 7, -0.05)), spans, nominal, nominal_spans) == 7
     # without the alignment it would have been lost when the twin lifted it, at step 3
-    assert judge(make_trace(change(slow, 10, -0.05)), spans, twin, twin_spans) == 10
+    assert judge(make_trace(change(slow, 10, -0.05)), spans, nominal, nominal_spans) == 10
 
 
-def test_a_shorter_stage_is_compared_with_all_of_the_twins():
-    twin = [0.0, 0.1, 0.2, 0.3, 0.4, 0.4]
-    twin_spans, spans = make_spans(("carry", 4), ("wait", 1)), make_spans(("carry", 2), ("wait", 1))
+def test_a_shorter_stage_is_compared_with_all_of_the_nominals():
+    nominal = [0.0, 0.1, 0.2, 0.3, 0.4, 0.4]
+    nominal_spans, spans = make_spans(("carry", 4), ("wait", 1)), make_spans(("carry", 2), ("wait", 1))
     # shares 0 and 1/2 of 4 steps: the twin's steps 0 and 2
-    assert judge(make_trace([0.0, 0.2, 0.4, 0.4]), spans, twin, twin_spans) == 3
-    assert judge(make_trace([0.0, 0.1, 0.3, 0.3]), spans, twin, twin_spans) == 1
+    assert judge(make_trace([0.0, 0.2, 0.4, 0.4]), spans, nominal, nominal_spans) == 3
+    assert judge(make_trace([0.0, 0.1, 0.3, 0.3]), spans, nominal, nominal_spans) == 1
 
 
 def test_the_moments_are_put_together():
-    twin = make_twin(make_trace(STILL), SPANS)
+    nominal = make_nominal(make_trace(STILL), SPANS)
     lost = make_perturbed(
         make_trace(np.add(STILL, [0, 0, 0, 0.01, 0.02, 0.03, 0.04, 0.05, 0.05]).tolist()), SPANS, 2
     )
-    assert judge_times(twin, lost) == Times(injection_step=2, onset_step=3, failure_step=5)
+    assert judge_times(nominal, lost) == Times(injection_step=2, onset_step=3, failure_step=5)
     same = make_perturbed(make_trace(STILL), SPANS, None)
-    assert judge_times(twin, same) == Times()
+    assert judge_times(nominal, same) == Times()

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from failsafe.experts.contract import PlanExpert
-from failsafe.experts.driver import Command, Driver, Interceptor, Moment
 from failsafe.experts.tasks import load_task
 from failsafe.generation import verification
-from failsafe.generation.rollouts import run_nominal, run_perturbed
+from failsafe.generation.nominal import run_nominal, run_perturbed
 from failsafe.generation.verification import ActuationNoise, prove
 from failsafe.records import poses
-from failsafe.records.case import Way
+from failsafe.records.case import RecoveryStrategy
 from failsafe.records.perturbation import Perturbation
 from failsafe.records.plan import CLOSED, OPEN
 from failsafe.records.trace import Disturbance
+from failsafe.rollouts.runner import Command, Hook, RolloutRunner, StepContext
 from failsafe.simulators.contract import Observation
 
 DOWN = poses.pose([0.4, 0.0, 0.2], [0.0, 1.0, 0.0, 0.0])
@@ -43,11 +43,11 @@ def scenes():
 
 def fail(scenes, case):
     name, drawn, step = CASES[case]
-    task, twin = scenes[name]
-    failing = run_perturbed(task, twin, (drawn,))
-    assert twin.record.success
+    task, nominal = scenes[name]
+    failing = run_perturbed(task, nominal, (drawn,))
+    assert nominal.record.success
     assert not failing.success
-    return task, twin, failing, step
+    return task, nominal, failing, step
 
 
 def replay(task, seed, trace, steps):
@@ -60,8 +60,8 @@ def replay(task, seed, trace, steps):
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_proven_correction_is_one(scenes, case):
-    task, twin, failing, step = fail(scenes, case)
-    proof = prove(task, twin, failing, step, 1, np.random.default_rng(0))
+    task, nominal, failing, step = fail(scenes, case)
+    proof = prove(task, nominal, failing, step, 1, np.random.default_rng(0))
     correction, evidence = proof.label.correction, proof.label.verification
     assert evidence.proven
     assert (evidence.rollouts, evidence.successes, evidence.noise) == (1, 1, "")
@@ -76,19 +76,19 @@ def test_a_proven_correction_is_one(scenes, case):
         task.simulator.step(task.simulator.command(target, action[6]))
     rest = task.expert
     if correction.resume_index >= 0:
-        rest = PlanExpert(twin.record.plan, correction.resume_index)
-        assert twin.record.plan.stages[correction.resume_index].name == correction.resume_stage
-    driver = Driver(task.simulator)
-    driver.intended, driver.gripper = target, correction.actions[-1][6]
-    rest.solve(driver)
-    driver.settle()
+        rest = PlanExpert(nominal.record.plan, correction.resume_index)
+        assert nominal.record.plan.stages[correction.resume_index].name == correction.resume_stage
+    runner = RolloutRunner(task.simulator)
+    runner.intended, runner.gripper = target, correction.actions[-1][6]
+    rest.solve(runner)
+    runner.settle()
     assert task.simulator.evaluate().success
-    assert tuple(stage.name for stage in driver.stages) == correction.plan_stages
+    assert tuple(stage.name for stage in runner.stages) == correction.plan_stages
     # and that is the recovered rollout, bit for bit
     recovered = proof.recovered
     assert recovered.states[-1].tobytes() == task.simulator.state().tobytes()
     assert recovered.states[: step + 1].tobytes() == failing.trace.states[: step + 1].tobytes()
-    assert len(recovered) == step + len(correction.actions) + driver.step_count
+    assert len(recovered) == step + len(correction.actions) + runner.step_count
     # it is the shortest of those that were tried, and the shorter ones failed
     assert [a.success for a in evidence.attempts] == [False] * (len(evidence.attempts) - 1) + [True]
     counts = [a.actions for a in evidence.attempts]
@@ -97,19 +97,19 @@ def test_a_proven_correction_is_one(scenes, case):
 
 
 @pytest.mark.parametrize(
-    ("case", "step", "nominal"),
+    ("case", "step", "on_nominal_path"),
     [("missed", 15, True), ("wrong place", 45, True), ("pushed", 25, False), ("slipped", 50, False)],
 )
-def test_the_way_back_depends_on_where_the_objects_are(scenes, case, step, nominal):
-    task, twin, failing, _ = fail(scenes, case)
-    way = prove(task, twin, failing, step, 1, np.random.default_rng(0)).label.correction.way
-    assert (way is Way.NOMINAL_PATH) is nominal
+def test_the_way_back_depends_on_where_the_objects_are(scenes, case, step, on_nominal_path):
+    task, nominal, failing, _ = fail(scenes, case)
+    strategy = prove(task, nominal, failing, step, 1, np.random.default_rng(0)).label.correction.strategy
+    assert (strategy is RecoveryStrategy.NOMINAL_PATH) is on_nominal_path
 
 
 def test_what_is_out_of_reach_cannot_be_recovered(scenes):
-    task, twin = scenes["ToyPick-v0"]
-    failing = run_perturbed(task, twin, (draw("object_pushed", 0, 1.2, "box"),))
-    proof = prove(task, twin, failing, 30, 5, np.random.default_rng(0))
+    task, nominal = scenes["ToyPick-v0"]
+    failing = run_perturbed(task, nominal, (draw("object_pushed", 0, 1.2, "box"),))
+    proof = prove(task, nominal, failing, 30, 5, np.random.default_rng(0))
     assert proof.recovered is proof.label.correction is None
     evidence = proof.label.verification
     assert not evidence.proven
@@ -121,27 +121,29 @@ def test_what_is_out_of_reach_cannot_be_recovered(scenes):
 
 @pytest.mark.parametrize("at", [0, 7, 34])
 def test_a_prefix_that_is_not_met_again_proves_nothing(scenes, at):
-    task, twin, failing, step = fail(scenes, "missed")
+    task, nominal, failing, step = fail(scenes, "missed")
     states = failing.trace.states.copy()
     states[at, 9] = np.nextafter(states[at, 9], np.float32(1.0))  # one number, by its last bit
     tampered = dataclasses.replace(failing, trace=dataclasses.replace(failing.trace, states=states))
-    proof = prove(task, twin, tampered, step, 1, np.random.default_rng(0))
+    proof = prove(task, nominal, tampered, step, 1, np.random.default_rng(0))
     assert not proof.label.verification.prefix_exact
     assert not proof.label.verification.proven
     assert proof.label.correction is proof.recovered is None
 
 
 def test_what_is_tampered_with_after_the_moment_does_no_harm(scenes):
-    task, twin, failing, step = fail(scenes, "missed")
+    task, nominal, failing, step = fail(scenes, "missed")
     states = failing.trace.states.copy()
     states[step + 1] = 0.0
     later = dataclasses.replace(failing, trace=dataclasses.replace(failing.trace, states=states))
-    assert prove(task, twin, later, step, 1, np.random.default_rng(0)).label.verification.prefix_exact
+    assert prove(task, nominal, later, step, 1, np.random.default_rng(0)).label.verification.prefix_exact
 
 
 def test_a_rollout_that_succeeds_needs_no_correction(scenes):
-    task, twin, failing, step = fail(scenes, "missed")
-    proof = prove(task, twin, dataclasses.replace(failing, success=True), step, 1, np.random.default_rng(0))
+    task, nominal, failing, step = fail(scenes, "missed")
+    proof = prove(
+        task, nominal, dataclasses.replace(failing, success=True), step, 1, np.random.default_rng(0)
+    )
     assert not proof.label.verification.proven
 
 
@@ -150,7 +152,7 @@ def test_a_rollout_that_succeeds_needs_no_correction(scenes):
 
 def moment(step):
     nothing = Observation(DOWN, 0.08, np.zeros((0, 7)))
-    return Moment(step, 0, step, 100, nothing)
+    return StepContext(step, 0, step, 100, nothing)
 
 
 def test_noise_has_its_size_and_comes_one_step_late():
@@ -158,7 +160,7 @@ def test_noise_has_its_size_and_comes_one_step_late():
     commanded = [poses.apply_delta(DOWN, [0.001 * i, 0.0, 0.0, 0.0, 0.0, 0.0]) for i in range(4001)]
     late, grippers = [], []
     for i, target in enumerate(commanded):
-        sent = noise.intercept(moment(i), Command(target, OPEN if i < 2000 else CLOSED))
+        sent = noise.before_step(moment(i), Command(target, OPEN if i < 2000 else CLOSED))
         late.append(poses.delta_between(commanded[max(i - 1, 0)], sent.target))
         grippers.append(sent.gripper)
     late = np.array(late)
@@ -172,7 +174,7 @@ def test_noise_has_its_size_and_comes_one_step_late():
 
 def test_an_arm_that_is_told_to_stay_stays():
     noise = ActuationNoise(np.random.default_rng(0))
-    sent = [noise.intercept(moment(i), Command(DOWN.copy(), OPEN)).target for i in range(5)]
+    sent = [noise.before_step(moment(i), Command(DOWN.copy(), OPEN)).target for i in range(5)]
     np.testing.assert_array_equal(sent, [sent[0]] * 5)
     assert 1e-4 < np.linalg.norm(sent[0][:3] - DOWN[:3]) < 0.01
 
@@ -181,46 +183,46 @@ def test_late_commands_lose_no_action(scenes, monkeypatch):
     monkeypatch.setattr(verification, "_NOISE", np.zeros(6))
     task, _ = scenes["ToyPick-v0"]
     task.simulator.reset(0)
-    driver = Driver(task.simulator, [ActuationNoise(np.random.default_rng(0))])
-    start = driver.observation.tcp_pose
+    runner = RolloutRunner(task.simulator, [ActuationNoise(np.random.default_rng(0))])
+    start = runner.observation.tcp_pose
     for action in [[0.02, 0.0, 0.0, 0.0, 0.0, 0.05]] * 6 + [[0.0] * 6] * 8:
-        driver.act(np.array(action), OPEN)
+        runner.act(np.array(action), OPEN)
     expected = [0.12, 0.0, 0.0, 0.0, 0.0, 0.3]
-    np.testing.assert_allclose(poses.delta_between(start, driver.observation.tcp_pose), expected, atol=1e-3)
+    np.testing.assert_allclose(poses.delta_between(start, runner.observation.tcp_pose), expected, atol=1e-3)
 
 
 def test_recoverability_counts_noisy_rollouts(scenes):
-    task, twin, failing, step = fail(scenes, "missed")
-    label = prove(task, twin, failing, step, 5, np.random.default_rng(0)).label
+    task, nominal, failing, step = fail(scenes, "missed")
+    label = prove(task, nominal, failing, step, 5, np.random.default_rng(0)).label
     assert label.verification.rollouts == 5
     assert 1 <= label.verification.successes <= 5
     assert label.verification.recoverability == label.verification.successes / 5
     assert "2 mm and 1 degree" in label.verification.noise
-    assert prove(task, twin, failing, step, 5, np.random.default_rng(0)).label == label
+    assert prove(task, nominal, failing, step, 5, np.random.default_rng(0)).label == label
 
 
 def test_noise_that_spoils_everything_leaves_the_exact_rollout_alone(scenes, monkeypatch):
     monkeypatch.setattr(verification, "_NOISE", np.full(6, 0.3))
-    task, twin, failing, step = fail(scenes, "missed")
-    evidence = prove(task, twin, failing, step, 5, np.random.default_rng(0)).label.verification
+    task, nominal, failing, step = fail(scenes, "missed")
+    evidence = prove(task, nominal, failing, step, 5, np.random.default_rng(0)).label.verification
     assert (evidence.rollouts, evidence.successes, evidence.recoverability) == (5, 1, 0.2)
     assert evidence.proven
 
 
 def test_noise_begins_with_the_correction_not_before(scenes):
-    class Counting(Interceptor):
+    class Counting(Hook):
         calls = 0
 
-        def intercept(self, moment, command):
+        def before_step(self, moment, command):
             Counting.calls += 1
             return command
 
         def disturb(self, moment):
             return [Disturbance("box", (0.0,) * 6)] if moment.step < 0 else ()
 
-    task, twin, failing, step = fail(scenes, "missed")
-    driver, exact = verification._branch(task, twin, failing.trace, step, [Counting()])
+    task, nominal, failing, step = fail(scenes, "missed")
+    runner, exact = verification._branch(task, nominal, failing.trace, step, [Counting()])
     assert exact
     assert Counting.calls == 0
-    driver.act(np.zeros(6), OPEN)
+    runner.act(np.zeros(6), OPEN)
     assert Counting.calls == 1

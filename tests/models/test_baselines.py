@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.models.made_up import CLOSED, LIFT, SPEC, line, sample, window
 
-from failsafe.datasets.samples import Kind
 from failsafe.errors import AssessmentError, UserError
 from failsafe.models.baselines import (
     NearestNominal,
@@ -27,6 +26,7 @@ from failsafe.models.baselines import (
 from failsafe.models.contract import MAX_ACTIONS, MAX_ROTATION, MAX_TRANSLATION, RecoveryModel
 from failsafe.records import poses
 from failsafe.records.assessment import Window
+from failsafe.samples.plan import Kind
 
 # Seeds 0 to 5: a good moment on the line each, and a failing one 60 mm beside it.
 SEEDS = range(6)
@@ -45,8 +45,13 @@ def zigzag() -> list[list[float]]:
 
 def test_never_and_always_say_one_thing() -> None:
     assert never(SPEC).assess(window()).failing is False
-    verdict = always(SPEC, "slip", "lift").assess(window())
-    assert (verdict.failing, verdict.mode, verdict.stage, verdict.actions) == (True, "slip", "lift", ())
+    assessment = always(SPEC, "slip", "lift").assess(window())
+    assert (assessment.failing, assessment.mode, assessment.stage, assessment.actions) == (
+        True,
+        "slip",
+        "lift",
+        (),
+    )
 
 
 def test_a_guess_repeats_and_depends_on_what_the_tool_did() -> None:
@@ -87,12 +92,12 @@ def test_reversals_learn_where_the_line_is() -> None:
 def test_return_to_nominal_leads_back_to_the_line() -> None:
     model = NearestNominal.fit(SAMPLES, WINDOWS, SPEC)
     lost = window(line(0.14, beside=0.06))
-    verdict = model.assess(lost)
-    assert verdict.failing
-    assert (verdict.mode, verdict.stage) == ("translation_x", "descend")
+    assessment = model.assess(lost)
+    assert assessment.failing
+    assert (assessment.mode, assessment.stage) == ("translation_x", "descend")
     # 60 mm at 25 mm a step are three actions of -20 mm along x, with the gripper open as it was then.
-    assert len(verdict.actions) == 3
-    np.testing.assert_allclose(verdict.actions, [[-0.02, 0, 0, 0, 0, 0, 1.0]] * 3, atol=1e-6)
+    assert len(assessment.actions) == 3
+    np.testing.assert_allclose(assessment.actions, [[-0.02, 0, 0, 0, 0, 0, 1.0]] * 3, atol=1e-6)
     fine = model.assess(window(line(0.145, beside=0.001)))
     assert (fine.failing, fine.actions, fine.stage) == (False, (), "descend")
 
@@ -131,8 +136,13 @@ def test_return_to_nominal_refuses_a_task_that_it_never_saw() -> None:
 def test_the_oracle_knows_what_it_was_told() -> None:
     lost = sample("lost", True, actions=(), recoverable=False, mode="slip", stage="lift")
     model = Oracle(SPEC, {s.name: s for s in [*SAMPLES, lost]})
-    verdict = model.assess(window(name="lost"))
-    assert (verdict.failing, verdict.mode, verdict.stage, verdict.needs_help) == (True, "slip", "lift", True)
+    assessment = model.assess(window(name="lost"))
+    assert (assessment.failing, assessment.mode, assessment.stage, assessment.needs_help) == (
+        True,
+        "slip",
+        "lift",
+        True,
+    )
     assert model.assess(window(name="bad-0")).actions == SAMPLES[-1].actions
     assert model.assess(window(name="good-0")).failing is False
     with pytest.raises(AssessmentError, match="got 'unheard of'"):

@@ -23,14 +23,21 @@ from failsafe.models.compact import (
     save_compact,
 )
 from failsafe.models.contract import assess_safely
-from failsafe.models.encoder import word_codes
-from failsafe.models.finder import MIDDLE, PLACE_SCALE, Finder, Lens, camera_features, project
+from failsafe.models.image_encoder import word_codes
+from failsafe.models.object_localizer import (
+    MIDDLE,
+    PLACE_SCALE,
+    CameraIntrinsics,
+    ObjectLocalizer,
+    camera_features,
+    project,
+)
 from failsafe.records.assessment import Status, Window, WindowSpec
 
 SPEC = WindowSpec(views=("front", "hand"), history=4, frames=2, size=32)
 
 
-LENSES = (Lens(0.8, False), Lens(1.3, True))
+LENSES = (CameraIntrinsics(0.8, False), CameraIntrinsics(1.3, True))
 
 
 @pytest.fixture(scope="module")
@@ -84,24 +91,26 @@ def test_pictures_words_and_motion_all_count(model: CompactModel) -> None:
 
 
 def test_a_failure_has_a_kind_actions_and_words(model: CompactModel) -> None:
-    verdict = failing(model).assess(window())
-    assert verdict.failing
-    assert verdict.mode in ("no_op", "slip")
-    assert verdict.stage in ("reach", "grasp")
-    assert 1 <= len(verdict.actions) <= 24
-    assert verdict.frame == "robot_base"
-    assert verdict.stage in verdict.explanation
+    assessment = failing(model).assess(window())
+    assert assessment.failing
+    assert assessment.mode in ("no_op", "slip")
+    assert assessment.stage in ("reach", "grasp")
+    assert 1 <= len(assessment.actions) <= 24
+    assert assessment.frame == "robot_base"
+    assert assessment.stage in assessment.explanation
 
 
 def test_where_nothing_is_failing_it_says_what_the_expert_would_do(model: CompactModel) -> None:
     net = CompactNet(model.meta.config)
     net.load_state_dict(model.net.state_dict())
     net.heads.bias.data[0] = -20.0
-    verdict = CompactModel(net, model.meta).assess(window())
-    assert not verdict.failing
-    assert verdict.actions == ()
-    assert 1 <= len(verdict.follow) <= 24
-    assert failing(model).assess(window()).follow == verdict.follow  # from here, whatever is said to be wrong
+    assessment = CompactModel(net, model.meta).assess(window())
+    assert not assessment.failing
+    assert assessment.actions == ()
+    assert 1 <= len(assessment.follow) <= 24
+    assert (
+        failing(model).assess(window()).follow == assessment.follow
+    )  # from here, whatever is said to be wrong
 
 
 @pytest.mark.parametrize(
@@ -124,18 +133,18 @@ def test_where_nothing_is_failing_it_says_what_the_expert_would_do(model: Compac
 def test_what_it_cannot_look_at(model: CompactModel, change: dict, sentence: str) -> None:
     with pytest.raises(AssessmentError, match=sentence):
         model.assess(window(**change))
-    verdict = assess_safely(model, window(**change))
-    assert verdict.status is Status.REFUSED
-    assert not verdict.failing
-    assert verdict.actions == ()
+    assessment = assess_safely(model, window(**change))
+    assert assessment.status is Status.REFUSED
+    assert not assessment.failing
+    assert assessment.actions == ()
 
 
-def test_a_model_that_breaks_is_a_verdict(model: CompactModel) -> None:
+def test_a_model_that_breaks_is_an_assessment(model: CompactModel) -> None:
     broken = CompactNet(model.meta.config)
     for parameter in broken.parameters():
         parameter.data.fill_(float("nan"))
-    verdict = assess_safely(CompactModel(broken, model.meta), window())
-    assert verdict.status is Status.REFUSED
+    assessment = assess_safely(CompactModel(broken, model.meta), window())
+    assert assessment.status is Status.REFUSED
 
 
 def test_files_that_are_no_checkpoint(model: CompactModel, tmp_path: Path) -> None:
@@ -181,7 +190,7 @@ def test_points_are_where_the_views_rays_meet() -> None:
     front = look_at((1.3, 0.0, 0.68), (0.52, 0.0, 0.13))
     side = look_at((0.65, -0.8, 0.58), (0.58, 0.0, 0.13))
     hand = look_at((0.115, 0.0, -0.075), (0.015, 0.0, 0.03))
-    lenses = (Lens(0.8, False), Lens(0.8, False), Lens(1.3, True))
+    lenses = (CameraIntrinsics(0.8, False), CameraIntrinsics(0.8, False), CameraIntrinsics(1.3, True))
     cameras = torch.tensor(
         [[(*pose, lens.fov, lens.mounted) for pose, lens in zip((front, side, hand), lenses, strict=True)]]
     )
@@ -189,7 +198,7 @@ def test_points_are_where_the_views_rays_meet() -> None:
     points = torch.cat([tool[:, None, :3], tool[:, None, :3] + aside], dim=1)
     pixels, inside = project(cameras.float(), tool, points)
     assert inside.float().mean() > 0.5
-    finder = Finder(lenses, 3, 32, (8, 8, 16, 16), 4).eval()
+    finder = ObjectLocalizer(lenses, 3, 32, (8, 8, 16, 16), 4).eval()
     [row] = [motion_features(tool.numpy().repeat(2, axis=0), np.zeros(2, dtype=np.float32))[:9]]
     pose = torch.from_numpy(row)[None]
     seen = (inside.sum(1) >= 2)[0, 1:]
@@ -229,7 +238,7 @@ def test_words_are_told_apart_whatever_their_case() -> None:
 
 def test_one_assessment_takes_milliseconds() -> None:
     """Not a benchmark: a network ten times too large would show."""
-    lenses = (Lens(0.8, False), *LENSES)
+    lenses = (CameraIntrinsics(0.8, False), *LENSES)
     config = CompactConfig(WindowSpec(), ("no_op",), ("reach",), ("pick the cube",), lenses=lenses)
     net = CompactModel(CompactNet(config), CompactMeta(config, {}, {}))
     assert net.parameters < 6_000_000

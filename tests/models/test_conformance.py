@@ -15,7 +15,7 @@ from failsafe.models import conformance
 from failsafe.models.baselines import fit_baselines
 from failsafe.models.conformance import RULES, check_model
 from failsafe.models.contract import MAX_TRANSLATION
-from failsafe.records.assessment import Status, Verdict, Window, WindowSpec
+from failsafe.records.assessment import Assessment, Status, Window, WindowSpec
 
 NAMES = [f"{'bad' if i % 2 else 'good'}-{i}" for i in range(8)]
 SAMPLES = [sample(name, failing=name.startswith("bad"), seed=i // 2) for i, name in enumerate(NAMES)]
@@ -50,12 +50,12 @@ class Sound:
     name = "sound"
     window_spec: WindowSpec = SPEC
 
-    def assess(self, window: Window) -> Verdict:
+    def assess(self, window: Window) -> Assessment:
         window.check(self.window_spec)
         return self.judge(window)
 
-    def judge(self, window: Window) -> Verdict:
-        return Verdict(failure_probability=0.9, mode="slip", mode_probability=0.8, actions=(ROW,) * 24)
+    def judge(self, window: Window) -> Assessment:
+        return Assessment(failure_probability=0.9, mode="slip", mode_probability=0.8, actions=(ROW,) * 24)
 
 
 class Unnamed(Sound):
@@ -69,63 +69,63 @@ class NoViews(Sound):
 class Remembers(Sound):
     looked = 0
 
-    def judge(self, window: Window) -> Verdict:
+    def judge(self, window: Window) -> Assessment:
         self.looked += 1
-        return Verdict(failure_probability=1.0 / self.looked)
+        return Assessment(failure_probability=1.0 / self.looked)
 
 
 class ChecksNothing(Sound):
-    def assess(self, window: Window) -> Verdict:
+    def assess(self, window: Window) -> Assessment:
         return self.judge(window)
 
 
 class ChecksTheSpecAlone(Sound):
-    def assess(self, window: Window) -> Verdict:
+    def assess(self, window: Window) -> Assessment:
         if window.spec != SPEC:
             raise AssessmentError("other windows")
         return self.judge(window)
 
 
 class RaisesTheWrongError(Sound):
-    def assess(self, window: Window) -> Verdict:
+    def assess(self, window: Window) -> Assessment:
         if window.spec != SPEC:
             raise ValueError("other windows")
         return super().assess(window)
 
 
 class ScribblesOnPictures(Sound):
-    def judge(self, window: Window) -> Verdict:
+    def judge(self, window: Window) -> Assessment:
         window.frames[0, 0, 0, 0, 0] ^= 1
-        return Verdict()
+        return Assessment()
 
 
 class NormalisesInPlace(Sound):
-    def judge(self, window: Window) -> Verdict:
+    def judge(self, window: Window) -> Assessment:
         window.tcp_poses[:, 3:] /= np.linalg.norm(window.tcp_poses[:, 3:], axis=1, keepdims=True)
-        return Verdict()
+        return Assessment()
 
 
 class AfraidOfTheDark(Sound):
-    def judge(self, window: Window) -> Verdict:
-        return Verdict(failure_probability=float(window.frames.std() / window.frames.mean()))
+    def judge(self, window: Window) -> Assessment:
+        return Assessment(failure_probability=float(window.frames.std() / window.frames.mean()))
 
 
 class KnowsOneTask(Sound):
-    def judge(self, window: Window) -> Verdict:
-        return {"lift the cube": Verdict()}[window.instruction]
+    def judge(self, window: Window) -> Assessment:
+        return {"lift the cube": Assessment()}[window.instruction]
 
 
 def says(**fields: Any) -> type[Sound]:
     class Says(Sound):
-        def judge(self, window: Window) -> Verdict:
-            return Verdict(**fields)
+        def judge(self, window: Window) -> Assessment:
+            return Assessment(**fields)
 
     return Says
 
 
-RANGE = "verdicts are numbers in range"
-BLACK = "a black picture gives a verdict"
-UNKNOWN = "an unknown instruction is a verdict or a refusal"
+RANGE = "assessments are numbers in range"
+BLACK = "a black picture gives an assessment"
+UNKNOWN = "an unknown instruction is an assessment or a refusal"
 LATENCY, LIMITS = "the latency is measured", "actions keep the step limits"
 WRONG, NAN = "wrong windows are refused", "numbers that are none are refused"
 
@@ -147,7 +147,7 @@ WRONG, NAN = "wrong windows are refused", "numbers that are none are refused"
         (says(status=Status.UNREADABLE), []),
         (says(status=Status.UNREADABLE, actions=(ROW,)), [RANGE, BLACK, UNKNOWN]),
         (says(status=Status.REFUSED), [RANGE, BLACK, UNKNOWN, LATENCY]),
-        (Remembers, ["the same window gives the same verdict"]),
+        (Remembers, ["the same window gives the same assessment"]),
         (ChecksNothing, [WRONG, NAN]),
         (ChecksTheSpecAlone, [WRONG, NAN]),
         (RaisesTheWrongError, [WRONG]),

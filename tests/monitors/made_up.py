@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from failsafe.monitors.monitor import Monitor, MonitorSettings
-from failsafe.monitors.timing import LookTiming
+from failsafe.monitors.timing import QueryTiming
 from failsafe.monitors.waypoints import Waypoint
 from failsafe.policies.contract import PolicyObservation
 from failsafe.records import poses
-from failsafe.records.assessment import Verdict, Window, WindowSpec
+from failsafe.records.assessment import Assessment, Window, WindowSpec
 from failsafe.records.event import EventKind
 from failsafe.records.poses import Pose
 
@@ -65,7 +65,7 @@ class Says:
         self.answers = list(answers)
         self.asked = 0
 
-    def assess(self, window: Window) -> Verdict:
+    def assess(self, window: Window) -> Assessment:
         answer = self.answers[min(self.asked, len(self.answers) - 1)]
         self.asked += 1
         if isinstance(answer, Exception):
@@ -80,24 +80,24 @@ class Thinks(Says):
         super().__init__(*answers)
         self.at_work, self.go_on = threading.Event(), threading.Event()
 
-    def assess(self, window: Window) -> Verdict:
+    def assess(self, window: Window) -> Assessment:
         self.at_work.set()
         assert self.go_on.wait(PATIENCE)
         return super().assess(window)
 
 
-def failing(probability: float = 0.9, **changes: Any) -> Verdict:
+def failing(probability: float = 0.9, **changes: Any) -> Assessment:
     """A verdict with two actions upwards."""
-    return Verdict(**{"failure_probability": probability, "mode": "slip", "actions": (UP, UP), **changes})
+    return Assessment(**{"failure_probability": probability, "mode": "slip", "actions": (UP, UP), **changes})
 
 
-FINE = Verdict(failure_probability=0.1)
+FINE = Assessment(failure_probability=0.1)
 
 
 def settings(**changes: Any) -> MonitorSettings:
     """Looks every five steps exactly, believes the first, corrects once, hands back, without a cool-down."""
-    timing = LookTiming(every=EVERY, soonest=EVERY)
-    fast = {"timing": timing, "allowance": 0.0, "corrections": 1, "follow_steps": 0, "cool_down": 0}
+    timing = QueryTiming(every=EVERY, soonest=EVERY)
+    fast = {"timing": timing, "drift": 0.0, "corrections": 1, "continuation_steps": 0, "cool_down": 0}
     return MonitorSettings(**{**fast, **changes})
 
 
@@ -123,4 +123,4 @@ def steps_of(monitor: Monitor, *kinds: EventKind) -> list[int]:
 
 def words_of(monitor: Monitor, kind: EventKind) -> list[str]:
     """What is said of it."""
-    return [event.words for event in monitor.events if event.kind is kind]
+    return [event.description for event in monitor.events if event.kind is kind]

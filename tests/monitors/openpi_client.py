@@ -6,7 +6,7 @@ import numpy as np
 from tests.policies.websocket_server import pack
 
 from failsafe.records import poses
-from failsafe.records.assessment import Verdict, WindowSpec
+from failsafe.records.assessment import Assessment, WindowSpec
 
 SPEC = WindowSpec(views=("front", "side"), history=4, frames=2, size=16)
 WORDS = "pick up the red cube"
@@ -41,21 +41,21 @@ class Model:
     name = "made up"
     window_spec = SPEC
 
-    def __init__(self, verdict=None, first=lambda: None):
-        self.verdict, self._first, self.windows = verdict or Verdict(), first, []
+    def __init__(self, assessment=None, first=lambda: None):
+        self.assessment, self._first, self.windows = assessment or Assessment(), first, []
 
     def assess(self, window):
         self.windows.append(window)
         self._first()
-        return self.verdict
+        return self.assessment
 
 
 def content():
-    return Model(Verdict(failure_probability=0.1))
+    return Model(Assessment(failure_probability=0.1))
 
 
 def alarmed(steps=8, **changes):
-    return Model(Verdict(**{"failure_probability": 0.9, "actions": (STEP,) * steps, **changes}))
+    return Model(Assessment(**{"failure_probability": 0.9, "actions": (STEP,) * steps, **changes}))
 
 
 def raising():
@@ -70,4 +70,4 @@ def hanging(over: threading.Event):
 
 
 def not_a_number():
-    return Model(Verdict(failure_probability=float("nan"), actions=(STEP,)))
+    return Model(Assessment(failure_probability=float("nan"), actions=(STEP,)))

@@ -9,7 +9,7 @@ import pytest
 from tests.monitors.made_up import PATIENCE, SPEC, Says, Thinks, failing
 
 from failsafe.monitors.assessor import Assessor
-from failsafe.records.assessment import Status, Verdict, Window
+from failsafe.records.assessment import Assessment, Status, Window
 
 SHORT = 0.1
 WINDOW = Window(
@@ -45,8 +45,8 @@ def test_it_answers_once():
     assert assessor.reply(wait=True) is None
     assessor.ask(WINDOW, 7)
     reply = assessor.reply(wait=True)
-    assert (reply.step, reply.verdict.failure_probability) == (7, 0.8)
-    assert 0 <= reply.verdict.latency <= reply.seconds < PATIENCE
+    assert (reply.step, reply.assessment.failure_probability) == (7, 0.8)
+    assert 0 <= reply.assessment.latency <= reply.seconds < PATIENCE
     assert not assessor.busy
     assert assessor.reply(wait=True) is None
 
@@ -62,12 +62,12 @@ def test_it_need_not_be_waited_for():
     assert assessor.busy
     model.go_on.set()
     until_idle(assessor)
-    assert assessor.reply(wait=False).verdict.mode == "slip"
+    assert assessor.reply(wait=False).assessment.mode == "slip"
 
 
 def test_a_deadline_is_said_once_and_waited_for_once():
     assessor, model, late = overdue(failing())
-    assert (late.step, late.verdict) == (7, None)
+    assert (late.step, late.assessment) == (7, None)
     assert late.seconds >= SHORT
     assert assessor.busy
     begun = time.monotonic()
@@ -84,7 +84,7 @@ def test_a_late_answer_is_dropped_and_the_next_is_not():
     assessor._deadline = PATIENCE
     assessor.ask(WINDOW, 12)
     reply = assessor.reply(wait=True)
-    assert (reply.step, reply.verdict.failure_probability) == (12, 0.8)
+    assert (reply.step, reply.assessment.failure_probability) == (12, 0.8)
 
 
 def test_an_answer_fetched_after_its_deadline_is_dropped():
@@ -93,7 +93,7 @@ def test_an_answer_fetched_after_its_deadline_is_dropped():
     until_idle(assessor)
     time.sleep(2 * SHORT)
     reply = assessor.reply(wait=False)
-    assert (reply.step, reply.verdict) == (7, None)
+    assert (reply.step, reply.assessment) == (7, None)
     assert assessor.reply(wait=False) is None
 
 
@@ -123,7 +123,7 @@ def test_a_hanging_model_does_not_keep_the_process_from_ending():
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("answer", "description"),
     [
         (RuntimeError("out of memory"), "RuntimeError: out of memory"),
         (None, "expected a Verdict, got NoneType"),
@@ -134,13 +134,13 @@ def test_a_hanging_model_does_not_keep_the_process_from_ending():
         (failing(actions=((0.0, 0.0, 0.0, 1e200, 0.0, 0.0, 1.0),)), "7 finite numbers"),
     ],
 )
-def test_whatever_a_model_does_wrong_is_a_refusal(answer, words):
+def test_whatever_a_model_does_wrong_is_a_refusal(answer, description):
     assessor = Assessor(Says(answer), PATIENCE)
     assessor.ask(WINDOW, 7)
-    verdict = assessor.reply(wait=True).verdict
-    assert verdict.status is Status.REFUSED
-    assert words in verdict.reason
-    assert verdict.actions == ()
+    assessment = assessor.reply(wait=True).assessment
+    assert assessment.status is Status.REFUSED
+    assert description in assessment.reason
+    assert assessment.actions == ()
 
 
 def test_numbers_that_are_words_are_a_refusal():
@@ -148,11 +148,11 @@ def test_numbers_that_are_words_are_a_refusal():
     object.__setattr__(odd, "actions", (("up",) * 7,))
     assessor = Assessor(Says(odd), PATIENCE)
     assessor.ask(WINDOW, 7)
-    assert assessor.reply(wait=True).verdict.status is Status.REFUSED
+    assert assessor.reply(wait=True).assessment.status is Status.REFUSED
 
 
 def test_an_answer_that_cannot_be_read_stays_one():
-    assessor = Assessor(Says(Verdict(status=Status.UNREADABLE, raw="I think")), PATIENCE)
+    assessor = Assessor(Says(Assessment(status=Status.UNREADABLE, raw="I think")), PATIENCE)
     assessor.ask(WINDOW, 7)
-    verdict = assessor.reply(wait=True).verdict
-    assert (verdict.status, verdict.raw) == (Status.UNREADABLE, "I think")
+    assessment = assessor.reply(wait=True).assessment
+    assert (assessment.status, assessment.raw) == (Status.UNREADABLE, "I think")

@@ -109,23 +109,23 @@ def test_a_file_comes_back(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("data", "error", "words"),
+    ("data", "error", "description"),
     [
         (None, UserError, "made by `failsafe calibrate`"),
         (b"\xff\xfe\x00binary", UserError, "made by `failsafe calibrate`"),
         (b"{", RecordError, "does not parse"),
-        (b'{"format":"Calibration/9"}', RecordError, "expected format 'Calibration/2'"),
+        (b'{"format":"Calibration/9"}', RecordError, "expected format 'Calibration/3'"),
         (b'{"format":"Calibration/1","smoothing":3}', RecordError, "or generate it again"),
         (b'{"format":"Episode/1"}', RecordError, "got 'Episode/1'"),
-        (b'{"format":"Calibration/2","alpha":0.1}', RecordError, "'model' is missing"),
-        (b'{"format":"Calibration/2","alfa":0.1}', UserError, "did you mean 'alpha'"),
+        (b'{"format":"Calibration/3","alpha":0.1}', RecordError, "'model' is missing"),
+        (b'{"format":"Calibration/3","alfa":0.1}', UserError, "did you mean 'alpha'"),
     ],
 )
-def test_a_bad_file_is_one_sentence(tmp_path, data, error, words):
+def test_a_bad_file_is_one_sentence(tmp_path, data, error, description):
     path = tmp_path / "thresholds.json"
     if data is not None:
         path.write_bytes(data)
-    with pytest.raises(error, match=words):
+    with pytest.raises(error, match=description):
         read_calibration(path)
 
 

@@ -28,15 +28,15 @@ from tests.monitors.made_up import (
 
 from failsafe.models.contract import MAX_ROTATION, MAX_TRANSLATION
 from failsafe.monitors.monitor import Monitor
-from failsafe.monitors.timing import LookTiming
+from failsafe.monitors.timing import QueryTiming
 from failsafe.monitors.waypoints import Workspace, waypoints
 from failsafe.policies.contract import Frame
 from failsafe.records import poses
-from failsafe.records.assessment import Status, Verdict
+from failsafe.records.assessment import Assessment, Status
 from failsafe.records.event import EventKind
 
-LOOK, ALARM, TAKE_OVER, HAND_BACK = (
-    EventKind.LOOK,
+QUERY, ALARM, TAKE_OVER, HAND_BACK = (
+    EventKind.QUERY,
     EventKind.ALARM,
     EventKind.TAKE_OVER,
     EventKind.HAND_BACK,
@@ -54,15 +54,15 @@ def look_at(probabilities, threshold=0.5, **changes):
 
 def test_it_looks_once_there_is_a_history_and_then_every_so_many_steps():
     monitor = look_at([0.1] * 4)
-    assert steps_of(monitor, LOOK) == [FIRST, FIRST + EVERY, FIRST + 2 * EVERY, FIRST + 3 * EVERY]
+    assert steps_of(monitor, QUERY) == [FIRST, FIRST + EVERY, FIRST + 2 * EVERY, FIRST + 3 * EVERY]
     assert monitor.model.asked == 4
 
 
 def test_it_looks_sooner_where_the_tool_has_stalled():
-    monitor = Monitor(Says(FINE), 0.5, settings(timing=LookTiming(every=4 * EVERY, soonest=EVERY)))
+    monitor = Monitor(Says(FINE), 0.5, settings(timing=QueryTiming(every=4 * EVERY, soonest=EVERY)))
     stop = FIRST + 10 * EVERY
     watch(monitor, stop + 12 * EVERY, lambda step: moment(step, [0.5, 0.01 * min(step, stop), 0.3]))
-    looks = steps_of(monitor, LOOK)
+    looks = steps_of(monitor, QUERY)
     apart = {True: set(), False: set()}
     for before, after in itertools.pairwise(looks):
         apart[before > stop + monitor.model.window_spec.history].add(after - before)
@@ -71,7 +71,7 @@ def test_it_looks_sooner_where_the_tool_has_stalled():
 
 
 @pytest.mark.parametrize(
-    ("probabilities", "allowance", "threshold", "alarms"),
+    ("probabilities", "drift", "threshold", "alarms"),
     [
         ([0.9], 0.0, 2.19, [0]),  # log(0.9 / 0.1) = 2.197
         ([0.9], 0.0, 2.20, []),
@@ -86,10 +86,8 @@ def test_it_looks_sooner_where_the_tool_has_stalled():
         ([1.0], 0.0, 6.90, [0]),
     ],
 )
-def test_an_alarm_needs_looks_that_add_up_to_more_than_the_threshold(
-    probabilities, allowance, threshold, alarms
-):
-    monitor = look_at(probabilities, threshold, allowance=allowance)
+def test_an_alarm_needs_looks_that_add_up_to_more_than_the_threshold(probabilities, drift, threshold, alarms):
+    monitor = look_at(probabilities, threshold, drift=drift)
     assert steps_of(monitor, ALARM) == [FIRST + EVERY * look for look in alarms]
     assert steps_of(monitor, TAKE_OVER) == steps_of(monitor, ALARM)
 
@@ -97,16 +95,16 @@ def test_an_alarm_needs_looks_that_add_up_to_more_than_the_threshold(
 def test_after_an_alarm_evidence_begins_anew_even_if_nothing_could_be_done():
     monitor = Monitor(Says(failing(0.99, actions=()), failing(0.6), failing(0.9)), 1.0, settings())
     watch(monitor, FIRST + 2 * EVERY + 1)
-    assert [event.score for event in monitor.events if event.kind is LOOK] == [4.59512, 0.405465, 2.602690]
+    assert [event.score for event in monitor.events if event.kind is QUERY] == [4.59512, 0.405465, 2.602690]
     assert steps_of(monitor, ALARM) == [FIRST, FIRST + 2 * EVERY]
     assert steps_of(monitor, TAKE_OVER) == [FIRST + 2 * EVERY]
 
 
 @pytest.mark.parametrize("looks", range(1, 8))
 def test_an_episode_does_not_exceed_a_threshold_that_was_taken_from_it(looks):
-    watched = look_at([1.0] * looks, np.inf, allowance=2.0)
-    top = max(event.score for event in watched.events if event.kind is LOOK)
-    again = look_at([1.0] * looks, top, allowance=2.0)
+    watched = look_at([1.0] * looks, np.inf, drift=2.0)
+    top = max(event.score for event in watched.events if event.kind is QUERY)
+    again = look_at([1.0] * looks, top, drift=2.0)
     assert steps_of(again, ALARM) == []
 
 
@@ -126,7 +124,7 @@ def test_looks_right_after_a_take_over_are_no_evidence():
     monitor = Monitor(Says(failing()), 3.0, settings(cool_down=EVERY + 1))
     watch(monitor, FIRST + 5 * EVERY)
     back = steps_of(monitor, HAND_BACK)[0]
-    looks = [(e.step, e.score) for e in monitor.events if e.kind is LOOK and e.step > back]
+    looks = [(e.step, e.score) for e in monitor.events if e.kind is QUERY and e.step > back]
     assert looks[:3] == [(back + EVERY, None), (back + 2 * EVERY, 2.197225), (back + 3 * EVERY, 4.394449)]
     assert steps_of(monitor, TAKE_OVER)[1] == back + 3 * EVERY
 
@@ -162,7 +160,12 @@ def test_another_episode_begins_anew():
     watch(monitor, 40)
     assert monitor.needs_help
     monitor.begin("lift")
-    assert (monitor.events, monitor.step, monitor.needs_help, monitor.held_up) == ([], -1, False, 0.0)
+    assert (monitor.events, monitor.step, monitor.needs_help, monitor.blocking_latency) == (
+        [],
+        -1,
+        False,
+        0.0,
+    )
     watch(monitor, FIRST + 1)
     assert steps_of(monitor, ALARM) == [], "one look is not enough, whatever the episode before has seen"
     watch(monitor, EVERY)
@@ -172,7 +175,7 @@ def test_another_episode_begins_anew():
 # ------------------------------------------------------------------ where it leads the tool
 
 
-def lead(verdict, place=(0.5, 0.0, 0.3), quaternion=DOWN, **changes):
+def lead(assessment, place=(0.5, 0.0, 0.3), quaternion=DOWN, **changes):
     """The way from a pose, and the pose."""
     start = poses.pose(place, quaternion)
 
@@ -182,7 +185,7 @@ def lead(verdict, place=(0.5, 0.0, 0.3), quaternion=DOWN, **changes):
         seen.target_pose[:] = poses.pose([0.9, 0.5, 0.6], DOWN)  # not where the tool is
         return seen
 
-    ways = watch(Monitor(Says(verdict), 0.5, settings(**changes)), FIRST + 1, see)
+    ways = watch(Monitor(Says(assessment), 0.5, settings(**changes)), FIRST + 1, see)
     return next(iter(ways.values())), start
 
 
@@ -201,45 +204,47 @@ def test_a_correction_in_the_tools_frame_is_turned():
 
 
 def test_what_follows_a_correction_is_followed_as_far_as_wanted():
-    verdict, well = failing(actions=(UP,) * 3), Verdict(failure_probability=0.1, follow=(UP,) * 5)
+    assessment, well = failing(actions=(UP,) * 3), Assessment(failure_probability=0.1, follow=(UP,) * 5)
     for wanted, lengths in (
-        ({"follow_steps": 72}, [3, 5]),
-        ({"follow_steps": 2}, [3, 2]),
-        ({"follow_steps": 0, "action_steps": 2}, [2]),
+        ({"continuation_steps": 72}, [3, 5]),
+        ({"continuation_steps": 2}, [3, 2]),
+        ({"continuation_steps": 0, "action_steps": 2}, [2]),
     ):
-        monitor = Monitor(Says(verdict, well, FINE), 0.5, settings(**wanted))
+        monitor = Monitor(Says(assessment, well, FINE), 0.5, settings(**wanted))
         assert [len(way) for way in watch(monitor, FIRST + 1).values()] == lengths
 
 
 def test_a_correction_that_was_not_enough_is_followed_by_another():
     first, second = failing(actions=(UP,) * 3, follow=(UP,) * 9), failing(actions=(UP,), follow=(UP,) * 9)
-    well = Verdict(failure_probability=0.1, follow=(UP,) * 4)
-    monitor = Monitor(Says(first, second, well, FINE), 0.5, settings(corrections=3, follow_steps=72))
+    well = Assessment(failure_probability=0.1, follow=(UP,) * 4)
+    monitor = Monitor(Says(first, second, well, FINE), 0.5, settings(corrections=3, continuation_steps=72))
     ways = watch(monitor, FIRST + 1)
     # The first one's, the second one's, and what the expert would do where that has led.
     assert [len(way) for way in ways.values()] == [3, 1, 4]
     assert steps_of(monitor, EventKind.TAKE_OVER) == [FIRST]
     assert steps_of(monitor, EventKind.AGAIN) == [FIRST + 3]
     assert steps_of(monitor, EventKind.HAND_BACK) == [FIRST + 8]
-    assert steps_of(monitor, LOOK) == [FIRST, FIRST + 3, FIRST + 4, FIRST + 8]
+    assert steps_of(monitor, QUERY) == [FIRST, FIRST + 3, FIRST + 4, FIRST + 8]
 
 
 def test_it_goes_on_as_the_expert_would_while_things_go_well():
-    well = Verdict(failure_probability=0.1, follow=(UP,) * 4)
-    monitor = Monitor(Says(failing(actions=(UP,) * 3), well), 0.5, settings(follow_steps=10))
+    well = Assessment(failure_probability=0.1, follow=(UP,) * 4)
+    monitor = Monitor(Says(failing(actions=(UP,) * 3), well), 0.5, settings(continuation_steps=10))
     assert [len(way) for way in watch(monitor, FIRST + 1).values()] == [3, 4, 4, 2]
-    assert steps_of(monitor, LOOK) == [FIRST, FIRST + 3, FIRST + 7, FIRST + 11]
+    assert steps_of(monitor, QUERY) == [FIRST, FIRST + 3, FIRST + 7, FIRST + 11]
     assert steps_of(monitor, HAND_BACK) == [FIRST + 13]
-    assert monitor._follow_left == 0
-    again = Monitor(Says(failing(actions=(UP,) * 3), well), 0.5, settings(follow_steps=10, take_overs=1))
+    assert monitor._continuation_left == 0
+    again = Monitor(
+        Says(failing(actions=(UP,) * 3), well), 0.5, settings(continuation_steps=10, take_overs=1)
+    )
     watch(again, FIRST + 1)
     assert steps_of(again, TAKE_OVER) == [FIRST]
 
 
 def test_what_fails_anew_while_it_goes_on_is_corrected_at_even_odds():
-    well = Verdict(failure_probability=0.1, follow=(UP,) * 4)
+    well = Assessment(failure_probability=0.1, follow=(UP,) * 4)
     sure, likely = failing(0.99, actions=(UP,) * 3), failing(0.6, actions=(UP,))
-    monitor = Monitor(Says(sure, well, likely, well), 0.95, settings(corrections=2, follow_steps=8))
+    monitor = Monitor(Says(sure, well, likely, well), 0.95, settings(corrections=2, continuation_steps=8))
     assert [len(way) for way in watch(monitor, FIRST + 1).values()] == [3, 4, 1, 4]
     assert steps_of(monitor, EventKind.AGAIN) == [FIRST + 7]
     assert steps_of(monitor, HAND_BACK) == [FIRST + 12]
@@ -257,7 +262,7 @@ def test_a_take_over_has_so_many_corrections_and_no_more():
 )
 def test_without_a_second_correction_the_take_over_ends_as_planned(answer):
     first = failing(actions=(UP,) * 3, follow=(UP,) * 2)
-    monitor = Monitor(Says(first, answer, FINE), 0.5, settings(corrections=3, follow_steps=72))
+    monitor = Monitor(Says(first, answer, FINE), 0.5, settings(corrections=3, continuation_steps=72))
     assert [len(way) for way in watch(monitor, FIRST + 1).values()] == [3]
     assert steps_of(monitor, EventKind.AGAIN) == []
     assert steps_of(monitor, EventKind.HAND_BACK) == [FIRST + 3]
@@ -273,7 +278,7 @@ def test_what_is_not_to_be_corrected_is_gone_on_with():
         (((0.0, 0.0, 0.0, 0.0, 0.12, 0.0, 1.0),), [3, 1]),
     ):
         stuck = failing(actions=rows, follow=(UP,) * 4)
-        changes = settings(corrections=2, follow_steps=9)
+        changes = settings(corrections=2, continuation_steps=9)
         monitor = Monitor(Says(failing(actions=(UP,) * 3), stuck, FINE), 0.5, changes)
         assert [len(way) for way in watch(monitor, FIRST + 1).values()] == lengths
 
@@ -373,11 +378,13 @@ def test_after_a_take_over_there_is_none_for_a_while(cool_down):
     assert [over - back for back, over in zip(backs, overs[1:], strict=False)] == [wait] * (len(overs) - 1)
 
 
-@pytest.mark.parametrize(("then", "words"), [(0.3, ["better"]), (0.9, ["no better"]), (0.95, ["no better"])])
-def test_the_look_after_a_take_over_says_whether_it_is_better(then, words):
+@pytest.mark.parametrize(
+    ("then", "description"), [(0.3, ["better"]), (0.9, ["no better"]), (0.95, ["no better"])]
+)
+def test_the_look_after_a_take_over_says_whether_it_is_better(then, description):
     monitor = Monitor(Says(failing(0.9), failing(then), FINE), 0.5, settings(take_overs=1))
     watch(monitor, 40)
-    assert words_of(monitor, EventKind.CHECK) == words
+    assert words_of(monitor, EventKind.CHECK) == description
     (check,) = [event for event in monitor.events if event.kind is EventKind.CHECK]
     assert (check.step, check.probability) == (FIRST + 2 + EVERY, then)
 
@@ -387,29 +394,29 @@ def test_a_look_within_the_cool_down_is_no_check():
     watch(monitor, 40)
     back = FIRST + 2
     assert steps_of(monitor, EventKind.CHECK) == [back + 2 * EVERY]
-    assert back + EVERY in steps_of(monitor, LOOK)
+    assert back + EVERY in steps_of(monitor, QUERY)
 
 
 # ------------------------------------------------------------------ whatever the model does
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind", "words"),
+    ("answer", "kind", "description"),
     [
         (RuntimeError("out of memory"), EventKind.FAULT, "RuntimeError: out of memory"),
         (failing(np.nan), EventKind.FAULT, "got nan"),
         (failing(actions=((np.nan,) * 7,)), EventKind.FAULT, "7 finite numbers"),
         (failing(actions=((0.0, 0.0, 0.0, 1e300, 0.0, 0.0, 1.0),)), EventKind.FAULT, "7 finite numbers"),
-        (Verdict(status=Status.UNREADABLE, raw="I think it"), EventKind.UNREADABLE, "I think it"),
-        (Verdict(status=Status.REFUSED, reason="too dark"), EventKind.FAULT, "too dark"),
+        (Assessment(status=Status.UNREADABLE, raw="I think it"), EventKind.UNREADABLE, "I think it"),
+        (Assessment(status=Status.REFUSED, reason="too dark"), EventKind.FAULT, "too dark"),
     ],
 )
-def test_a_fault_leaves_the_policy_in_charge_and_the_next_answer_counts(answer, kind, words):
+def test_a_fault_leaves_the_policy_in_charge_and_the_next_answer_counts(answer, kind, description):
     monitor = Monitor(Says(answer, failing()), 0.5, settings())
     assert watch(monitor, FIRST + 1) == {}
     (event,) = monitor.events
     assert event.kind is kind
-    assert words in event.words
+    assert description in event.description
     assert list(watch(monitor, EVERY)) == [FIRST + EVERY]
 
 
@@ -456,7 +463,7 @@ def test_a_model_that_hangs_holds_up_the_policy_once_and_is_asked_nothing_more()
     assert steps_of(monitor, EventKind.LATE) == [FIRST]
     assert words_of(monitor, EventKind.LATE) == ["no answer within 0.05 s"]
     assert steps_of(monitor, EventKind.FAULT) == [FIRST + EVERY, FIRST + 2 * EVERY]
-    assert 0 < monitor.held_up < PATIENCE / 2
+    assert 0 < monitor.blocking_latency < PATIENCE / 2
     model.go_on.set()
     wait_for(monitor)
     assert model.asked == 1
@@ -498,7 +505,7 @@ def test_the_policy_goes_on_while_the_model_thinks():
     assert steps_of(monitor, TAKE_OVER) == [FIRST + 4]
 
 
-def test_a_verdict_older_than_the_deadline_is_dropped():
+def test_a_assessment_older_than_the_deadline_is_dropped():
     model = Thinks(failing())
     monitor = Monitor(model, 0.5, settings(asynchronous=True, deadline=0.05))
     assert watch(monitor, FIRST + 1) == {}
@@ -507,10 +514,10 @@ def test_a_verdict_older_than_the_deadline_is_dropped():
     wait_for(monitor)
     assert watch(monitor, 3) == {}
     assert steps_of(monitor, EventKind.LATE) == [FIRST + 1]
-    assert steps_of(monitor, LOOK) == []
+    assert steps_of(monitor, QUERY) == []
 
 
-def test_a_verdict_of_the_last_episode_is_not_heeded():
+def test_a_assessment_of_the_last_episode_is_not_heeded():
     model = Thinks(failing())
     monitor = Monitor(model, 0.5, settings(asynchronous=True, deadline=PATIENCE))
     watch(monitor, FIRST + 1)

@@ -115,12 +115,12 @@ def test_no_look_is_taken_while_a_correction_is_going_on():
         policy.act(moment(step))
     kinds = [(event.step, event.kind) for event in policy.monitor.events]
     assert kinds[:4] == [
-        (FIRST, EventKind.LOOK),
+        (FIRST, EventKind.QUERY),
         (FIRST, EventKind.ALARM),
         (FIRST, EventKind.TAKE_OVER),
         (FIRST + 20, EventKind.HAND_BACK),
     ]
-    assert kinds[4] == (FIRST + 20 + EVERY, EventKind.LOOK)
+    assert kinds[4] == (FIRST + 20 + EVERY, EventKind.QUERY)
 
 
 def test_a_reset_or_a_dropped_queue_ends_a_correction():

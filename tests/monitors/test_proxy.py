@@ -32,7 +32,7 @@ from failsafe.policies.contract import PolicyObservation
 from failsafe.policies.openpi import OpenpiPolicy
 from failsafe.policies.served import LIBERO
 from failsafe.records import poses
-from failsafe.records.assessment import Verdict
+from failsafe.records.assessment import Assessment
 from failsafe.records.event import EventKind
 
 REASON = "Internal server error. Traceback included in previous frame."
@@ -77,7 +77,7 @@ def guarded(start, upstream):
 
     def run(model, url=None, wire=None, deadline=5.0, **settings):
         events = []
-        made = MonitorSettings(allowance=0.0, cool_down=0, corrections=1, deadline=deadline)
+        made = MonitorSettings(drift=0.0, cool_down=0, corrections=1, deadline=deadline)
         guards = guard_clients(model, 0.5, made, wire or Wire(), lambda *told: events.append(told))
         return start(guards, url or upstream.url, **settings), events
 
@@ -160,7 +160,7 @@ def test_a_content_model_changes_no_byte(guarded, upstream):
         for shade in range(4):
             assert ask(client, request(shade=shade)) == answer()
     assert upstream.messages == [request(shade=shade) for shade in range(4)]
-    assert [(number, event.kind) for number, event in events] == [(1, EventKind.LOOK)] * 3
+    assert [(number, event.kind) for number, event in events] == [(1, EventKind.QUERY)] * 3
 
 
 def test_our_own_client_is_led_back(guarded, upstream):
@@ -183,7 +183,7 @@ def test_our_own_client_is_led_back(guarded, upstream):
     np.testing.assert_allclose(reached[:3] - pose[:3], [0.02, 0, 0], atol=1e-6)
     assert gripper == 1.0
     kinds = [event.kind for _, event in events]
-    assert kinds == [EventKind.LOOK, EventKind.ALARM, EventKind.TAKE_OVER]
+    assert kinds == [EventKind.QUERY, EventKind.ALARM, EventKind.TAKE_OVER]
     assert dict(policy.metadata) == {"model": "made up", "horizon": 10}
     assert len(upstream.observations) == 3  # it is asked all along
 
@@ -192,14 +192,14 @@ def test_two_clients_at_once(guarded):
     class OneTask(Model):
         def assess(self, window):
             failing = window.instruction == "stack the cubes"
-            return self.verdict if failing else Verdict(failure_probability=0.0)
+            return self.assessment if failing else Assessment(failure_probability=0.0)
 
-    proxy, events = guarded(OneTask(alarmed().verdict))
+    proxy, events = guarded(OneTask(alarmed().assessment))
     with client_of(proxy) as first, client_of(proxy) as second:
         for client in (first, second):
             client.recv(timeout=5)
-        for client, words in ((first, WORDS), (second, "stack the cubes"), (first, WORDS)):
-            assert ask(client, request(prompt=words)) == answer()
+        for client, description in ((first, WORDS), (second, "stack the cubes"), (first, WORDS)):
+            assert ask(client, request(prompt=description)) == answer()
         np.testing.assert_allclose(
             unpack(ask(second, request(prompt="stack the cubes")))["actions"][0], ROW, atol=1e-6
         )
@@ -208,7 +208,7 @@ def test_two_clients_at_once(guarded):
     takers = [number for number, kinds in by_client.items() if EventKind.TAKE_OVER in kinds]
     lookers = [number for number in by_client if number not in takers]
     assert len(takers) == len(lookers) == 1
-    assert by_client[lookers[0]] == [EventKind.LOOK] * 2
+    assert by_client[lookers[0]] == [EventKind.QUERY] * 2
 
 
 @pytest.mark.parametrize("model", [raising(), not_a_number()], ids=["raises", "NaN"])

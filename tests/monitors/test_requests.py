@@ -20,10 +20,10 @@ from tests.policies.websocket_server import pack, unpack
 from failsafe.errors import UserError
 from failsafe.monitors.monitor import MonitorSettings
 from failsafe.monitors.requests import Wire, between, guard_clients
-from failsafe.monitors.timing import LookTiming
+from failsafe.monitors.timing import QueryTiming
 from failsafe.policies.contract import ActionSpace
 from failsafe.policies.served import LIBERO, libero_state, observe_libero_state
-from failsafe.records.assessment import Verdict
+from failsafe.records.assessment import Assessment
 from failsafe.records.event import EventKind
 
 ROW = [0.4, 0, 0, 0, 0, 0.2, -1]
@@ -37,7 +37,7 @@ class Guarded:
     def __init__(self, model, wire=None, **settings):
         self.events = []
         made = MonitorSettings(
-            **{"allowance": 0.0, "cool_down": 0, "corrections": 1, "deadline": 5.0, **settings}
+            **{"drift": 0.0, "cool_down": 0, "corrections": 1, "deadline": 5.0, **settings}
         )
         make = guard_clients(model, 0.5, made, wire or Wire(), lambda n, event: self.events.append(event))
         self.guard = make(1)
@@ -54,14 +54,14 @@ class Guarded:
         return [event.kind for event in self.events]
 
     def faults(self):
-        return [event.words for event in self.events if event.kind is EventKind.FAULT]
+        return [event.description for event in self.events if event.kind is EventKind.FAULT]
 
 
 def test_a_content_model_leaves_every_byte():
     guarded = Guarded(model := content())
     for shade in range(5):
         assert guarded.ask(request(shade=shade)) == answer()
-    assert set(guarded.kinds) == {EventKind.LOOK}
+    assert set(guarded.kinds) == {EventKind.QUERY}
     # The first request is step 0, each other 5 more; a tool that stands still is looked at as soon as may be.
     assert [event.step for event in guarded.events] == [5, 10, 15, 20]
     assert {window.instruction for window in model.windows} == {WORDS}
@@ -129,7 +129,7 @@ def test_an_arm_that_stays_behind_is_led_on_within_the_limits():
 
 def test_actions_that_count_from_the_pose_asked_for_last():
     space = ActionSpace(chunk=2)
-    guarded = Guarded(alarmed(3), Wire(space), timing=LookTiming(every=6))
+    guarded = Guarded(alarmed(3), Wire(space), timing=QueryTiming(every=6))
     policy = answer(np.tile(np.array([0.01, 0, 0, 0, 0, 0, -1.0]), (4, 1)))
     guarded.ask(request(), policy)
     # Each two rows ask for 20 mm along x, and the arm lies 15 behind. It is looked at after 6 steps.
@@ -273,7 +273,9 @@ def test_the_model_is_asked_by_one_client_at_a_time():
         threading.Event().wait(0.05)
         inside.pop()
 
-    make = guard_clients(Model(Verdict(), first), 0.5, MonitorSettings(), Wire(), lambda number, event: None)
+    make = guard_clients(
+        Model(Assessment(), first), 0.5, MonitorSettings(), Wire(), lambda number, event: None
+    )
     guards = [make(number) for number in (1, 2, 3)]
 
     def run(guard):

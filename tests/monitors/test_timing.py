@@ -3,9 +3,9 @@
 import pytest
 from tests.monitors.made_up import moment
 
-from failsafe.monitors.timing import LookTiming
+from failsafe.monitors.timing import QueryTiming
 
-TIMING = LookTiming(every=10, soonest=5, still=0.004, turn=-0.5)
+TIMING = QueryTiming(every=10, soonest=5, still=0.004, turn=-0.5)
 
 
 def path(*places, widths=None):

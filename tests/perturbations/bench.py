@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from failsafe.experts.tasks import Task, load_task
-from failsafe.generation.rollouts import Perturbed, Twin, run_nominal, run_perturbed
+from failsafe.generation.nominal import NominalRollout, PerturbedRollout, run_nominal, run_perturbed
 from failsafe.perturbations import MODES
 from failsafe.records import poses
 from failsafe.records.perturbation import Perturbation
@@ -17,8 +17,8 @@ from failsafe.simulators.contract import Role
 class Seen:
     """A perturbed rollout beside its twin, at the stage where the perturbation set in."""
 
-    twin: Twin
-    rollout: Perturbed
+    nominal: NominalRollout
+    rollout: PerturbedRollout
     drawn: Perturbation
 
     @property
@@ -26,8 +26,8 @@ class Seen:
         return self.rollout.spans[self.drawn.stage]
 
     @property
-    def twin_span(self) -> StageSpan:
-        return self.twin.record.spans[self.drawn.stage]
+    def nominal_span(self) -> StageSpan:
+        return self.nominal.record.spans[self.drawn.stage]
 
     @property
     def injected(self) -> int:
@@ -40,23 +40,24 @@ class Seen:
         """How the tool differs from the twin's, `after` stages later, at the stage's end. [6]"""
         mine, theirs = self.ends(after)
         return poses.delta_between(
-            self.twin.trace.tcp_poses[theirs].astype(float), self.rollout.trace.tcp_poses[mine].astype(float)
+            self.nominal.trace.tcp_poses[theirs].astype(float),
+            self.rollout.trace.tcp_poses[mine].astype(float),
         )
 
     def ends(self, after: int = 0) -> tuple[int, int]:
         """The last step of a stage, `after` stages later, of the rollout and of the twin."""
         stage = self.drawn.stage + after
-        return self.rollout.spans[stage].stop, self.twin.record.spans[stage].stop
+        return self.rollout.spans[stage].stop, self.nominal.record.spans[stage].stop
 
     def path(self, name: str = "") -> np.ndarray:
         """Poses of an object, the perturbation's own by default. [T+1, 7]"""
-        index = self.twin.scene.spec.object_index(name or self.drawn.object)
+        index = self.nominal.scene.spec.object_index(name or self.drawn.object)
         return self.rollout.trace.objects[:, index].astype(float)
 
-    def twin_path(self, name: str = "") -> np.ndarray:
+    def nominal_path(self, name: str = "") -> np.ndarray:
         """The same in the twin. [T+1, 7]"""
-        index = self.twin.scene.spec.object_index(name or self.drawn.object)
-        return self.twin.trace.objects[:, index].astype(float)
+        index = self.nominal.scene.spec.object_index(name or self.drawn.object)
+        return self.nominal.trace.objects[:, index].astype(float)
 
     @property
     def tool_path(self) -> np.ndarray:
@@ -67,8 +68,8 @@ class Seen:
         return self.rollout.trace.gripper_widths.astype(float)
 
     @property
-    def twin_widths(self) -> np.ndarray:
-        return self.twin.trace.gripper_widths.astype(float)
+    def nominal_widths(self) -> np.ndarray:
+        return self.nominal.trace.gripper_widths.astype(float)
 
 
 class Bench:
@@ -77,13 +78,13 @@ class Bench:
     def __init__(self, name: str, seed: int = 0) -> None:
         self.name = name
         self.task: Task = load_task(name)
-        self.twin = run_nominal(self.task, seed)
-        assert self.twin.record.success
-        self.movable = self.twin.scene.spec.names(Role.MOVABLE)
+        self.nominal = run_nominal(self.task, seed)
+        assert self.nominal.record.success
+        self.movable = self.nominal.scene.spec.names(Role.MOVABLE)
 
     def stages(self, mode: str) -> list[int]:
         """Stages at which a mode applies."""
-        return [i for i in range(len(self.twin.scene.spans)) if MODES[mode].applies(self.twin.scene, i)]
+        return [i for i in range(len(self.nominal.scene.spans)) if MODES[mode].applies(self.nominal.scene, i)]
 
     def run(
         self,
@@ -96,18 +97,18 @@ class Bench:
     ) -> Seen:
         """Let a mode act, by default at the first stage and on the first object that it applies to."""
         stage = self.stages(mode)[0] if stage is None else stage
-        candidates = MODES[mode].candidates(self.twin.scene, stage)
+        candidates = MODES[mode].candidates(self.nominal.scene, stage)
         drawn = Perturbation(
             mode=mode,
             stage=stage,
-            stage_name=self.twin.scene.spans[stage].name,
+            stage_name=self.nominal.scene.spans[stage].name,
             moment=moment,
             magnitude=magnitude,
             unit=MODES[mode].unit,
             direction=direction,
             object=candidates[0] if name is None else name,
         )
-        return Seen(self.twin, run_perturbed(self.task, self.twin, (drawn,)), drawn)
+        return Seen(self.nominal, run_perturbed(self.task, self.nominal, (drawn,)), drawn)
 
     def held_at_end(self) -> tuple[str, ...]:
         """What is in the grip when the last rollout is over."""

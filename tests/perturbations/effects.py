@@ -76,13 +76,13 @@ def step_omitted(bench: Bench) -> None:
         before, after = seen.tool_path[[seen.span.start, seen.span.stop]]
         assert seen.span.steps <= 1
         assert np.linalg.norm(after[:3] - before[:3]) < 0.001
-        assert len(seen.rollout.spans) == len(seen.twin.record.spans)
+        assert len(seen.rollout.spans) == len(seen.nominal.record.spans)
         for mine, theirs in zip(
-            seen.rollout.spans[stage + 1 :], seen.twin.record.spans[stage + 1 :], strict=True
+            seen.rollout.spans[stage + 1 :], seen.nominal.record.spans[stage + 1 :], strict=True
         ):
             # the others are carried out all the same
             commanded = seen.rollout.trace.targets[mine.stop - 1]
-            np.testing.assert_allclose(commanded, seen.twin.trace.targets[theirs.stop - 1], atol=1e-6)
+            np.testing.assert_allclose(commanded, seen.nominal.trace.targets[theirs.stop - 1], atol=1e-6)
             assert mine.gripper == theirs.gripper
 
 
@@ -94,7 +94,7 @@ def misperceived_position(bench: Bench) -> None:
     for magnitude, direction in ((0.03, 1.0), (0.06, -2.0)):
         seen = bench.run("misperceived_position", magnitude, direction=direction)
         np.testing.assert_allclose(seen.tool_moved()[:3], magnitude * along(direction), atol=0.002)
-        np.testing.assert_array_equal(seen.path()[0], seen.twin_path()[0])  # the world itself is as it was
+        np.testing.assert_array_equal(seen.path()[0], seen.nominal_path()[0])  # the world itself is as it was
         assert seen.injected == seen.span.start
 
 
@@ -109,7 +109,7 @@ def wrong_object(bench: Bench) -> None:
     assert np.linalg.norm(tool - seen.path(wanted)[grasped, :2]) > 0.05
     for name, lifted in ((wanted, False), (other, True)):
         assert (np.ptp(seen.path(name)[:, 2]) > 0.05) == lifted
-        assert (np.ptp(seen.twin_path(name)[:, 2]) > 0.05) != lifted
+        assert (np.ptp(seen.nominal_path(name)[:, 2]) > 0.05) != lifted
 
 
 @shows("wrong_goal", MOVING)
@@ -117,9 +117,9 @@ def wrong_goal(bench: Bench) -> None:
     tolerance = 0.02 if "Push" in bench.name else 0.002  # what is pushed slides on
     for magnitude, direction in ((0.06, 1.0), (0.1, -0.4)):
         seen = bench.run("wrong_goal", magnitude, direction=direction)
-        moved = (seen.path(bench.movable[0]) - seen.twin_path(bench.movable[0])[-1])[-1, :2]
+        moved = (seen.path(bench.movable[0]) - seen.nominal_path(bench.movable[0])[-1])[-1, :2]
         np.testing.assert_allclose(moved, magnitude * along(direction)[:2], atol=tolerance)
-        np.testing.assert_allclose(seen.path()[-1, :3], seen.twin_path()[-1, :3], atol=1e-3)
+        np.testing.assert_allclose(seen.path()[-1, :3], seen.nominal_path()[-1, :3], atol=1e-3)
 
 
 # ---------------------------------------------------------------- actuation
@@ -139,7 +139,7 @@ def no_op(bench: Bench) -> None:
             seen.tool_path[first + steps], seen.tool_path[first + steps - 1], atol=1e-3
         )
         if first:
-            np.testing.assert_array_equal(seen.tool_path[:first], seen.twin.trace.tcp_poses[:first])
+            np.testing.assert_array_equal(seen.tool_path[:first], seen.nominal.trace.tcp_poses[:first])
 
 
 @shows("gripper_stays_open", PICKING)
@@ -148,7 +148,7 @@ def gripper_stays_open(bench: Bench) -> None:
         seen = bench.run("gripper_stays_open", magnitude)
         width = seen.widths[seen.span.stop]
         assert width == pytest.approx(0.08 - magnitude * full_travel(bench), abs=0.0025)
-        assert width > seen.twin_widths[seen.twin_span.stop] + 0.004
+        assert width > seen.nominal_widths[seen.nominal_span.stop] + 0.004
         assert bench.held_at_end() == ()
         assert np.ptp(seen.path(bench.movable[0])[:, 2]) < 0.005  # nothing was lifted
 
@@ -160,8 +160,8 @@ def late_close(bench: Bench) -> None:
 
     for steps in (4, 7, 12):
         seen = bench.run("late_close", float(steps))
-        assert first_below(seen.widths) == first_below(seen.twin_widths) + steps
-        assert seen.injected == seen.twin_span.start
+        assert first_below(seen.widths) == first_below(seen.nominal_widths) + steps
+        assert seen.injected == seen.nominal_span.start
 
 
 @shows("early_release", PICKING)
@@ -180,8 +180,8 @@ def early_release(bench: Bench) -> None:
 def drift(bench: Bench) -> None:
     for magnitude, direction in ((0.001, -2.0), (0.002, 1.0)):
         seen = bench.run("drift", magnitude, direction=direction)
-        steps = seen.twin_span.stop - seen.injected
-        apart = seen.tool_path[: steps + 1, :3] - seen.twin.trace.tcp_poses[: steps + 1, :3]
+        steps = seen.nominal_span.stop - seen.injected
+        apart = seen.tool_path[: steps + 1, :3] - seen.nominal.trace.tcp_poses[: steps + 1, :3]
         bias = apart @ along(direction)
         # a straight line once the tool's lag is constant, and nothing across it
         np.testing.assert_allclose(np.diff(bias[4:]), magnitude, rtol=0.5)
@@ -216,8 +216,8 @@ def object_dropped(bench: Bench) -> None:
     for magnitude, moment in ((0.0, 0.0), (0.3, 0.5)):
         seen = bench.run("object_dropped", magnitude, moment=moment, direction=2.0)
         first, height = seen.injected, seen.path()[0, 2]
-        assert seen.twin_path()[first, 2] > height - 1e-4
-        np.testing.assert_array_equal(seen.path()[: first + 1], seen.twin_path()[: first + 1])
+        assert seen.nominal_path()[first, 2] > height - 1e-4
+        np.testing.assert_array_equal(seen.path()[: first + 1], seen.nominal_path()[: first + 1])
         fallen = seen.path()[first:, 2]
         assert fallen[10:].max() < height + 0.03  # on the table, or on what lies there
         assert fallen.min() > height - 0.002  # and not in it
@@ -234,7 +234,9 @@ def object_dropped(bench: Bench) -> None:
 def object_pushed(bench: Bench) -> None:
     for name in bench.movable:
         for magnitude, direction in ((0.03, 0.0), (0.1, 2.0)):
-            stage = next(i for i in bench.stages("object_pushed") if name in bench.twin.scene.free_objects(i))
+            stage = next(
+                i for i in bench.stages("object_pushed") if name in bench.nominal.scene.free_objects(i)
+            )
             seen = bench.run("object_pushed", magnitude, stage=stage, direction=direction, name=name)
             path, first = seen.path()[:, :3], seen.injected
             np.testing.assert_allclose(path[first + 4] - path[first], magnitude * along(direction), atol=5e-4)

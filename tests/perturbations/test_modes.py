@@ -209,5 +209,5 @@ def test_a_second_mode_of_a_name_is_refused():
 
 def test_a_perturbation_reads_as_a_clause():
     drawn = Perturbation("object_pushed", 1, "reach", 0.5, 0.042, "m", 1.0, "cube")
-    assert drawn.words == "object pushed (cube): 0.042 m, 50% into 'reach'"
-    assert dataclasses.replace(drawn, object="", mode="drift").words.startswith("drift: 0.042 m")
+    assert drawn.description == "object pushed (cube): 0.042 m, 50% into 'reach'"
+    assert dataclasses.replace(drawn, object="", mode="drift").description.startswith("drift: 0.042 m")

@@ -133,7 +133,7 @@ def test_their_client_and_ours_send_the_same_message(theirs):
 
 def test_their_client_talks_through_the_proxy(theirs):
     actions = np.arange(70, dtype=np.float32).reshape(10, 7)
-    settings = MonitorSettings(allowance=0.0)
+    settings = MonitorSettings(drift=0.0)
     guards = guard_clients(alarmed(8), 0.5, settings, Wire(), lambda number, event: None)
     with WebsocketServer(lambda observation: {"actions": actions}) as server:
         proxy = Proxy(Upstream(server.url), guards, port=0)

@@ -11,20 +11,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from failsafe.datasets import demonstrations
-from failsafe.datasets.demonstrations import (
-    DemonstrationConfig,
-    DemonstrationManifest,
-    DemonstrationSet,
-    chunk_targets,
-    demonstrate,
-    keyframes_of,
-)
 from failsafe.errors import PolicyError, RecordError, UnknownNameError, UserError
 from failsafe.experts.tasks import load_task
-from failsafe.generation.rollouts import run_nominal
-from failsafe.models.encoder import word_codes
-from failsafe.models.finder import PLACE_SCALE, project
+from failsafe.generation.nominal import run_nominal
+from failsafe.models.image_encoder import word_codes
+from failsafe.models.object_localizer import PLACE_SCALE, project
 from failsafe.models.weights import save_weights
 from failsafe.policies.conformance import check_policy, observe
 from failsafe.policies.loading import load_policy
@@ -45,12 +36,21 @@ from failsafe.policies.reference_net import (
     Keyframes,
     ReferenceConfig,
     ReferenceNet,
-    Taught,
+    TeacherForcing,
     likeliest_turn,
     turn_shares,
 )
 from failsafe.records import codec, poses
 from failsafe.records.trace import Trace
+from failsafe.samples import demonstrations
+from failsafe.samples.demonstrations import (
+    DemonstrationConfig,
+    DemonstrationManifest,
+    DemonstrationSet,
+    chunk_targets,
+    demonstrate,
+    keyframes_of,
+)
 from failsafe.simulators.toy import ToyPush
 from failsafe.training.allocation import keep_freed_memory
 from failsafe.training.imitation import (
@@ -123,8 +123,8 @@ def data(folder):
 
 
 def test_chunks_are_where_the_commands_lead_from_the_tool(data):
-    twin = run_nominal(load_task("ToyPush-v0"), 50)
-    trace, chunk = twin.trace, 5
+    nominal = run_nominal(load_task("ToyPush-v0"), 50)
+    trace, chunk = nominal.trace, 5
     for step in (0, 7, len(trace) - 2):
         here = trace.tcp_poses[step].astype(np.float64)
         for ahead, row in enumerate(chunk_targets(trace, step, chunk).astype(np.float64)):
@@ -463,7 +463,7 @@ def test_one_that_says_keyframes_learns_them_and_goes_by_them(stacked, tmp_path)
         assert off[0] < 0.3 * off[1]
         assert float((said.following.argmax(1) == following).float().mean()) > 0.9
         # It goes by what it is told of the keyframes: told of others, it goes elsewhere, whatever it sees.
-        told = Taught(torch.zeros(len(felt), 2, 2), places, following, torch.zeros(len(felt)), felt)
+        told = TeacherForcing(torch.zeros(len(felt), 2, 2), places, following, torch.zeros(len(felt)), felt)
         there, _ = policy.net(frames, felt, words, told)
         blind, _ = policy.net(torch.zeros_like(frames), felt, words, told)
         assert torch.equal(there, blind)

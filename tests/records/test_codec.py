@@ -12,11 +12,11 @@ from failsafe.records.case import (
     Correction,
     FailureCase,
     Label,
-    Nominal,
+    NominalRecord,
     Outcome,
+    RecoveryStrategy,
     Times,
     Verification,
-    Way,
 )
 from failsafe.records.perturbation import Perturbation
 from failsafe.records.plan import Stage, StagePlan, StageSpan
@@ -53,10 +53,15 @@ TEXT = (
 
 
 def case() -> FailureCase:
-    attempts = (Attempt(Way.NOMINAL_PATH, 2, False, "still fails"), Attempt(Way.FRESH_PLAN, 3, True))
+    attempts = (
+        Attempt(RecoveryStrategy.NOMINAL_PATH, 2, False, "still fails"),
+        Attempt(RecoveryStrategy.FRESH_PLAN, 3, True),
+    )
     verification = Verification(True, False, True, 5, 4, attempts, "2 mm, 1 degree")
     actions = ((0.01, 0.0, 0.0, 0.0, 0.0, 0.1, -1.0), (0.0,) * 7)
-    correction = Correction(actions, "robot_base", Way.FRESH_PLAN, "reach", -1, ("reach", "grasp"))
+    correction = Correction(
+        actions, "robot_base", RecoveryStrategy.FRESH_PLAN, "reach", -1, ("reach", "grasp")
+    )
     return FailureCase(
         case_id="c",
         task="ToyPick-v0",
@@ -87,7 +92,7 @@ def test_what_was_written_is_read():
     [
         case(),
         StagePlan("do it", (Stage("reach", (0.1,) * 7, 1.0, 2, 0.5),)),
-        Nominal(
+        NominalRecord(
             "ToyPick-v0",
             1,
             True,

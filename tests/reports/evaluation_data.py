@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from failsafe.datasets.sheets import FrameIndex, TraceFrames, columns_for, encode_sheet, sheet_path
-from failsafe.evaluation.films import Film, film_folder
-from failsafe.evaluation.study import Cell, Results, StudyConfig
+from failsafe.datasets.frame_grids import FrameIndex, TraceFrames, columns_for, encode_grid, grid_path
+from failsafe.evaluation.replay_videos import ReplayVideo, video_folder
+from failsafe.evaluation.study import Results, StudyConfig, StudyItem
 from failsafe.monitors.calibration import Calibration, Threshold
 from failsafe.records.episode import Ending, Episode, EpisodeKey
 from failsafe.records.event import Event, EventKind
@@ -34,11 +34,11 @@ SIZE = 32
 
 
 def episode(
-    seed: int, success: bool, arm: str = "never", task: str = PICK, scenario: str = "nominal", events=()
+    seed: int, success: bool, condition: str = "never", task: str = PICK, scenario: str = "nominal", events=()
 ):
     ending = Ending.SUCCESS if success else Ending.FAILURE
     steps = 60 if success else 250
-    key = EpisodeKey(task, scenario, POLICY, arm, seed)
+    key = EpisodeKey(task, scenario, POLICY, condition, seed)
     return Episode(key, INSTRUCTION, ending, steps, steps / 20, 0.5, 0.6, tuple(events))
 
 
@@ -47,14 +47,14 @@ def watched(at: int | None, mode: str = "slip", acts: bool = True) -> list[Event
     events: list[Event] = []
     for step in range(10, 60, 10):
         score = 0.9 if at is not None and step >= at else 0.2
-        events.append(Event(step, EventKind.LOOK, score, 0.625, score, "lift", mode))
+        events.append(Event(step, EventKind.QUERY, score, 0.625, score, "lift", mode))
         if step == at:
             events.append(Event(step, EventKind.ALARM, score, 0.625, score, "lift", mode))
             if acts:
                 events.append(Event(step, EventKind.TAKE_OVER, score, 0.625, score, "lift", mode, 4))
                 events.append(Event(step + 3, EventKind.HAND_BACK))
             else:
-                events.append(Event(step, EventKind.HELP, words="the model sees no way back"))
+                events.append(Event(step, EventKind.HELP, description="the model sees no way back"))
     return events
 
 
@@ -84,22 +84,22 @@ def make_results(folder: Path) -> Results:
     return results
 
 
-def make_film(folder: Path, seed: int, endings: tuple[Ending, ...]) -> Film:
+def make_video(folder: Path, seed: int, endings: tuple[Ending, ...]) -> ReplayVideo:
     """Frames of plain colours that get brighter; the monitor's are greener."""
-    cell = Cell(PICK, "nominal", POLICY, seed)
+    cell = StudyItem(PICK, "nominal", POLICY, seed)
     cameras = tuple(Camera(name, (0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0)) for name in ("front", "hand"))
     reels: list[TraceFrames] = []
-    for arm, ending in zip(("never", "monitor"), endings, strict=True):
+    for condition, ending in zip(("never", "monitor"), endings, strict=True):
         last = 60 if ending is Ending.SUCCESS else 250
         steps = (*range(0, last, 4), last)
         columns = columns_for(len(steps), SIZE)
         for number, camera in enumerate(cameras):
             frames = np.zeros((len(steps), SIZE, SIZE, 3), dtype=np.uint8)
             frames[..., 0] = np.linspace(40, 255, len(steps))[:, None, None]
-            frames[..., 1] = 120 if arm == "monitor" else 0
+            frames[..., 1] = 120 if condition == "monitor" else 0
             frames[..., 2] = 200 * number
-            path = sheet_path(film_folder(folder, cell), arm, camera.name)
+            path = grid_path(video_folder(folder, cell), condition, camera.name)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(encode_sheet(frames, columns))
-        reels.append(TraceFrames(arm, "0", steps, columns))
-    return Film(cell, FrameIndex(SIZE, 4, "", 20.0, cameras, tuple(reels)), endings)
+            path.write_bytes(encode_grid(frames, columns))
+        reels.append(TraceFrames(condition, "0", steps, columns))
+    return ReplayVideo(cell, FrameIndex(SIZE, 4, "", 20.0, cameras, tuple(reels)), endings)

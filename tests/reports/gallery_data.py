@@ -9,22 +9,22 @@ import numpy as np
 
 from failsafe.datasets.frames import render_case, render_nominal
 from failsafe.datasets.store import FAILING, Dataset
-from failsafe.experts.driver import Command, Driver, Interceptor, Moment
 from failsafe.experts.toy import ToyPickExpert, ToyPushExpert
 from failsafe.records.case import (
     Attempt,
     Correction,
     FailureCase,
     Label,
-    Nominal,
+    NominalRecord,
     Outcome,
+    RecoveryStrategy,
     Times,
     Verification,
-    Way,
 )
 from failsafe.records.perturbation import Perturbation
 from failsafe.records.plan import OPEN, StagePlan
 from failsafe.records.trace import Trace
+from failsafe.rollouts.runner import Command, Hook, RolloutRunner, StepContext
 from failsafe.simulators import toy
 
 SIZE = 64
@@ -35,46 +35,48 @@ ACTIONS = ((0.0, 0.0, 0.02, 0.0, 0.0, 0.0, 1.0), (0.005, -0.0025, 0.02, 0.0, 0.0
 """What every correction here is: up, then up with a little to the side and a turn of 5.73 degrees."""
 
 
-class OpenGripper(Interceptor):
+class OpenGripper(Hook):
     """The gripper does not close in one stage and after."""
 
     def __init__(self, stage: int) -> None:
         self.stage = stage
 
-    def intercept(self, moment: Moment, command: Command) -> Command:
+    def before_step(self, moment: StepContext, command: Command) -> Command:
         return Command(command.target, OPEN) if moment.stage >= self.stage else command
 
 
-def rollout(task: str, seed: int, *interceptors: Interceptor) -> tuple[Driver, Trace]:
+def rollout(task: str, seed: int, *hooks: Hook) -> tuple[RolloutRunner, Trace]:
     simulator = toy.make(task)
     simulator.reset(seed)
-    driver = Driver(simulator, interceptors, watch_grip=True)
-    EXPERTS[task]().solve(driver)
-    driver.settle()
-    return driver, driver.trace()
+    runner = RolloutRunner(simulator, hooks, watch_grip=True)
+    EXPERTS[task]().solve(runner)
+    runner.settle()
+    return runner, runner.trace()
 
 
 def recovered(task: str, seed: int, failing: Trace, step: int) -> tuple[Trace, bool]:
     """The failing rollout up to a step, then `ACTIONS`, then the expert anew."""
     simulator = toy.make(task)
     simulator.reset(seed)
-    driver = Driver(simulator)
-    assert driver.replay(failing, step)
-    driver.restart_from_measured_pose()
+    runner = RolloutRunner(simulator)
+    assert runner.replay(failing, step)
+    runner.restart_from_measured_pose()
     for action in ACTIONS:
-        driver.act(np.array(action[:6]), action[6])
-    EXPERTS[task]().solve(driver)
-    driver.settle()
-    return driver.trace(), simulator.evaluate().success
+        runner.act(np.array(action[:6]), action[6])
+    EXPERTS[task]().solve(runner)
+    runner.settle()
+    return runner.trace(), simulator.evaluate().success
 
 
 def label(step: int, stage: str, *, proven: bool, successes: int = 5, recovery: str = "") -> Label:
     attempts = (
-        Attempt(Way.NOMINAL_PATH, 2, False, "the box <b>stayed</b> behind"),
-        Attempt(Way.FRESH_PLAN, 2, proven),
+        Attempt(RecoveryStrategy.NOMINAL_PATH, 2, False, "the box <b>stayed</b> behind"),
+        Attempt(RecoveryStrategy.FRESH_PLAN, 2, proven),
     )
     verification = Verification(True, False, proven, 5, successes, attempts, "2 mm, 1 degree, one step late")
-    correction = Correction(ACTIONS, "robot_base", Way.FRESH_PLAN, "grasp", -1, ("reach", "grasp", "lift"))
+    correction = Correction(
+        ACTIONS, "robot_base", RecoveryStrategy.FRESH_PLAN, "grasp", -1, ("reach", "grasp", "lift")
+    )
     return Label(step, stage, correction if proven else None, verification, recovery)
 
 
@@ -83,11 +85,11 @@ def make_dataset(folder: Path, copies: int = 1) -> Dataset:
     dataset = Dataset(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "manifest.json").write_text("{}")
-    nominals: dict[str, tuple[Driver, Trace]] = {}
+    nominals: dict[str, tuple[RolloutRunner, Trace]] = {}
     for task, seed in (("ToyPick-v0", PICK_SEED), ("ToyPush-v0", PUSH_SEED)):
-        driver, trace = nominals[task] = rollout(task, seed)
-        plan = StagePlan(driver.simulator.spec.instruction, tuple(driver.stages))
-        dataset.write_nominal(Nominal(task, seed, True, "", plan, tuple(driver.spans)), trace)
+        runner, trace = nominals[task] = rollout(task, seed)
+        plan = StagePlan(runner.simulator.spec.instruction, tuple(runner.stages))
+        dataset.write_nominal(NominalRecord(task, seed, True, "", plan, tuple(runner.spans)), trace)
     for case, traces in _cases(nominals):
         for i in range(copies):
             copy = replace(case, case_id=f"{case.case_id}-{i}" if i else case.case_id)
@@ -95,8 +97,8 @@ def make_dataset(folder: Path, copies: int = 1) -> Dataset:
     return dataset
 
 
-def _cases(nominals: dict[str, tuple[Driver, Trace]]) -> list[tuple[FailureCase, dict[str, Trace]]]:
-    pick, twin = nominals["ToyPick-v0"]
+def _cases(nominals: dict[str, tuple[RolloutRunner, Trace]]) -> list[tuple[FailureCase, dict[str, Trace]]]:
+    pick, nominal = nominals["ToyPick-v0"]
     names = tuple(span.name for span in pick.spans)
     closing = next(i for i, span in enumerate(pick.spans) if span.closes)
     start, stop = pick.spans[closing].start, pick.spans[closing].stop
@@ -145,7 +147,7 @@ def _cases(nominals: dict[str, tuple[Driver, Trace]]) -> list[tuple[FailureCase,
             case("pick-lost", slip, outcome=Outcome.FAILURE, labels=lost, reason="dropped behind"),
             {FAILING: failing},
         ),
-        (case("pick-harmless", shifted, outcome=Outcome.HARMLESS, times=Times(5, 7)), {FAILING: twin}),
+        (case("pick-harmless", shifted, outcome=Outcome.HARMLESS, times=Times(5, 7)), {FAILING: nominal}),
         (case("pick-diverged", slip, outcome=Outcome.DIVERGED, times=Times(5), reason="joint speed 1e9"), {}),
         (
             case(

@@ -20,9 +20,9 @@ from failsafe.records.case import (
     FailureCase,
     Label,
     Outcome,
+    RecoveryStrategy,
     Times,
     Verification,
-    Way,
 )
 from failsafe.records.perturbation import Perturbation
 from failsafe.records.provenance import Provenance
@@ -39,7 +39,7 @@ SLIP = 0.012
 
 
 def label(proven: bool, attempts: tuple[Attempt, ...] = ()) -> Label:
-    correction = Correction(((0.0,) * 7,), "robot_base", Way.FRESH_PLAN, "grasp", -1, ("grasp",))
+    correction = Correction(((0.0,) * 7,), "robot_base", RecoveryStrategy.FRESH_PLAN, "grasp", -1, ("grasp",))
     evidence = Verification(
         prefix_exact=True,
         without_succeeds=False,
@@ -52,7 +52,7 @@ def label(proven: bool, attempts: tuple[Attempt, ...] = ()) -> Label:
     return Label(9, "reach", correction if proven else None, evidence)
 
 
-FAILED_ATTEMPT = Attempt(Way.FRESH_PLAN, 3, False, "the rollout with it did not end in success")
+FAILED_ATTEMPT = Attempt(RecoveryStrategy.FRESH_PLAN, 3, False, "the rollout with it did not end in success")
 PROVEN, HOPELESS, FAR = (label(True),), (label(False, (FAILED_ATTEMPT,)),), (label(False),)
 FAILURE, HARMLESS, CRASHED = Outcome.FAILURE, Outcome.HARMLESS, Outcome.CRASHED
 
@@ -63,25 +63,36 @@ def case(
     cause: tuple[str, str, float, float],
     outcome: Outcome,
     labels: tuple[Label, ...] = (),
-    slot: int = 0,
+    target: int = 0,
 ) -> FailureCase:
     mode, stage, moment, magnitude = cause
     p = Perturbation(mode, ["reach", "grasp", "lift"].index(stage), stage, moment, magnitude, "m")
     return FailureCase(
-        f"{task}-{number:06d}", task, number, "do it", (p,), outcome, "", Times(), labels, (), slot % 2, slot
+        f"{task}-{number:06d}",
+        task,
+        number,
+        "do it",
+        (p,),
+        outcome,
+        "",
+        Times(),
+        labels,
+        (),
+        target % 2,
+        target,
     )
 
 
 CASES = [
-    case(0, PICK, ("translation_x", "grasp", 0.0, SMALL), HARMLESS, slot=0),
-    case(1, PICK, ("translation_x", "grasp", 0.0, SMALL), HARMLESS, slot=0),
-    case(2, PICK, ("translation_x", "grasp", 0.0, -SMALL), HARMLESS, slot=2),
-    case(3, PICK, ("translation_x", "reach", 0.0, LARGE), FAILURE, PROVEN, slot=2),
-    case(4, PICK, ("translation_x", "reach", 0.0, LARGE), FAILURE, (*HOPELESS, *PROVEN), slot=4),
-    case(5, PICK, ("translation_x", "reach", 0.0, LARGE), FAILURE, HOPELESS, slot=6),
-    case(6, PICK, ("translation_x", "reach", 0.0, MEDIUM), CRASHED, slot=6),
-    case(7, PICK, ("slip", "lift", 0.9, SLIP), FAILURE, (*HOPELESS, *FAR), slot=6),
-    case(8, PUSH, ("translation_x", "reach", 0.0, LARGE), FAILURE, PROVEN, slot=1),
+    case(0, PICK, ("translation_x", "grasp", 0.0, SMALL), HARMLESS, target=0),
+    case(1, PICK, ("translation_x", "grasp", 0.0, SMALL), HARMLESS, target=0),
+    case(2, PICK, ("translation_x", "grasp", 0.0, -SMALL), HARMLESS, target=2),
+    case(3, PICK, ("translation_x", "reach", 0.0, LARGE), FAILURE, PROVEN, target=2),
+    case(4, PICK, ("translation_x", "reach", 0.0, LARGE), FAILURE, (*HOPELESS, *PROVEN), target=4),
+    case(5, PICK, ("translation_x", "reach", 0.0, LARGE), FAILURE, HOPELESS, target=6),
+    case(6, PICK, ("translation_x", "reach", 0.0, MEDIUM), CRASHED, target=6),
+    case(7, PICK, ("slip", "lift", 0.9, SLIP), FAILURE, (*HOPELESS, *FAR), target=6),
+    case(8, PUSH, ("translation_x", "reach", 0.0, LARGE), FAILURE, PROVEN, target=1),
 ]
 
 

@@ -16,15 +16,15 @@ from tests.reports.evaluation_data import (
     PUSH,
     episode,
     make_episodes,
-    make_film,
     make_results,
+    make_video,
     watched,
 )
 from tests.reports.test_gallery_page import Page
 
-from failsafe.evaluation.films import Film
 from failsafe.evaluation.paired import Summary, pairs_of, summarise
-from failsafe.evaluation.study import Cell, Results
+from failsafe.evaluation.replay_videos import ReplayVideo
+from failsafe.evaluation.study import Results, StudyItem
 from failsafe.records.episode import Ending, Episode
 from failsafe.records.event import EventKind
 from failsafe.reports.evaluation import (
@@ -35,10 +35,10 @@ from failsafe.reports.evaluation import (
     write_report,
 )
 from failsafe.reports.evaluation_charts import alarm_chart, delay_charts, success_charts, time_line
-from failsafe.reports.evaluation_sheets import (
-    cells_sheet,
-    confusion_sheet,
-    effort_sheet,
+from failsafe.reports.evaluation_tables import (
+    cells_table,
+    confusion_table,
+    effort_table,
     headlines,
     probability,
 )
@@ -81,7 +81,7 @@ def test_the_headline_takes_all_tasks_of_the_nominal_scenario(summary: Summary) 
     }
     assert headline.figures["success alone"].interval == "22–61%"
     assert headline.figures["gain, points"].tone == ""
-    assert headline.words == (
+    assert headline.description == (
         "No difference beyond chance: of 20 initial states 6 fail alone and succeed with the monitor, "
         "2 succeed alone and fail with it (exact McNemar p = 0.29).",
         "Of the 8 episodes in which the policy alone succeeds 2 fail with the monitor (25.0%, 7–59%); "
@@ -99,25 +99,29 @@ def test_the_headline_takes_all_tasks_of_the_nominal_scenario(summary: Summary) 
 )
 def test_the_words_follow_the_test(alone: list[bool], under: list[bool], start: str, tone: str) -> None:
     (headline,) = headlines(study(alone, under))
-    assert headline.words[0].startswith(start)
+    assert headline.description[0].startswith(start)
     assert headline.figures["gain, points"].tone == tone
 
 
 def test_of_a_policy_that_never_succeeds_no_harm_is_claimed_or_denied() -> None:
     (headline,) = headlines(study([False] * 3, [True, False, False]))
     assert headline.figures["harm rate"].text == headline.figures["false alarms"].text == "–"
-    assert headline.words[1].startswith("The policy alone never succeeds")
+    assert headline.description[1].startswith("The policy alone never succeeds")
 
 
 def test_what_it_took_is_said_for_every_arm(summary: Summary) -> None:
-    sheet = effort_sheet(summary)
-    assert {len(row) for row in sheet.rows} == {len(sheet.head)}
-    assert [row[0].text for row in sheet.rows] == ["nominal", "nominal", "noise", "noise"]
-    never, monitor = (dict(zip(sheet.head, row, strict=True)) for row in sheet.rows[:2])
-    assert (never["arm"].text, never["alarms"].text, never["asked for help"].text) == ("never", "–", "–")
+    table = effort_table(summary)
+    assert {len(row) for row in table.rows} == {len(table.head)}
+    assert [row[0].text for row in table.rows] == ["nominal", "nominal", "noise", "noise"]
+    never, monitor = (dict(zip(table.head, row, strict=True)) for row in table.rows[:2])
+    assert (never["condition"].text, never["alarms"].text, never["asked for help"].text) == (
+        "never",
+        "–",
+        "–",
+    )
     whole = summary.find("all", "nominal", POLICY, "monitor")
     assert whole is not None
-    assert (monitor["arm"].text, monitor["alarms"].text) == ("monitor", f"{whole.alarms:.2f}")
+    assert (monitor["condition"].text, monitor["alarms"].text) == ("monitor", f"{whole.alarms:.2f}")
     assert (monitor["steps"].text, monitor["seconds"].text) == (f"{whole.steps:.0f}", f"{whole.seconds:.1f}")
     assert monitor["asked for help"].text == f"{whole.asked_for_help} of {whole.episodes}"
 
@@ -127,15 +131,15 @@ def test_p_is_never_zero() -> None:
 
 
 def test_the_table_has_a_row_for_every_cell(summary: Summary) -> None:
-    sheet = cells_sheet(summary)
-    assert len(sheet.rows) == 2 * 3 * 2
-    assert {len(row) for row in sheet.rows} == {len(sheet.head)}
-    by_name = dict(zip(sheet.head, sheet.rows[1], strict=True))
+    table = cells_table(summary)
+    assert len(table.rows) == 2 * 3 * 2
+    assert {len(row) for row in table.rows} == {len(table.head)}
+    by_name = dict(zip(table.head, table.rows[1], strict=True))
     assert {name: cell.text for name, cell in by_name.items()} == {
         "task": PICK,
         "scenario": "nominal",
         "policy": POLICY,
-        "arm": "monitor",
+        "condition": "monitor",
         "episodes": "10",
         "success": "60.0%",
         "alone": "40.0%",
@@ -160,13 +164,13 @@ def test_the_table_has_a_row_for_every_cell(summary: Summary) -> None:
 
 def test_what_was_named_and_what_came_of_it(episodes: list[Episode]) -> None:
     pairs = [pair for pair in pairs_of(episodes) if pair.alone.key.scenario == "nominal"]
-    sheet = confusion_sheet(pairs)
-    assert sheet.head == ("mode named", "rescued", "still failed", "harmed", "false alarm")
-    assert [[cell.text for cell in row] for row in sheet.rows] == [
+    table = confusion_table(pairs)
+    assert table.head == ("mode named", "rescued", "still failed", "harmed", "false alarm")
+    assert [[cell.text for cell in row] for row in table.rows] == [
         ["slip", "4", "4", "", "2"],
         ["no op", "2", "", "2", ""],
     ]
-    assert sheet.rows[0][1].words == "0.400"
+    assert table.rows[0][1].description == "0.400"
     chart = alarm_chart(pairs, 250)
     # Bars of 250/12 steps: the alarms at step 20 fall into the first, those at 30 and 40 into the second.
     heights = {(s.kind, round(s.x * 12)): s.height * chart.most for s in chart.segments}
@@ -201,7 +205,7 @@ def test_a_time_line_has_every_event(episodes: list[Episode]) -> None:
 def test_success_is_drawn_by_scenario_and_policy(summary: Summary) -> None:
     charts = success_charts(summary)
     assert [chart.title for chart in charts] == [f"{POLICY}, nominal", f"{POLICY}, noise"]
-    assert {task: [row.arm for row in rows] for task, rows in charts[0].tasks.items()} == {
+    assert {task: [row.condition for row in rows] for task, rows in charts[0].tasks.items()} == {
         PICK: ["never", "monitor"],
         PUSH: ["never", "monitor"],
         "all": ["never", "monitor"],
@@ -220,7 +224,7 @@ def test_a_terminal_of_a_hundred_columns_holds_the_tables(summary: Summary) -> N
 
 def test_names_are_not_cut_in_a_narrow_terminal(summary: Summary) -> None:
     long = "a.package.of.ones.own:a_task_with_a_very_long_name_indeed"
-    rows = tuple(replace(row, task=long, arm="oracle-recovery") for row in summary.rows[:2])
+    rows = tuple(replace(row, task=long, condition="oracle-recovery") for row in summary.rows[:2])
     text = format_summary(Summary(rows), 40)
     assert long in text
     assert "oracle-recovery" in text
@@ -281,7 +285,7 @@ def test_equal_results_give_equal_pages_that_stand_alone(tmp_path: Path) -> None
     assert results.manifest.command.replace("'", "&#39;") in text
     assert "0.6250" in text
     assert "no alarms: too few episodes" in text
-    assert "failsafe report RESULTS --films 3" in text
+    assert "failsafe report RESULTS --videos 3" in text
     assert 'id="unfinished"' not in text
 
 
@@ -293,10 +297,10 @@ def test_what_has_not_been_run_is_said(tmp_path: Path) -> None:
     assert "1 of 80 episodes have been run" in render_report(results)
 
 
-def test_a_film_that_differs_or_is_missing_says_so(tmp_path: Path) -> None:
+def test_a_video_that_differs_or_is_missing_says_so(tmp_path: Path) -> None:
     results = make_results(tmp_path / "results")
-    other = make_film(tmp_path / FILMS, 4, (WORKED, WORKED))
-    none = Film(Cell(PICK, "nominal", POLICY, 5), words="no renderer on this machine")
+    other = make_video(tmp_path / FILMS, 4, (WORKED, WORKED))
+    none = ReplayVideo(StudyItem(PICK, "nominal", POLICY, 5), description="no renderer on this machine")
     text = render_report(results, [other, none])
     assert "the arm “never” ended otherwise (success) than is recorded (failure after 250 steps)" in text
     assert "the arm “monitor” ended otherwise" not in text
@@ -307,11 +311,11 @@ def test_a_film_that_differs_or_is_missing_says_so(tmp_path: Path) -> None:
 def page(browser: Any, tmp_path: Path) -> Iterator[Page]:
     results = make_results(tmp_path / "results")
     endings = {3: (WORKED, FAILED), 4: (FAILED, WORKED), 7: (FAILED, FAILED)}
-    films = [make_film(tmp_path / FILMS, seed, ended) for seed, ended in endings.items()]
+    videos = [make_video(tmp_path / FILMS, seed, ended) for seed, ended in endings.items()]
     browser.set_window_size(1400, 1200)
     browser.get_log("browser")
     shown = Page(browser)
-    shown.open(write_report(results, tmp_path / "report.html", films))
+    shown.open(write_report(results, tmp_path / "report.html", videos))
     yield shown
     assert browser.get_log("browser") == []
 
@@ -320,7 +324,7 @@ def page(browser: Any, tmp_path: Path) -> Iterator[Page]:
 def test_filters_leave_what_fits_and_columns_sort(page: Page) -> None:
     rows = "return [...document.querySelectorAll('#table tbody tr')].filter((r) => !r.hidden).length"
     assert (page.count(), page.script(rows)) == ("12 cells", 12)
-    page.choose("filter-arm", "monitor")
+    page.choose("filter-condition", "monitor")
     page.choose("filter-scenario", "noise")
     assert (page.count(), page.script(rows)) == ("3 of 12 cells", 3)
     page.choose("filter-task", "all")
@@ -335,7 +339,7 @@ def test_filters_leave_what_fits_and_columns_sort(page: Page) -> None:
 
 @pytest.mark.browser
 @pytest.mark.parametrize("camera", ["front", "hand"])
-def test_films_play_side_by_side(page: Page, camera: str) -> None:
+def test_videos_play_side_by_side(page: Page, camera: str) -> None:
     assert page.texts(".episodes .verdict") == ["rescued", "harmed", "still failed"]
     page.choose("camera", camera)
     canvases = page.script("return [...document.querySelectorAll('[data-film] canvas')].map((c) => c.width)")

@@ -12,8 +12,8 @@ from tests.reports.gallery_data import make_dataset
 
 from failsafe.datasets.store import Dataset
 from failsafe.errors import RecordError, UserError
+from failsafe.reports.filmstrip import choose_moments, write_filmstrip
 from failsafe.reports.gallery import figures, spread, write_gallery
-from failsafe.reports.strip import choose_moments, write_strip
 
 
 def data_of(page: Path) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def test_a_correction_is_told_in_millimetres_and_degrees(rendered: Dataset) -> N
     correction = case["labels"][0]["correction"]
     assert correction["actions"] == [[0, 0, 20, 0, 0, 0, 1], [5, -2.5, 20, 0, 0, 5.73, 1]]
     assert (correction["millimetres"], correction["degrees"]) == (40.8, 5.7)  # 20 + sqrt(25 + 6.25 + 400)
-    assert correction["way"] == "fresh plan"
+    assert correction["strategy"] == "fresh plan"
     assert [label["evidence"]["successes"] for label in case["labels"]] == [5, 3]
 
 
@@ -112,7 +112,7 @@ def test_a_folder_that_is_no_dataset_and_a_damaged_case(copy: Dataset, tmp_path:
 
 
 def test_a_strip_has_three_rows_of_six(rendered: Dataset, tmp_path: Path) -> None:
-    out = write_strip(rendered, rendered.case("ToyPick-v0", "pick-open"), tmp_path / "strip.png", "front")
+    out = write_filmstrip(rendered, rendered.case("ToyPick-v0", "pick-open"), tmp_path / "strip.png", "front")
     pixels = np.asarray(Image.open(out).convert("RGB")).astype(int)
     # Pictures lie on white, so a line through their middles is cut by white gaps.
     white = (pixels == 255).all(axis=(2,))
@@ -121,13 +121,13 @@ def test_a_strip_has_three_rows_of_six(rendered: Dataset, tmp_path: Path) -> Non
     assert np.sum(column[:-1] & ~column[1:]) == 3
     assert np.sum(row[:-1] & ~row[1:]) >= 6
     with pytest.raises(UserError, match="expected a case with a proven recovery, got 'pick-lost'"):
-        write_strip(rendered, rendered.case("ToyPick-v0", "pick-lost"), out, "front")
+        write_filmstrip(rendered, rendered.case("ToyPick-v0", "pick-lost"), out, "front")
     with pytest.raises(
         UserError, match=r"a proven recovery at label 2, got 'pick-open' \(recoverable, 2 labels\)"
     ):
-        write_strip(rendered, rendered.case("ToyPick-v0", "pick-open"), out, "front", moment=2)
+        write_filmstrip(rendered, rendered.case("ToyPick-v0", "pick-open"), out, "front", moment=2)
     with pytest.raises(UserError, match="'top'"):
-        write_strip(rendered, rendered.case("ToyPick-v0", "pick-open"), out, "top")
+        write_filmstrip(rendered, rendered.case("ToyPick-v0", "pick-open"), out, "top")
 
 
 def test_moments_of_a_strip() -> None:

@@ -195,7 +195,7 @@ def test_keys_play_pause_and_step(gallery: Page) -> None:
 
 
 def test_verdicts_without_a_recovery_say_why(gallery: Page) -> None:
-    for case, words in {
+    for case, description in {
         "pick-lost": "No way back was proven.",
         "pick-harmless": "None needed: the rollout still ends in success.",
         "pick-diverged": "None: the physics left the finite numbers.",
@@ -203,7 +203,7 @@ def test_verdicts_without_a_recovery_say_why(gallery: Page) -> None:
     }.items():
         gallery.script(f"document.querySelector('[data-id={case}]').scrollIntoView()")
         gallery.wait(
-            f"document.querySelector('[data-id={case}] .recovery .missing')?.textContent === {words!r}"
+            f"document.querySelector('[data-id={case}] .recovery .missing')?.textContent === {description!r}"
         )
 
 

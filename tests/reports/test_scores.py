@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 from tests.models.made_up import sample
 
-from failsafe.datasets.samples import Kind
-from failsafe.evaluation.answers import Answer
 from failsafe.evaluation.metrics import METRICS
 from failsafe.evaluation.offline import PUBLISHED_NOTE, ScoreTable, score
+from failsafe.evaluation.predictions import Prediction
 from failsafe.records import codec
-from failsafe.records.assessment import Status, Verdict
+from failsafe.records.assessment import Assessment, Status
 from failsafe.records.provenance import Provenance
 from failsafe.reports.scores import (
     HEADLINE_NOTE,
@@ -24,34 +23,35 @@ from failsafe.reports.scores import (
     scores_markdown,
     write_scores,
 )
-from failsafe.reports.scores_sheets import confusion_sheet, headline_sheet, model_sheets, number, part_sheets
+from failsafe.reports.scores_tables import confusion_table, headline_table, model_tables, number, part_tables
+from failsafe.samples.plan import Kind
 
 HELD_OUT, MOVED = "held-out seeds", "cameras moved 5 cm"
-RIGHT = Verdict(
+RIGHT = Assessment(
     failure_probability=0.9, mode="slip", stage="lift", actions=((0.02, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0),)
 )
 METRIC = {metric.name: metric for metric in METRICS}
 
 
-def answers(wrong: int) -> list[Answer]:
+def predictions(wrong: int) -> list[Prediction]:
     """20 seeds, a failing and a good moment each; on the first few the model says the opposite."""
-    found: list[Answer] = []
+    found: list[Prediction] = []
     for seed in range(20):
         bad = sample(f"bad-{seed}", True, seed=seed, mode="slip", stage="lift")
         good = sample(f"good-{seed}", seed=seed, stage="lift", task="Push-v0", kind=Kind.HARMLESS)
         fine = replace(RIGHT, failure_probability=0.1, mode="", actions=())
         flip = seed < wrong
-        found += [Answer(bad, fine if flip else RIGHT), Answer(good, RIGHT if flip else fine)]
-    return [*found, Answer(sample("late", True, seed=0, kind=Kind.LONG_AFTER, mode="slip"), RIGHT)]
+        found += [Prediction(bad, fine if flip else RIGHT), Prediction(good, RIGHT if flip else fine)]
+    return [*found, Prediction(sample("late", True, seed=0, kind=Kind.LONG_AFTER, mode="slip"), RIGHT)]
 
 
-def unread(given: list[Answer]) -> list[Answer]:
-    return [Answer(a.sample, Verdict(status=Status.UNREADABLE)) for a in given]
+def unread(given: list[Prediction]) -> list[Prediction]:
+    return [Prediction(a.sample, Assessment(status=Status.UNREADABLE)) for a in given]
 
 
 @pytest.fixture(scope="module")
 def table() -> ScoreTable:
-    sets = {HELD_OUT: answers(0), MOVED: answers(10)}
+    sets = {HELD_OUT: predictions(0), MOVED: predictions(10)}
     return ScoreTable(
         scores=(
             score("compact", sets, 200),
@@ -69,24 +69,24 @@ def table() -> ScoreTable:
 
 
 def test_the_headline_says_each_figure_and_its_difference(table: ScoreTable) -> None:
-    sheet = headline_sheet(table)
-    assert sheet.head == ("figure", "moments", HELD_OUT, MOVED, "difference")
-    accuracy = sheet.rows[0]
+    table = headline_table(table)
+    assert table.head == ("figure", "moments", HELD_OUT, MOVED, "difference")
+    accuracy = table.rows[0]
     assert [cell.text for cell in accuracy] == ["failing or not", "40", "1.000", "0.500", "−0.500"]
     assert accuracy[2].interval == "1.000 to 1.000"
     assert accuracy[4].tone == "bad"
-    by_name = {row[0].text: row for row in sheet.rows}
+    by_name = {row[0].text: row for row in table.rows}
     # Ten good moments at 0.9 and ten failing ones at 0.1: the error grew, which is bad though it is more.
     assert by_name["Brier"][4].text == "+0.400"
     assert by_name["Brier"][4].tone == "bad"
     assert by_name["type with axis"][4].tone == "bad"
     assert by_name["unreadable"][4].tone == ""
     assert by_name["unrecoverable F1"][2].text == "–"
-    assert sheet.hint.startswith("40 moments of 20 seeds, 20 of them failing")
+    assert table.hint.startswith("40 moments of 20 seeds, 20 of them failing")
 
 
 def test_models_stand_beside_the_published_figures(table: ScoreTable) -> None:
-    first, second = model_sheets(table)
+    first, second = model_tables(table)
     assert [row[0].text for row in first.rows] == [
         "compact",
         "mute <b>",
@@ -105,8 +105,8 @@ def test_models_stand_beside_the_published_figures(table: ScoreTable) -> None:
 
 
 def test_moments_tasks_and_modes_have_their_rows(table: ScoreTable) -> None:
-    by_kind, by_task, by_mode = part_sheets(table.scores[0], table.scores[0].sets[0])
-    names = [[(row[0].text, row[1].text) for row in sheet.rows] for sheet in (by_kind, by_task, by_mode)]
+    by_kind, by_task, by_mode = part_tables(table.scores[0], table.scores[0].sets[0])
+    names = [[(row[0].text, row[1].text) for row in table.rows] for table in (by_kind, by_task, by_mode)]
     everything = [("headline", "40"), ("every moment", "41")]
     assert names == [
         [*everything, ("harmless", "20"), ("just after", "20"), ("long after", "1")],
@@ -116,9 +116,9 @@ def test_moments_tasks_and_modes_have_their_rows(table: ScoreTable) -> None:
 
 
 def test_the_confusion_tells_right_from_wrong(table: ScoreTable) -> None:
-    sheet = confusion_sheet(table.scores[0].sets[1])
-    assert sheet.head == ("true mode", "slip", "no failure")
-    assert [[(c.text, c.tone, c.words) for c in row[1:]] for row in sheet.rows] == [
+    table = confusion_table(table.scores[0].sets[1])
+    assert table.head == ("true mode", "slip", "no failure")
+    assert [[(c.text, c.tone, c.description) for c in row[1:]] for row in table.rows] == [
         [("10", "right", "0.500"), ("10", "", "0.500")],
         [("10", "", "0.500"), ("10", "right", "0.500")],
     ]
@@ -142,7 +142,7 @@ def test_numbers(name: str, value: float, signed: bool, expected: str) -> None:
 def test_no_name_and_no_number_is_cut_short_in_a_terminal(table: ScoreTable, width: int) -> None:
     text = format_scores(table, width)
     assert "…" not in text
-    for words in (
+    for description in (
         "cameras moved 5 cm",
         "0.500 (0.",
         "published system: theirs, on their data",
@@ -151,7 +151,7 @@ def test_no_name_and_no_number_is_cut_short_in_a_terminal(table: ScoreTable, wid
         HEADLINE_NOTE,
         UNUSABLE_NOTE,
     ):
-        assert words in text
+        assert description in text
 
 
 def test_markdown_has_whole_rows_and_the_commands(table: ScoreTable) -> None:
@@ -172,8 +172,8 @@ def test_equal_tables_give_equal_pages_and_stand_in_one_file(table: ScoreTable, 
     assert "mute <b>" not in text
     assert "mute &lt;b&gt;" in text
     # Every model by moment, task and mode; the first on every set.
-    for words in (f"compact by mode: {MOVED}", f"mute &lt;b&gt; by task: {HELD_OUT}"):
-        assert f"<h3>{words}</h3>" in text
+    for description in (f"compact by mode: {MOVED}", f"mute &lt;b&gt; by task: {HELD_OUT}"):
+        assert f"<h3>{description}</h3>" in text
     assert "http" not in text
     assert table.command in text
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from scipy.stats import binom
 
-from failsafe.evaluation.ledger import read_ledger
+from failsafe.evaluation.episode_table import read_episode_table
 from failsafe.evaluation.paired import summarise
 from failsafe.monitors.calibration import shipped_calibration
 from failsafe.reports.evaluation import summary_markdown
@@ -23,7 +23,7 @@ def test_there_are_tables() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_number_is_of_the_records(name: str) -> None:
     written = (TABLES / f"{name}.md").read_text()
-    again = summary_markdown(summarise(read_ledger(TABLES / f"{name}.parquet")))
+    again = summary_markdown(summarise(read_episode_table(TABLES / f"{name}.parquet")))
     assert written.rstrip().endswith(again.rstrip())
 
 
@@ -32,7 +32,7 @@ def test_alpha_is_kept_on_rollouts_that_calibration_has_not_seen(strength: str) 
     """So many false alarms, or more, would come about in one study of a hundred if alpha were kept."""
     calibration = shipped_calibration(f"reference:{strength}")
     assert calibration is not None
-    whole = summarise(read_ledger(TABLES / f"{strength}.parquet")).find(
+    whole = summarise(read_episode_table(TABLES / f"{strength}.parquet")).find(
         "all", "nominal", f"reference:{strength}", "monitor"
     )
     assert whole is not None

@@ -11,7 +11,7 @@ from failsafe.records import poses
 from failsafe.records.trace import Disturbance
 from failsafe.simulators.contract import Exactness, Role
 from failsafe.simulators.toy import TASKS, ToyPick, ToyPush, ToySimulator, ToyStack, make
-from failsafe.simulators.toy.body import Body
+from failsafe.simulators.toy.body import RigidBody
 from failsafe.simulators.toy.geometry import covers, overlap, span_in_strip
 
 OPEN, CLOSED = 1.0, -1.0
@@ -258,14 +258,14 @@ def test_a_held_box_pushes_another():
 # ---------------------------------------------------------------- toppling
 
 
-def fall(body: Body, seconds: float = 2.0) -> Body:
+def fall(body: RigidBody, seconds: float = 2.0) -> RigidBody:
     for _ in range(round(seconds / 0.01)):
         body.fall(0.01, 0.0, 0.0, 0.0)
     return body
 
 
 def test_a_box_tilted_below_its_edge_falls_back():
-    body = Body("b", (0.02, 0.02, 0.05), 0.1)
+    body = RigidBody("b", (0.02, 0.02, 0.05), 0.1)
     edge = math.atan2(0.02, 0.05)
     body.turn(0.0, 0.8 * edge, 0.0)
     body.z = body.height
@@ -276,7 +276,7 @@ def test_a_box_tilted_below_its_edge_falls_back():
 
 
 def test_a_box_tilted_past_its_edge_topples_onto_its_side():
-    body = Body("b", (0.02, 0.02, 0.05), 0.1)
+    body = RigidBody("b", (0.02, 0.02, 0.05), 0.1)
     body.turn(0.0, 1.3 * math.atan2(0.02, 0.05), 0.0)
     body.z = body.height
     fall(body)
@@ -300,7 +300,7 @@ def test_a_knock_topples_only_where_it_is_strong_enough(sim, spin, toppled):
 def test_boxes_dropped_anyhow_come_to_lie_on_a_face():
     rng = np.random.default_rng(0)
     for _ in range(30):
-        body = Body("b", (0.036, 0.02, 0.025), 0.144)
+        body = RigidBody("b", (0.036, 0.02, 0.025), 0.144)
         body.turn(*rng.uniform(-2.0, 2.0, 3))
         body.z = body.height + rng.uniform(0.0, 0.3)
         fall(body)

@@ -9,14 +9,21 @@ import pytest
 import torch
 
 from failsafe.datasets.build import build_dataset
-from failsafe.datasets.sample_set import SampleConfig, SampleSet
-from failsafe.datasets.samples import Kind, Sample
-from failsafe.datasets.windows import build_samples
 from failsafe.errors import UserError
 from failsafe.generation.config import GenerationConfig, default_modes
 from failsafe.models.compact import CompactConfig, CompactNet, load_compact
-from failsafe.models.finder import POSE, Finder, Lens, Sight, camera_features, project
+from failsafe.models.object_localizer import (
+    POSE,
+    CameraIntrinsics,
+    Keypoints,
+    ObjectLocalizer,
+    camera_features,
+    project,
+)
 from failsafe.records.assessment import WindowSpec
+from failsafe.samples.plan import Kind, Sample
+from failsafe.samples.sample_set import SampleConfig, SampleSet
+from failsafe.samples.windows import build_samples
 from failsafe.training import compact
 from failsafe.training.batches import Batches, _delay, _odds, augment
 from failsafe.training.compact import (
@@ -28,9 +35,9 @@ from failsafe.training.compact import (
     loss_of,
     train_compact,
 )
-from failsafe.training.sight import _imagined_loss, sight_loss
+from failsafe.training.keypoints import _imagined_loss, sight_loss
 
-LENSES = (Lens(0.7, False), Lens(0.7, False))
+LENSES = (CameraIntrinsics(0.7, False), CameraIntrinsics(0.7, False))
 SMALL = {"batch": 16, "widths": (8, 12, 16, 24), "hidden": 64}
 
 
@@ -350,7 +357,7 @@ def test_the_lift_knows_points_where_none_has_ever_been(samples: SampleSet) -> N
     torch.manual_seed(0)
     rows = samples.indices("train")[:64]
     config = CompactConfig(samples.spec, ("no_op",), ("reach",), ("pick",), (8, 12, 16, 24), 64, LENSES)
-    finder = Finder(LENSES, 6, 32, (8, 12, 16, 24), 2)
+    finder = ObjectLocalizer(LENSES, 6, 32, (8, 12, 16, 24), 2)
     [(inputs, truth)] = Batches(samples, rows, config).all(len(rows))
     pose = inputs.motion[:, :POSE]
     things = truth.objects[:, :6].unflatten(1, (2, 3))  # a box and a goal
@@ -359,7 +366,7 @@ def test_the_lift_knows_points_where_none_has_ever_been(samples: SampleSet) -> N
     cameras = camera_features(truth.cameras)
     spread = torch.full(inside.shape, -4.5)
     wrong = cameras + 0.03 * torch.randn_like(cameras)  # what the eyes say of the cameras
-    sight = Sight(pixels, 20.0 * inside.float() - 10.0, spread, wrong, torch.ones(len(rows), 2), things)
+    sight = Keypoints(pixels, 20.0 * inside.float() - 10.0, spread, wrong, torch.ones(len(rows), 2), things)
 
     def off() -> float:
         found = finder.lift(pixels, sight.weight, wrong, pose).detach()

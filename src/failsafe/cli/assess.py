@@ -12,14 +12,14 @@ from PIL import Image
 from failsafe.cli.output import print_json
 from failsafe.cli.score import closing, connect
 from failsafe.datasets.files import write_atomically
-from failsafe.datasets.sample_set import SampleConfig
 from failsafe.datasets.store import Dataset
-from failsafe.datasets.windows import cut_window, window_cameras
 from failsafe.errors import UnknownNameError
 from failsafe.experts.tasks import load_task
 from failsafe.models.contract import assess_safely
 from failsafe.records import codec
 from failsafe.records.assessment import Status, Window, WindowSpec
+from failsafe.samples.sample_set import SampleConfig
+from failsafe.samples.windows import cut_window, window_cameras
 
 
 def assess(
@@ -67,20 +67,20 @@ def assess(
     frames, tcp_poses, widths = cut_window(simulator, case.seed, traces[rollout], step, spec, cameras)
     window = Window(case.instruction, spec, frames, tcp_poses, widths)
     with closing(model):
-        verdict = assess_safely(model, window)
+        assessment = assess_safely(model, window)
     buffer = io.BytesIO()
     rows = [np.concatenate(list(view), axis=1) for view in frames]
     Image.fromarray(np.concatenate(rows, axis=0)).save(buffer, "PNG")
     write_atomically(out, buffer.getvalue())
     if json:
-        print_json({"verdict": codec.to_plain(verdict), "frames": str(out)})
+        print_json({"verdict": codec.to_plain(assessment), "frames": str(out)})
     else:
         print(f"{case.instruction}, step {step} of {rollout}:")
-        if verdict.status is not Status.OK:
-            print(f"{verdict.status.value}: {verdict.reason}")
+        if assessment.status is not Status.OK:
+            print(f"{assessment.status.value}: {assessment.reason}")
         else:
-            print(f"failing with probability {verdict.failure_probability:.3f}; {verdict.explanation}")
-            for row in verdict.actions:
+            print(f"failing with probability {assessment.failure_probability:.3f}; {assessment.explanation}")
+            for row in assessment.actions:
                 print("  " + " ".join(f"{value:+.4f}" for value in row))
-        print(f"{1000 * verdict.latency:.0f} ms; what it saw: {out}")
-    return 0 if verdict.status is Status.OK else 1
+        print(f"{1000 * assessment.latency:.0f} ms; what it saw: {out}")
+    return 0 if assessment.status is Status.OK else 1

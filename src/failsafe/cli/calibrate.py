@@ -11,7 +11,7 @@ from failsafe.cli.evaluate import parse_range
 from failsafe.cli.output import ProgressReporter, print_json
 from failsafe.evaluation.controls import WATCH
 from failsafe.evaluation.episodes import EpisodeLimits
-from failsafe.evaluation.study import StudyConfig, cells_of, run_study
+from failsafe.evaluation.study import StudyConfig, run_study, study_items
 from failsafe.models.loading import fingerprint
 from failsafe.monitors.calibration import calibrate as calibrate_scores
 from failsafe.monitors.calibration import check_alpha, write_calibration
@@ -60,23 +60,23 @@ def calibrate(
         policy_weights={policy: policy_fingerprint(policy)},
         first_seed=first,
         last_seed=last,
-        arms=(WATCH,),
+        conditions=(WATCH,),
         settings=settings,
         limits=EpisodeLimits(max_steps),
     )
-    with ProgressReporter("initial states", len(cells_of(config)), quiet=json) as reporter:
+    with ProgressReporter("initial states", len(study_items(config)), quiet=json) as reporter:
         results = run_study(
             config,
             out.with_suffix(".episodes"),
             workers or os.cpu_count() or 1,
             lambda cell: reporter.advance(1),
         )
-    watched = [e for e in results.episodes() if e.key.arm == WATCH]
+    watched = [e for e in results.episodes() if e.key.condition == WATCH]
     scores = [(e.instruction, e.top_score or 0.0) for e in watched if e.success]
     # An episode that never began has no instruction.
     tried = sorted({e.instruction for e in watched if e.instruction})
     found = calibrate_scores(
-        scores, alpha, checkpoint, policy, settings.allowance, command_line(), config.weights, tried
+        scores, alpha, checkpoint, policy, settings.drift, command_line(), config.weights, tried
     )
     write_calibration(out, found)
     if json:

@@ -9,9 +9,9 @@ from pathlib import Path
 import tyro
 
 from failsafe.cli.output import ProgressReporter, print_json
-from failsafe.datasets.demonstrations import DemonstrationConfig
-from failsafe.datasets.demonstrations import demonstrate as record
 from failsafe.errors import UserError
+from failsafe.samples.demonstrations import DemonstrationConfig
+from failsafe.samples.demonstrations import demonstrate as record
 
 
 def demonstrate(

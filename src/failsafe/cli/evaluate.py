@@ -11,7 +11,7 @@ from failsafe.cli.report import publish, say
 from failsafe.errors import UserError
 from failsafe.evaluation.controls import CONTROLS, MONITOR, NEVER
 from failsafe.evaluation.episodes import EpisodeLimits
-from failsafe.evaluation.study import StudyConfig, cells_of, run_study
+from failsafe.evaluation.study import StudyConfig, run_study, study_items
 from failsafe.models.loading import COMPACT, fingerprint
 from failsafe.monitors.calibration import Calibration, read_calibration, shipped_calibration
 from failsafe.monitors.monitor import MonitorSettings
@@ -26,7 +26,7 @@ def evaluate(
     seeds: str = "5000:5100",
     scenarios: str = "nominal",
     controls: bool = False,
-    arms: str = "",
+    conditions: str = "",
     calibration: tuple[Path, ...] = (),
     threshold: float | None = None,
     take_overs: int = 6,
@@ -35,7 +35,7 @@ def evaluate(
     deadline: float = 5.0,
     workers: int | None = None,
     shard: str = "0/1",
-    films: int = 3,
+    videos: int = 3,
     json: bool = False,
 ) -> int:
     """Evaluate a policy with and without the monitor, from the same initial states.
@@ -52,7 +52,7 @@ def evaluate(
         seeds: FIRST:LAST seeds, the last not included.
         scenarios: Axes of generalisation, separated by commas; "nominal" is as in training.
         controls: Run every control beside the monitor.
-        arms: Conditions to run, separated by commas, in place of never,monitor.
+        conditions: Conditions to run, separated by commas, in place of never,monitor.
         calibration: Thresholds made by `failsafe calibrate`; the shipped ones for reference policies.
         threshold: Alarm above this score (log odds that have added up, 5 say), for all policies, in place of
             a calibration.
@@ -62,10 +62,10 @@ def evaluate(
         deadline: Seconds after which a verdict is dropped.
         workers: Processes; as many as there are cores by default.
         shard: I/N: run the i-th of n parts, from 0; `failsafe report` takes the parts together.
-        films: Film at most so many episodes of each kind for the page, 0 for none; a shard has no films.
+        videos: Film at most so many episodes of each kind for the page, 0 for none; a shard has no films.
         json: Print the summary as JSON.
     """
-    chosen = _names(arms) or (NEVER, MONITOR, *(CONTROLS if controls else ()))
+    chosen = _names(conditions) or (NEVER, MONITOR, *(CONTROLS if controls else ()))
     weights = fingerprint(monitor)
     thresholds = {} if threshold is not None else _calibrations(policy, monitor, weights, calibration)
     config = StudyConfig(
@@ -77,21 +77,21 @@ def evaluate(
         first_seed=parse_range(seeds)[0],
         last_seed=parse_range(seeds)[1],
         scenarios=_names(scenarios),
-        arms=chosen,
+        conditions=chosen,
         threshold=5.0 if threshold is None else threshold,
         calibrations=thresholds,
         settings=MonitorSettings(take_overs=take_overs, asynchronous=asynchronous, deadline=deadline),
         limits=EpisodeLimits(max_steps),
     )
     part = parse_shard(shard)
-    with ProgressReporter("initial states", len(cells_of(config, part)), quiet=json) as reporter:
+    with ProgressReporter("initial states", len(study_items(config, part)), quiet=json) as reporter:
         results = run_study(
             config, out, workers or os.cpu_count() or 1, lambda cell: reporter.advance(1), part
         )
     whole = part == (0, 1)
-    summary, page = publish(results, out / "report.html", films if whole else 0, workers, json)
+    summary, page = publish(results, out / "report.html", videos if whole else 0, workers, json)
     say(summary, page, json)
-    asked = sum(row.asked_for_help for row in summary.rows if row.arm == MONITOR)
+    asked = sum(row.asked_for_help for row in summary.rows if row.condition == MONITOR)
     return 3 if asked else 0
 
 

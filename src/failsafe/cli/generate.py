@@ -10,7 +10,7 @@ from pathlib import Path
 import tyro
 
 from failsafe.cli.output import ProgressReporter, print_json
-from failsafe.datasets.build import build_dataset, lanes_of
+from failsafe.datasets.build import build_dataset, partitions_of
 from failsafe.datasets.manifest import read_manifest
 from failsafe.errors import UserError
 from failsafe.experts.tasks import check_task
@@ -22,8 +22,8 @@ from failsafe.generation.config import (
     parse_shard,
     read_modes_file,
 )
-from failsafe.generation.lane import Progress
-from failsafe.generation.sampling import lane_slots
+from failsafe.generation.partition import Progress
+from failsafe.generation.sampling import partition_targets
 
 
 def generate(
@@ -78,14 +78,14 @@ def generate(
             verify_rollouts=verify_rollouts,
             compound=compound,
         )
-    part = parse_shard(shard, config.lanes) if shard else None
+    part = parse_shard(shard, config.partitions) if shard else None
     for task in config.tasks:
         check_task(task)
     count = workers if workers is not None else (os.cpu_count() or 1)
     if count < 1:
         raise UserError(f"expected --workers to be at least 1, got {count}")
     begun = time.monotonic()
-    wanted = sum(len(lane_slots(config, lane)) for lane in lanes_of(config, part))
+    wanted = sum(len(partition_targets(config, partition)) for partition in partitions_of(config, part))
     verdicts: Counter[str] = Counter()
     resumed = 0
     with ProgressReporter("failures", wanted, quiet=json) as reporter:
@@ -95,7 +95,7 @@ def generate(
             verdicts[progress.verdict] += 1
             resumed += progress.resumed
             note = ", ".join(f"{n} {v}" for v, n in sorted(verdicts.items()) if v != "nominal")
-            reporter.advance(int(progress.slot_done), note)
+            reporter.advance(int(progress.target_done), note)
 
         build_dataset(config, out, tell, count, part)
     seconds = time.monotonic() - begun

@@ -8,7 +8,7 @@ from pathlib import Path
 import tyro
 
 from failsafe.cli.output import print_json
-from failsafe.datasets.demonstrations import DemonstrationSet
+from failsafe.samples.demonstrations import DemonstrationSet
 
 
 def imitate(

@@ -11,7 +11,7 @@ import tyro
 from failsafe.cli.output import ProgressReporter, print_json
 from failsafe.datasets.cameras import parse_cameras
 from failsafe.datasets.frames import EVERY, SIZE, write_steps
-from failsafe.datasets.render import View, choose_cases, render_dataset
+from failsafe.datasets.render import RenderOptions, choose_cases, render_dataset
 from failsafe.datasets.store import Dataset
 from failsafe.errors import UserError
 from failsafe.experts.tasks import load_task
@@ -74,7 +74,7 @@ def render(
             pictures += made
             reporter.advance(episodes, f"{pictures} pictures")
 
-        view = View(cameras, size, every, full_meshes)
+        view = RenderOptions(cameras, size, every, full_meshes)
         total = render_dataset(dataset, cases, view, workers or os.cpu_count() or 1, tell)
     seconds = time.monotonic() - begun
     if json:

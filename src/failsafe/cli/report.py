@@ -10,9 +10,9 @@ import tyro
 from failsafe.cli.output import ProgressReporter, print_json
 from failsafe.datasets.files import write_atomically
 from failsafe.errors import UserError
-from failsafe.evaluation.films import choose, make_films
-from failsafe.evaluation.ledger import write_ledger
+from failsafe.evaluation.episode_table import write_episode_table
 from failsafe.evaluation.paired import Summary, pairs_of, summarise
+from failsafe.evaluation.replay_videos import choose, make_replay_videos
 from failsafe.evaluation.study import Results
 from failsafe.records import codec
 from failsafe.reports.evaluation import FILMS, format_summary, tables_markdown, write_report
@@ -23,7 +23,7 @@ def report(
     shards: tyro.conf.Positional[tuple[Path, ...]] = (),
     /,
     out: Path | None = None,
-    films: int = 3,
+    videos: int = 3,
     tables: Path | None = None,
     ledger: Path | None = None,
     workers: int | None = None,
@@ -35,7 +35,7 @@ def report(
         results: Folder of the results.
         shards: Folders of shards of the same evaluation, whose episodes are copied to the results first.
         out: The page; report.html in the folder of the results by default.
-        films: Film at most so many episodes of each kind (rescued, harmed, still failed); 0 for none. They
+        videos: Film at most so many episodes of each kind (rescued, harmed, still failed); 0 for none. They
             are run again for it, and stand in films/ beside the page.
         tables: Write the tables as Markdown, too, to this file.
         ledger: Write the records of all episodes, too, to this one file (Parquet).
@@ -44,36 +44,36 @@ def report(
     """
     study = Results(results)
     study.take_in(shards)
-    summary, page = publish(study, out or results / "report.html", films, workers, json)
+    summary, page = publish(study, out or results / "report.html", videos, workers, json)
     if tables is not None:
         write_atomically(tables, tables_markdown(study, summary).encode())
     if ledger is not None:
-        write_ledger(study.episodes(), ledger)
+        write_episode_table(study.episodes(), ledger)
     say(summary, page, json)
     return 0
 
 
 def publish(
-    results: Results, page: Path, films: int, workers: int | None, quiet: bool
+    results: Results, page: Path, videos: int, workers: int | None, quiet: bool
 ) -> tuple[Summary, Path]:
     """Film a few episodes and write the page.
 
     Args:
         results: The study.
         page: The page.
-        films: The most films of each kind.
+        videos: The most films of each kind.
         workers: Processes; as many as there are cores where it is None.
         quiet: Show no progress.
 
     Raises:
         UserError: If there are no results, or the number makes no sense.
     """
-    if films < 0:
-        raise UserError(f"expected --films to be at least 0, got {films}")
+    if videos < 0:
+        raise UserError(f"expected --films to be at least 0, got {videos}")
     episodes = list(results.episodes())
-    chosen = choose(pairs_of(episodes), films)
-    with ProgressReporter("films", len(chosen), quiet or not chosen) as reporter:
-        made = make_films(
+    chosen = choose(pairs_of(episodes), videos)
+    with ProgressReporter("videos", len(chosen), quiet or not chosen) as reporter:
+        made = make_replay_videos(
             results, chosen, page.parent / FILMS, workers or os.cpu_count() or 1, reporter.advance
         )
     return summarise(episodes), write_report(results, page, made)

@@ -11,11 +11,11 @@ from pathlib import Path
 import tyro
 
 from failsafe.cli.output import ProgressReporter, print_json
-from failsafe.datasets.sample_set import SampleConfig, SampleSet
-from failsafe.datasets.samples import SPLITS
-from failsafe.datasets.windows import build_samples
 from failsafe.errors import UserError
 from failsafe.records.assessment import WindowSpec
+from failsafe.samples.plan import SPLITS
+from failsafe.samples.sample_set import SampleConfig, SampleSet
+from failsafe.samples.windows import build_samples
 
 
 def samples(

@@ -11,12 +11,10 @@ import tyro
 
 from failsafe.cli.output import ProgressReporter, print_json
 from failsafe.datasets.files import file_name
-from failsafe.datasets.sample_set import SampleSet
-from failsafe.datasets.samples import Sample
 from failsafe.errors import RecordError, UserError
-from failsafe.evaluation.answers import Answer, ask, write_answers
 from failsafe.evaluation.offline import ModelScore, ScoreTable
 from failsafe.evaluation.offline import score as score_answers
+from failsafe.evaluation.predictions import Prediction, ask, write_predictions
 from failsafe.evaluation.statistics import RESAMPLES
 from failsafe.models.baselines import fit_baselines
 from failsafe.models.contract import RecoveryModel, assess_safely, trained_on
@@ -25,6 +23,8 @@ from failsafe.records import codec
 from failsafe.records.assessment import Status, WindowSpec
 from failsafe.records.provenance import collect_provenance, command_line
 from failsafe.reports.scores import format_scores, scores_markdown, write_scores
+from failsafe.samples.plan import Sample
+from failsafe.samples.sample_set import SampleSet
 
 
 def score(
@@ -86,11 +86,11 @@ def score(
     total = len(models) * sum(map(len, rows.values()))
     with ProgressReporter("answers", total, quiet=json) as reporter, closing(models[0]):
         for called, model in zip(names, models, strict=True):
-            answers: dict[str, Sequence[Answer]] = {}
+            predictions: dict[str, Sequence[Prediction]] = {}
             for name, found in sets.items():
-                answers[name] = ask(model, found, rows[name], lambda: reporter.advance(1))
-                write_answers(out / "answers" / f"{file_name(called)}-{name}.jsonl", answers[name])
-            scores.append(score_answers(called, answers, resamples))
+                predictions[name] = ask(model, found, rows[name], lambda: reporter.advance(1))
+                write_predictions(out / "answers" / f"{file_name(called)}-{name}.jsonl", predictions[name])
+            scores.append(score_answers(called, predictions, resamples))
     table = ScoreTable(
         scores=tuple(scores),
         split=split,

@@ -24,7 +24,7 @@ from failsafe.records import codec
 from failsafe.records.event import Event, EventKind
 
 LOOPBACK = "127.0.0.1"
-_QUIET = (EventKind.LOOK, EventKind.CHECK)
+_QUIET = (EventKind.QUERY, EventKind.CHECK)
 
 
 def serve(
@@ -170,12 +170,14 @@ class _EventLog:
             if self._file is not None:
                 print(line, file=self._file, flush=True)
             # A fault that comes with each request is said once.
-            if event.kind in _QUIET or self._said.get(client) == (event.kind, event.words):
+            if event.kind in _QUIET or self._said.get(client) == (event.kind, event.description):
                 return
-            self._said[client] = (event.kind, event.words)
-            words = f": {event.words}" if event.words else ""
+            self._said[client] = (event.kind, event.description)
+            description = f": {event.description}" if event.description else ""
             print(
-                f"client {client}, step {event.step}: {event.kind.value}{words}", file=sys.stderr, flush=True
+                f"client {client}, step {event.step}: {event.kind.value}{description}",
+                file=sys.stderr,
+                flush=True,
             )
 
 
@@ -202,7 +204,7 @@ def _limit(
         )
         return NEVER, MonitorSettings()
     found = read_calibration(calibration, monitor, fingerprint(monitor))
-    return _saying_where_none(found), MonitorSettings(allowance=found.allowance)
+    return _saying_where_none(found), MonitorSettings(drift=found.drift)
 
 
 def _saying_where_none(calibration: Calibration) -> Callable[[str], float]:

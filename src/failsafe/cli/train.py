@@ -8,10 +8,10 @@ from typing import Any, Literal
 import tyro
 
 from failsafe.cli.output import print_json
-from failsafe.datasets.sample_set import SampleSet
 from failsafe.errors import UserError
 from failsafe.models.loading import COMPACT
 from failsafe.records import codec
+from failsafe.samples.sample_set import SampleSet
 
 
 def train(

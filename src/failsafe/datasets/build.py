@@ -12,9 +12,9 @@ from failsafe.datasets.manifest import Manifest, differing_keys, read_manifest, 
 from failsafe.datasets.store import Dataset
 from failsafe.datasets.tables import write_tables
 from failsafe.errors import StoreError, UserError
+from failsafe.execution.processes import work_through
 from failsafe.generation.config import GenerationConfig
-from failsafe.generation.lane import LaneJob, Progress
-from failsafe.generation.processes import work_through
+from failsafe.generation.partition import PartitionJob, Progress
 from failsafe.records.provenance import collect_provenance
 
 
@@ -43,14 +43,14 @@ def build_dataset(
     with locked(folder):
         name = f"{shard[0]}/{shard[1]}" if shard else ""
         _begin(dataset, Manifest(config, collect_provenance(), name))
-        work_through(LaneJob(config, dataset), lanes_of(config, shard), workers, hear=tell)
+        work_through(PartitionJob(config, dataset), partitions_of(config, shard), workers, hear=tell)
         _finish(dataset)
     return dataset
 
 
-def lanes_of(config: GenerationConfig, shard: tuple[int, int] | None) -> list[int]:
+def partitions_of(config: GenerationConfig, shard: tuple[int, int] | None) -> list[int]:
     """The lanes of a part (i, n) of a run, or of all of it."""
-    return [n for n in range(config.lanes) if shard is None or n % shard[1] == shard[0]]
+    return [n for n in range(config.partitions) if shard is None or n % shard[1] == shard[0]]
 
 
 def merge_datasets(folder: Path, parts: Sequence[Path]) -> Dataset:

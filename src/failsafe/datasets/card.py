@@ -11,8 +11,8 @@ from failsafe.datasets.manifest import Manifest
 from failsafe.datasets.store import Dataset
 from failsafe.datasets.tables import label_reason
 from failsafe.generation.config import GenerationConfig
-from failsafe.generation.sampling import COMPOUND, cell_of
-from failsafe.records.case import FailureCase, Nominal, Outcome
+from failsafe.generation.sampling import COMPOUND, coverage_cell
+from failsafe.records.case import FailureCase, NominalRecord, Outcome
 
 
 def write_card(dataset: Dataset, manifest: Manifest) -> None:
@@ -74,7 +74,7 @@ def _absorbed(cases: Iterable[FailureCase]) -> str:
     )
 
 
-def _licences(nominals: Iterable[Nominal]) -> list[str]:
+def _licences(nominals: Iterable[NominalRecord]) -> list[str]:
     licences: dict[str, set[str]] = defaultdict(set)
     for nominal in nominals:
         licences[nominal.asset_licence].add(nominal.task)
@@ -90,7 +90,7 @@ def _licences(nominals: Iterable[Nominal]) -> list[str]:
 def _mode_table(cases: Iterable[FailureCase], config: GenerationConfig) -> list[str]:
     by_mode: dict[tuple[str, str], list[FailureCase]] = defaultdict(list)
     for case in cases:
-        by_mode[(case.task, cell_of(case, config).mode)].append(case)
+        by_mode[(case.task, coverage_cell(case, config).mode)].append(case)
     lines = [
         "| task | mode | tried | failures | with a proven correction | harmless | other |",
         "|---|---|---:|---:|---:|---:|---:|",

@@ -1,6 +1,6 @@
 """From traces to frames: any moment of any rollout, from any camera, rendered once and kept.
 
-Each work item has its own folder, so that several processes may render one dataset; see `sheets` for what is
+Each work item has its own folder, so that several processes may render one dataset; see `grids` for what is
 in it. An index is written last and taken away first: where there is one, what it names is whole.
 """
 
@@ -17,16 +17,16 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from failsafe.datasets.files import write_atomically
-from failsafe.datasets.sheets import (
+from failsafe.datasets.frame_grids import (
     NOMINAL,
     FrameIndex,
     TraceFrames,
     case_folder,
     columns_for,
-    encode_sheet,
+    encode_grid,
+    grid_path,
     nominal_folder,
     read_index,
-    sheet_path,
 )
 from failsafe.datasets.store import Dataset
 from failsafe.errors import UnknownNameError, UserError
@@ -221,7 +221,7 @@ def _render(
         kept = {
             c.name: c
             for c in before.cameras
-            if all(sheet_path(folder, t.trace, c.name).exists() for t in traces)
+            if all(grid_path(folder, t.trace, c.name).exists() for t in traces)
         }
     missing = [camera for camera in cameras if kept.get(camera.name) != camera]
     if not missing:
@@ -238,9 +238,9 @@ def _render(
             pictures[:, i] = simulator.render(missing, size)
             if progress is not None:
                 progress(len(missing))
-        for camera, sheet in zip(missing, pictures, strict=True):
-            path = sheet_path(folder, rollout.name, camera.name)
-            write_atomically(path, encode_sheet(sheet, frames.columns))
+        for camera, grid in zip(missing, pictures, strict=True):
+            path = grid_path(folder, rollout.name, camera.name)
+            write_atomically(path, encode_grid(grid, frames.columns))
             written.append(path)
     control_hz = simulator.spec.control_hz
     index = FrameIndex(size, every, look, control_hz, tuple(kept[name] for name in sorted(kept)), traces)
@@ -251,7 +251,7 @@ def _render(
 
 def _remove_stale(folder: Path, index: FrameIndex) -> None:
     """Take away the sheets of cameras and rollouts that were rendered with other settings before."""
-    current = {sheet_path(folder, t.trace, c.name) for t in index.traces for c in index.cameras}
+    current = {grid_path(folder, t.trace, c.name) for t in index.traces for c in index.cameras}
     for path in folder.glob("*/*.webp"):
         if path not in current:
             path.unlink()

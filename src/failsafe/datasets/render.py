@@ -21,7 +21,7 @@ VERDICTS = ("recoverable", "unrecoverable", "harmless", "diverged", "plan_failed
 
 
 @dataclass(frozen=True)
-class View:
+class RenderOptions:
     """How to look at a dataset.
 
     Attributes:
@@ -50,7 +50,11 @@ def choose_cases(dataset: Dataset, verdicts: Collection[str], skip_damaged: bool
 
 
 def render_dataset(
-    dataset: Dataset, cases: Sequence[FailureCase], view: View, workers: int, tell: Callable[[int, int], None]
+    dataset: Dataset,
+    cases: Sequence[FailureCase],
+    view: RenderOptions,
+    workers: int,
+    tell: Callable[[int, int], None],
 ) -> int:
     """Render work items and their twins, leaving out what has been rendered with the same settings.
 
@@ -92,7 +96,7 @@ _tasks: dict[tuple[str, bool], Task] = {}
 """The simulators of a rendering process: making one costs a second."""
 
 
-def _render_group(folder: Path, cases: list[FailureCase], view: View) -> int:
+def _render_group(folder: Path, cases: list[FailureCase], view: RenderOptions) -> int:
     """Render the work items of one initial state, and their common twin; the number of pictures."""
     dataset = Dataset(folder)
     name = cases[0].task

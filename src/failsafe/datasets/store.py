@@ -22,9 +22,9 @@ import numpy as np
 
 from failsafe.datasets.files import LOCK, is_partial, write_atomically
 from failsafe.errors import RecordError, StoreError, UserError
-from failsafe.generation.work import FAILING
+from failsafe.generation.cases import FAILING
 from failsafe.records import codec
-from failsafe.records.case import FailureCase, Nominal
+from failsafe.records.case import FailureCase, NominalRecord
 from failsafe.records.trace import Trace, pack, trace_from_arrays, trace_to_arrays, unpack
 
 
@@ -38,7 +38,7 @@ class Dataset:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def write_nominal(self, nominal: Nominal, trace: Trace) -> None:
+    def write_nominal(self, nominal: NominalRecord, trace: Trace) -> None:
         """Store the unperturbed twin of a task and seed."""
         arrays = {"record": _text(codec.dumps(nominal)), **trace_to_arrays(trace)}
         write_atomically(self._nominal_path(nominal.task, nominal.seed), pack(arrays))
@@ -64,7 +64,7 @@ class Dataset:
         """Whether there is a twin for a task and seed."""
         return self._nominal_path(task, seed).exists()
 
-    def nominal(self, task: str, seed: int) -> tuple[Nominal, Trace]:
+    def nominal(self, task: str, seed: int) -> tuple[NominalRecord, Trace]:
         """The unperturbed twin of a task and seed.
 
         Raises:
@@ -73,7 +73,7 @@ class Dataset:
         """
         path = self._nominal_path(task, seed)
         arrays = _read(path)
-        return codec.loads(Nominal, _untext(arrays, path), str(path)), trace_from_arrays(arrays)
+        return codec.loads(NominalRecord, _untext(arrays, path), str(path)), trace_from_arrays(arrays)
 
     def case(self, task: str, case_id: str) -> FailureCase:
         """The record of a work item; errors as for `nominal`."""
@@ -115,9 +115,9 @@ class Dataset:
         """
         yield from self._records(FailureCase, self.case_files(), skip_damaged)
 
-    def nominals(self, skip_damaged: bool = False) -> Iterator[Nominal]:
+    def nominals(self, skip_damaged: bool = False) -> Iterator[NominalRecord]:
         """The records of all nominal twins, in the order of task and seed; errors as for `cases`."""
-        yield from self._records(Nominal, self.nominal_files(), skip_damaged)
+        yield from self._records(NominalRecord, self.nominal_files(), skip_damaged)
 
     def find(self, case_id: str) -> FailureCase:
         """A work item by its name alone.

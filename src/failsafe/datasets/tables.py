@@ -13,9 +13,9 @@ from failsafe.datasets.files import write_atomically
 from failsafe.datasets.manifest import read_manifest
 from failsafe.datasets.store import Dataset
 from failsafe.generation.config import GenerationConfig
-from failsafe.generation.sampling import cell_of
+from failsafe.generation.sampling import coverage_cell
 from failsafe.perturbations import MODES
-from failsafe.records.case import FailureCase, Label, Nominal
+from failsafe.records.case import FailureCase, Label, NominalRecord
 
 CASES = pa.schema(
     [
@@ -41,8 +41,8 @@ CASES = pa.schema(
         ("onset_step", pa.int64()),
         ("failure_step", pa.int64()),
         ("labels", pa.int64()),
-        ("lane", pa.int64()),
-        ("slot", pa.int64()),
+        ("partition", pa.int64()),
+        ("target", pa.int64()),
     ]
 )
 LABELS = pa.schema(
@@ -51,7 +51,7 @@ LABELS = pa.schema(
         ("step", pa.int64()),
         ("stage", pa.string()),
         ("proven", pa.bool_()),
-        ("way", pa.string()),
+        ("strategy", pa.string()),
         ("actions", pa.list_(pa.list_(pa.float64()))),
         ("frame", pa.string()),
         ("resume_stage", pa.string()),
@@ -87,7 +87,7 @@ def write_tables(dataset: Dataset) -> None:
 
 def case_row(case: FailureCase, config: GenerationConfig) -> dict[str, Any]:
     """A work item as a row of `cases.parquet`."""
-    first, cell = case.perturbations[0], cell_of(case, config)
+    first, cell = case.perturbations[0], coverage_cell(case, config)
     second = case.perturbations[1].mode if len(case.perturbations) > 1 else ""
     return {
         "case_id": case.case_id,
@@ -112,8 +112,8 @@ def case_row(case: FailureCase, config: GenerationConfig) -> dict[str, Any]:
         "onset_step": case.times.onset_step,
         "failure_step": case.times.failure_step,
         "labels": len(case.labels),
-        "lane": case.lane,
-        "slot": case.slot,
+        "partition": case.partition,
+        "target": case.target,
     }
 
 
@@ -138,7 +138,7 @@ def _label_row(case: FailureCase, label: Label) -> dict[str, Any]:
         "step": label.step,
         "stage": label.stage,
         "proven": correction is not None and evidence.proven,
-        "way": correction.way.value if correction else "",
+        "strategy": correction.strategy.value if correction else "",
         "actions": [list(row) for row in correction.actions] if correction else [],
         "frame": correction.frame if correction else "",
         "resume_stage": correction.resume_stage if correction else "",
@@ -152,7 +152,7 @@ def _label_row(case: FailureCase, label: Label) -> dict[str, Any]:
     }
 
 
-def _nominal_row(nominal: Nominal) -> dict[str, Any]:
+def _nominal_row(nominal: NominalRecord) -> dict[str, Any]:
     return {
         "task": nominal.task,
         "seed": nominal.seed,

@@ -1,6 +1,6 @@
 """Controls: what a monitor must be better than, and the oracles that no monitor can be better than.
 
-Each is a recovery model in the same monitor. The oracles look behind the scenes, through `Truth`.
+Each is a recovery model in the same monitor. The oracles look behind the scenes, through `PrivilegedState`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import numpy as np
 from failsafe.errors import UnknownNameError
 from failsafe.experts.tasks import Task
 from failsafe.generation.corrections import Waypoint, to_actions
-from failsafe.generation.rollouts import Twin
+from failsafe.generation.nominal import NominalRollout
 from failsafe.generation.verification import recover_now
 from failsafe.models.contract import MAX_ACTIONS, MAX_TRANSLATION, RecoveryModel
 from failsafe.records import poses
-from failsafe.records.assessment import Status, Verdict, Window, WindowSpec
+from failsafe.records.assessment import Assessment, Status, Window, WindowSpec
 from failsafe.records.plan import CLOSED, OPEN
 from failsafe.records.poses import Pose
 from failsafe.records.trace import Trace
@@ -26,20 +26,20 @@ from failsafe.simulators.contract import SimulatorSpec
 NEVER, WATCH, MONITOR = "never", "watch", "monitor"
 """The policy alone; a monitor that only looks, for calibration; the monitor."""
 CONTROLS = ("always-nudge", "random-nudge", "fixed-retry", "oracle-detector", "oracle-recovery")
-ARMS = (NEVER, WATCH, MONITOR, *CONTROLS)
+CONDITIONS = (NEVER, WATCH, MONITOR, *CONTROLS)
 _LIFT = 0.08
 _RANDOM_SHARE = 0.2
 """Share of looks at which the random control acts."""
 
 
 @dataclass
-class Truth:
+class PrivilegedState:
     """What only a control may know of the episode that is going on.
 
     Attributes:
         task: The task, whose simulator is in the middle of the episode.
         spare: The task once more, to try things out in.
-        twin: The nominal twin of the initial state.
+        nominal: The nominal twin of the initial state.
         fails: Whether the policy alone fails from this initial state.
         step: Control step now.
         in_charge: Whether a take-over is going on.
@@ -47,7 +47,7 @@ class Truth:
 
     task: Task
     spare: Task
-    twin: Twin
+    nominal: NominalRollout
     fails: bool
     step: Callable[[], int]
     in_charge: Callable[[], bool] = lambda: False
@@ -55,14 +55,14 @@ class Truth:
     @property
     def start(self) -> Pose:
         """Tool pose at the beginning."""
-        return self.twin.trace.tcp_poses[0].astype(np.float64)
+        return self.nominal.trace.tcp_poses[0].astype(np.float64)
 
 
-def make_control(arm: str, model: RecoveryModel, truth: Truth) -> tuple[RecoveryModel, bool]:
+def make_control(condition: str, model: RecoveryModel, truth: PrivilegedState) -> tuple[RecoveryModel, bool]:
     """The recovery model of a control, and whether it takes the model's own threshold.
 
     Args:
-        arm: Name of the control.
+        condition: Name of the control.
         model: The recovery model that the controls stand beside.
         truth: What only a control may know.
 
@@ -70,17 +70,17 @@ def make_control(arm: str, model: RecoveryModel, truth: Truth) -> tuple[Recovery
         UnknownNameError: If there is no such control.
     """
     spec = model.window_spec
-    if arm == "always-nudge":
+    if condition == "always-nudge":
         return AlwaysNudge(spec, truth), False
-    if arm == "random-nudge":
-        return RandomNudge(spec, np.random.default_rng([truth.twin.record.seed, 11])), False
-    if arm == "fixed-retry":
+    if condition == "random-nudge":
+        return RandomNudge(spec, np.random.default_rng([truth.nominal.record.seed, 11])), False
+    if condition == "fixed-retry":
         return FixedRetry(model, truth.start, truth.task.simulator.spec), True
-    if arm == "oracle-detector":
+    if condition == "oracle-detector":
         return OracleDetector(model, truth), False
-    if arm == "oracle-recovery":
+    if condition == "oracle-recovery":
         return OracleRecovery(spec, truth), False
-    raise UnknownNameError("control", arm, CONTROLS)
+    raise UnknownNameError("control", condition, CONTROLS)
 
 
 @dataclass(frozen=True)
@@ -88,15 +88,15 @@ class AlwaysNudge:
     """Always alarmed; lifts the tool by 5 cm, leaves the fingers as they are, and hands back."""
 
     window_spec: WindowSpec
-    truth: Truth
+    truth: PrivilegedState
     name: str = "always nudge"
 
-    def assess(self, window: Window) -> Verdict:
+    def assess(self, window: Window) -> Assessment:
         """The same verdict whatever there is to see, but in a take-over: six lifts on end are no nudge."""
         if self.truth.in_charge():
-            return Verdict()
+            return Assessment()
         actions = ((0.0, 0.0, 0.025, 0.0, 0.0, 0.0, _fingers(window)),) * 2
-        return Verdict(failure_probability=1.0, mode="unknown", actions=actions)
+        return Assessment(failure_probability=1.0, mode="unknown", actions=actions)
 
 
 class RandomNudge:
@@ -113,13 +113,13 @@ class RandomNudge:
         self.window_spec = window_spec
         self._rng = rng
 
-    def assess(self, window: Window) -> Verdict:
+    def assess(self, window: Window) -> Assessment:
         """A draw."""
         step = self._rng.normal(size=3)
         step *= MAX_TRANSLATION / float(np.linalg.norm(step))
         row = (*step.tolist(), 0.0, 0.0, 0.0, _fingers(window))
         acts = self._rng.random() < _RANDOM_SHARE
-        return Verdict(failure_probability=float(acts), mode="unknown", actions=(row,) * 2)
+        return Assessment(failure_probability=float(acts), mode="unknown", actions=(row,) * 2)
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class FixedRetry:
         """The windows that the model takes."""
         return self.model.window_spec
 
-    def assess(self, window: Window) -> Verdict:
+    def assess(self, window: Window) -> Assessment:
         """The model's probability with the fixed way back."""
         seen = self.model.assess(window)
         if seen.status is not Status.OK:
@@ -147,7 +147,7 @@ class FixedRetry:
         way = [Waypoint(pose, OPEN) for pose in (here, lifted, self.start)]
         # As if they were closed: fingers that are open already are given the time all the same.
         rows = to_actions(here, CLOSED, way, self.spec)
-        return Verdict(
+        return Assessment(
             failure_probability=seen.failure_probability,
             stage=seen.stage,
             mode=seen.mode,
@@ -160,7 +160,7 @@ class OracleDetector:
     """Knows which episodes fail, and is alarmed once the expert would be done; the rest is the model's."""
 
     model: RecoveryModel
-    truth: Truth
+    truth: PrivilegedState
     name: str = "oracle detector"
 
     @property
@@ -168,14 +168,14 @@ class OracleDetector:
         """The windows that the model takes."""
         return self.model.window_spec
 
-    def assess(self, window: Window) -> Verdict:
+    def assess(self, window: Window) -> Assessment:
         """The truth, with the model's correction."""
         if self.truth.in_charge():  # the model itself says how to go on
             return self.model.assess(window)
         # A model that says nothing of actions where it sees no failure can do nothing for this oracle there.
         assess = getattr(self.model, "assess_as_failing", self.model.assess)
-        seen: Verdict = assess(window)
-        return Verdict(
+        seen: Assessment = assess(window)
+        return Assessment(
             failure_probability=float(_is_due(self.truth)),
             stage=seen.stage,
             mode=seen.mode,
@@ -188,20 +188,20 @@ class OracleRecovery:
     """Knows which episodes fail, and tries out in a second simulator which way back is the shortest."""
 
     window_spec: WindowSpec
-    truth: Truth
+    truth: PrivilegedState
     name: str = "oracle recovery"
 
-    def assess(self, window: Window) -> Verdict:
+    def assess(self, window: Window) -> Assessment:
         """The truth, and the way back as a label would have it."""
         truth = self.truth
         if not _is_due(truth):
-            return Verdict()
+            return Assessment()
         state = truth.task.simulator.state()
-        recovered = recover_now(truth.spare, truth.twin, state, _fingers(window))
+        recovered = recover_now(truth.spare, truth.nominal, state, _fingers(window))
         if recovered is None:
-            return Verdict(failure_probability=1.0, mode="unknown")
+            return Assessment(failure_probability=1.0, mode="unknown")
         rows = _as_actions(recovered, window.tcp_poses[-1].astype(np.float64))
-        return Verdict(failure_probability=1.0, mode="unknown", actions=rows[:MAX_ACTIONS])
+        return Assessment(failure_probability=1.0, mode="unknown", actions=rows[:MAX_ACTIONS])
 
 
 def _as_actions(trace: Trace, at: Pose) -> tuple[tuple[float, ...], ...]:
@@ -213,8 +213,8 @@ def _as_actions(trace: Trace, at: Pose) -> tuple[tuple[float, ...], ...]:
     return tuple(rows)
 
 
-def _is_due(truth: Truth) -> bool:
-    return truth.fails and truth.step() >= len(truth.twin.trace)
+def _is_due(truth: PrivilegedState) -> bool:
+    return truth.fails and truth.step() >= len(truth.nominal.trace)
 
 
 def _fingers(window: Window) -> float:

@@ -21,7 +21,7 @@ from failsafe.records.episode import Ending, Episode, EpisodeKey
 from failsafe.records.poses import Pose
 from failsafe.simulators.contract import Camera, Simulator, SimulatorSpec
 
-LEASH_METRES, LEASH_RADIANS = 0.1, 0.5
+TRACKING_LIMIT_METRES, TRACKING_LIMIT_RADIANS = 0.1, 0.5
 """How far the pose asked for may be from the measured one: a tool that is stopped must not wind up."""
 HOLD_STEPS = 12
 """Control steps for which a success has to last (0.6 s at 20 Hz)."""
@@ -132,24 +132,24 @@ def run_episode(
     cameras = {view: scenario.camera(simulator.camera(view), key.seed) for view in policy.views}
     loop = _Loop(simulator, policy, scenario, cameras, key.seed)
     blank = Episode(key, spec.instruction, Ending.FAILURE, 0, 0.0)
-    words = ""
+    description = ""
     try:
         ending = loop.run(spec.instruction, limits, states)
     except PolicyError as error:
-        ending, words = Ending.POLICY_ERROR, str(error)
+        ending, description = Ending.POLICY_ERROR, str(error)
     except DivergedError as error:
-        ending, words = Ending.DIVERGED, str(error)
+        ending, description = Ending.DIVERGED, str(error)
     monitored = isinstance(policy, MonitoredPolicy)
-    held_up = policy.monitor.held_up if monitored else 0.0
+    blocking_latency = policy.monitor.blocking_latency if monitored else 0.0
     return replace(
         blank,
         ending=ending,
         steps=loop.step,
         robot_seconds=round(loop.step / spec.control_hz, 3),
-        policy_seconds=round(loop.seconds - held_up, 4),
-        monitor_seconds=round(held_up, 4),
+        policy_seconds=round(loop.seconds - blocking_latency, 4),
+        monitor_seconds=round(blocking_latency, 4),
         events=tuple(policy.monitor.events) if monitored else (),
-        words=words,
+        description=description,
         onset=loop.onset,
     )
 
@@ -257,7 +257,7 @@ def clip_target(wanted: Pose, before: Pose, measured: Pose, spec: SimulatorSpec)
     # A correction begins where the tool is, which may be a step behind where it was told to be.
     if not any(_within(start, wanted, *limits) for start in (before, measured)):
         wanted = poses.limit_step(before, wanted, *limits)
-    return poses.limit_step(measured, wanted, LEASH_METRES, LEASH_RADIANS)
+    return poses.limit_step(measured, wanted, TRACKING_LIMIT_METRES, TRACKING_LIMIT_RADIANS)
 
 
 def _within(start: Pose, end: Pose, metres: float, radians: float) -> bool:

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from failsafe.evaluation.answers import Answer
+from failsafe.evaluation.predictions import Prediction
 from failsafe.evaluation.statistics import SeedBootstrap
 from failsafe.models.contract import MAX_ROTATION, MAX_TRANSLATION
 from failsafe.records import poses
-from failsafe.records.assessment import Status, Verdict
+from failsafe.records.assessment import Assessment, Status
 
 BINS = 15
 """Bins of equal width for the calibration error."""
@@ -166,13 +166,13 @@ class Rows:
     columns: Mapping[str, Float[np.ndarray, "N"]]
 
     @classmethod
-    def of(cls, answers: Sequence[Answer]) -> Rows:
+    def of(cls, predictions: Sequence[Prediction]) -> Rows:
         """The rows of some answers."""
-        truth = np.array([int(a.sample.failing) for a in answers], dtype=np.int64)
-        usable = [a.verdict.status is Status.OK for a in answers]
-        given = [a.verdict.failure_probability for a in answers]
+        truth = np.array([int(a.sample.failing) for a in predictions], dtype=np.int64)
+        usable = [a.assessment.status is Status.OK for a in predictions]
+        given = [a.assessment.failure_probability for a in predictions]
         probability = np.where(usable, np.array(given, dtype=np.float64), 1.0 - truth)
-        found = [_columns(answer) for answer in answers]
+        found = [_columns(prediction) for prediction in predictions]
         names = found[0] if found else {}
         columns = {name: np.array([row[name] for row in found], dtype=np.float64) for name in names}
         off = probability - truth.astype(np.float64)
@@ -181,10 +181,10 @@ class Rows:
         for b in range(BINS):
             columns[f"bin {b}"] = np.where(bins == b, off, 0.0)
         return cls(
-            seeds=np.array([a.sample.seed for a in answers], dtype=np.int64),
+            seeds=np.array([a.sample.seed for a in predictions], dtype=np.int64),
             truth=truth,
             probability=probability,
-            latency=np.array([a.verdict.latency for a in answers], dtype=np.float64),
+            latency=np.array([a.assessment.latency for a in predictions], dtype=np.float64),
             columns=columns,
         )
 
@@ -252,12 +252,12 @@ def _ratio(above: Float[np.ndarray, "R1"], below: Float[np.ndarray, "R1"]) -> Fl
     return np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
 
 
-def _columns(answer: Answer) -> dict[str, float]:
+def _columns(prediction: Prediction) -> dict[str, float]:
     """What one answer adds to the sums."""
-    sample, verdict = answer.sample, answer.verdict
-    usable = verdict.status is Status.OK
-    alarm = verdict.failing if usable else not sample.failing
-    asked = sample.failing and (verdict.needs_help if usable else sample.recoverable is not False)
+    sample, assessment = prediction.sample, prediction.assessment
+    usable = assessment.status is Status.OK
+    alarm = assessment.failing if usable else not sample.failing
+    asked = sample.failing and (assessment.needs_help if usable else sample.recoverable is not False)
     hopeless = sample.recoverable is False
     typed = sample.failing and sample.mode not in ("", COMPOUND)
     return {
@@ -266,23 +266,23 @@ def _columns(answer: Answer) -> dict[str, float]:
         "hits": float(alarm and sample.failing),
         "false alarms": float(alarm and not sample.failing),
         "typed": float(typed),
-        "mode right": float(typed and usable and verdict.mode == sample.mode),
-        "stage right": float(usable and verdict.stage == sample.stage),
+        "mode right": float(typed and usable and assessment.mode == sample.mode),
+        "stage right": float(usable and assessment.stage == sample.stage),
         "unrecoverable": float(hopeless),
         "help asked": float(asked),
         "help right": float(asked and hopeless),
-        "unreadable": float(verdict.status is Status.UNREADABLE),
-        "refused": float(verdict.status is Status.REFUSED),
-        **_correction(sample.actions if sample.failing else (), verdict),
+        "unreadable": float(assessment.status is Status.UNREADABLE),
+        "refused": float(assessment.status is Status.REFUSED),
+        **_correction(sample.actions if sample.failing else (), assessment),
     }
 
 
-def _correction(true: Sequence[Sequence[float]], verdict: Verdict) -> dict[str, float]:
+def _correction(true: Sequence[Sequence[float]], assessment: Assessment) -> dict[str, float]:
     names = ("corrected", "directed", "cosine", "millimetres", "degrees", "gripper right")
     if not true:
         return dict.fromkeys(names, 0.0)
     # Deltas in another frame lead elsewhere, so they count as none.
-    given = verdict.actions if verdict.status is Status.OK and verdict.frame == FRAME else ()
+    given = assessment.actions if assessment.status is Status.OK and assessment.frame == FRAME else ()
     wanted, got = displacement(true), displacement(given)
     off = poses.quaternion_multiply(
         poses.from_rotation_vector(wanted[3:]),

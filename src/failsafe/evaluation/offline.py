@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from failsafe.datasets.samples import Kind
 from failsafe.errors import UserError
-from failsafe.evaluation.answers import Answer
 from failsafe.evaluation.metrics import BINS, COMPOUND, Rows, compute
+from failsafe.evaluation.predictions import Prediction
 from failsafe.evaluation.statistics import RESAMPLES, SeedBootstrap, interval
 from failsafe.perturbations import MODES
 from failsafe.records.assessment import Status
 from failsafe.records.provenance import Provenance
+from failsafe.samples.plan import Kind
 
 HEADLINE_LEAVES_OUT = (Kind.LONG_AFTER,)
 """Kinds of moments that the headline leaves out, and with it the tables by task and by mode.
@@ -161,12 +161,14 @@ class ScoreTable:
     published: tuple[Published, ...] = PUBLISHED
 
 
-def score(model: str, answers: Mapping[str, Sequence[Answer]], resamples: int = RESAMPLES) -> ModelScore:
+def score(
+    model: str, predictions: Mapping[str, Sequence[Prediction]], resamples: int = RESAMPLES
+) -> ModelScore:
     """All figures of one model.
 
     Args:
         model: Its name.
-        answers: What it answered, by name of the set of samples; the first is what others are compared with.
+        predictions: What it answered, by name of the set of samples; the first is what others are compared with.
             Where two sets hold the same seeds, their difference is taken seed by seed.
         resamples: Resamples of the bootstrap over seeds.
 
@@ -175,7 +177,7 @@ def score(model: str, answers: Mapping[str, Sequence[Answer]], resamples: int = 
     """
     sets: list[SetScore] = []
     first: dict[str, Float[np.ndarray, "R1"]] = {}
-    for name, given in answers.items():
+    for name, given in predictions.items():
         rows = Rows.of(given)
         headline = [i for i, a in enumerate(given) if a.sample.kind not in HEADLINE_LEAVES_OUT]
         if not headline:
@@ -243,13 +245,13 @@ def _place(name: str) -> tuple[int, str]:
     return (_ORDER.index(name) if name in _ORDER else -1), name
 
 
-def _confusion(answers: Sequence[Answer]) -> Confusion:
+def _confusion(predictions: Sequence[Prediction]) -> Confusion:
     pairs: Counter[tuple[str, str]] = Counter()
-    for a in answers:
-        said = (a.verdict.mode or "unnamed") if a.verdict.failing else NO_FAILURE
+    for a in predictions:
+        said = (a.assessment.mode or "unnamed") if a.assessment.failing else NO_FAILURE
         pairs[
             a.sample.mode if a.sample.failing else NO_FAILURE,
-            said if a.verdict.status is Status.OK else NO_ANSWER,
+            said if a.assessment.status is Status.OK else NO_ANSWER,
         ] += 1
     rows = sorted({true for true, _ in pairs}, key=_place)
     columns = sorted({said for _, said in pairs} | set(rows), key=_place)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from failsafe.evaluation.controls import ARMS, MONITOR, NEVER
+from failsafe.evaluation.controls import CONDITIONS, MONITOR, NEVER
 from failsafe.evaluation.statistics import mcnemar, wilson
 from failsafe.records.episode import Ending, Episode
 from failsafe.records.event import Event, EventKind
@@ -88,7 +88,7 @@ class Row:
         task: Name of the task, or "all".
         scenario: Name of the scenario.
         policy: The base policy.
-        arm: The condition.
+        condition: The condition.
         episodes: Number of episodes.
         successes: How many succeeded.
         interval: Wilson's interval of the share.
@@ -117,7 +117,7 @@ class Row:
     task: str
     scenario: str
     policy: str
-    arm: str
+    condition: str
     episodes: int
     successes: int
     interval: tuple[float, float] | None
@@ -159,21 +159,27 @@ class Summary:
 
     rows: tuple[Row, ...]
 
-    def find(self, task: str, scenario: str, policy: str, arm: str) -> Row | None:
+    def find(self, task: str, scenario: str, policy: str, condition: str) -> Row | None:
         """The row of a cell, None where it has not been run."""
-        wanted = (task, scenario, policy, arm)
-        return next((r for r in self.rows if (r.task, r.scenario, r.policy, r.arm) == wanted), None)
+        wanted = (task, scenario, policy, condition)
+        return next((r for r in self.rows if (r.task, r.scenario, r.policy, r.condition) == wanted), None)
 
 
-def pairs_of(episodes: Iterable[Episode], arm: str = MONITOR) -> list[Pair]:
+def pairs_of(episodes: Iterable[Episode], condition: str = MONITOR) -> list[Pair]:
     """Every initial state that has been run with the policy alone and under a condition, in a fixed order."""
     found: dict[tuple[str, str, str, int], dict[str, Episode]] = defaultdict(dict)
     for episode in episodes:
         key = episode.key
-        found[key.scenario, key.policy, key.task, key.seed][key.arm] = episode
-    both = [(where, arms) for where, arms in sorted(found.items()) if NEVER in arms and arm in arms]
-    nominal = {where[1:]: arms.get(NEVER) for where, arms in found.items() if where[0] == NOMINAL}
-    return [Pair(arms[NEVER], arms[arm], nominal.get(where[1:])) for where, arms in both]
+        found[key.scenario, key.policy, key.task, key.seed][key.condition] = episode
+    both = [
+        (where, conditions)
+        for where, conditions in sorted(found.items())
+        if NEVER in conditions and condition in conditions
+    ]
+    nominal = {where[1:]: conditions.get(NEVER) for where, conditions in found.items() if where[0] == NOMINAL}
+    return [
+        Pair(conditions[NEVER], conditions[condition], nominal.get(where[1:])) for where, conditions in both
+    ]
 
 
 def summarise(episodes: Iterable[Episode]) -> Summary:
@@ -188,27 +194,34 @@ def summarise(episodes: Iterable[Episode]) -> Summary:
     for episode in episodes:
         key = episode.key
         for task in (key.task, ALL_TASKS):
-            cells[task, key.scenario, key.policy, key.arm][key.task, key.seed] = episode
+            cells[task, key.scenario, key.policy, key.condition][key.task, key.seed] = episode
     rows: list[Row] = []
-    for (task, name, policy, arm), found in cells.items():
+    for (task, name, policy, condition), found in cells.items():
         if task == ALL_TASKS and len({where for where, _ in found}) < 2:
             continue
         alone = cells.get((task, name, policy, NEVER), {})
         nominal = cells.get((task, NOMINAL, policy, NEVER), {})
         pairs = [Pair(alone[w], found[w], nominal.get(w)) for w in sorted(found) if w in alone]
         if pairs:
-            rows.append(_row((task, name, policy, arm), pairs))
+            rows.append(_row((task, name, policy, condition), pairs))
 
     # What is as in training comes first, all tasks together last.
     def order(row: Row) -> tuple[object, ...]:
         last = row.task == ALL_TASKS
-        return row.scenario != NOMINAL, row.scenario, row.policy, last, row.task, ARMS.index(row.arm)
+        return (
+            row.scenario != NOMINAL,
+            row.scenario,
+            row.policy,
+            last,
+            row.task,
+            CONDITIONS.index(row.condition),
+        )
 
     return Summary(tuple(sorted(rows, key=order)))
 
 
 def _row(cell: tuple[str, str, str, str], pairs: Sequence[Pair]) -> Row:
-    task, name, policy, arm = cell
+    task, name, policy, condition = cell
     number = len(pairs)
     under = [pair.under for pair in pairs]
     successes = sum(episode.success for episode in under)
@@ -226,7 +239,7 @@ def _row(cell: tuple[str, str, str, str], pairs: Sequence[Pair]) -> Row:
         task=task,
         scenario=name,
         policy=policy,
-        arm=arm,
+        condition=condition,
         episodes=number,
         successes=successes,
         interval=wilson(successes, number),

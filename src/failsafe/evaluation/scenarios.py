@@ -27,7 +27,7 @@ class Scenario:
     Attributes:
         name: Its name.
         axis: What it varies: "none", "spatial", "viewpoint", "object", "embodiment", "physics", "accident".
-        words: What is unlike training, in words.
+        description: What is unlike training, in words.
         farther: Metres by which every movable object is moved away from the middle of the table.
         metres: Metres by which every camera is moved.
         degrees: Degrees by which it is turned.
@@ -39,7 +39,7 @@ class Scenario:
 
     name: str
     axis: str
-    words: str
+    description: str
     farther: float = 0.0
     metres: float = 0.0
     degrees: float = 0.0
@@ -125,8 +125,8 @@ SCENARIOS: dict[str, Scenario] = {
             "dropped", "accident", "what has been raised by 3 cm torn out of the grip", accident=DROPPED
         ),
         *(
-            Scenario(name, axis, words, tasks={"PickCube-v1": task})
-            for name, axis, words, task in (
+            Scenario(name, axis, description, tasks={"PickCube-v1": task})
+            for name, axis, description, task in (
                 ("small-cube", "object", "a cube of 3 cm in place of 4 cm", "PickSmallCube-v1"),
                 ("large-cube", "object", "a cube of 5 cm in place of 4 cm", "PickLargeCube-v1"),
                 ("tall-cube", "object", "a block of 4 x 4 x 6 cm in place of a cube", "PickTallCube-v1"),

@@ -19,12 +19,12 @@ from jaxtyping import Float32
 
 from failsafe.datasets.files import file_name, locked, write_atomically
 from failsafe.errors import StoreError, UserError
-from failsafe.evaluation.controls import ARMS, MONITOR, NEVER, WATCH, Truth, make_control
+from failsafe.evaluation.controls import CONDITIONS, MONITOR, NEVER, WATCH, PrivilegedState, make_control
 from failsafe.evaluation.episodes import EpisodeLimits, run_episode
 from failsafe.evaluation.scenarios import scenario
+from failsafe.execution.processes import SILENT, Line, work_through
 from failsafe.experts.tasks import Task, check_task, load_task
-from failsafe.generation.processes import SILENT, Line, work_through
-from failsafe.generation.rollouts import run_nominal
+from failsafe.generation.nominal import run_nominal
 from failsafe.models.contract import RecoveryModel, trained_on
 from failsafe.models.loading import load_model
 from failsafe.monitors.calibration import Calibration
@@ -50,7 +50,7 @@ class StudyConfig:
         first_seed: First seed.
         last_seed: One past the last seed.
         scenarios: Names of scenarios.
-        arms: Conditions, among `ARMS`; the policy alone is always one.
+        conditions: Conditions, among `CONDITIONS`; the policy alone is always one.
         threshold: Score above which an alarm is raised, where there is no calibration for a policy.
         calibrations: By policy, its calibration.
         settings: Of the monitor.
@@ -63,7 +63,7 @@ class StudyConfig:
     first_seed: int
     last_seed: int
     scenarios: tuple[str, ...] = ("nominal",)
-    arms: tuple[str, ...] = (NEVER, MONITOR)
+    conditions: tuple[str, ...] = (NEVER, MONITOR)
     threshold: float = 5.0
     calibrations: dict[str, Calibration] = field(default_factory=dict[str, Calibration])
     settings: MonitorSettings = field(default_factory=MonitorSettings)
@@ -78,14 +78,14 @@ class StudyConfig:
         if not 0 <= self.threshold < np.inf:
             raise UserError(f"expected a finite threshold of at least 0, got {self.threshold}")
         for policy, found in self.calibrations.items():
-            if found.allowance != self.settings.allowance:
+            if found.drift != self.settings.drift:
                 raise UserError(
-                    f"the thresholds for {policy} are of scores with an allowance of {found.allowance:g}, "
-                    f"but the monitor's is {self.settings.allowance:g}"
+                    f"the thresholds for {policy} are of scores with an allowance of {found.drift:g}, "
+                    f"but the monitor's is {self.settings.drift:g}"
                 )
-        for arm in self.arms:
-            if arm not in ARMS:
-                raise UserError(f"unknown arm '{arm}'. There are: {', '.join(ARMS)}")
+        for condition in self.conditions:
+            if condition not in CONDITIONS:
+                raise UserError(f"unknown arm '{condition}'. There are: {', '.join(CONDITIONS)}")
         for name in self.scenarios:
             scenario(name)
 
@@ -94,7 +94,7 @@ class StudyConfig:
 class StudyManifest:
     """What a folder of results is."""
 
-    FORMAT: ClassVar[int] = 2  # before, scores were a mean of looks
+    FORMAT: ClassVar[int] = 3  # 1: scores were a mean of looks; 2: conditions were called arms
 
     config: StudyConfig
     command: str
@@ -102,7 +102,7 @@ class StudyManifest:
 
 
 @dataclass(frozen=True)
-class Cell:
+class StudyItem:
     """One initial state of one task in one scenario with one policy: all arms are run on it, one by one."""
 
     task: str
@@ -110,9 +110,9 @@ class Cell:
     policy: str
     seed: int
 
-    def key(self, arm: str) -> EpisodeKey:
+    def key(self, condition: str) -> EpisodeKey:
         """The episode of one arm."""
-        return EpisodeKey(self.task, self.scenario, self.policy, arm, self.seed)
+        return EpisodeKey(self.task, self.scenario, self.policy, condition, self.seed)
 
 
 class Results:
@@ -142,7 +142,7 @@ class Results:
     def file(self, key: EpisodeKey) -> Path:
         """Where an episode's record is."""
         task, policy = file_name(key.task), file_name(key.policy)
-        return self.path / "episodes" / task / key.scenario / policy / key.arm / f"{key.seed:08d}.json"
+        return self.path / "episodes" / task / key.scenario / policy / key.condition / f"{key.seed:08d}.json"
 
     def read(self, key: EpisodeKey) -> Episode | None:
         """The record of an episode, None where it has not been run."""
@@ -198,10 +198,10 @@ class Results:
         return taken
 
 
-def cells_of(config: StudyConfig, shard: tuple[int, int] = (0, 1)) -> list[Cell]:
+def study_items(config: StudyConfig, shard: tuple[int, int] = (0, 1)) -> list[StudyItem]:
     """All initial states of a study, or one shard's, seed by seed: a run that is cut short is balanced."""
     cells = [
-        Cell(task, name, policy, seed)
+        StudyItem(task, name, policy, seed)
         for seed in range(config.first_seed, config.last_seed)
         for name in config.scenarios
         for policy in config.policies
@@ -215,7 +215,7 @@ def run_study(
     config: StudyConfig,
     out: Path,
     workers: int,
-    tell: Callable[[Cell], None],
+    tell: Callable[[StudyItem], None],
     shard: tuple[int, int] = (0, 1),
 ) -> Results:
     """Run all episodes of a study that have not been run.
@@ -235,9 +235,9 @@ def run_study(
     results = Results(out)
     with locked(out):
         results.begin(config)
-        todo: list[Cell] = []
-        for cell in cells_of(config, shard):
-            if all(results.has(cell.key(arm)) for arm in _arms(config)):
+        todo: list[StudyItem] = []
+        for cell in study_items(config, shard):
+            if all(results.has(cell.key(condition)) for condition in _conditions(config)):
                 tell(cell)
             else:
                 todo.append(cell)
@@ -260,80 +260,86 @@ class StudyJob:
         self._policies: dict[str, Policy] = {}
         self._model: RecoveryModel | None = None
 
-    def run(self, item: Cell, line: Line = SILENT) -> None:
+    def run(self, item: StudyItem, line: Line = SILENT) -> None:
         """Run the arms of a cell that have not been run."""
         self._load(item)
-        for arm in _arms(self._config):
-            if not self._results.has(item.key(arm)):
-                self._results.write(self.episode(item, arm))
+        for condition in _conditions(self._config):
+            if not self._results.has(item.key(condition)):
+                self._results.write(self.episode(item, condition))
 
-    def give_up(self, item: Cell, part: str = "") -> bool:
+    def give_up(self, item: StudyItem, part: str = "") -> bool:
         """Record that the arm that was run has killed two processes; whether others are still to be run."""
-        missing = [arm for arm in _arms(self._config) if not self._results.has(item.key(arm))]
+        missing = [
+            condition for condition in _conditions(self._config) if not self._results.has(item.key(condition))
+        ]
         if missing:
-            words = "the process died twice while at work on it"
-            self._results.write(Episode(item.key(missing[0]), "", Ending.CRASHED, 0, 0.0, words=words))
+            description = "the process died twice while at work on it"
+            self._results.write(
+                Episode(item.key(missing[0]), "", Ending.CRASHED, 0, 0.0, description=description)
+            )
         return len(missing) > 1
 
-    def task(self, cell: Cell) -> Task:
+    def task(self, cell: StudyItem) -> Task:
         """What a cell is run on."""
         name = scenario(cell.scenario).tasks.get(cell.task, cell.task)
         if name not in self._tasks:
             self._tasks[name] = load_task(name)
         return self._tasks[name]
 
-    def episode(self, cell: Cell, arm: str, states: list[Float32[np.ndarray, "S"]] | None = None) -> Episode:
+    def episode(
+        self, cell: StudyItem, condition: str, states: list[Float32[np.ndarray, "S"]] | None = None
+    ) -> Episode:
         """Run one arm of a cell, whether or not it has been run; nothing is written.
 
         Args:
             cell: The initial state. For an oracle's arm, the policy alone must have been run on it.
-            arm: The condition.
+            condition: The condition.
             states: Where to put the simulator's state of every step, for pictures.
         """
         where, task = scenario(cell.scenario), self.task(cell)
         self._load(cell)
         policy = self._policies[cell.policy]
-        if arm != NEVER:
-            policy = self._guard(cell, arm, policy)
-        return run_episode(task, policy, cell.key(arm), where, self._config.limits, states=states)
+        if condition != NEVER:
+            policy = self._guard(cell, condition, policy)
+        return run_episode(task, policy, cell.key(condition), where, self._config.limits, states=states)
 
-    def _load(self, cell: Cell) -> None:
+    def _load(self, cell: StudyItem) -> None:
         """Have the policy and the model at hand, and make sure that neither was trained on the seed."""
         if cell.policy not in self._policies:
             self._policies[cell.policy] = load_policy(cell.policy)
         _check_fresh(self._policies[cell.policy], cell.policy, cell)
-        if set(self._config.arms) != {NEVER}:
+        if set(self._config.conditions) != {NEVER}:
             if self._model is None:
                 self._model = load_model(self._config.monitor)
             _check_fresh(self._model, self._config.monitor, cell)
 
-    def _guard(self, cell: Cell, arm: str, policy: Policy) -> MonitoredPolicy:
+    def _guard(self, cell: StudyItem, condition: str, policy: Policy) -> MonitoredPolicy:
         assert self._model is not None
         settings = self._config.settings
         calibration = self._config.calibrations.get(cell.policy)
         threshold = calibration.threshold if calibration else self._config.threshold
-        if arm == WATCH:
+        if condition == WATCH:
             return MonitoredPolicy(policy, self._model, np.inf, settings)
-        if arm == MONITOR:
+        if condition == MONITOR:
             return MonitoredPolicy(policy, self._model, threshold, settings)
         truth = self._truth(cell)
-        model, own = make_control(arm, self._model, truth)
+        model, own = make_control(condition, self._model, truth)
         guarded = MonitoredPolicy(policy, model, threshold if own else 0.0, settings)
         truth.step = lambda: guarded.monitor.step
         truth.in_charge = lambda: guarded.monitor.in_charge
         return guarded
 
-    def _truth(self, cell: Cell) -> Truth:
+    def _truth(self, cell: StudyItem) -> PrivilegedState:
         alone = self._results.read(cell.key(NEVER))
         assert alone is not None
         task = self.task(cell)
         if task.name not in self._spares:
             self._spares[task.name] = load_task(task.name)
         spare = self._spares[task.name]
-        return Truth(task, spare, run_nominal(spare, cell.seed), not alone.success, lambda: 0)
+        return PrivilegedState(task, spare, run_nominal(spare, cell.seed), not alone.success, lambda: 0)
 
 
-def _check_fresh(learned: Policy | RecoveryModel, name: str, cell: Cell) -> None:
+def _check_fresh(learned: Policy | RecoveryModel, name: str, cell: StudyItem) -> None:
     """Refuse an episode that proves nothing: one from where something learned has begun before.
 
     Raises:
@@ -346,10 +352,14 @@ def _check_fresh(learned: Policy | RecoveryModel, name: str, cell: Cell) -> None
         )
 
 
-def _arms(config: StudyConfig) -> list[str]:
+def _conditions(config: StudyConfig) -> list[str]:
     """The arms in the order in which they are run: the policy alone first, for the oracles know its end.
 
     A monitor that only looks leaves the policy as it is, so that nothing need be run beside it.
     """
-    alone = set(config.arms) != {WATCH}
-    return [arm for arm in ARMS if arm in config.arms or (arm == NEVER and alone)]
+    alone = set(config.conditions) != {WATCH}
+    return [
+        condition
+        for condition in CONDITIONS
+        if condition in config.conditions or (condition == NEVER and alone)
+    ]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from failsafe.experts.driver import Driver
 from failsafe.records.plan import StagePlan
+from failsafe.rollouts.runner import RolloutRunner
 
 
 @runtime_checkable
@@ -16,7 +16,7 @@ class Expert(Protocol):
     make it fail: perturbations act on the plan that it went through, or on the execution of that plan.
     """
 
-    def solve(self, driver: Driver) -> None:
+    def solve(self, runner: RolloutRunner) -> None:
         """Carry out the whole task.
 
         Raises:
@@ -36,7 +36,7 @@ class PlanExpert:
     def __init__(self, plan: StagePlan, start: int = 0) -> None:
         self._stages = plan.stages[start:]
 
-    def solve(self, driver: Driver) -> None:
+    def solve(self, runner: RolloutRunner) -> None:
         """Carry out the stages."""
         for stage in self._stages:
-            driver.do(stage)
+            runner.do(stage)

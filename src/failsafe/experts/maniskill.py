@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from failsafe.errors import PlanError, UnknownNameError
-from failsafe.experts.driver import Driver
 from failsafe.records import poses
 from failsafe.records.plan import CLOSED, OPEN, Stage
+from failsafe.rollouts.runner import RolloutRunner
 from failsafe.simulators.maniskill.frames import base_pose
 from failsafe.simulators.maniskill.scene import to_array
 from failsafe.simulators.maniskill.simulator import ManiSkillSimulator
@@ -75,15 +75,15 @@ class ManiSkillExpert:
     def __init__(self, task: str) -> None:
         self._script = script_of(task)
 
-    def solve(self, driver: Driver) -> None:
+    def solve(self, runner: RolloutRunner) -> None:
         """Carry out the task from the present state.
 
         Raises:
             PlanError: If the script finds no way, or asks for a pose out of reach.
         """
-        simulator = driver.simulator
+        simulator = runner.simulator
         assert isinstance(simulator, ManiSkillSimulator)
-        planner = _planner_class(driver, simulator, self._script.__code__.co_filename)
+        planner = _planner_class(runner, simulator, self._script.__code__.co_filename)
         names: dict[str, Any] = {
             name: planner
             for name, value in self._script.__globals__.items()
@@ -114,7 +114,7 @@ def _say_nothing(*_: Any, **__: Any) -> None:
     """A `print` that prints nothing."""
 
 
-def _planner_class(driver: Driver, simulator: ManiSkillSimulator, script_file: str) -> type[Any]:
+def _planner_class(runner: RolloutRunner, simulator: ManiSkillSimulator, script_file: str) -> type[Any]:
     """The stand-in for ManiSkill's planner classes, bound to a driver."""
     base = to_array(base_pose(simulator.env.agent))
     base_inverse = poses.inverse(base)
@@ -132,7 +132,7 @@ def _planner_class(driver: Driver, simulator: ManiSkillSimulator, script_file: s
                 return {} if simulator.reachable(target) else -1
             target = simulator.draw_in(target)
             name, hold = _pose_name(_caller(script_file), pose), _HOLD + refine_steps
-            driver.do(Stage(name, tuple(target.tolist()), self._gripper, hold, self._speed))
+            runner.do(Stage(name, tuple(target.tolist()), self._gripper, hold, self._speed))
             return {}
 
         move_to_pose_with_RRTConnect = move_to_pose_with_screw
@@ -146,7 +146,7 @@ def _planner_class(driver: Driver, simulator: ManiSkillSimulator, script_file: s
 
         def _grip(self, name: str, steps: int, gripper: float) -> Any:
             self._gripper = gripper
-            driver.do(Stage(name, tuple(driver.observation.tcp_pose.tolist()), gripper, steps, self._speed))
+            runner.do(Stage(name, tuple(runner.observation.tcp_pose.tolist()), gripper, steps, self._speed))
             return {}
 
         def close(self) -> None:

@@ -10,10 +10,10 @@ import numpy as np
 
 from failsafe.errors import PlanError
 from failsafe.experts.contract import Expert
-from failsafe.experts.driver import Driver
 from failsafe.records import poses
 from failsafe.records.plan import CLOSED, OPEN, Stage
 from failsafe.records.poses import Pose
+from failsafe.rollouts.runner import RolloutRunner
 from failsafe.simulators.contract import Role
 from failsafe.simulators.toy.gripper import ARM, MAX_OPENING, SHOULDER, THICKNESS
 
@@ -84,25 +84,25 @@ def nearest_yaw(now: Pose, yaw: float) -> float:
 class _Scene:
     """A driver with the words that the three experts share."""
 
-    def __init__(self, driver: Driver) -> None:
-        self.driver = driver
-        self._spec = driver.simulator.spec
+    def __init__(self, runner: RolloutRunner) -> None:
+        self.runner = runner
+        self._spec = runner.simulator.spec
 
     def pose(self, name: str) -> Pose:
-        return self.driver.observation.objects[self._spec.object_index(name)]
+        return self.runner.observation.objects[self._spec.object_index(name)]
 
     def lying(self, name: str) -> Lying:
         return lying(self.pose(name), self._spec.objects[self._spec.object_index(name)].half_extents)
 
     def go(self, name: str, target: Pose, gripper: float, hold: int = 2, speed: float = 1.0) -> None:
-        self.driver.do(Stage(name, tuple(target.tolist()), gripper, hold, speed))
+        self.runner.do(Stage(name, tuple(target.tolist()), gripper, hold, speed))
 
     def stay(self, name: str, gripper: float, hold: int) -> None:
-        self.go(name, self.driver.intended, gripper, hold)
+        self.go(name, self.runner.intended, gripper, hold)
 
     def rise(self, height: float, gripper: float) -> None:
         """Straight up to a height, where the hand is lower and would run into things on its way."""
-        now = self.driver.intended
+        now = self.runner.intended
         if now[2] < height:
             self.go("rise", poses.pose([now[0], now[1], height], now[3:]), gripper)
 
@@ -142,7 +142,7 @@ class _Scene:
         if 2 * width > WIDEST:
             raise PlanError(f"expected a side of '{name}' narrower than {WIDEST} m, got {2 * width:.3f} m")
         height = max(at[2], at[2] + box.height - DEEP, LOWEST)
-        now = self.driver.intended
+        now = self.runner.intended
         yaws = [nearest_yaw(now, yaw)]
         if 2 * max(box.first, box.second) <= WIDEST and abs(box.first - box.second) < 0.005:
             yaws.append(nearest_yaw(now, yaw + math.pi / 2))
@@ -181,14 +181,14 @@ class _Scene:
 class ToyPickExpert:
     """Grasps the box and carries it to the goal."""
 
-    def solve(self, driver: Driver) -> None:
+    def solve(self, runner: RolloutRunner) -> None:
         """Carry out the whole task."""
-        scene = _Scene(driver)
+        scene = _Scene(runner)
         grasped = scene.grasp("box")
         lifted = grasped + np.array([0.0, 0.0, 0.08, 0.0, 0.0, 0.0, 0.0])
         scene.go("lift", lifted, CLOSED)
         goal, box = scene.pose("goal"), scene.pose("box")
-        target = driver.observation.tcp_pose.copy()
+        target = runner.observation.tcp_pose.copy()
         target[:3] += goal[:3] - box[:3]
         target[3:] = lifted[3:]
         scene.go("move to goal", target, CLOSED, hold=4)
@@ -197,14 +197,14 @@ class ToyPickExpert:
 class ToyPushExpert:
     """Pushes the box on the middle of a face, and then, where needed, on the one next to it."""
 
-    def solve(self, driver: Driver) -> None:
+    def solve(self, runner: RolloutRunner) -> None:
         """Carry out the whole task."""
-        scene = _Scene(driver)
+        scene = _Scene(runner)
         scene.wait_until_flat("box")
         pushes = self._pushes(scene)
         for i in range(pushes):
             self._push(scene, "push" if i == 0 else "push across")
-        scene.rise(float(driver.intended[2]) + 0.04, CLOSED)
+        scene.rise(float(runner.intended[2]) + 0.04, CLOSED)
 
     @staticmethod
     def _ways(scene: _Scene) -> list[tuple[float, float, float]]:
@@ -226,7 +226,7 @@ class ToyPushExpert:
         cos, sin = math.cos(direction), math.sin(direction)
         back = half + 0.035
         height = max(LOWEST, float(at[2]) - 0.3 * box.height)
-        yaw = nearest_yaw(scene.driver.intended, direction)
+        yaw = nearest_yaw(scene.runner.intended, direction)
         scene.rise(float(at[2]) + box.height + 0.03, CLOSED)
         behind = pointing_down(at[0] - back * cos, at[1] - back * sin, height + CLEAR, yaw)
         scene.go("reach" if name == "push" else "go round", behind, CLOSED)
@@ -243,9 +243,9 @@ class ToyPushExpert:
 class ToyStackExpert:
     """Grasps the small box, aligns it above the big one, sets it down and lets go."""
 
-    def solve(self, driver: Driver) -> None:
+    def solve(self, runner: RolloutRunner) -> None:
         """Carry out the whole task."""
-        scene = _Scene(driver)
+        scene = _Scene(runner)
         scene.wait_until_flat("box_b")
         grasped = scene.grasp("box_a")
         box_a, box_b = scene.lying("box_a"), scene.lying("box_b")
@@ -253,7 +253,7 @@ class ToyStackExpert:
         clear = max(float(grasped[2]) + 0.06, top + CLEAR)
         scene.go("lift", poses.pose([grasped[0], grasped[1], clear], grasped[3:]), CLOSED)
         offset = scene.pose("box_b")[:3] - scene.pose("box_a")[:3]
-        above = poses.pose([*(driver.observation.tcp_pose[:2] + offset[:2]), clear], grasped[3:])
+        above = poses.pose([*(runner.observation.tcp_pose[:2] + offset[:2]), clear], grasped[3:])
         scene.go("align", above, CLOSED, hold=4)
         drop = float(scene.pose("box_a")[2]) - box_a.height - top
         placed = above - np.array([0.0, 0.0, drop - 0.001, 0.0, 0.0, 0.0, 0.0])
@@ -268,19 +268,19 @@ class ToyPickPolicy:
     It stands for the scripted policies of other benchmarks, whose rollouts `segmentation` cuts into stages.
     """
 
-    def solve(self, driver: Driver) -> None:
+    def solve(self, runner: RolloutRunner) -> None:
         """Carry out the whole task.
 
         Raises:
             PlanError: If the box is not at the goal after `PATIENCE` control steps.
         """
-        scene = _Scene(driver)
+        scene = _Scene(runner)
         width_before, arrived = math.inf, 0
         for _ in range(PATIENCE):
-            seen = driver.observation
+            seen = runner.observation
             desired, gripper = self._desired(scene, width_before)
             width_before = seen.gripper_width
-            driver.act(GAIN * poses.delta_between(seen.tcp_pose, self._near(seen.tcp_pose, desired)), gripper)
+            runner.act(GAIN * poses.delta_between(seen.tcp_pose, self._near(seen.tcp_pose, desired)), gripper)
             arrived = arrived + 1 if self._offset(scene) < 0.005 else 0
             if arrived >= 3:
                 return
@@ -297,7 +297,7 @@ class ToyPickPolicy:
     @staticmethod
     def _desired(scene: _Scene, width_before: float) -> tuple[Pose, float]:
         """Where the tool should go from here, and what the gripper should do."""
-        tool, width = scene.driver.observation.tcp_pose, scene.driver.observation.gripper_width
+        tool, width = scene.runner.observation.tcp_pose, scene.runner.observation.gripper_width
         grasp = scene.grasp_pose("box")[0]
         aside = float(np.linalg.norm(tool[:2] - grasp[:2]))
         astray = aside > 0.01 or poses.distance(tool, grasp)[1] > 0.1

@@ -14,7 +14,7 @@ from failsafe.errors import UnknownNameError, UserError
 from failsafe.perturbations import MODES
 from failsafe.perturbations.distributions import Distribution, Uniform, parse_distribution
 
-LANES = 16
+PARTITIONS = 16
 """Independent parts of a run. It is part of what a dataset is: shards are sets of lanes."""
 
 
@@ -89,9 +89,9 @@ class GenerationConfig:
             raise UserError("expected at least one mode with a weight above 0, got none")
 
     @property
-    def lanes(self) -> int:
+    def partitions(self) -> int:
         """Independent parts of the run: fewer where failures or seeds are few."""
-        return max(1, min(LANES, self.failures, self.last_seed - self.first_seed))
+        return max(1, min(PARTITIONS, self.failures, self.last_seed - self.first_seed))
 
     def to_plain(self) -> dict[str, Any]:
         """As a JSON object, for the manifest."""
@@ -177,7 +177,7 @@ def parse_seeds(text: str) -> tuple[int, int]:
     return int(first), int(last)
 
 
-def parse_shard(text: str, lanes: int) -> tuple[int, int]:
+def parse_shard(text: str, partitions: int) -> tuple[int, int]:
     """The shard `i/n` of a flag: 0-based i, at most as many shards as there are lanes.
 
     Raises:
@@ -189,8 +189,8 @@ def parse_shard(text: str, lanes: int) -> tuple[int, int]:
     i, n = int(index), int(count)
     if not (0 <= i < n):
         raise UserError(f"expected --shard i/n with 0 <= i < n, got {text}")
-    if n > lanes:
-        raise UserError(f"expected at most {lanes} shards for this configuration, got {n}")
+    if n > partitions:
+        raise UserError(f"expected at most {partitions} shards for this configuration, got {n}")
     return i, n
 
 

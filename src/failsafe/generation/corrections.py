@@ -15,14 +15,14 @@ import numpy as np
 from jaxtyping import Bool
 
 from failsafe.errors import DivergedError, PlanError
-from failsafe.experts.driver import Driver
 from failsafe.experts.tasks import Task
-from failsafe.generation.rollouts import Twin
+from failsafe.generation.nominal import NominalRollout
 from failsafe.records import poses
-from failsafe.records.case import Way
+from failsafe.records.case import RecoveryStrategy
 from failsafe.records.plan import OPEN, Stage
 from failsafe.records.poses import Pose
 from failsafe.records.trace import Trace
+from failsafe.rollouts.runner import RolloutRunner
 from failsafe.simulators.contract import Role, SimulatorSpec
 
 MAX_ACTIONS = 24
@@ -51,43 +51,45 @@ class Candidate:
     """A correction that has yet to prove itself.
 
     Attributes:
-        way: Which reference it leads to.
+        strategy: Which reference it leads to.
         actions: K rows of 7-DoF actions, as in `Correction.actions`.
         resume_index: Stage of the nominal plan to go on with, or -1 for a fresh plan.
         resume_stage: Name of that stage.
     """
 
-    way: Way
+    strategy: RecoveryStrategy
     actions: tuple[tuple[float, ...], ...]
     resume_index: int
     resume_stage: str
 
 
-def propose(task: Task, twin: Twin, trace: Trace, step: int, live: Driver) -> list[Candidate]:
+def propose(
+    task: Task, nominal: NominalRollout, trace: Trace, step: int, live: RolloutRunner
+) -> list[Candidate]:
     """Candidates for one moment of a failing rollout, shortest first.
 
     Args:
         task: The task.
-        twin: Its nominal twin.
+        nominal: Its nominal twin.
         trace: The failing rollout.
         step: The moment: the correction's first action takes the place of this step's command.
         live: A driver whose simulator is in the state at that moment; it is asked, not moved.
     """
-    spec = twin.scene.spec
+    spec = nominal.scene.spec
     start = trace.tcp_poses[step].astype(np.float64)
     gripper = float(trace.gripper_commands[step - 1]) if step else OPEN
-    found = _to_nominal_path(twin, trace, step, spec, gripper)
+    found = _to_nominal_path(nominal, trace, step, spec, gripper)
     first = _first_waypoint(task, live)
     if first is not None:
-        ways = [
-            (Way.FRESH_PLAN, _ways_to(start, first)[0]),
-            (Way.FRESH_PLAN_VIA_LIFT, _ways_to(start, first)[1]),
+        strategies = [
+            (RecoveryStrategy.FRESH_PLAN, _ways_to(start, first)[0]),
+            (RecoveryStrategy.FRESH_PLAN_VIA_LIFT, _ways_to(start, first)[1]),
         ]
-        if spec.has_gripper and (down := _set_down(twin, trace, step, start, gripper)) is not None:
-            ways.append((Way.SET_DOWN_AND_RETRY, down))
-        for way, waypoints in ways:
+        if spec.has_gripper and (down := _set_down(nominal, trace, step, start, gripper)) is not None:
+            strategies.append((RecoveryStrategy.SET_DOWN_AND_RETRY, down))
+        for strategy, waypoints in strategies:
             actions = to_actions(start, gripper, waypoints, spec)
-            found.append(Candidate(way, actions, -1, first.name))
+            found.append(Candidate(strategy, actions, -1, first.name))
     return sorted((c for c in found if len(c.actions) <= MAX_ACTIONS), key=lambda c: len(c.actions))
 
 
@@ -112,18 +114,18 @@ def to_actions(
 
 
 def _to_nominal_path(
-    twin: Twin, trace: Trace, step: int, spec: SimulatorSpec, gripper: float
+    nominal: NominalRollout, trace: Trace, step: int, spec: SimulatorSpec, gripper: float
 ) -> list[Candidate]:
     """For each stage of the plan in which the scene is the twin's, the nearest point of its path."""
     start = trace.tcp_poses[step].astype(np.float64)
-    same = _in_place(twin, trace, step)
+    same = _in_place(nominal, trace, step)
     found: list[Candidate] = []
-    for index, span in enumerate(twin.record.spans):
+    for index, span in enumerate(nominal.record.spans):
         best: tuple[int, int] | None = None
         for at in range(span.start, span.stop):
             if not same[at]:
                 continue
-            pose = twin.trace.tcp_poses[at].astype(np.float64)
+            pose = nominal.trace.tcp_poses[at].astype(np.float64)
             cost = max(1, poses.steps_between(start, pose, spec.max_translation, spec.max_rotation))
             if best is None or cost <= best[0]:  # the later of equals: it is further on
                 best = (cost, at)
@@ -131,25 +133,25 @@ def _to_nominal_path(
             continue
         at = best[1]
         target = Waypoint(
-            twin.trace.tcp_poses[at].astype(np.float64),
-            float(twin.trace.gripper_commands[at - 1] if at else OPEN),
+            nominal.trace.tcp_poses[at].astype(np.float64),
+            float(nominal.trace.gripper_commands[at - 1] if at else OPEN),
         )
         actions = to_actions(start, gripper, [target], spec)
-        found.append(Candidate(Way.NOMINAL_PATH, actions, index, span.name))
+        found.append(Candidate(RecoveryStrategy.NOMINAL_PATH, actions, index, span.name))
     # Of equally short ones, the one that is furthest on is tried first.
     return sorted(found, key=lambda c: (len(c.actions), -c.resume_index))
 
 
-def _in_place(twin: Twin, trace: Trace, step: int) -> Bool[np.ndarray, "T"]:
+def _in_place(nominal: NominalRollout, trace: Trace, step: int) -> Bool[np.ndarray, "T"]:
     """At which of the twin's steps the scene is as now: held objects in the grip, others in the world."""
-    path, steps = twin.trace, len(twin.trace)
+    path, steps = nominal.trace, len(nominal.trace)
     same = np.ones(steps, dtype=bool)
     held_at = [set[str]() for _ in range(steps)]
-    for span in twin.record.spans:
+    for span in nominal.record.spans:
         for at in range(span.start, span.stop):
             held_at[at] = set(span.held)
     tool = trace.tcp_poses[step].astype(np.float64)
-    for i, spec in enumerate(twin.scene.spec.objects):
+    for i, spec in enumerate(nominal.scene.spec.objects):
         if spec.role is not Role.MOVABLE:
             continue
         held = np.array([spec.name in names for names in held_at])
@@ -170,10 +172,12 @@ def _in_place(twin: Twin, trace: Trace, step: int) -> Bool[np.ndarray, "T"]:
     return same
 
 
-def _set_down(twin: Twin, trace: Trace, step: int, start: Pose, gripper: float) -> list[Waypoint] | None:
+def _set_down(
+    nominal: NominalRollout, trace: Trace, step: int, start: Pose, gripper: float
+) -> list[Waypoint] | None:
     """Lower what is carried to where it stood at first, let go, and rise; None if nothing is carried."""
     width = float(trace.gripper_widths[step])
-    for i, spec in enumerate(twin.scene.spec.objects):
+    for i, spec in enumerate(nominal.scene.spec.objects):
         if spec.role is not Role.MOVABLE:
             continue
         now = trace.objects[step, i].astype(np.float64)
@@ -194,10 +198,10 @@ class _FirstStage(Exception):
         self.stage, self.gripper = stage, gripper
 
 
-class _Probe(Driver):
+class _Probe(RolloutRunner):
     """A driver that carries out nothing and stops the expert at its first waypoint."""
 
-    def __init__(self, live: Driver) -> None:
+    def __init__(self, live: RolloutRunner) -> None:
         super().__init__(live.simulator)
         self.gripper = live.gripper
         self.waited: Stage | None = None
@@ -235,7 +239,7 @@ def _ways_to(start: Pose, first: _First) -> tuple[list[Waypoint], list[Waypoint]
     return [target], [*rise, target]
 
 
-def _first_waypoint(task: Task, live: Driver) -> _First | None:
+def _first_waypoint(task: Task, live: RolloutRunner) -> _First | None:
     """Where the expert would go first from the present state; None if it has no plan.
 
     For an expert that waits first, until something has come to rest, that is where it is: what follows the

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from failsafe.errors import RecordError
+from failsafe.generation.cases import CaseSpec
 from failsafe.generation.config import GenerationConfig
-from failsafe.generation.rollouts import Twin
-from failsafe.generation.work import WorkItem
+from failsafe.generation.nominal import NominalRollout
 from failsafe.perturbations import MODES, Mode
 from failsafe.perturbations.mode import Scene
 from failsafe.records.case import FailureCase
@@ -36,7 +36,7 @@ WASTE = 0.1
 
 
 @dataclass(frozen=True)
-class Cell:
+class CoverageCell:
     """Where in the coverage table a case belongs."""
 
     task: str
@@ -46,14 +46,14 @@ class Cell:
     magnitude: str
 
 
-def cell_of(case: FailureCase, config: GenerationConfig) -> Cell:
+def coverage_cell(case: FailureCase, config: GenerationConfig) -> CoverageCell:
     """The cell of a case, by its perturbation and the configured distributions.
 
     Two causes at once are a mode of their own: nobody knows which of them did it.
     """
     p = case.perturbations[0]
     if len(case.perturbations) > 1:
-        return Cell(case.task, COMPOUND, p.stage_name, "any", "any")
+        return CoverageCell(case.task, COMPOUND, p.stage_name, "any", "any")
     if p.mode not in config.modes:
         raise RecordError(f"{case.case_id}: mode '{p.mode}' is not one of those in the manifest")
     settings = config.modes[p.mode]
@@ -61,7 +61,7 @@ def cell_of(case: FailureCase, config: GenerationConfig) -> Cell:
     moments = [settings.moment.quantile(share) for share in (1 / 3, 2 / 3)]
     timed = MODES[p.mode].timed
     fixed = settings.magnitude.quantile(0.0) == settings.magnitude.quantile(1.0)
-    return Cell(
+    return CoverageCell(
         task=case.task,
         mode=p.mode,
         stage=p.stage_name,
@@ -72,40 +72,40 @@ def cell_of(case: FailureCase, config: GenerationConfig) -> Cell:
     )
 
 
-def lane_slots(config: GenerationConfig, lane: int) -> list[int]:
+def partition_targets(config: GenerationConfig, partition: int) -> list[int]:
     """Numbers of the wanted failures that belong to a lane."""
-    return list(range(lane, config.failures, config.lanes))
+    return list(range(partition, config.failures, config.partitions))
 
 
-def slot_task(config: GenerationConfig, slot: int) -> str:
+def target_task(config: GenerationConfig, target: int) -> str:
     """The task of a wanted failure: all tasks get the same share."""
-    return config.tasks[slot % len(config.tasks)]
+    return config.tasks[target % len(config.tasks)]
 
 
-class LaneSampler:
+class PartitionSampler:
     """Decides what one lane tries next.
 
     Args:
         config: What the dataset is to hold.
-        lane: Number of the lane.
+        partition: Number of the lane.
     """
 
-    def __init__(self, config: GenerationConfig, lane: int) -> None:
+    def __init__(self, config: GenerationConfig, partition: int) -> None:
         self._config = config
-        self._lane = lane
+        self._partition = partition
         self._tries: Counter[tuple[str, ...]] = Counter()
         self._verified: Counter[tuple[str, ...]] = Counter()
         self._draws = 0
         names = [n for n, m in config.modes.items() if m.weight > 0]
         # Every lane begins elsewhere in the list, so that together they begin everywhere.
-        turn = lane * len(names) // config.lanes
+        turn = partition * len(names) // config.partitions
         self._order = names[turn:] + names[:turn]
         self._seed_at: Counter[str] = Counter()
 
     def seed(self, task: str) -> int:
         """The seed to use now: the lane's own share of the range, over and over."""
         config = self._config
-        own = range(config.first_seed + self._lane, config.last_seed, config.lanes)
+        own = range(config.first_seed + self._partition, config.last_seed, config.partitions)
         return own[self._seed_at[task] // CASES_PER_SEED % len(own)]
 
     def skip_seed(self, task: str) -> None:
@@ -116,12 +116,12 @@ class LaneSampler:
         """How many initial states were begun or left so far."""
         return self._seed_at[task] // CASES_PER_SEED
 
-    def draw(self, twin: Twin, slot: int) -> WorkItem | None:
+    def draw(self, nominal: NominalRollout, target: int) -> CaseSpec | None:
         """The next thing to try for a wanted failure; None if no mode applies to the task at all."""
-        task, scene = twin.record.task, twin.scene
+        task, scene = nominal.record.task, nominal.scene
         self._seed_at[task] += 1
         self._draws += 1
-        rng = np.random.default_rng([self._config.stream, self._lane, self._draws])
+        rng = np.random.default_rng([self._config.stream, self._partition, self._draws])
         mode = self._emptiest_mode(task, scene)
         if mode is None:
             return None
@@ -131,13 +131,13 @@ class LaneSampler:
             if partners:
                 second = MODES[partners[int(rng.integers(len(partners)))]]
                 perturbations.append(self._draw_perturbation(task, second, scene, rng))
-        return WorkItem(task, twin.record.seed, tuple(perturbations), self._lane, slot)
+        return CaseSpec(task, nominal.record.seed, tuple(perturbations), self._partition, target)
 
     def learn(self, case: FailureCase) -> None:
         """Take note of what a try came to; of two causes at once nobody knows which one it was."""
         if len(case.perturbations) > 1:
             return
-        cell = cell_of(case, self._config)
+        cell = coverage_cell(case, self._config)
         mode = (case.task, cell.mode)
         details = ((cell.stage,), ("moment", cell.moment), ("magnitude", cell.magnitude))
         for key in (mode, *((*mode, *detail) for detail in details)):

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from failsafe.datasets.samples import Kind, Sample
 from failsafe.errors import UserError
 from failsafe.models.contract import MAX_ACTIONS, MAX_ROTATION, MAX_TRANSLATION, RecoveryModel, require
 from failsafe.records import poses
-from failsafe.records.assessment import Verdict, Window, WindowSpec
+from failsafe.records.assessment import Assessment, Window, WindowSpec
 from failsafe.records.poses import Pose
+from failsafe.samples.plan import Kind, Sample
 
 MOVING = 0.0005
 """Metres a control step below which the tool stands still and has no direction."""
@@ -37,29 +37,29 @@ class Constant:
 
     name: str
     window_spec: WindowSpec
-    verdict: Verdict
+    assessment: Assessment
 
-    def assess(self, window: Window) -> Verdict:
+    def assess(self, window: Window) -> Assessment:
         """The verdict, whatever the window shows."""
         window.check(self.window_spec)
-        return self.verdict
+        return self.assessment
 
 
 def never(spec: WindowSpec) -> Constant:
     """Sees no failure, ever."""
-    return Constant("never", spec, Verdict(explanation="It is never failing."))
+    return Constant("never", spec, Assessment(explanation="It is never failing."))
 
 
 def always(spec: WindowSpec, mode: str = "", stage: str = "") -> Constant:
     """Sees a failure in everything, of the mode and in the stage that are given: the most frequent ones."""
-    verdict = Verdict(
+    assessment = Assessment(
         failure_probability=1.0,
         mode=mode,
         stage=stage,
         mode_probability=1.0 if mode else 0.0,
         explanation="It is always failing.",
     )
-    return Constant("always", spec, verdict)
+    return Constant("always", spec, assessment)
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class RandomGuess:
     stages: tuple[str, ...] = ("",)
     name: str = "random"
 
-    def assess(self, window: Window) -> Verdict:
+    def assess(self, window: Window) -> Assessment:
         """A guess, drawn from a stream that the window's proprioception and words seed."""
         window.check(self.window_spec)
         content = (window.instruction.encode(), window.tcp_poses.tobytes(), window.gripper_widths.tobytes())
@@ -87,9 +87,9 @@ class RandomGuess:
         probability = float(rng.random())
         stage = str(rng.choice(self.stages))
         if probability < 0.5:
-            return Verdict(failure_probability=probability, stage=stage)
+            return Assessment(failure_probability=probability, stage=stage)
         total = rng.uniform(-1.0, 1.0, 6) * ([4.0 * MAX_TRANSLATION] * 3 + [4.0 * MAX_ROTATION] * 3)
-        return Verdict(
+        return Assessment(
             failure_probability=probability,
             stage=stage,
             mode=str(rng.choice(self.modes)),
@@ -128,11 +128,11 @@ class Reversals:
         # Half a reversal where none is best: at a rate of zero nothing has been seen.
         return cls(spec, max(best_threshold(rates, truth), 0.5 / spec.history))
 
-    def assess(self, window: Window) -> Verdict:
+    def assess(self, window: Window) -> Assessment:
         """Probability r / (r + threshold) at a rate r of reversals; no mode, no actions."""
         window.check(self.window_spec)
         rate = reversal_rate(window)
-        return Verdict(
+        return Assessment(
             failure_probability=rate / (rate + self.threshold),
             explanation=f"The tool turned back in {rate:.0%} of its movements.",
         )
@@ -229,7 +229,7 @@ class NearestNominal:
         comparable = np.isfinite(far)
         return cls(spec, memory, max(best_threshold(far[comparable], truth[comparable]), 1e-3))
 
-    def assess(self, window: Window) -> Verdict:
+    def assess(self, window: Window) -> Assessment:
         """Probability d / (d + threshold) at a distance d, and the way back to the nearest nominal pose.
 
         Raises:
@@ -245,10 +245,10 @@ class NearestNominal:
         index, far = memory.nearest(now, float(window.gripper_widths[-1]))
         probability = far / (far + self.threshold)
         if probability < 0.5:
-            return Verdict(failure_probability=probability, stage=memory.stages[index])
+            return Assessment(failure_probability=probability, stage=memory.stages[index])
         back = poses.delta_between(now, memory.poses[index])
         is_open = memory.widths[index] >= OPEN_SHARE * memory.widths.max()
-        return Verdict(
+        return Assessment(
             failure_probability=probability,
             stage=memory.stages[index],
             mode=AXES[int(np.argmax(np.abs(back / _LIMITS)))],
@@ -272,7 +272,7 @@ class Oracle:
     truth: Mapping[str, Sample]
     name: str = "oracle"
 
-    def assess(self, window: Window) -> Verdict:
+    def assess(self, window: Window) -> Assessment:
         """The truth as a verdict.
 
         Raises:
@@ -282,7 +282,7 @@ class Oracle:
         sample = self.truth.get(window.name)
         require(sample is not None, f"expected a window whose truth is known, got '{window.name}'")
         assert sample is not None
-        return Verdict(
+        return Assessment(
             failure_probability=1.0 if sample.failing else 0.0,
             stage=sample.stage,
             mode=sample.mode,

@@ -1,6 +1,6 @@
 """The compact recovery model: one small network for all tasks, trained from scratch, that runs on a CPU.
 
-It is two networks. The first finds the objects (`failsafe.models.finder`). The second is told where they are,
+It is two networks. The first finds the objects (`failsafe.models.object_localizer`). The second is told where they are,
 and with the proprioception and the words of the instruction gives all parts of the verdict.
 
 Finding takes pictures to learn, but no failures; what it means that things are there takes failures, but no
@@ -18,14 +18,21 @@ import torch
 from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor, nn
 
-from failsafe.datasets.sample_set import MAX_OBJECTS
 from failsafe.errors import AssessmentError
 from failsafe.models import corrections
-from failsafe.models.encoder import Words, word_codes
-from failsafe.models.finder import MIDDLE, PLACE_SCALE, POSE, Finder, Lens, Sight
+from failsafe.models.image_encoder import Words, word_codes
+from failsafe.models.object_localizer import (
+    MIDDLE,
+    PLACE_SCALE,
+    POSE,
+    CameraIntrinsics,
+    Keypoints,
+    ObjectLocalizer,
+)
 from failsafe.models.weights import fill, read_weights, save_weights
 from failsafe.records import codec, poses
-from failsafe.records.assessment import Verdict, Window, WindowSpec
+from failsafe.records.assessment import Assessment, Window, WindowSpec
+from failsafe.samples.sample_set import MAX_OBJECTS
 
 FORMAT = "failsafe-compact/4"
 _PLACES = MAX_OBJECTS * 3
@@ -52,7 +59,7 @@ class CompactConfig:
     instructions: tuple[str, ...]
     widths: tuple[int, ...] = (32, 48, 96, 160)
     hidden: int = 1024
-    lenses: tuple[Lens, ...] = ()
+    lenses: tuple[CameraIntrinsics, ...] = ()
     blind: bool = False
 
 
@@ -112,7 +119,7 @@ class Outputs:
     follow: Float[Tensor, "B 29"]
     help: Float[Tensor, "B"]
     objects: Float[Tensor, "B objects"]
-    sight: Sight | None
+    sight: Keypoints | None
 
 
 def motion_size(spec: WindowSpec) -> int:
@@ -158,11 +165,13 @@ class CompactNet(nn.Module):
         super().__init__()
         self.config = config
         spec, hidden = config.window, config.hidden
-        self.finder: Finder | None = None
+        self.finder: ObjectLocalizer | None = None
         if not config.blind:
             if len(config.lenses) != len(spec.views):
                 raise ValueError(f"expected a lens for each of {len(spec.views)} views")
-            self.finder = Finder(config.lenses, spec.frames * 3, spec.size, config.widths, MAX_OBJECTS)
+            self.finder = ObjectLocalizer(
+                config.lenses, spec.frames * 3, spec.size, config.widths, MAX_OBJECTS
+            )
         self.motion = nn.Sequential(
             nn.Linear(motion_size(spec), 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU()
         )
@@ -188,12 +197,12 @@ class CompactNet(nn.Module):
         objects, sight = self.look(inputs)
         return replace(self.judge(objects, inputs.motion, inputs.words), sight=sight)
 
-    def look(self, inputs: Inputs) -> tuple[Float[Tensor, "B O"], Sight | None]:
+    def look(self, inputs: Inputs) -> tuple[Float[Tensor, "B O"], Keypoints | None]:
         """Where the objects are, as in `Outputs`, and what the pictures show; None where there are none."""
         if self.finder is not None and inputs.frames.shape[1]:
             # How the tool came to where it is stays out: an expert's motion says where things are, any
             # other's does not (de Haan, Jayaraman and Levine 2019, "Causal confusion in imitation learning").
-            sight: Sight = self.finder(inputs.frames, inputs.motion[:, :POSE], inputs.words)
+            sight: Keypoints = self.finder(inputs.frames, inputs.motion[:, :POSE], inputs.words)
             return sight.objects.flatten(1), sight
         if self.config.blind or inputs.objects is None:
             return inputs.motion.new_zeros(len(inputs.motion), _PLACES), None
@@ -239,7 +248,7 @@ class CompactModel:
         """Number of parameters."""
         return sum(p.numel() for p in self.net.parameters())
 
-    def assess(self, window: Window) -> Verdict:
+    def assess(self, window: Window) -> Assessment:
         """Assess one window.
 
         Raises:
@@ -248,7 +257,7 @@ class CompactModel:
         """
         return self._assess(window, 0.5)
 
-    def assess_as_failing(self, window: Window) -> Verdict:
+    def assess_as_failing(self, window: Window) -> Assessment:
         """Assess a window that is known to be of a failing episode: kind and correction in any case."""
         return self._assess(window, 0.0)
 
@@ -274,7 +283,7 @@ class CompactModel:
         with torch.inference_mode():
             return self.net(inputs)
 
-    def _assess(self, window: Window, even_odds: float) -> Verdict:
+    def _assess(self, window: Window, even_odds: float) -> Assessment:
         out, config = self._look(window), self.meta.config
         probability = float(torch.sigmoid(out.failing[0]))
         modes = torch.softmax(out.mode[0], dim=0)
@@ -284,7 +293,7 @@ class CompactModel:
         actions = corrections.decode(out.correction[0].numpy()) if failing else ()
         follow = corrections.decode(out.follow[0].numpy())
         needs_help = failing and float(out.help[0]) > 0
-        return Verdict(
+        return Assessment(
             failure_probability=probability,
             stage=stage,
             mode=mode if failing else "",

@@ -15,7 +15,7 @@ import numpy as np
 
 from failsafe.errors import AssessmentError
 from failsafe.models.contract import MAX_ROTATION, MAX_TRANSLATION, RecoveryModel, assess_safely, flaw
-from failsafe.records.assessment import Status, Verdict, Window, WindowSpec
+from failsafe.records.assessment import Assessment, Status, Window, WindowSpec
 from failsafe.simulators.conformance import CheckResult
 from failsafe.simulators.conformance.bench import Broken
 
@@ -28,7 +28,7 @@ PATIENCE = 60.0
 
 
 @dataclass(frozen=True)
-class Case:
+class Subject:
     """A model under test, and windows that it can look at.
 
     Attributes:
@@ -60,7 +60,7 @@ def check_model(
     results: list[CheckResult] = []
     for rule in RULES:
         # Copies, so that what a model writes into a window is not there already when that rule's turn comes.
-        case = Case(model, tuple(copy.deepcopy(window) for window in windows), repeatable)
+        case = Subject(model, tuple(copy.deepcopy(window) for window in windows), repeatable)
         name = rule.__name__.replace("_", " ")
         try:
             results.append(CheckResult(name, True, rule(case)))
@@ -71,7 +71,7 @@ def check_model(
     return tuple(results)
 
 
-def the_name_and_the_spec_are_sane(case: Case) -> str:
+def the_name_and_the_spec_are_sane(case: Subject) -> str:
     """It has a name for tables, and says which windows it looks at."""
     missing = [name for name in ("name", "window_spec", "assess") if not hasattr(case.model, name)]
     if missing:
@@ -90,14 +90,14 @@ def the_name_and_the_spec_are_sane(case: Case) -> str:
     )
 
 
-def verdicts_are_numbers_in_range(case: Case) -> str:
+def assessments_are_numbers_in_range(case: Subject) -> str:
     """Probabilities are from 0 to 1, actions are rows of 7 finite numbers and at most 24, words are words."""
     for window in case.windows:
         _expect_sound(case.model.assess(window))
     return f"{len(case.windows)} windows"
 
 
-def actions_keep_the_step_limits(case: Case) -> str:
+def actions_keep_the_step_limits(case: Subject) -> str:
     """An action moves at most 25 mm and turns at most 0.125 rad; the gripper is from -1 to 1."""
     longest, turn, rows = 0.0, 0.0, 0
     for window in case.windows:
@@ -114,7 +114,7 @@ def actions_keep_the_step_limits(case: Case) -> str:
     return f"{rows} actions, at most {1000 * longest:.1f} mm and {turn:.3f} rad"
 
 
-def the_frame_is_stated(case: Case) -> str:
+def the_frame_is_stated(case: Subject) -> str:
     """The frame of the deltas is one that there is."""
     frames = {case.model.assess(window).frame for window in case.windows}
     if not frames <= set(FRAMES):
@@ -122,7 +122,7 @@ def the_frame_is_stated(case: Case) -> str:
     return ", ".join(sorted(frames))
 
 
-def the_same_window_gives_the_same_verdict(case: Case) -> str:
+def the_same_window_gives_the_same_assessment(case: Subject) -> str:
     """A verdict depends on the window alone, not on what was looked at before; its latency may differ."""
     if not case.repeatable:
         return "not tried: the model is declared random"
@@ -134,7 +134,7 @@ def the_same_window_gives_the_same_verdict(case: Case) -> str:
     return f"{len(case.windows)} windows, forth and back"
 
 
-def the_window_is_left_alone(case: Case) -> str:
+def the_window_is_left_alone(case: Subject) -> str:
     """Pictures and proprioception are what they were before."""
     for window in case.windows:
         before = _bytes(window)
@@ -146,7 +146,7 @@ def the_window_is_left_alone(case: Case) -> str:
     return f"{len(case.windows)} windows, read-only as well"
 
 
-def wrong_windows_are_refused(case: Case) -> str:
+def wrong_windows_are_refused(case: Subject) -> str:
     """Other views, another size, too few frames or too short a history raise AssessmentError."""
     tried: list[str] = []
     for what, window in _wrong_windows(case.windows[0]):
@@ -155,7 +155,7 @@ def wrong_windows_are_refused(case: Case) -> str:
     return ", ".join(tried)
 
 
-def numbers_that_are_none_are_refused(case: Case) -> str:
+def numbers_that_are_none_are_refused(case: Subject) -> str:
     """NaN or infinity in the proprioception raises AssessmentError."""
     window = case.windows[0]
     for value in (math.nan, math.inf):
@@ -166,7 +166,7 @@ def numbers_that_are_none_are_refused(case: Case) -> str:
     return "tool pose and opening"
 
 
-def a_black_picture_gives_a_verdict(case: Case) -> str:
+def a_black_picture_gives_an_assessment(case: Subject) -> str:
     """Cameras that show nothing, all black or all white, are no reason for an exception."""
     for window in case.windows:
         for brightness in (0, 255):
@@ -174,7 +174,7 @@ def a_black_picture_gives_a_verdict(case: Case) -> str:
     return "black and white"
 
 
-def an_unknown_instruction_is_a_verdict_or_a_refusal(case: Case) -> str:
+def an_unknown_instruction_is_an_assessment_or_a_refusal(case: Subject) -> str:
     """An instruction never seen gives a verdict or raises AssessmentError, and nothing else."""
     refused = 0
     words = ("", "sing the alphabet backwards", "立方体を持ち上げて " * 200)
@@ -186,56 +186,58 @@ def an_unknown_instruction_is_a_verdict_or_a_refusal(case: Case) -> str:
     return f"{refused} of {len(words)} refused"
 
 
-def the_latency_is_measured(case: Case) -> str:
+def the_latency_is_measured(case: Subject) -> str:
     """`assess_safely` measures a finite time, and it is short enough to be of use."""
     slowest = 0.0
     for window in case.windows:
-        verdict = assess_safely(case.model, window)
-        if verdict.status is Status.REFUSED:
-            raise Broken(f"expected a verdict on a sound window, got a refusal: {verdict.reason}")
-        slowest = max(slowest, verdict.latency)
+        assessment = assess_safely(case.model, window)
+        if assessment.status is Status.REFUSED:
+            raise Broken(f"expected a verdict on a sound window, got a refusal: {assessment.reason}")
+        slowest = max(slowest, assessment.latency)
     if not (math.isfinite(slowest) and 0.0 < slowest <= PATIENCE):
         raise Broken(f"expected an assessment within {PATIENCE:.0f} s, got {slowest} s")
     return f"at most {1000 * slowest:.1f} ms"
 
 
-def garbage_never_raises_in_a_control_loop(case: Case) -> str:
+def garbage_never_raises_in_a_control_loop(case: Subject) -> str:
     """Whatever window `assess_safely` is given, it gives back a verdict with sound numbers."""
     tried = 0
     for window in _garbage(case.windows[0]):
         try:
-            verdict = assess_safely(case.model, window)
+            assessment = assess_safely(case.model, window)
         except Exception as error:
             raise Broken(f"expected a verdict, got {type(error).__name__}: {error}") from error
-        if verdict.status is Status.OK:
-            _expect_sound(verdict)
+        if assessment.status is Status.OK:
+            _expect_sound(assessment)
         tried += 1
     return f"{tried} windows of garbage"
 
 
-RULES: tuple[Callable[[Case], str], ...] = (
+RULES: tuple[Callable[[Subject], str], ...] = (
     the_name_and_the_spec_are_sane,
-    verdicts_are_numbers_in_range,
+    assessments_are_numbers_in_range,
     actions_keep_the_step_limits,
     the_frame_is_stated,
-    the_same_window_gives_the_same_verdict,
+    the_same_window_gives_the_same_assessment,
     the_window_is_left_alone,
     wrong_windows_are_refused,
     numbers_that_are_none_are_refused,
-    a_black_picture_gives_a_verdict,
-    an_unknown_instruction_is_a_verdict_or_a_refusal,
+    a_black_picture_gives_an_assessment,
+    an_unknown_instruction_is_an_assessment_or_a_refusal,
     the_latency_is_measured,
     garbage_never_raises_in_a_control_loop,
 )
 """Every rule, in the order in which they are tried."""
 
 
-def _expect_sound(verdict: Verdict) -> None:
-    if problem := flaw(verdict):
+def _expect_sound(assessment: Assessment) -> None:
+    if problem := flaw(assessment):
         raise Broken(problem)
-    if verdict.status is Status.REFUSED:
-        raise Broken(f"expected a verdict or AssessmentError, got a refusal as a verdict: {verdict.reason}")
-    if verdict.status is Status.UNREADABLE and verdict.actions:
+    if assessment.status is Status.REFUSED:
+        raise Broken(
+            f"expected a verdict or AssessmentError, got a refusal as a verdict: {assessment.reason}"
+        )
+    if assessment.status is Status.UNREADABLE and assessment.actions:
         raise Broken("expected no actions from an answer that cannot be read, got some: a guess")
 
 
@@ -249,8 +251,8 @@ def _expect_refusal(model: RecoveryModel, window: Window, what: str) -> None:
     raise Broken(f"expected AssessmentError for {what}, got a verdict")
 
 
-def _timeless(verdict: Verdict) -> Verdict:
-    return replace(verdict, latency=0.0)
+def _timeless(assessment: Assessment) -> Assessment:
+    return replace(assessment, latency=0.0)
 
 
 def _bytes(window: Window) -> tuple[bytes, ...]:

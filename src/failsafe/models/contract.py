@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from failsafe.errors import AssessmentError
 from failsafe.records import poses
-from failsafe.records.assessment import Status, Verdict, Window, WindowSpec
+from failsafe.records.assessment import Assessment, Status, Window, WindowSpec
 
 MAX_TRANSLATION = 0.025
 MAX_ROTATION = 0.125
@@ -32,7 +32,7 @@ class RecoveryModel(Protocol):
         """The windows that it looks at."""
         ...
 
-    def assess(self, window: Window) -> Verdict:
+    def assess(self, window: Window) -> Assessment:
         """Assess one window.
 
         An answer that cannot be read is a verdict with the status "unreadable".
@@ -49,7 +49,7 @@ def trained_on(learned: object, task: str) -> tuple[int, ...]:
     return seeds.get(task, ())
 
 
-def assess_safely(model: RecoveryModel, window: Window) -> Verdict:
+def assess_safely(model: RecoveryModel, window: Window) -> Assessment:
     """Assess a window in a control loop: whatever goes wrong is a verdict, and the latency is measured.
 
     An exception makes a verdict with the status "refused"; so does one whose numbers are not finite, and
@@ -58,29 +58,29 @@ def assess_safely(model: RecoveryModel, window: Window) -> Verdict:
     begun = time.perf_counter()
     try:
         window.check(model.window_spec)
-        verdict = model.assess(window)
-        if not isinstance(verdict, Verdict):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"expected a Verdict, got {type(verdict).__name__}")
-        if verdict.status is Status.OK and (problem := flaw(verdict)):
-            verdict = Verdict(status=Status.REFUSED, reason=problem)
+        assessment = model.assess(window)
+        if not isinstance(assessment, Assessment):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"expected a Verdict, got {type(assessment).__name__}")
+        if assessment.status is Status.OK and (problem := flaw(assessment)):
+            assessment = Assessment(status=Status.REFUSED, reason=problem)
     except Exception as error:  # whatever a model does wrong must leave the policy in charge
-        verdict = Verdict(status=Status.REFUSED, reason=f"{type(error).__name__}: {error}")
-    return replace(verdict, latency=time.perf_counter() - begun)
+        assessment = Assessment(status=Status.REFUSED, reason=f"{type(error).__name__}: {error}")
+    return replace(assessment, latency=time.perf_counter() - begun)
 
 
-def flaw(verdict: Verdict) -> str:
+def flaw(assessment: Assessment) -> str:
     """What is wrong with a verdict's numbers and words, in a sentence; empty where nothing is."""
-    if not (math.isfinite(verdict.failure_probability) and 0.0 <= verdict.failure_probability <= 1.0):
-        return f"expected a probability of failure from 0 to 1, got {verdict.failure_probability}"
-    if not (math.isfinite(verdict.mode_probability) and 0.0 <= verdict.mode_probability <= 1.0):
-        return f"expected a probability of the kind from 0 to 1, got {verdict.mode_probability}"
-    for words in (verdict.stage, verdict.mode, verdict.explanation, verdict.raw):
+    if not (math.isfinite(assessment.failure_probability) and 0.0 <= assessment.failure_probability <= 1.0):
+        return f"expected a probability of failure from 0 to 1, got {assessment.failure_probability}"
+    if not (math.isfinite(assessment.mode_probability) and 0.0 <= assessment.mode_probability <= 1.0):
+        return f"expected a probability of the kind from 0 to 1, got {assessment.mode_probability}"
+    for words in (assessment.stage, assessment.mode, assessment.explanation, assessment.raw):
         if not isinstance(words, str):  # pyright: ignore[reportUnnecessaryIsInstance] of a model of one's own
             return f"expected stage, mode, explanation and raw answer in words, got {words!r:.80}"
-    for rows in (verdict.actions, verdict.follow):
+    for rows in (assessment.actions, assessment.follow):
         if len(rows) > MAX_ACTIONS:
             return f"expected at most {MAX_ACTIONS} actions, got {len(rows)}"
-    for row in (*verdict.actions, *verdict.follow):
+    for row in (*assessment.actions, *assessment.follow):
         if len(row) != 7 or not all(abs(value) <= poses.LARGEST for value in row):
             return f"expected actions of 7 finite numbers, got {row}"
     return ""

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from failsafe.models.contract import RecoveryModel, assess_safely
-from failsafe.records.assessment import Verdict, Window
+from failsafe.records.assessment import Assessment, Window
 
 
 @dataclass
@@ -16,7 +16,7 @@ class _Question:
 
     step: int
     asked: float
-    verdict: Verdict | None = None
+    assessment: Assessment | None = None
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class Reply:
 
     Attributes:
         step: Control step at which it was asked.
-        verdict: The answer, None if there is none in time.
+        assessment: The answer, None if there is none in time.
         seconds: How long ago it was asked.
     """
 
     step: int
-    verdict: Verdict | None
+    assessment: Assessment | None
     seconds: float
 
 
@@ -51,16 +51,16 @@ class Assessor:
     @property
     def busy(self) -> bool:
         """Whether the model is still at work on something."""
-        return self._pending is not None and self._pending.verdict is None
+        return self._pending is not None and self._pending.assessment is None
 
     def ask(self, window: Window, step: int) -> None:
         """Put a question; the answer comes by `reply`. Needs a model that is not busy."""
         question = self._pending = _Question(step, time.monotonic())
 
         def work() -> None:
-            verdict = assess_safely(self.model, window)
+            assessment = assess_safely(self.model, window)
             with self._done:
-                question.verdict = verdict
+                question.assessment = assessment
                 self._done.notify_all()
 
         # A daemon: a model that never comes back must not keep the process from ending.
@@ -82,24 +82,24 @@ class Assessor:
         if wait:
             with self._done:
                 left = self._deadline - (time.monotonic() - question.asked)
-                self._done.wait_for(lambda: question.verdict is not None, max(left, 0.0))
+                self._done.wait_for(lambda: question.assessment is not None, max(left, 0.0))
         seconds = time.monotonic() - question.asked
         if seconds > self._deadline and question.step >= 0:
             reply = Reply(question.step, None, seconds)
             question.step = -1  # said once; the thread may go on, and nobody listens
-            if question.verdict is not None:
+            if question.assessment is not None:
                 self._pending = None
             return reply
-        if question.verdict is None:
+        if question.assessment is None:
             return None
         self._pending = None
-        return Reply(question.step, question.verdict, seconds) if question.step >= 0 else None
+        return Reply(question.step, question.assessment, seconds) if question.step >= 0 else None
 
     def forget(self) -> None:
         """Another episode begins: whatever is still to come belongs to the last one."""
         if self._pending is None:
             return
-        if self._pending.verdict is not None:
+        if self._pending.assessment is not None:
             self._pending = None
         else:
             self._pending.step = -1

@@ -50,18 +50,18 @@ class Calibration:
         alpha: Share of successful episodes that may see an alarm.
         model: Name of the recovery model.
         policy: Name of the policy whose rollouts they rest on.
-        allowance: Log odds taken off at each look; a monitor must use the same.
+        drift: Log odds taken off at each look; a monitor must use the same.
         thresholds: By instruction.
         command: The command that made it.
         weights: SHA-256 of the model's weights.
     """
 
-    FORMAT: ClassVar[int] = 2  # before, thresholds were of a mean of looks
+    FORMAT: ClassVar[int] = 3  # 1: thresholds of a mean of looks; 2: `drift` was called `allowance`
 
     alpha: float
     model: str
     policy: str
-    allowance: float
+    drift: float
     thresholds: dict[str, Threshold]
     command: str = ""
     weights: str = ""
@@ -99,7 +99,7 @@ def calibrate(
     alpha: float,
     model: str,
     policy: str,
-    allowance: float,
+    drift: float,
     command: str = "",
     weights: str = "",
     instructions: Iterable[str] = (),
@@ -111,7 +111,7 @@ def calibrate(
         alpha: Share of successful episodes that may see an alarm.
         model: Name of the recovery model.
         policy: Name of the policy.
-        allowance: Log odds taken off at each look.
+        drift: Log odds taken off at each look.
         command: The command that makes it.
         weights: SHA-256 of the model's weights.
         instructions: Those that are to have a threshold without a single successful episode, too.
@@ -125,7 +125,7 @@ def calibrate(
     for instruction, found in sorted(scores.items()):
         own = _threshold(found, alpha)
         thresholds[instruction] = pooled if own.value is None else own
-    return Calibration(alpha, model, policy, allowance, thresholds, command, weights)
+    return Calibration(alpha, model, policy, drift, thresholds, command, weights)
 
 
 def _threshold(scores: Sequence[float], alpha: float, pooled: bool = False) -> Threshold:

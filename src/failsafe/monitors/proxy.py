@@ -200,10 +200,10 @@ class Proxy:
         raise ConnectionClosed(None, None)
 
     def _lost(self, what: str, error: Exception) -> PolicyError:
-        words = excerpt(str(error) or type(error).__name__)
+        description = excerpt(str(error) or type(error).__name__)
         return PolicyError(
             f"the server at {self._upstream.url}: expected {what}, got no connection, or a dropped one "
-            f"({words})"
+            f"({description})"
         )
 
     @contextlib.contextmanager

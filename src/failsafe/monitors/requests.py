@@ -25,7 +25,7 @@ from failsafe.policies.contract import MAX_CHUNK, ActionSpace, Anchor, PolicyObs
 from failsafe.policies.openpi import PICTURES
 from failsafe.policies.served import LIBERO, observe_libero_state
 from failsafe.records import poses
-from failsafe.records.assessment import Verdict, Window, WindowSpec
+from failsafe.records.assessment import Assessment, Window, WindowSpec
 from failsafe.records.event import Event, EventKind
 from failsafe.records.poses import Pose
 
@@ -212,7 +212,7 @@ class RequestGuard:
 
     def _give_way(self, problem: str) -> None:
         """Leave the policy in charge, and say why."""
-        self._tell(Event(self._monitor.step, EventKind.FAULT, words=problem[:400]))
+        self._tell(Event(self._monitor.step, EventKind.FAULT, description=problem[:400]))
         self._target = None
         self._way.clear()
         if self._monitor.in_charge:
@@ -282,7 +282,7 @@ class _OneAtATime:
     def window_spec(self) -> WindowSpec:
         return self._model.window_spec
 
-    def assess(self, window: Window) -> Verdict:
+    def assess(self, window: Window) -> Assessment:
         with self._free:
             return self._model.assess(window)
 

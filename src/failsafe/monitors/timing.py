@@ -11,7 +11,7 @@ from failsafe.policies.contract import PolicyObservation
 
 
 @dataclass(frozen=True)
-class LookTiming:
+class QueryTiming:
     """When the model is asked.
 
     Attributes:

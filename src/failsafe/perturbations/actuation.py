@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from failsafe.experts.driver import Command, Moment
 from failsafe.perturbations.distributions import Uniform
 from failsafe.perturbations.mode import Mode, Scene, register
 from failsafe.records.perturbation import Level, Perturbation
 from failsafe.records.plan import OPEN
+from failsafe.rollouts.runner import Command, StepContext
 
 _MOST_DRIFT = 0.1
 """Metres at which a drift stops growing."""
@@ -32,7 +32,7 @@ class NoOp(Mode):
         """Any stage."""
         return True
 
-    def intercept(self, moment: Moment, command: Command) -> Command:
+    def before_step(self, moment: StepContext, command: Command) -> Command:
         """The last command that arrived."""
         if 0 <= self.steps_since(moment) < self.perturbation.magnitude:
             return Command(self._last.target, self._last.gripper)
@@ -55,7 +55,7 @@ class GripperStaysOpen(Mode):
         """Where the gripper closes on something."""
         return scene.spans[stage].closes and bool(scene.spans[stage].held_after)
 
-    def intercept(self, moment: Moment, command: Command) -> Command:
+    def before_step(self, moment: StepContext, command: Command) -> Command:
         """The part of the closing that happens, until the gripper is told to open again."""
         before = self.scene.spans[self.perturbation.stage].gripper_before
         if moment.stage < self.perturbation.stage or command.gripper >= before:
@@ -79,7 +79,7 @@ class EarlyRelease(Mode):
         span = scene.spans[stage]
         return bool(span.held) and bool(span.held_after) and span.travel > 0.005
 
-    def intercept(self, moment: Moment, command: Command) -> Command:
+    def before_step(self, moment: StepContext, command: Command) -> Command:
         """The opening, from the moment on."""
         if self.steps_since(moment) < 0:
             return command
@@ -100,7 +100,7 @@ class LateClose(Mode):
         """Where the gripper closes on something."""
         return scene.spans[stage].closes and bool(scene.spans[stage].held_after)
 
-    def intercept(self, moment: Moment, command: Command) -> Command:
+    def before_step(self, moment: StepContext, command: Command) -> Command:
         """The earlier gripper command, for the length of the delay."""
         if 0 <= self.steps_since(moment) < self.perturbation.magnitude:
             return Command(command.target, self.scene.spans[self.perturbation.stage].gripper_before)
@@ -122,7 +122,7 @@ class Drift(Mode):
         """Where the tool travels."""
         return scene.spans[stage].travel > 0.005
 
-    def intercept(self, moment: Moment, command: Command) -> Command:
+    def before_step(self, moment: StepContext, command: Command) -> Command:
         """The command with the bias so far."""
         steps = self.steps_since(moment)
         if steps < 0:

@@ -10,11 +10,11 @@ from typing import ClassVar, TypeVar
 import numpy as np
 from jaxtyping import Float
 
-from failsafe.experts.driver import Interceptor, Moment
 from failsafe.perturbations.distributions import Distribution, Uniform
 from failsafe.records.perturbation import Level, Perturbation
 from failsafe.records.plan import StagePlan, StageSpan
 from failsafe.records.poses import Pose
+from failsafe.rollouts.runner import Hook, StepContext
 from failsafe.simulators.contract import SimulatorSpec
 
 
@@ -47,11 +47,11 @@ class Scene:
         return {name for span in self.spans for name in (*span.held, *span.held_after)}
 
 
-class Mode(Interceptor):
+class Mode(Hook):
     """One way to fail, with a drawn perturbation.
 
     A mode acts by one of four hooks: `believe` (what the expert thinks the scene is), `edit` (the plan),
-    `intercept` (commands on their way to the robot) or `disturb` (the scene itself).
+    `before_step` (commands on their way to the robot) or `disturb` (the scene itself).
 
     Attributes:
         name: Name of the mode.
@@ -96,7 +96,7 @@ class Mode(Interceptor):
         """The plan that is carried out instead; the number of stages stays."""
         return plan
 
-    def steps_since(self, moment: Moment) -> int:
+    def steps_since(self, moment: StepContext) -> int:
         """Control steps since the perturbation set in; -1 before."""
         if self._first_step is None:
             p = self.perturbation

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from failsafe.experts.driver import Moment
 from failsafe.perturbations.distributions import Uniform
 from failsafe.perturbations.mode import Mode, Scene, register
 from failsafe.records import poses
 from failsafe.records.perturbation import Level
 from failsafe.records.trace import Disturbance
+from failsafe.rollouts.runner import StepContext
 
 _STEPS = 4
 """Control steps for which an object is forced to move: 0.2 s at 20 Hz, the length of a bump."""
@@ -34,7 +34,7 @@ class WorldMode(Mode):
         """Where there is an object that it could act on."""
         return bool(cls.candidates(scene, stage))
 
-    def _row(self, moment: Moment) -> np.ndarray:
+    def _row(self, moment: StepContext) -> np.ndarray:
         return moment.observation.objects[self.scene.spec.object_index(self.perturbation.object)]
 
     def _seconds(self, steps: int) -> float:
@@ -67,7 +67,7 @@ class Slip(HeldMode):
     unit = "m"
     magnitude = Uniform(0.01, 0.035)
 
-    def disturb(self, moment: Moment) -> Sequence[Disturbance]:
+    def disturb(self, moment: StepContext) -> Sequence[Disturbance]:
         """Downwards, while the tool carries it along, without friction."""
         if not 0 <= self.steps_since(moment) < _STEPS:
             return ()
@@ -84,7 +84,7 @@ class ObjectPushed(FreeMode):
     magnitude = Uniform(0.03, 0.1)
     directed = True
 
-    def disturb(self, moment: Moment) -> Sequence[Disturbance]:
+    def disturb(self, moment: StepContext) -> Sequence[Disturbance]:
         """A steady horizontal velocity that covers the drawn distance, and then a stop."""
         since = self.steps_since(moment)
         if not 0 <= since <= _STEPS:
@@ -103,7 +103,7 @@ class ObjectKnockedOver(FreeMode):
     directed = True
     bounds = (0.0, math.pi)
 
-    def disturb(self, moment: Moment) -> Sequence[Disturbance]:
+    def disturb(self, moment: StepContext) -> Sequence[Disturbance]:
         """A rotation about where it stands farthest in the drawn direction, a little above the table."""
         since = self.steps_since(moment)
         if not 0 <= since < _TIPPING_STEPS:
@@ -136,7 +136,7 @@ class ObjectDropped(HeldMode):
     magnitude = Uniform(0.0, 0.3)
     directed = True
 
-    def disturb(self, moment: Moment) -> Sequence[Disturbance]:
+    def disturb(self, moment: StepContext) -> Sequence[Disturbance]:
         """Downwards, with the drawn speed sideways, without friction, until it is out of the fingers."""
         if not 0 <= self.steps_since(moment) < _STEPS:
             return ()

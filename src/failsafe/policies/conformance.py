@@ -25,7 +25,7 @@ _DOWN = (0.0, 1.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
-class Case:
+class Subject:
     """A policy under test.
 
     Attributes:
@@ -50,7 +50,7 @@ def check_policy(policy: Policy, instruction: str, repeatable: bool = True) -> t
     Returns:
         One result for each rule. A rule that raises counts as not kept, with what it raised.
     """
-    case, results = Case(policy, instruction, repeatable), list[CheckResult]()
+    case, results = Subject(policy, instruction, repeatable), list[CheckResult]()
     for rule in RULES:
         name = rule.__name__.replace("_", " ")
         try:
@@ -62,7 +62,7 @@ def check_policy(policy: Policy, instruction: str, repeatable: bool = True) -> t
     return tuple(results)
 
 
-def the_name_and_the_spaces_are_sane(case: Case) -> str:
+def the_name_and_the_spaces_are_sane(case: Subject) -> str:
     """It has a name for tables, an action space, and looks through cameras that have names and sizes."""
     missing = [member for member in MEMBERS if not hasattr(case.policy, member)]
     if missing:
@@ -79,14 +79,14 @@ def the_name_and_the_spaces_are_sane(case: Case) -> str:
     return f"{name}: {seen or 'no views'}; {space.chunk} actions at {space.rate_hz:g} Hz, {space.frame.value}"
 
 
-def an_answer_is_a_chunk(case: Case) -> str:
+def an_answer_is_a_chunk(case: Subject) -> str:
     """From the beginning to the end, `act` gives 1 to `chunk` rows of 7 finite numbers."""
     case.policy.reset(case.instruction)
     rows = [len(_act(case, observe(case.policy, moment))) for moment in range(3)]
     return f"{', '.join(map(str, rows))} rows"
 
 
-def the_actions_stay_within_reach(case: Case) -> str:
+def the_actions_stay_within_reach(case: Subject) -> str:
     """No action asks for a pose half a metre away: its scale is the one that was stated."""
     case.policy.reset(case.instruction)
     longest = 0.0
@@ -101,7 +101,7 @@ def the_actions_stay_within_reach(case: Case) -> str:
     return f"at most {1000 * longest:.0f} mm"
 
 
-def the_same_episode_gives_the_same_chunks(case: Case) -> str:
+def the_same_episode_gives_the_same_chunks(case: Subject) -> str:
     """After a reset, an answer depends on what was seen since, and on nothing before it."""
     if not case.repeatable:
         return "not tried: the policy is declared random"
@@ -113,7 +113,7 @@ def the_same_episode_gives_the_same_chunks(case: Case) -> str:
     return f"{len(first)} chunks, twice"
 
 
-def a_second_reset_does_no_harm(case: Case) -> str:
+def a_second_reset_does_no_harm(case: Subject) -> str:
     """A reset may follow a reset, with or without an action between them."""
     for _ in range(2):
         case.policy.reset(case.instruction)
@@ -122,7 +122,7 @@ def a_second_reset_does_no_harm(case: Case) -> str:
     return "twice, with and without an action between them"
 
 
-def it_goes_on_after_the_queue_is_dropped(case: Case) -> str:
+def it_goes_on_after_the_queue_is_dropped(case: Subject) -> str:
     """`drop_queue` may come at any moment of an episode, more than once, and `act` answers after it."""
     case.policy.reset(case.instruction)
     for moment in range(2):
@@ -132,7 +132,7 @@ def it_goes_on_after_the_queue_is_dropped(case: Case) -> str:
     return "before the first action and after it"
 
 
-def an_unknown_instruction_is_a_chunk_or_a_refusal(case: Case) -> str:
+def an_unknown_instruction_is_a_chunk_or_a_refusal(case: Subject) -> str:
     """An instruction never seen gives a chunk or raises PolicyError, and nothing else."""
     refused, words = 0, ("", "sing the alphabet backwards", "立方体を持ち上げて " * 200)
     for instruction in words:
@@ -146,7 +146,7 @@ def an_unknown_instruction_is_a_chunk_or_a_refusal(case: Case) -> str:
     return f"{refused} of {len(words)} refused, and the next episode went well"
 
 
-def the_observation_is_left_alone(case: Case) -> str:
+def the_observation_is_left_alone(case: Subject) -> str:
     """Pictures and poses are what they were before; they may be read-only."""
     case.policy.reset(case.instruction)
     seen, untouched = observe(case.policy, 0), observe(case.policy, 0)
@@ -159,7 +159,7 @@ def the_observation_is_left_alone(case: Case) -> str:
     return "writable and read-only"
 
 
-def a_black_picture_gives_a_chunk(case: Case) -> str:
+def a_black_picture_gives_a_chunk(case: Subject) -> str:
     """Cameras that show nothing, all black or all white, are no reason for an exception."""
     for brightness in (0, 255):
         case.policy.reset(case.instruction)
@@ -169,7 +169,7 @@ def a_black_picture_gives_a_chunk(case: Case) -> str:
     return "black and white"
 
 
-RULES: tuple[Callable[[Case], str], ...] = (
+RULES: tuple[Callable[[Subject], str], ...] = (
     the_name_and_the_spaces_are_sane,
     an_answer_is_a_chunk,
     the_actions_stay_within_reach,
@@ -193,7 +193,7 @@ def observe(policy: Policy, moment: int) -> PolicyObservation:
     return PolicyObservation(images, measured, poses.pose([0.01 * moment, 0.002, 0.198], _DOWN), 0.04)
 
 
-def _act(case: Case, observation: PolicyObservation) -> Float[np.ndarray, "H 7"]:
+def _act(case: Subject, observation: PolicyObservation) -> Float[np.ndarray, "H 7"]:
     chunk = case.policy.act(observation)
     if not isinstance(chunk, np.ndarray):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise Broken(f"expected a chunk as an array, got {type(chunk).__name__}")
@@ -203,7 +203,7 @@ def _act(case: Case, observation: PolicyObservation) -> Float[np.ndarray, "H 7"]
         raise Broken(str(error)) from error
 
 
-def _episode(case: Case) -> list[Float[np.ndarray, "H 7"]]:
+def _episode(case: Subject) -> list[Float[np.ndarray, "H 7"]]:
     case.policy.reset(case.instruction)
     return [_act(case, observe(case.policy, moment)).copy() for moment in range(3)]
 

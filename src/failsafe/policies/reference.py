@@ -20,8 +20,8 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from failsafe.errors import PolicyError, UnknownNameError
-from failsafe.models.encoder import word_codes
-from failsafe.models.finder import MIDDLE, PLACE_SCALE
+from failsafe.models.image_encoder import word_codes
+from failsafe.models.object_localizer import MIDDLE, PLACE_SCALE
 from failsafe.models.weights import fill, read_weights, save_weights
 from failsafe.policies.contract import ActionSpace, PolicyObservation
 from failsafe.policies.reference_net import ReferenceConfig, ReferenceNet

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from failsafe.models.encoder import WORDS, Eye, Look, Words, mean_word
+from failsafe.models.image_encoder import WORDS, ImageEncoder, Look, Words, mean_word
 
 PROPRIOCEPTION = 3 + 6 + 1
 """Numbers that say where the tool is, how it is held, and how far it is open."""
@@ -74,7 +74,7 @@ class Keyframes(NamedTuple):
     turns: Float[Tensor, "B T"]
 
 
-class Taught(NamedTuple):
+class TeacherForcing(NamedTuple):
     """What a network that says keyframes is told in training, in place of what it sees.
 
     It learns apart to see where the keyframes are, and to go there: what goes there by places that are a
@@ -106,7 +106,9 @@ class ReferenceNet(nn.Module):
     def __init__(self, config: ReferenceConfig) -> None:
         super().__init__()
         self.config = config
-        self.eyes = nn.ModuleList(Eye(3, config.widths, 192, fine=config.keyframes > 0) for _ in config.views)
+        self.eyes = nn.ModuleList(
+            ImageEncoder(3, config.widths, 192, fine=config.keyframes > 0) for _ in config.views
+        )
         self.words = nn.Embedding(WORDS, Words.size, padding_idx=0)
         hidden, seen = config.hidden, 192 * len(config.views)
         known = seen + PROPRIOCEPTION + Words.size
@@ -137,7 +139,7 @@ class ReferenceNet(nn.Module):
         frames: Float[Tensor, "B V 3 S S"],
         proprioception: Float[Tensor, "B P"],
         words: Int64[Tensor, "B W"],
-        taught: Taught | None = None,
+        taught: TeacherForcing | None = None,
     ) -> tuple[Float[Tensor, "B H 7"], Keyframes | None]:
         """Where the tool is to be led, and the next keyframes where the network knows of them.
 
@@ -171,7 +173,9 @@ class ReferenceNet(nn.Module):
         rows = self.head(self.trunk(torch.cat(known, dim=1))).float()
         return rows.unflatten(1, (self.config.chunk, 7)), keyframes
 
-    def _keyframes(self, looks: list[Look], held: Tensor, told: Tensor, taught: Taught | None) -> Keyframes:
+    def _keyframes(
+        self, looks: list[Look], held: Tensor, told: Tensor, taught: TeacherForcing | None
+    ) -> Keyframes:
         """Where the keyframes are, by what the eyes see.
 
         For places it is not told where the tool is, which at the end of a demonstration is the place itself:

@@ -92,7 +92,7 @@ class Status(str, enum.Enum):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Assessment:
     """What a model makes of a window.
 
     Attributes:

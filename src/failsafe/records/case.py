@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
+from failsafe.records.codec import Migration
 from failsafe.records.perturbation import Perturbation
 from failsafe.records.plan import StagePlan, StageSpan
 
@@ -19,7 +22,7 @@ class Outcome(str, enum.Enum):
     CRASHED = "crashed"
 
 
-class Way(str, enum.Enum):
+class RecoveryStrategy(str, enum.Enum):
     """Which reference a correction leads to."""
 
     NOMINAL_PATH = "nominal_path"
@@ -54,7 +57,7 @@ class Correction:
             closed to +1 open; one row a control step. The first moves on from the measured tool pose, each
             next one from the pose commanded before.
         frame: Frame of the deltas: "robot_base".
-        way: Which reference it leads to.
+        strategy: Which reference it leads to.
         resume_stage: Name of the stage at which the plan goes on after the hand-back.
         resume_index: Index of that stage in the nominal plan, or -1 where a fresh plan goes on.
         plan_stages: Names of the stages that were carried out after the hand-back.
@@ -62,7 +65,7 @@ class Correction:
 
     actions: tuple[tuple[float, ...], ...]
     frame: str
-    way: Way
+    strategy: RecoveryStrategy
     resume_stage: str
     resume_index: int
     plan_stages: tuple[str, ...]
@@ -72,7 +75,7 @@ class Correction:
 class Attempt:
     """One candidate that was tried: how long it was, and whether it ended in success."""
 
-    way: Way
+    strategy: RecoveryStrategy
     actions: int
     success: bool
     reason: str = ""
@@ -136,7 +139,7 @@ class Label:
 
 
 @dataclass(frozen=True)
-class Nominal:
+class NominalRecord:
     """The unperturbed twin of every case of one task and seed.
 
     Attributes:
@@ -148,6 +151,8 @@ class Nominal:
         spans: What each stage did, measured.
         asset_licence: Licence of what pictures of it show, empty where nothing is owed.
     """
+
+    RECORD_NAME: ClassVar[str] = "Nominal"
 
     task: str
     seed: int
@@ -173,9 +178,12 @@ class FailureCase:
         times: Injection, onset, failure, detection.
         labels: Moments after the onset, each with its correction or without one.
         stage_names: Names of the stages that the perturbed rollout went through.
-        lane: Lane of the run that asked for the case.
-        slot: Number of the wanted failure, within the run, that the case was an attempt at.
+        partition: Lane of the run that asked for the case.
+        target: Number of the wanted failure, within the run, that the case was an attempt at.
     """
+
+    FORMAT: ClassVar[int] = 2
+    MIGRATIONS: ClassVar[Mapping[str, Migration]] = {"FailureCase/1": lambda fields: _from_version_1(fields)}
 
     case_id: str
     task: str
@@ -187,8 +195,8 @@ class FailureCase:
     times: Times
     labels: tuple[Label, ...]
     stage_names: tuple[str, ...] = ()
-    lane: int = 0
-    slot: int = 0
+    partition: int = 0
+    target: int = 0
 
     @property
     def verified(self) -> bool:
@@ -203,3 +211,19 @@ class FailureCase:
         if self.outcome is not Outcome.FAILURE or not self.labels:
             return self.outcome.value
         return "recoverable" if self.verified else "unrecoverable"
+
+
+def _from_version_1(fields: dict[str, Any]) -> dict[str, Any]:
+    """Rename the fields that version 1 of the record named otherwise."""
+
+    def renamed(plain: dict[str, Any]) -> dict[str, Any]:
+        return {"strategy" if key == "way" else key: value for key, value in plain.items()}
+
+    labels = [dict(label) for label in fields.get("labels", ())]
+    for label in labels:
+        if label.get("correction"):
+            label["correction"] = renamed(label["correction"])
+        evidence = dict(label["verification"])
+        label["verification"] = {**evidence, "attempts": [renamed(a) for a in evidence["attempts"]]}
+    fields = {**fields, "labels": labels, "partition": fields.get("lane", 0), "target": fields.get("slot", 0)}
+    return {key: value for key, value in fields.items() if key not in ("lane", "slot")}

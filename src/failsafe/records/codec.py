@@ -1,8 +1,9 @@
 """Records as JSON and back: versioned, strict, without pickle.
 
-A record is a frozen dataclass. Where it stands at the top of a file it carries `"format"` (its name and
-version, `FORMAT: ClassVar[int]` of its class, 1 without); an unknown version or key is refused, because a
-key that nobody reads is a setting that silently does nothing.
+A record is a frozen dataclass. At the top of a file it carries `"format"`: its name and version
+(`FORMAT: ClassVar[int]` of its class, 1 by default). `MIGRATIONS: ClassVar[Mapping[str, Migration]]` maps the
+format of an older version to a function that updates its fields. Any other version and any unknown key is
+refused, because a key that nobody reads is a setting that silently does nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import functools
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -21,6 +22,8 @@ import numpy as np
 from failsafe.errors import RecordError, UnknownNameError
 
 T = TypeVar("T")
+Migration = Callable[[dict[str, Any]], dict[str, Any]]
+"""Turns the fields of an older version of a record into those of the present one."""
 
 
 def to_plain(value: Any) -> Any:
@@ -76,8 +79,11 @@ def loads(cls: type[T], text: str, where: str = "") -> T:
         raise RecordError(f"{where}: expected a JSON object, got {type(data).__name__}")
     fields = cast(dict[str, Any], data)
     expected = _format(cls)
-    got = fields.pop("format", "no format")
+    got = str(fields.pop("format", "no format"))
     if got != expected:
+        migrate: Migration | None = getattr(cls, "MIGRATIONS", {}).get(got)
+        if migrate is not None:
+            return from_plain(cls, migrate(fields), where)
         raise RecordError(
             f"{where}: expected format '{expected}', got '{got}'; "
             "read it with the version of FailSafe that wrote it, or generate it again"
@@ -86,7 +92,7 @@ def loads(cls: type[T], text: str, where: str = "") -> T:
 
 
 def _format(cls: type[Any]) -> str:
-    return f"{cls.__name__}/{getattr(cls, 'FORMAT', 1)}"
+    return f"{getattr(cls, 'RECORD_NAME', cls.__name__)}/{getattr(cls, 'FORMAT', 1)}"
 
 
 def _decode(hint: Any, data: Any, where: str) -> Any:

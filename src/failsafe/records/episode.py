@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
+from failsafe.records.codec import Migration
 from failsafe.records.event import Event, EventKind
 
 
@@ -28,14 +31,14 @@ class EpisodeKey:
         task: Name of the task.
         scenario: What is unlike training: "nominal" or the name of a scenario.
         policy: The base policy, as it was asked for.
-        arm: "never" for the policy alone, "monitor", or the name of a control.
+        condition: "never" for the policy alone, "monitor", or the name of a control.
         seed: Seed of the initial state.
     """
 
     task: str
     scenario: str
     policy: str
-    arm: str
+    condition: str
     seed: int
 
 
@@ -52,9 +55,12 @@ class Episode:
         policy_seconds: Seconds of computing the base policy's actions.
         monitor_seconds: Seconds in which the monitor held up the policy.
         events: What the monitor did and saw.
-        words: Why it ended so, where that needs saying.
+        description: Why it ended so, where that needs saying.
         onset: Control step in which an accident began, None where there was none.
     """
+
+    FORMAT: ClassVar[int] = 2
+    MIGRATIONS: ClassVar[Mapping[str, Migration]] = {"Episode/1": lambda fields: _from_version_1(fields)}
 
     key: EpisodeKey
     instruction: str
@@ -64,7 +70,7 @@ class Episode:
     policy_seconds: float = 0.0
     monitor_seconds: float = 0.0
     events: tuple[Event, ...] = ()
-    words: str = ""
+    description: str = ""
     onset: int | None = None
 
     @property
@@ -80,3 +86,15 @@ class Episode:
     def top_score(self) -> float | None:
         """The monitor's highest score, None where it has none."""
         return max((e.score for e in self.events if e.score is not None), default=None)
+
+
+def _from_version_1(fields: dict[str, Any]) -> dict[str, Any]:
+    """Rename the fields that version 1 of the record named otherwise."""
+    key, events = dict(fields["key"]), [dict(event) for event in fields.get("events", ())]
+    key["condition"] = key.pop("arm")
+    for event in events:
+        event["description"] = event.pop("words", "")
+        event["kind"] = "query" if event["kind"] == "look" else event["kind"]
+    fields = {**fields, "key": key, "events": events, "description": fields.get("words", "")}
+    fields.pop("words", None)
+    return fields

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class EventKind(str, enum.Enum):
     """What happened."""
 
-    LOOK = "look"
+    QUERY = "query"
     """The model was asked and has answered."""
     ALARM = "alarm"
     """The score passed the threshold."""
@@ -47,7 +47,7 @@ class Event:
         mode: Kind of failure that the model sees.
         actions: Number of actions of the correction.
         latency: Seconds that the model took.
-        words: The verdict's explanation, or the reason.
+        description: The verdict's explanation, or the reason.
     """
 
     step: int
@@ -59,4 +59,4 @@ class Event:
     mode: str = ""
     actions: int = 0
     latency: float = 0.0
-    words: str = ""
+    description: str = ""

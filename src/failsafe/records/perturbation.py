@@ -40,7 +40,7 @@ class Perturbation:
     object: str = ""
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """The perturbation as a clause that a person reads."""
         mode = self.mode.replace("_", " ")
         on = f" ({self.object})" if self.object else ""

@@ -25,7 +25,7 @@ class Segment:
     y: float
     width: float
     height: float
-    words: str
+    description: str
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ def histogram(
         start, end = low + (high - low) * i / bars, low + (high - low) * (i + 1) / bars
         for kind in kinds:
             if number := counts[i, kind]:
-                words = f"{number} {kind}, {start:.3g} to {end:.3g} {unit}".rstrip()
-                segments.append(Segment(kind, i / bars, base / most, 1 / bars, number / most, words))
+                description = f"{number} {kind}, {start:.3g} to {end:.3g} {unit}".rstrip()
+                segments.append(Segment(kind, i / bars, base / most, 1 / bars, number / most, description))
                 base += number
     return Histogram(
         title, f"{low:.3g} {unit}".rstrip(), f"{high:.3g} {unit}".rstrip(), most, tuple(segments)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from failsafe.datasets.tables import label_reason
 from failsafe.evaluation.statistics import wilson
 from failsafe.generation.config import GenerationConfig
-from failsafe.generation.sampling import BINS, COMPOUND, SIZES, cell_of
+from failsafe.generation.sampling import BINS, COMPOUND, SIZES, coverage_cell
 from failsafe.perturbations import MODES
 from failsafe.records.case import FailureCase, Outcome
 
@@ -81,7 +81,7 @@ def make_rows(cases: Sequence[FailureCase], config: GenerationConfig) -> list[Co
     """The coverage table of some cases that were made by one configuration."""
     groups: dict[tuple[str, str], list[FailureCase]] = defaultdict(list)
     for case in cases:
-        groups[case.task, cell_of(case, config).mode].append(case)
+        groups[case.task, coverage_cell(case, config).mode].append(case)
     settled = _settled_tasks(cases)
     rows: list[CoverageRow] = []
     for task in config.tasks:
@@ -131,7 +131,7 @@ def _settled_tasks(cases: Sequence[FailureCase]) -> set[str]:
     try. So where one mode of a lane has two, a mode that was never tried is one that never applied.
     """
     single = [case for case in cases if case.verified and len(case.perturbations) == 1]
-    verified = Counter((case.task, case.lane, case.perturbations[0].mode) for case in single)
+    verified = Counter((case.task, case.partition, case.perturbations[0].mode) for case in single)
     return {task for (task, _, _), number in verified.items() if number >= 2}
 
 
@@ -139,7 +139,7 @@ def _cells(group: Sequence[FailureCase], config: GenerationConfig) -> list[Cover
     cells: dict[tuple[str, str, str, str, str], list[FailureCase]] = defaultdict(list)
     order: dict[tuple[str, str, str, str, str], tuple[int, int, int]] = {}
     for case in group:
-        cell = cell_of(case, config)
+        cell = coverage_cell(case, config)
         key = (cell.task, cell.mode, cell.stage, cell.moment, cell.magnitude)
         cells[key].append(case)
         moment = BINS.index(cell.moment) if cell.moment in BINS else 0
@@ -166,7 +166,7 @@ def _row(
         kind,
         *key,
         state=state,
-        asked=len({case.slot for case in group}),
+        asked=len({case.target for case in group}),
         tried=len(group),
         failures=len(failures),
         got=got,

@@ -12,10 +12,10 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from failsafe.datasets.files import write_atomically
-from failsafe.evaluation.films import ARMS, Film, choose, film_folder
 from failsafe.evaluation.paired import Change, Pair, Summary, pairs_of, summarise
+from failsafe.evaluation.replay_videos import CONDITIONS, ReplayVideo, choose, video_folder
 from failsafe.evaluation.scenarios import scenario
-from failsafe.evaluation.study import Cell, Results, StudyManifest, cells_of
+from failsafe.evaluation.study import Results, StudyItem, StudyManifest, study_items
 from failsafe.records.provenance import Provenance
 from failsafe.reports.coverage_charts import Histogram
 from failsafe.reports.evaluation_charts import (
@@ -26,27 +26,27 @@ from failsafe.reports.evaluation_charts import (
     success_charts,
     time_line,
 )
-from failsafe.reports.evaluation_sheets import (
+from failsafe.reports.evaluation_tables import (
     ALARMED,
-    cells_sheet,
-    confusion_sheet,
-    effort_sheet,
+    cells_table,
+    confusion_table,
+    effort_table,
     headlines,
-    narrow_sheets,
-    overview_sheet,
+    narrow_tables,
+    overview_table,
     share,
-    wide_sheets,
+    wide_tables,
 )
 from failsafe.reports.gallery_cases import plain_frames
 from failsafe.reports.pages import inline, render
-from failsafe.reports.sheets import Sheet, sheet_markdown, sheet_text
+from failsafe.reports.tables import Table, table_markdown, table_text
 
-FILMS = "films"
+FILMS = "videos"
 """Folder of the films, beside the page."""
 UNFILMED = 3
 """Episodes of each kind whose time lines are shown where there are no films."""
 _STYLES = ("gallery.css", "coverage.css", "scores.css", "evaluation.css")
-_SCRIPTS = ("coverage.js", "dom.js", "player.js", "transport.js", "films.js")
+_SCRIPTS = ("coverage.js", "dom.js", "player.js", "transport.js", "videos.js")
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,13 @@ class Shown:
     Attributes:
         pair: With the monitor and without.
         line: What the monitor saw and did.
-        film: The film, None where none was asked for.
+        video: The film, None where none was asked for.
         notes: What else there is to know: why there is no film, or that it is not what is recorded.
     """
 
     pair: Pair
     line: TimeLine
-    film: Film | None
+    video: ReplayVideo | None
     notes: list[str]
 
 
@@ -73,7 +73,7 @@ class Alarms:
     policy: str
     episodes: int
     alarmed: int
-    confusion: Sheet
+    confusion: Table
     charts: tuple[Histogram, ...]
 
 
@@ -84,27 +84,27 @@ def format_summary(summary: Summary, width: int | None = None) -> str:
         summary: What the study came to.
         width: Characters in a line; by default what the terminal has. No name is ever cut short.
     """
-    return "\n\n".join(sheet_text(sheet, width) for sheet in narrow_sheets(summary))
+    return "\n\n".join(table_text(table, width) for table in narrow_tables(summary))
 
 
 def summary_markdown(summary: Summary) -> str:
     """The tables of a study as Markdown: tasks in rows, arms in columns with 95 % intervals; what it took."""
-    overview = overview_sheet(summary)
-    sheets = [*wide_sheets(summary), effort_sheet(summary)]
+    overview = overview_table(summary)
+    tables = [*wide_tables(summary), effort_table(summary)]
     if overview is not None:
-        sheets.insert(0, overview)
-    return "\n\n".join(sheet_markdown(sheet, intervals=True) for sheet in sheets) + "\n"
+        tables.insert(0, overview)
+    return "\n\n".join(table_markdown(table, intervals=True) for table in tables) + "\n"
 
 
 def tables_markdown(results: Results, summary: Summary) -> str:
     """The tables for the docs, with where they come from above them."""
     made = results.manifest
     thresholds = [
-        f'- {policy}, "{words}": alarm above {t.value:.4f}'
+        f'- {policy}, "{description}": alarm above {t.value:.4f}'
         if t.value is not None
-        else f'- {policy}, "{words}": no alarm, for {t.episodes} successes are too few to promise it'
+        else f'- {policy}, "{description}": no alarm, for {t.episodes} successes are too few to promise it'
         for policy, found in made.config.calibrations.items()
-        for words, t in found.thresholds.items()
+        for description, t in found.thresholds.items()
     ]
     head = [
         "# The tables of the study",
@@ -125,13 +125,13 @@ def _commit(provenance: Provenance) -> str:
     return f"commit {provenance.commit[:12]}{changed}"
 
 
-def write_report(results: Results, path: Path, films: Sequence[Film] = ()) -> Path:
+def write_report(results: Results, path: Path, videos: Sequence[ReplayVideo] = ()) -> Path:
     """Write the page of a study; equal results give equal pages.
 
     Args:
         results: The study.
         path: The page.
-        films: What was filmed into the folder `FILMS` beside the page.
+        videos: What was filmed into the folder `FILMS` beside the page.
 
     Returns:
         The page to open.
@@ -140,16 +140,16 @@ def write_report(results: Results, path: Path, films: Sequence[Film] = ()) -> Pa
         UserError: If there are no results.
         StoreError: If the page cannot be written.
     """
-    write_atomically(path, render_report(results, films).encode())
+    write_atomically(path, render_report(results, videos).encode())
     return path
 
 
-def render_report(results: Results, films: Sequence[Film] = ()) -> str:
+def render_report(results: Results, videos: Sequence[ReplayVideo] = ()) -> str:
     """The page as HTML."""
     manifest, episodes = results.manifest, list(results.episodes())
     config, summary, pairs = manifest.config, summarise(episodes), pairs_of(episodes)
-    shown = _shown(pairs, films)
-    sheet = cells_sheet(summary)
+    shown = _shown(pairs, videos)
+    table = cells_table(summary)
     return render(
         "evaluation.html.jinja",
         {"share": share},
@@ -159,11 +159,11 @@ def render_report(results: Results, films: Sequence[Film] = ()) -> str:
         manifest=manifest,
         headlines=headlines(summary),
         recorded=len(episodes),
-        planned=len(cells_of(config)) * len({"never", *config.arms}),
-        sheet=sheet,
+        planned=len(study_items(config)) * len({"never", *config.conditions}),
+        table=table,
         filters={
-            name: list(dict.fromkeys(row[i].text for row in sheet.rows))
-            for i, name in enumerate(sheet.head[: sheet.names])
+            name: list(dict.fromkeys(row[i].text for row in table.rows))
+            for i, name in enumerate(table.head[: table.names])
         },
         charts=success_charts(summary),
         alarms=[_alarms(policy, pairs, config.limits.max_steps) for policy in config.policies],
@@ -182,59 +182,61 @@ def _alarms(policy: str, every: Sequence[Pair], max_steps: int) -> Alarms:
     pairs = [pair for pair in every if pair.alone.key.policy == policy]
     alarmed = sum(pair.first_alarm is not None for pair in pairs)
     charts = (alarm_chart(pairs, max_steps), *delay_charts(pairs))
-    return Alarms(policy, len(pairs), alarmed, confusion_sheet(pairs), charts)
+    return Alarms(policy, len(pairs), alarmed, confusion_table(pairs), charts)
 
 
-def _shown(pairs: Sequence[Pair], films: Sequence[Film]) -> list[Shown]:
-    filmed = {film.cell: film for film in films}
+def _shown(pairs: Sequence[Pair], videos: Sequence[ReplayVideo]) -> list[Shown]:
+    filmed = {video.cell: video for video in videos}
     chosen = [pair for pair in pairs if _cell(pair) in filmed] if filmed else choose(pairs, UNFILMED)
     shown: list[Shown] = []
     for pair in sorted(chosen, key=lambda pair: list(Change).index(pair.change)):
-        film, notes = filmed.get(_cell(pair)), list[str]()
-        if film and film.frames is None:
-            notes.append(f"It could not be filmed: {film.words}.")
-        elif film:
-            for arm, recorded, ending in zip(ARMS, (pair.alone, pair.under), film.endings, strict=True):
-                if not film.repeats(arm, recorded):
+        video, notes = filmed.get(_cell(pair)), list[str]()
+        if video and video.frames is None:
+            notes.append(f"It could not be filmed: {video.description}.")
+        elif video:
+            for condition, recorded, ending in zip(
+                CONDITIONS, (pair.alone, pair.under), video.endings, strict=True
+            ):
+                if not video.repeats(condition, recorded):
                     notes.append(
-                        f"Run again for the film, the arm “{arm}” ended otherwise ({ending.value}) than is "
+                        f"Run again for the film, the arm “{condition}” ended otherwise ({ending.value}) than is "
                         f"recorded ({recorded.ending.value} after {recorded.steps} steps): the film is of "
                         "the second run, the time line of the first."
                     )
-        shown.append(Shown(pair, time_line(pair), film, notes))
+        shown.append(Shown(pair, time_line(pair), video, notes))
     return shown
 
 
-def _cell(pair: Pair) -> Cell:
+def _cell(pair: Pair) -> StudyItem:
     key = pair.alone.key
-    return Cell(key.task, key.scenario, key.policy, key.seed)
+    return StudyItem(key.task, key.scenario, key.policy, key.seed)
 
 
 def _cameras(shown: Sequence[Shown]) -> list[str]:
-    frames = [item.film.frames for item in shown if item.film and item.film.frames]
+    frames = [item.video.frames for item in shown if item.video and item.video.frames]
     return list(dict.fromkeys(camera.name for index in frames for camera in index.cameras))
 
 
 def _script_data(shown: Sequence[Shown]) -> Markup:
     """What the script plays, in the order of the page."""
-    films: list[dict[str, Any] | None] = []
+    videos: list[dict[str, Any] | None] = []
     for item in shown:
-        film = item.film
-        if film is None or film.frames is None:
-            films.append(None)
+        video = item.video
+        if video is None or video.frames is None:
+            videos.append(None)
             continue
-        endings = [ending.value.replace("_", " ") for ending in film.endings]
-        films.append(
+        endings = [ending.value.replace("_", " ") for ending in video.endings]
+        videos.append(
             {
-                "folder": quote(film_folder(Path(), film.cell).as_posix()),
-                "frames": plain_frames(film.frames),
-                "endings": dict(zip(ARMS, endings, strict=True)),
+                "folder": quote(video_folder(Path(), video.cell).as_posix()),
+                "frames": plain_frames(video.frames),
+                "endings": dict(zip(CONDITIONS, endings, strict=True)),
                 "acting": item.line.acting,
                 "marks": [(kind.value, MARKS[kind], step) for step, kind, _ in item.line.marks],
             }
         )
     # A text that holds "</script>" must not end the script.
-    plain = json.dumps({"base": FILMS, "films": films}, separators=(",", ":")).replace("<", "\\u003c")
+    plain = json.dumps({"base": FILMS, "videos": videos}, separators=(",", ":")).replace("<", "\\u003c")
     return Markup(f"window.FAILSAFE = {plain};")
 
 

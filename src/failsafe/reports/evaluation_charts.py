@@ -9,7 +9,7 @@ from failsafe.evaluation.paired import Pair, Row, Summary
 from failsafe.records.episode import Episode
 from failsafe.records.event import Event, EventKind
 from failsafe.reports.coverage_charts import Histogram, histogram
-from failsafe.reports.evaluation_sheets import ALARMED
+from failsafe.reports.evaluation_tables import ALARMED
 
 _TOP = 10.0
 """Upper end of the axis of scores where any evidence, or none, makes an alarm."""
@@ -87,7 +87,7 @@ def success_charts(summary: Summary) -> list[SuccessChart]:
 def time_line(pair: Pair) -> TimeLine:
     """The time line of a pair."""
     events = pair.under.events
-    looks = [event for event in events if event.kind is EventKind.LOOK and event.score is not None]
+    looks = [event for event in events if event.kind is EventKind.QUERY and event.score is not None]
     begins = [event.step for event in events if event.kind is EventKind.TAKE_OVER]
     ends = [event.step for event in events if event.kind is EventKind.HAND_BACK]
     # An episode may end in the middle of a correction.
@@ -143,4 +143,4 @@ def _words(event: Event) -> str:
         parts.append(event.stage)
     if event.kind is EventKind.TAKE_OVER:
         parts.append(f"{event.actions} actions")
-    return ", ".join([*parts, *([event.words] if event.words else [])])
+    return ", ".join([*parts, *([event.description] if event.description else [])])

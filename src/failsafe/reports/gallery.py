@@ -18,7 +18,7 @@ from failsafe.datasets.files import write_atomically
 from failsafe.datasets.store import Dataset
 from failsafe.errors import UserError
 from failsafe.records.case import FailureCase, Outcome
-from failsafe.reports.gallery_cases import VERDICTS, folders, plain_case, plain_twin
+from failsafe.reports.gallery_cases import VERDICTS, folders, plain_case, plain_nominal
 from failsafe.reports.pages import TEMPLATES, render
 
 _STATIC = ("gallery.css", "dom.js", "player.js", "transport.js", "card.js", "gallery.js")
@@ -64,22 +64,22 @@ def write_gallery(
         _copy_frames(frames, out / "frames", shown)
         base = "frames"
     cases: list[dict[str, Any]] = []
-    twins: dict[str, Any] = {}
+    nominals: dict[str, Any] = {}
     for case in shown:
-        own, twin = (quote(folder.as_posix()) for folder in folders(case))
-        if twin not in twins:
-            twins[twin] = plain_twin(dataset, case.task, case.seed)
-        cases.append({**plain_case(dataset, case), "folder": own, "twin": twin})
+        own, nominal = (quote(folder.as_posix()) for folder in folders(case))
+        if nominal not in nominals:
+            nominals[nominal] = plain_nominal(dataset, case.task, case.seed)
+        cases.append({**plain_case(dataset, case), "folder": own, "twin": nominal})
         if progress is not None:
             progress(1)
-    data = {"base": quote(base), "verdicts": VERDICTS, "twins": twins, "cases": cases}
+    data = {"base": quote(base), "verdicts": VERDICTS, "twins": nominals, "cases": cases}
     # ASCII alone: JSON allows two line separators in strings that older browsers refuse in scripts.
     script = f"window.FAILSAFE = {json.dumps(data, separators=(',', ':'))};\n"
     write_atomically(out / "cases.js", script.encode("ascii"))
     for name in _STATIC:
         write_atomically(out / name, (TEMPLATES / name).read_bytes())
     page = out / "index.html"
-    write_atomically(page, _page(every_case, cases, twins).encode())
+    write_atomically(page, _page(every_case, cases, nominals).encode())
     return page
 
 
@@ -112,9 +112,9 @@ def spread(cases: Sequence[FailureCase], limit: int | None) -> list[FailureCase]
     return [cases[i] for i in sorted(i for _, i in ranked[:limit])]
 
 
-def _page(every_case: Sequence[FailureCase], cases: list[dict[str, Any]], twins: dict[str, Any]) -> str:
+def _page(every_case: Sequence[FailureCase], cases: list[dict[str, Any]], nominals: dict[str, Any]) -> str:
     frames = [c["frames"] for c in cases if c["frames"]] + [
-        t["frames"] for t in twins.values() if t["frames"]
+        t["frames"] for t in nominals.values() if t["frames"]
     ]
     cameras = {name: None for index in frames for name in index["cameras"]}
     # What a person looks from first, then the others by name.
@@ -131,5 +131,5 @@ def _page(every_case: Sequence[FailureCase], cases: list[dict[str, Any]], twins:
 
 def _copy_frames(source: Path, target: Path, cases: Sequence[FailureCase]) -> None:
     for folder in sorted({folder for case in cases for folder in folders(case)}):
-        for sheet in sorted((source / folder).glob("*/*.webp")):
-            write_atomically(target / sheet.relative_to(source), sheet.read_bytes())
+        for table in sorted((source / folder).glob("*/*.webp")):
+            write_atomically(target / table.relative_to(source), table.read_bytes())

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from failsafe.datasets.sheets import NOMINAL, FrameIndex, case_folder, nominal_folder, read_index
+from failsafe.datasets.frame_grids import NOMINAL, FrameIndex, case_folder, nominal_folder, read_index
 from failsafe.datasets.store import FAILING, Dataset
 from failsafe.errors import UserError
 from failsafe.records.case import Correction, FailureCase, Label, Outcome, Verification
@@ -53,7 +53,9 @@ def plain_case(dataset: Dataset, case: FailureCase) -> Plain:
         "instruction": case.instruction,
         "verdict": case.verdict,
         "reason": case.reason,
-        "causes": [{"mode": p.mode, "stage": p.stage_name, "words": p.words} for p in case.perturbations],
+        "causes": [
+            {"mode": p.mode, "stage": p.stage_name, "words": p.description} for p in case.perturbations
+        ],
         "times": {name: step for name, step in marks.items() if step is not None},
         "stages": _stages(case, traces.get(FAILING)),
         "ends": _ENDS.get(case.outcome, ""),
@@ -64,7 +66,7 @@ def plain_case(dataset: Dataset, case: FailureCase) -> Plain:
     }
 
 
-def plain_twin(dataset: Dataset, task: str, seed: int) -> Plain:
+def plain_nominal(dataset: Dataset, task: str, seed: int) -> Plain:
     """The nominal twin that the cases of a seed share."""
     try:
         nominal, _ = dataset.nominal(task, seed)
@@ -130,7 +132,7 @@ def _plain_correction(correction: Correction) -> Plain:
         "millimetres": round(sum(1000 * math.hypot(*a[:3]) for a in correction.actions), 1),
         "degrees": round(sum(math.degrees(math.hypot(*a[3:6])) for a in correction.actions), 1),
         "frame": correction.frame.replace("_", " "),
-        "way": correction.way.value.replace("_", " "),
+        "strategy": correction.strategy.value.replace("_", " "),
         "resume": correction.resume_stage,
         "fresh": correction.resume_index < 0,
         "then": list(correction.plan_stages),
@@ -147,7 +149,7 @@ def _plain_evidence(verification: Verification) -> Plain:
         "noise": verification.noise,
         "attempts": [
             {
-                "way": attempt.way.value.replace("_", " "),
+                "strategy": attempt.strategy.value.replace("_", " "),
                 "actions": attempt.actions,
                 "success": attempt.success,
                 "reason": attempt.reason,

@@ -8,15 +8,15 @@ from failsafe.datasets.files import write_atomically
 from failsafe.evaluation.metrics import BINS, METRICS
 from failsafe.evaluation.offline import HEADLINE_LEAVES_OUT, ScoreTable
 from failsafe.reports.pages import inline, render
-from failsafe.reports.scores_sheets import (
-    confusion_sheet,
+from failsafe.reports.scores_tables import (
+    confusion_table,
     heading,
-    headline_sheet,
-    model_sheets,
-    part_sheets,
+    headline_table,
+    model_tables,
+    part_tables,
     spoken,
 )
-from failsafe.reports.sheets import Sheet, sheet_markdown, sheet_text
+from failsafe.reports.tables import Table, table_markdown, table_text
 
 HEADLINE_NOTE = (
     f"The headline, and with it the tables of models, tasks and modes, leaves out moments of the kind "
@@ -51,18 +51,18 @@ def format_scores(table: ScoreTable, width: int | None = None) -> str:
         table: What was found.
         width: Characters in a line; by default what the terminal has. No number or name is ever cut short.
     """
-    lines = [sheet_text(headline_sheet(table), width, intervals=True)]
-    lines += [sheet_text(sheet, width) for sheet in _narrow_sheets(table)]
+    lines = [table_text(headline_table(table), width, intervals=True)]
+    lines += [table_text(table, width) for table in _narrow_tables(table)]
     return "\n\n".join([*lines, HEADLINE_NOTE, UNUSABLE_NOTE])
 
 
 def scores_markdown(table: ScoreTable) -> str:
     """The same tables as Markdown, with what it takes to make them again."""
-    sheets = [sheet_markdown(headline_sheet(table), intervals=True)]
-    sheets += [sheet_markdown(sheet) for sheet in _narrow_sheets(table)]
+    tables = [table_markdown(headline_table(table), intervals=True)]
+    tables += [table_markdown(table) for table in _narrow_tables(table)]
     again = "\n".join(_commands(table))
     notes = [HEADLINE_NOTE, UNUSABLE_NOTE, f"Made by:\n\n```\n{again}\n```"]
-    return "\n\n".join([*sheets, *notes]) + "\n"
+    return "\n\n".join([*tables, *notes]) + "\n"
 
 
 def write_scores(table: ScoreTable, out: Path) -> Path:
@@ -88,16 +88,16 @@ def render_scores(table: ScoreTable) -> str:
     parts = [(found.name, first, found) for found in first.sets]
     # Of the others the first set alone: what they are beside it, the tables of all models say.
     parts += [(f"{score.model}: {score.sets[0].name}", score, score.sets[0]) for score in others]
-    cells = {row[0].text: row[2] for row in headline_sheet(table).rows}
+    cells = {row[0].text: row[2] for row in headline_table(table).rows}
     return render(
         "scores.html.jinja",
         style=inline("gallery.css", "coverage.css", "scores.css"),
         table=table,
         commands=_commands(table),
         top=[(heading(m), cells[heading(m)]) for m in METRICS if m.name in _TOP],
-        headline=headline_sheet(table),
-        models=model_sheets(table),
-        details=[(name, part_sheets(score, found), confusion_sheet(found)) for name, score, found in parts],
+        headline=headline_table(table),
+        models=model_tables(table),
+        details=[(name, part_tables(score, found), confusion_table(found)) for name, score, found in parts],
         charts=[
             (score.model, score.sets[0].roc, score.sets[0].reliability, score.sets[0].headline.figures)
             for score in table.scores
@@ -114,6 +114,6 @@ def _commands(table: ScoreTable) -> list[str]:
     return [*(f"{table.sources[name]}  # {name}" for name in names), table.command]
 
 
-def _narrow_sheets(table: ScoreTable) -> list[Sheet]:
+def _narrow_tables(table: ScoreTable) -> list[Table]:
     first, metrics = table.scores[0], [metric for metric in METRICS if metric.name in _NARROW]
-    return [*model_sheets(table, metrics), *part_sheets(first, first.sets[0], metrics)]
+    return [*model_tables(table, metrics), *part_tables(first, first.sets[0], metrics)]

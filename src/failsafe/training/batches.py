@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from failsafe.datasets.sample_set import SampleSet
-from failsafe.datasets.samples import Kind
 from failsafe.models import corrections
 from failsafe.models.compact import CompactConfig, Inputs, motion_features, stack_moments
-from failsafe.models.encoder import word_codes
+from failsafe.models.image_encoder import word_codes
+from failsafe.samples.plan import Kind
+from failsafe.samples.sample_set import SampleSet
 
 _DARK, _COVERED, _LATE, _BLACK = 0.5, 0.25, 0.1, 0.03
 """How often light and colour change, something stands in front, a view lags behind, a camera is off."""
@@ -37,7 +37,7 @@ moments of each rollout, not by how many control steps there are of each."""
 
 
 @dataclass(frozen=True)
-class Truth:
+class Targets:
     """What is true of a batch; where something is unknown or has no meaning, its weight is 0.
 
     Attributes:
@@ -74,9 +74,9 @@ class Truth:
     tcp_poses: Float[Tensor, "B 7"]
     cameras: Float[Tensor, "B V 9"]
 
-    def rows(self, index: Tensor) -> Truth:
+    def rows(self, index: Tensor) -> Targets:
         """The truth of some rows."""
-        return Truth(**{name: tensor[index] for name, tensor in vars(self).items()})
+        return Targets(**{name: tensor[index] for name, tensor in vars(self).items()})
 
 
 class Batches:
@@ -108,7 +108,7 @@ class Batches:
         where = where.reshape(len(chosen), -1) * 10.0
         ahead = samples.ahead[self._indices]
         numbers = lambda values: torch.tensor(list(values), dtype=torch.float32)  # noqa: E731
-        self.truth = Truth(
+        self.truth = Targets(
             failing=numbers(s.failing for s in chosen),
             failing_weight=numbers(s.kind is not Kind.WANDERING for s in chosen),
             mode=torch.tensor([mode_of.get(s.mode, 0) for s in chosen]),
@@ -141,25 +141,25 @@ class Batches:
         """Number of samples."""
         return len(self._indices)
 
-    def epoch(self, size: int, rng: np.random.Generator) -> Iterator[tuple[Inputs, Truth]]:
+    def epoch(self, size: int, rng: np.random.Generator) -> Iterator[tuple[Inputs, Targets]]:
         """Every sample once, in a random order, augmented; an incomplete last batch is left out."""
         order = rng.permutation(len(self))
         for start in range(0, len(order) - size + 1, size):
             rows = order[start : start + size]
             yield self._batch(rows, rng)
 
-    def draw(self, size: int, rng: np.random.Generator) -> tuple[Inputs, Truth]:
+    def draw(self, size: int, rng: np.random.Generator) -> tuple[Inputs, Targets]:
         """Samples drawn at random, augmented; of every task as many failing ones as others."""
         cells = rng.choice(len(self._sizes), size=size, p=self._odds)
         first = np.cumsum(self._sizes) - self._sizes
         return self._batch(self._cells[first[cells] + rng.integers(self._sizes[cells])], rng)
 
-    def all(self, size: int) -> Iterator[tuple[Inputs, Truth]]:
+    def all(self, size: int) -> Iterator[tuple[Inputs, Targets]]:
         """Every sample once, in order, as it is."""
         for start in range(0, len(self), size):
             yield self._batch(np.arange(start, min(start + size, len(self))), None)
 
-    def _batch(self, rows: np.ndarray, rng: np.random.Generator | None) -> tuple[Inputs, Truth]:
+    def _batch(self, rows: np.ndarray, rng: np.random.Generator | None) -> tuple[Inputs, Targets]:
         index = torch.from_numpy(rows)
         truth, objects = self.truth.rows(index), None
         if not self._pictures:

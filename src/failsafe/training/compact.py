@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from failsafe.datasets.files import write_atomically
-from failsafe.datasets.sample_set import SampleSet
 from failsafe.errors import UserError
 from failsafe.models.compact import (
     CompactConfig,
@@ -28,17 +27,18 @@ from failsafe.models.compact import (
     Outputs,
     save_compact,
 )
-from failsafe.models.finder import POSE, Lens
 from failsafe.models.loading import fingerprint, load_model
+from failsafe.models.object_localizer import POSE, CameraIntrinsics
 from failsafe.perturbations import MODES
 from failsafe.records import codec
 from failsafe.records.assessment import WindowSpec
 from failsafe.records.provenance import collect_provenance, command_line
+from failsafe.samples.sample_set import SampleSet
 from failsafe.training.allocation import keep_freed_memory
-from failsafe.training.batches import Batches, Truth
+from failsafe.training.augmentation import elsewhere
+from failsafe.training.batches import Batches, Targets
 from failsafe.training.descent import Descent
-from failsafe.training.elsewhere import elsewhere
-from failsafe.training.sight import sight_loss
+from failsafe.training.keypoints import sight_loss
 
 CHECKPOINT, STATE, LOG = "compact.safetensors", "state.pt", "log.jsonl"
 _OF_EYES = "eyes, "
@@ -163,7 +163,7 @@ def train_compact(
     identity = codec.dumps(settings) + codec.dumps(config) + made_of
     first, seconds = _resume(out / STATE, identity, *descent.parts)
 
-    def learn(batch: tuple[Inputs, Truth]) -> float:
+    def learn(batch: tuple[Inputs, Targets]) -> float:
         return descent.step(_loss(net, *_to(batch, device)))
 
     for epoch in range(first, settings.epochs):
@@ -217,7 +217,7 @@ def evaluate(net: nn.Module, batches: Batches, device: torch.device) -> dict[str
     return {name: round(value, 4) for name, value in mean.items() if math.isfinite(value)}
 
 
-def loss_of(out: Outputs, truth: Truth) -> Tensor:
+def loss_of(out: Outputs, truth: Targets) -> Tensor:
     """What is to be made small: every head's own loss, where there is a truth for it."""
 
     def mean(values: Tensor, weight: Tensor) -> Tensor:
@@ -240,7 +240,7 @@ def loss_of(out: Outputs, truth: Truth) -> Tensor:
     )
 
 
-def _loss(net: CompactNet, inputs: Inputs, truth: Truth) -> Tensor:
+def _loss(net: CompactNet, inputs: Inputs, truth: Targets) -> Tensor:
     # Half precision where the processor has it: twice as fast, and as good.
     with torch.autocast(inputs.motion.device.type, dtype=torch.bfloat16):
         objects, sight = net.look(inputs)
@@ -293,9 +293,9 @@ def _config(
     )
 
 
-def _lenses(samples: SampleSet, rows: Sequence[int]) -> tuple[Lens, ...]:
+def _lenses(samples: SampleSet, rows: Sequence[int]) -> tuple[CameraIntrinsics, ...]:
     seen = next(i for i in rows if samples.has_pictures(i))
-    return tuple(Lens(float(camera[7]), bool(camera[8])) for camera in samples.cameras[seen])
+    return tuple(CameraIntrinsics(float(camera[7]), bool(camera[8])) for camera in samples.cameras[seen])
 
 
 def _meta(
@@ -333,11 +333,11 @@ def _meta(
     return CompactMeta(config, {task: tuple(sorted(s)) for task, s in sorted(seeds.items())}, trained)
 
 
-def _to(batch: tuple[Inputs, Truth], device: torch.device) -> tuple[Inputs, Truth]:
+def _to(batch: tuple[Inputs, Targets], device: torch.device) -> tuple[Inputs, Targets]:
     inputs, truth = batch
     given = None if inputs.objects is None else inputs.objects.to(device)
     moved = Inputs(inputs.frames.to(device), inputs.motion.to(device), inputs.words.to(device), given)
-    return moved, Truth(**{name: tensor.to(device) for name, tensor in vars(truth).items()})
+    return moved, Targets(**{name: tensor.to(device) for name, tensor in vars(truth).items()})
 
 
 def _save_state(path: Path, identity: str, epoch: int, seconds: float, *parts: Any) -> None:

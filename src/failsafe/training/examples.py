@@ -8,11 +8,11 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 from PIL import Image
 
-from failsafe.datasets.samples import Sample
 from failsafe.errors import UserError
 from failsafe.models.llava.answer import answer_of, format_answer
 from failsafe.models.llava.prompt import messages, pictures
 from failsafe.records.assessment import Window, WindowSpec
+from failsafe.samples.plan import Sample
 from failsafe.training.llava_config import LlavaTrainConfig
 from failsafe.training.mixture import VisualQuestion, mixed_order, parse_mix, read_questions
 

@@ -15,10 +15,9 @@ from jaxtyping import Bool, Float, Float32, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from failsafe.datasets.demonstrations import DemonstrationSet
 from failsafe.errors import UserError
-from failsafe.models.encoder import word_codes
-from failsafe.models.finder import PLACE_SCALE, project
+from failsafe.models.image_encoder import word_codes
+from failsafe.models.object_localizer import PLACE_SCALE, project
 from failsafe.policies.reference import (
     METRES,
     ReferenceMeta,
@@ -28,9 +27,16 @@ from failsafe.policies.reference import (
     to_numbers,
     to_place,
 )
-from failsafe.policies.reference_net import Keyframes, ReferenceConfig, ReferenceNet, Taught, turn_shares
+from failsafe.policies.reference_net import (
+    Keyframes,
+    ReferenceConfig,
+    ReferenceNet,
+    TeacherForcing,
+    turn_shares,
+)
 from failsafe.records import codec, poses
 from failsafe.records.provenance import collect_provenance
+from failsafe.samples.demonstrations import DemonstrationSet
 from failsafe.training.allocation import keep_freed_memory
 from failsafe.training.descent import Descent
 
@@ -185,7 +191,7 @@ class Batch:
         wanted: What was done, see `to_numbers`; by keyframes, from the tool as `taught` tells it. [B, H, 7]
         tcp_poses: Of the tool, base frame. [B, 7]
         keyframes: Places of the keyframes, metres, base frame. [B, K, 3]
-        cameras: As `failsafe.models.finder.project` takes them. [B, V, 9]
+        cameras: As `failsafe.models.object_localizer.project` takes them. [B, V, 9]
         taught: What the network is told.
     """
 
@@ -196,7 +202,7 @@ class Batch:
     tcp_poses: Tensor
     keyframes: Tensor
     cameras: Tensor
-    taught: Taught
+    taught: TeacherForcing
 
 
 def batches(demonstrations: DemonstrationSet, settings: ImitationTraining) -> Iterator[Batch]:
@@ -244,7 +250,7 @@ def batches(demonstrations: DemonstrationSet, settings: ImitationTraining) -> It
                 tcp_poses=torch.from_numpy(demonstrations.tcp_poses[rows]),
                 keyframes=torch.from_numpy(places[rows]),
                 cameras=torch.from_numpy(np.stack([cameras[task] for task in tasks])),
-                taught=Taught(
+                taught=TeacherForcing(
                     moved=torch.from_numpy((2.0 / frames.shape[2] * pixels).astype(np.float32)),
                     places=torch.from_numpy(to_place(places[rows]).astype(np.float32)),
                     following=torch.from_numpy(following[rows]),

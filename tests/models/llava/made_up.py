@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from failsafe.datasets.samples import Kind, Sample
 from failsafe.records.assessment import Window, WindowSpec
+from failsafe.samples.plan import Kind, Sample
 
 SPEC = WindowSpec(views=("front", "hand"), history=1, frames=2, size=28)
 STAGES = ("reach", "grasp", "lift", "goal")

@@ -18,7 +18,7 @@ from failsafe.models.llava.answer import (
     parse_answer,
     to_units,
 )
-from failsafe.models.llava.reading import Token, to_verdict
+from failsafe.models.llava.reading import Token, to_assessment
 
 GOOD = '{"failing":"yes","stage":"goal","mode":"slip","actions":[[4,31,6,-210,-1,-2,-658,100]]}'
 
@@ -62,11 +62,11 @@ def test_no_failure_reads_back(stage):
 
 @given(st.text(max_size=200) | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps))
 def test_any_other_text_is_unreadable_and_nothing_worse(text):
-    verdict = to_verdict(text, [Token(text, 0.0)])
-    assert verdict.status.value == "unreadable"
-    assert verdict.raw == text
-    assert verdict.reason
-    assert not verdict.failing
+    assessment = to_assessment(text, [Token(text, 0.0)])
+    assert assessment.status.value == "unreadable"
+    assert assessment.raw == text
+    assert assessment.reason
+    assert not assessment.failing
 
 
 @given(st.data())
@@ -103,13 +103,13 @@ def test_the_greatest_actions_are_within_the_contract():
     assert answer.actions[0] == (MAX_TRANSLATION,) * 3 + (MAX_ROTATION,) * 3 + (1.0,)
     tokens = [Token('{"failing":"', 0.0), Token("yes", 0.0, {"yes": 0.0, "no": -9.0})]
     text = format_answer(answer)
-    verdict = to_verdict(text, [*tokens, Token(text[len('{"failing":"yes') :], 0.0)])
-    assert verdict.status.value == "ok"
-    assert not flaw(verdict)
-    object.__setattr__(verdict, "explanation", 5)  # what an untyped model may give
-    assert "in words, got 5" in flaw(verdict)
+    assessment = to_assessment(text, [*tokens, Token(text[len('{"failing":"yes') :], 0.0)])
+    assert assessment.status.value == "ok"
+    assert not flaw(assessment)
+    object.__setattr__(assessment, "explanation", 5)  # what an untyped model may give
+    assert "in words, got 5" in flaw(assessment)
     # Each number is at its limit, so together they went too far: the direction stays.
-    (action,) = set(verdict.actions)
+    (action,) = set(assessment.actions)
     assert math.hypot(*action[:3]) == pytest.approx(MAX_TRANSLATION)
     assert math.hypot(*action[3:6]) == pytest.approx(MAX_ROTATION)
     assert action[0] == action[1] == action[2]

@@ -54,14 +54,14 @@ def make_model():
         model.close()
 
 
-def test_a_verdict(server, make_model):
+def test_a_assessment(server, make_model):
     model = make_model(server.url, LlavaCard(SPEC, modes=("slip",)), api_key="secret")
     assert isinstance(model, RecoveryModel)
-    verdict = model.assess(make_window(0))
-    assert verdict.status is Status.OK
-    assert verdict.failure_probability == pytest.approx(0.8 / 0.9)
-    assert (verdict.stage, verdict.mode, verdict.actions) == ("goal", "slip", ANSWER.actions)
-    assert verdict.raw == TEXT
+    assessment = model.assess(make_window(0))
+    assert assessment.status is Status.OK
+    assert assessment.failure_probability == pytest.approx(0.8 / 0.9)
+    assert (assessment.stage, assessment.mode, assessment.actions) == ("goal", "slip", ANSWER.actions)
+    assert assessment.raw == TEXT
     assert assess_safely(model, make_window(0)).latency > 0
 
 
@@ -104,18 +104,18 @@ def test_faults_that_pass(server, make_model):
 
 def test_it_gives_up(server, make_model):
     server.faults = [503] * 9
-    verdict = make_model(server.url, retries=2).assess(make_window(0))
-    assert verdict.status is Status.REFUSED
-    assert "status 503" in verdict.reason
-    assert "out of memory" in verdict.reason
+    assessment = make_model(server.url, retries=2).assess(make_window(0))
+    assert assessment.status is Status.REFUSED
+    assert "status 503" in assessment.reason
+    assert "out of memory" in assessment.reason
     assert len(server.requests) == 3
 
 
 def test_what_is_wrong_for_good_is_asked_once(server, make_model):
     server.faults = [404]
-    verdict = make_model(server.url).assess(make_window(0))
-    assert verdict.status is Status.REFUSED
-    assert "status 404" in verdict.reason
+    assessment = make_model(server.url).assess(make_window(0))
+    assert assessment.status is Status.REFUSED
+    assert "status 404" in assessment.reason
     assert len(server.requests) == 1
 
 
@@ -123,34 +123,34 @@ def test_what_is_wrong_for_good_is_asked_once(server, make_model):
 def test_time_is_bounded(server, make_model, fault):
     server.faults = [fault] * 9
     begun = time.monotonic()
-    verdict = make_model(server.url, timeout=0.4).assess(make_window(0))
+    assessment = make_model(server.url, timeout=0.4).assess(make_window(0))
     assert time.monotonic() - begun < 2.0
-    assert verdict.status is Status.REFUSED
-    assert "within 0.4 s" in verdict.reason
+    assert assessment.status is Status.REFUSED
+    assert "within 0.4 s" in assessment.reason
 
 
 def test_half_a_response(server, make_model):
     server.faults = ["half"] * 9
-    verdict = make_model(server.url, retries=1).assess(make_window(0))
-    assert verdict.status is Status.REFUSED
-    assert "no answer" in verdict.reason
+    assessment = make_model(server.url, retries=1).assess(make_window(0))
+    assert assessment.status is Status.REFUSED
+    assert "no answer" in assessment.reason
     assert len(server.requests) == 2
 
 
 def test_nobody_there(make_model):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, not listening: refused
-        verdict = make_model(f"http://127.0.0.1:{taken.getsockname()[1]}/v1").assess(make_window(0))
-    assert verdict.status is Status.REFUSED
-    assert "no answer" in verdict.reason
+        assessment = make_model(f"http://127.0.0.1:{taken.getsockname()[1]}/v1").assess(make_window(0))
+    assert assessment.status is Status.REFUSED
+    assert "no answer" in assessment.reason
 
 
 def test_half_an_answer(server, make_model):
     server.reply = lambda request: completion(TEXT[:40], finish="length")
-    verdict = make_model(server.url).assess(make_window(0))
-    assert verdict.status is Status.UNREADABLE
-    assert "cut the answer short" in verdict.reason
-    assert verdict.raw == TEXT[:40]
+    assessment = make_model(server.url).assess(make_window(0))
+    assert assessment.status is Status.UNREADABLE
+    assert "cut the answer short" in assessment.reason
+    assert assessment.raw == TEXT[:40]
 
 
 @pytest.mark.parametrize(
@@ -159,16 +159,16 @@ def test_half_an_answer(server, make_model):
 )
 def test_an_answer_that_breaks_the_schema(server, make_model, text):
     server.reply = lambda request: completion(text, [(text, -0.1, {})])
-    verdict = make_model(server.url).assess(make_window(0))
-    assert verdict.status is Status.UNREADABLE
-    assert verdict.raw == text
-    assert not verdict.actions
+    assessment = make_model(server.url).assess(make_window(0))
+    assert assessment.status is Status.UNREADABLE
+    assert assessment.raw == text
+    assert not assessment.actions
 
 
 def test_a_kind_that_it_was_not_trained_on(server, make_model):
-    verdict = make_model(server.url, LlavaCard(SPEC, modes=("drift",))).assess(make_window(0))
-    assert (verdict.status, verdict.raw) == (Status.UNREADABLE, TEXT)
-    assert "expected one of the kinds drift, got 'slip'" in verdict.reason
+    assessment = make_model(server.url, LlavaCard(SPEC, modes=("drift",))).assess(make_window(0))
+    assert (assessment.status, assessment.raw) == (Status.UNREADABLE, TEXT)
+    assert "expected one of the kinds drift, got 'slip'" in assessment.reason
 
 
 @pytest.mark.parametrize(
@@ -186,9 +186,9 @@ def test_a_kind_that_it_was_not_trained_on(server, make_model):
 )
 def test_a_response_that_is_none(server, make_model, reply):
     server.reply = lambda request: reply
-    verdict = make_model(server.url).assess(make_window(0))
-    assert verdict.status is Status.REFUSED
-    assert verdict.reason
+    assessment = make_model(server.url).assess(make_window(0))
+    assert assessment.status is Status.REFUSED
+    assert assessment.reason
 
 
 @pytest.mark.parametrize(

@@ -60,16 +60,16 @@ def chat(parts, window):
 
 @pytest.mark.parametrize("index", range(4))
 def test_it_says_what_it_learned(model, index):
-    verdict = model.assess(make_window(index))
+    assessment = model.assess(make_window(index))
     sample = make_sample(index)
-    assert verdict.raw == format_answer(answer_of(sample))
-    assert verdict.status is Status.OK
-    assert verdict.failing == sample.failing
-    assert verdict.stage == sample.stage
-    assert verdict.mode == sample.mode
-    assert np.allclose(verdict.actions, sample.actions)
-    assert verdict.explanation.startswith("Failing" if sample.failing else "All is well")
-    assert (verdict.mode_probability > 0.5) == sample.failing
+    assert assessment.raw == format_answer(answer_of(sample))
+    assert assessment.status is Status.OK
+    assert assessment.failing == sample.failing
+    assert assessment.stage == sample.stage
+    assert assessment.mode == sample.mode
+    assert np.allclose(assessment.actions, sample.actions)
+    assert assessment.explanation.startswith("Failing" if sample.failing else "All is well")
+    assert (assessment.mode_probability > 0.5) == sample.failing
 
 
 def test_it_keeps_the_contract(model):
@@ -89,8 +89,8 @@ def test_the_probability_is_that_of_the_two_logits(model, parts, index):
     with torch.inference_mode():
         logits = weights(**inputs).logits[0, -1].double()
     yes, no = (logits[processor.tokenizer.convert_tokens_to_ids(word)].item() for word in ("yes", "no"))
-    verdict = model.assess(window)
-    assert verdict.failure_probability == pytest.approx(1 / (1 + math.exp(no - yes)), abs=1e-5)
+    assessment = model.assess(window)
+    assert assessment.failure_probability == pytest.approx(1 / (1 + math.exp(no - yes)), abs=1e-5)
 
 
 def test_pictures_matter(model):
@@ -101,19 +101,19 @@ def test_pictures_matter(model):
 
 
 def test_half_an_answer_is_unreadable(trained):
-    verdict = LlavaModel(trained, "cpu", max_tokens=6).assess(make_window(1))
-    assert verdict.status is Status.UNREADABLE
-    assert verdict.raw.startswith(PREFIX)
-    assert not verdict.failing
-    assert not verdict.actions
+    assessment = LlavaModel(trained, "cpu", max_tokens=6).assess(make_window(1))
+    assert assessment.status is Status.UNREADABLE
+    assert assessment.raw.startswith(PREFIX)
+    assert not assessment.failing
+    assert not assessment.actions
 
 
 def test_gibberish_is_unreadable(base, tmp_path):
     untrained = shutil.copytree(base, tmp_path / "untrained")
     write_card(untrained, LlavaCard(SPEC))
-    verdict = LlavaModel(untrained, "cpu", max_tokens=16).assess(make_window(1))
-    assert verdict.status is Status.UNREADABLE
-    assert verdict.reason
+    assessment = LlavaModel(untrained, "cpu", max_tokens=16).assess(make_window(1))
+    assert assessment.status is Status.UNREADABLE
+    assert assessment.reason
 
 
 def test_bad_windows(model):
@@ -125,9 +125,9 @@ def test_bad_windows(model):
     broken = dataclasses.replace(window, tcp_poses=poses)
     with pytest.raises(AssessmentError, match="NaN"):
         model.assess(broken)
-    verdict = assess_safely(model, broken)
-    assert verdict.status is Status.REFUSED
-    assert "NaN" in verdict.reason
+    assessment = assess_safely(model, broken)
+    assert assessment.status is Status.REFUSED
+    assert "NaN" in assessment.reason
 
 
 def test_instructions_never_seen(model, trained):

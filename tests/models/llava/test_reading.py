@@ -3,7 +3,7 @@ import math
 import pytest
 
 from failsafe.models.llava.answer import Answer, format_answer
-from failsafe.models.llava.reading import Token, failure_probability, mode_probability, to_verdict
+from failsafe.models.llava.reading import Token, failure_probability, mode_probability, to_assessment
 from failsafe.records.assessment import Status
 
 REST_OF_NO = '","stage":"lift","mode":"none","actions":[]}'
@@ -73,11 +73,11 @@ def test_the_probability_is_the_tokens_not_the_words():
     tokens = tokens_of(
         '{"failing":"', Token("no", math.log(0.3), {"yes": math.log(0.7), "no": math.log(0.3)}), REST_OF_NO
     )
-    verdict = to_verdict("".join(token.text for token in tokens), tokens)
-    assert verdict.failure_probability == pytest.approx(0.7)
-    assert verdict.failing
+    assessment = to_assessment("".join(token.text for token in tokens), tokens)
+    assert assessment.failure_probability == pytest.approx(0.7)
+    assert assessment.failing
     assert (
-        verdict.explanation
+        assessment.explanation
         == "Written was: 'All is well during 'lift'.', but a failure has a probability of 0.70."
     )
 
@@ -88,9 +88,9 @@ def test_a_token_that_ends_the_answer_may_be_listed(end):
     decided = Token("no", math.log(0.8), {"yes": math.log(0.1), "no": math.log(0.8)})
     tokens = tokens_of('{"failing":"', decided, REST_OF_NO)
     text = "".join(token.text for token in tokens)
-    verdict = to_verdict(text, [*tokens, Token(end, -0.01)])
-    assert verdict == to_verdict(text, tokens)
-    assert verdict.failure_probability == pytest.approx(0.1 / 0.9)
+    assessment = to_assessment(text, [*tokens, Token(end, -0.01)])
+    assert assessment == to_assessment(text, tokens)
+    assert assessment.failure_probability == pytest.approx(0.1 / 0.9)
 
 
 def test_letters_that_take_several_tokens():
@@ -98,37 +98,37 @@ def test_letters_that_take_several_tokens():
     tokens = tokens_of(
         '{"failing":"', decided, '","stage":"W', "\ufffd", "\ufffd", 'rfel","mode":"slip","actions":[]}'
     )
-    verdict = to_verdict('{"failing":"yes","stage":"W\u00fcrfel","mode":"slip","actions":[]}', tokens)
-    assert (verdict.status, verdict.stage) == (Status.OK, "W\u00fcrfel")
-    assert verdict.failure_probability == pytest.approx(0.8 / 0.9)
-    assert verdict.mode_probability > 0
+    assessment = to_assessment('{"failing":"yes","stage":"W\u00fcrfel","mode":"slip","actions":[]}', tokens)
+    assert (assessment.status, assessment.stage) == (Status.OK, "W\u00fcrfel")
+    assert assessment.failure_probability == pytest.approx(0.8 / 0.9)
+    assert assessment.mode_probability > 0
 
 
 def test_tokens_of_another_text_tell_nothing():
     tokens = tokens_of('{"failing":"', Token("no", -0.1, {"yes": -2.0, "no": -0.1}), REST_OF_NO)
-    assert to_verdict(format_answer(Answer(True, "lift", "slip")), tokens).status is Status.REFUSED
+    assert to_assessment(format_answer(Answer(True, "lift", "slip")), tokens).status is Status.REFUSED
 
 
 def test_a_kind_that_there_is_not_cannot_be_read():
     decided = Token("yes", math.log(0.8), {"yes": math.log(0.8), "no": math.log(0.1)})
     tokens = tokens_of('{"failing":"', decided, '","stage":"lift","mode":"banana","actions":[]}')
     text = "".join(token.text for token in tokens)
-    verdict = to_verdict(text, tokens, modes=("slip", "drift"))
-    assert (verdict.status, verdict.reason) == (
+    assessment = to_assessment(text, tokens, modes=("slip", "drift"))
+    assert (assessment.status, assessment.reason) == (
         Status.UNREADABLE,
         "expected one of the kinds slip, drift, got 'banana'",
     )
-    assert not verdict.failing
-    assert to_verdict(text, tokens).mode == "banana"
+    assert not assessment.failing
+    assert to_assessment(text, tokens).mode == "banana"
 
 
 def test_a_word_is_no_probability_unless_asked_for():
     text = format_answer(Answer(True, "lift", "slip"))
-    refused = to_verdict(text, [])
+    refused = to_assessment(text, [])
     assert refused.status is Status.REFUSED
     assert "log-probabilities" in refused.reason
     assert refused.raw == text
-    taken = to_verdict(text, [], word_counts=True)
+    taken = to_assessment(text, [], word_counts=True)
     assert (taken.status, taken.failure_probability, taken.mode, taken.needs_help) == (
         Status.OK,
         1.0,

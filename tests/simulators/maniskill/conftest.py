@@ -9,7 +9,7 @@ SEED = 7
 @pytest.fixture(scope="module")
 def scenes():
     from failsafe.experts.tasks import load_task
-    from failsafe.generation.rollouts import run_nominal
+    from failsafe.generation.nominal import run_nominal
 
     made = {}
 

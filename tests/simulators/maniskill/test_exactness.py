@@ -7,7 +7,7 @@ pytest.importorskip("mani_skill")
 
 from tests.simulators.maniskill.conftest import SEED, replay
 
-from failsafe.generation.rollouts import run_perturbed
+from failsafe.generation.nominal import run_perturbed
 from failsafe.records.perturbation import Perturbation
 from failsafe.records.trace import Disturbance
 from failsafe.simulators.contract import Role
@@ -32,63 +32,63 @@ def run_another_episode(simulator, trace, seed):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_a_rollout_replays_bit_for_bit_whatever_ran_before(scenes, name):
-    task, twin = scenes(name)
+    task, nominal = scenes(name)
     for i in range(REPLAYS):
-        run_another_episode(task.simulator, twin.trace, seed=100 + i)
-        states = replay(task.simulator, twin.trace)
-        assert states.tobytes() == twin.trace.states.tobytes(), f"replay {i}"
+        run_another_episode(task.simulator, nominal.trace, seed=100 + i)
+        states = replay(task.simulator, nominal.trace)
+        assert states.tobytes() == nominal.trace.states.tobytes(), f"replay {i}"
     assert task.simulator.evaluate().success
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_a_rollout_that_is_broken_off_anywhere_leaves_nothing_behind(scenes, name):
     # A body in fast motion and in contact stays awake longer than one that is new: it must not keep that.
-    task, twin = scenes(name)
+    task, nominal = scenes(name)
     for steps in range(24, 50):
         task.simulator.reset(SEED)
-        for command in twin.trace.commands[:steps]:
+        for command in nominal.trace.commands[:steps]:
             task.simulator.step(command)
-        states = replay(task.simulator, twin.trace, steps=12)
-        assert states.tobytes() == twin.trace.states[:13].tobytes(), f"broken off after {steps} steps"
+        states = replay(task.simulator, nominal.trace, steps=12)
+        assert states.tobytes() == nominal.trace.states[:13].tobytes(), f"broken off after {steps} steps"
 
 
 @pytest.mark.parametrize("mode", ["slip", "object_dropped", "object_pushed", "object_knocked_over"])
 def test_a_disturbed_rollout_replays_bit_for_bit(scenes, mode):
-    task, twin = scenes("StackCube-v1")
+    task, nominal = scenes("StackCube-v1")
     stage, name = (3, "cubeA") if mode in ("slip", "object_dropped") else (1, "cubeB")
     magnitude = {"object_knocked_over": 1.5, "object_dropped": 0.2}.get(mode, 0.03)
     drawn = Perturbation(mode, stage, "", 0.3, magnitude, "", 1.0, name)
-    trace = run_perturbed(task, twin, (drawn,)).trace
+    trace = run_perturbed(task, nominal, (drawn,)).trace
     assert trace.disturbances
-    assert not trace.same_states(twin.trace)
+    assert not trace.same_states(nominal.trace)
     for i in range(5):
-        run_another_episode(task.simulator, twin.trace, seed=200 + i)
+        run_another_episode(task.simulator, nominal.trace, seed=200 + i)
         assert replay(task.simulator, trace).tobytes() == trace.states.tobytes(), f"replay {i}"
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_the_plan_carried_out_open_loop_is_the_nominal_rollout(scenes, name):
-    task, twin = scenes(name)
-    again = run_perturbed(task, twin, ())
-    assert again.trace.same_states(twin.trace)
-    assert again.trace.commands.tobytes() == twin.trace.commands.tobytes()
+    task, nominal = scenes(name)
+    again = run_perturbed(task, nominal, ())
+    assert again.trace.same_states(nominal.trace)
+    assert again.trace.commands.tobytes() == nominal.trace.commands.tobytes()
     assert again.success
     assert again.spans == tuple(
         # the nominal twin alone looks at what is in the grip
         span.__class__(**{**vars(span), "held": (), "held_after": ()})
-        for span in twin.record.spans
+        for span in nominal.record.spans
     )
 
 
 @pytest.mark.parametrize("name", [*TASKS, "LiftPegUpright-v1"])
 def test_the_states_are_those_of_env_step(scenes, name):
-    task, twin = scenes(name)
+    task, nominal = scenes(name)
     env = make_env(name)
     env.reset(seed=SEED, options={"reconfigure": True})
     layout, robot = StateLayout(env), env.agent.robot._objs[0]
     gripper = env.agent.controller.controllers["gripper"].config
     theirs, targets = [layout.read()], []
-    for command in twin.trace.commands:
+    for command in nominal.trace.commands:
         share = (float(command[-1]) - gripper.lower) / (gripper.upper - gripper.lower)
         env.step(np.array([*command[:-2], 2.0 * share - 1.0], dtype=np.float32))
         theirs.append(layout.read())
@@ -97,14 +97,14 @@ def test_the_states_are_those_of_env_step(scenes, name):
     env.close()
     theirs, targets = np.array(theirs), np.array(targets, dtype=np.float32)
     # Our commands, converted to actions, set the same targets, but for rounding in the fingers' (4 nm) ...
-    np.testing.assert_array_equal(targets[:, :7], twin.trace.commands[:, :7])
-    np.testing.assert_allclose(targets[:, 7:], twin.trace.commands[:, 7:], rtol=0, atol=1e-8)
+    np.testing.assert_array_equal(targets[:, :7], nominal.trace.commands[:, :7])
+    np.testing.assert_allclose(targets[:, 7:], nominal.trace.commands[:, 7:], rtol=0, atol=1e-8)
     # ... which contacts make a fraction of a millimetre of;
     at = 2 * robot.dof
     for i, _ in enumerate(StateLayout(task.simulator.env).bodies):
         position = slice(at + 13 * i, at + 13 * i + 3)
-        np.testing.assert_allclose(theirs[:, position], twin.trace.states[:, position], atol=5e-4)
-    np.testing.assert_allclose(theirs[:, : robot.dof], twin.trace.states[:, : robot.dof], atol=5e-4)
+        np.testing.assert_allclose(theirs[:, position], nominal.trace.states[:, position], atol=5e-4)
+    np.testing.assert_allclose(theirs[:, : robot.dof], nominal.trace.states[:, : robot.dof], atol=5e-4)
     # ... and the very same targets give the very same states.
     task.simulator.reset(SEED)
     ours = [task.simulator.state()]

@@ -60,14 +60,14 @@ def test_a_velocity_is_that_of_the_objects_origin(scenes):
 
 
 def test_a_velocity_with_the_tool_comes_on_top_of_the_tools_motion(scenes):
-    task, twin = scenes("PickCube-v1")
-    carry, simulator = twin.record.spans[3], task.simulator
+    task, nominal = scenes("PickCube-v1")
+    carry, simulator = nominal.record.spans[3], task.simulator
     middle = (carry.start + carry.stop) // 2
     simulator.reset(SEED)
-    for command in twin.trace.commands[:middle]:
+    for command in nominal.trace.commands[:middle]:
         simulator.step(command)
     before = simulator.observe()
-    for command in twin.trace.commands[middle : middle + 4]:
+    for command in nominal.trace.commands[middle : middle + 4]:
         down = (0.0, 0.0, -0.1, 0.0, 0.0, 0.0)
         simulator.step(command, [Disturbance("cube", down, friction=0.0, with_tool=True)])
     after = simulator.observe()
@@ -79,28 +79,28 @@ def test_a_velocity_with_the_tool_comes_on_top_of_the_tools_motion(scenes):
 
 @pytest.mark.parametrize(("friction", "slides"), [(None, False), (0.0, True)])
 def test_without_friction_the_grip_does_not_hold(scenes, friction, slides):
-    task, twin = scenes("PickCube-v1")
+    task, nominal = scenes("PickCube-v1")
     simulator = task.simulator
     simulator.reset(SEED)
-    for command in twin.trace.commands:
+    for command in nominal.trace.commands:
         simulator.step(command)
     height = simulator.observe().objects[0, 2]
-    simulator.step(twin.trace.commands[-1], [Disturbance("cube", None, friction)])
+    simulator.step(nominal.trace.commands[-1], [Disturbance("cube", None, friction)])
     fallen = height - simulator.observe().objects[0, 2]
     assert fallen == pytest.approx(0.0123 if slides else 0.0, abs=0.004)  # g t²/2 in 50 ms
     # friction is back in the next step, and stops what slid a little
     for _ in range(5):
-        simulator.step(twin.trace.commands[-1])
+        simulator.step(nominal.trace.commands[-1])
     assert height - simulator.observe().objects[0, 2] == pytest.approx(fallen, abs=0.006)
     assert simulator.held() == ("cube",)
 
 
 def test_a_reset_ends_every_disturbance(scenes):
-    task, twin = scenes("PickCube-v1")
+    task, nominal = scenes("PickCube-v1")
     simulator = task.simulator
     simulator.reset(SEED)
     simulator.step(hold(simulator), [Disturbance("cube", (0.0, 0.0, 1.0, 0.0, 0.0, 0.0), 0.0)])
-    assert replay(simulator, twin.trace).tobytes() == twin.trace.states.tobytes()
+    assert replay(simulator, nominal.trace).tobytes() == nominal.trace.states.tobytes()
 
 
 # ---------------------------------------------------------------- what is seen
@@ -112,14 +112,14 @@ def test_what_is_held_is_told_by_contact(scenes):
         ("StackCube-v1", 2, ("cubeA",)),
         ("PushCube-v1", 0, ()),
     ):
-        task, twin = scenes(name)
+        task, nominal = scenes(name)
         task.simulator.reset(SEED)
         seen = [task.simulator.held()]
-        for command in twin.trace.commands:
+        for command in nominal.trace.commands:
             task.simulator.step(command)
             seen.append(task.simulator.held())
-        closed = twin.record.spans[closes].stop
-        assert set(seen[: twin.record.spans[closes].start]) <= {()}, name
+        closed = nominal.record.spans[closes].stop
+        assert set(seen[: nominal.record.spans[closes].start]) <= {()}, name
         assert seen[closed] == expected, name
         assert seen[-1] == (expected if name == "PickCube-v1" else ()), name
     # ManiSkill's own judgement by contact looks at the same scene
@@ -147,11 +147,11 @@ def test_objects_are_placed_for_one_episode(cube):
 
 
 def test_physics_that_diverges_is_told_and_over_with_a_reset(scenes):
-    task, twin = scenes("PickCube-v1")
+    task, nominal = scenes("PickCube-v1")
     task.simulator.reset(SEED)
     with pytest.raises(DivergedError, match="PickCube-v1: the physics diverged"):
         task.simulator.step(np.full(9, np.nan, dtype=np.float32))
-    assert replay(task.simulator, twin.trace).tobytes() == twin.trace.states.tobytes()
+    assert replay(task.simulator, nominal.trace).tobytes() == nominal.trace.states.tobytes()
 
 
 def test_a_pose_out_of_reach_is_approached(cube):

@@ -7,7 +7,7 @@ import pytest
 from sapien import physx
 
 from failsafe.experts.tasks import load_task
-from failsafe.generation.rollouts import run_nominal
+from failsafe.generation.nominal import run_nominal
 from failsafe.records import poses
 from failsafe.simulators.maniskill.simulator import ManiSkillSimulator
 

@@ -20,8 +20,8 @@ from failsafe.errors import UserError
 from failsafe.models.llava.answer import MAX_TOKENS, answer_schema
 from failsafe.models.llava.card import LlavaCard
 from failsafe.models.llava.prompt import pictures, prompt_text
-from failsafe.models.llava.reading import Token, to_verdict
-from failsafe.records.assessment import Status, Verdict, Window, WindowSpec
+from failsafe.models.llava.reading import Token, to_assessment
+from failsafe.records.assessment import Assessment, Status, Window, WindowSpec
 
 _TRANSIENT = frozenset({429, 500, 502, 503, 504})
 _MAX_BYTES = 4_000_000
@@ -103,7 +103,7 @@ class EndpointModel:
         """Close the connections that are kept open."""
         self._client.close()
 
-    def assess(self, window: Window) -> Verdict:
+    def assess(self, window: Window) -> Assessment:
         """Assess one window.
 
         Raises:
@@ -114,15 +114,15 @@ class EndpointModel:
         try:
             text, tokens, cut = _read_completion(self._ask(body))
         except _NoAnswerError as error:
-            return Verdict(status=Status.REFUSED, reason=str(error))
-        verdict = to_verdict(text, tokens, self._word_counts, self._card.modes)
-        if cut and verdict.status is Status.UNREADABLE:
-            return Verdict(
+            return Assessment(status=Status.REFUSED, reason=str(error))
+        assessment = to_assessment(text, tokens, self._word_counts, self._card.modes)
+        if cut and assessment.status is Status.UNREADABLE:
+            return Assessment(
                 status=Status.UNREADABLE,
                 raw=text,
-                reason=f"the server cut the answer short: {verdict.reason}",
+                reason=f"the server cut the answer short: {assessment.reason}",
             )
-        return verdict
+        return assessment
 
     def _request(self, window: Window) -> dict[str, Any]:
         content: list[dict[str, Any]] = [

@@ -13,8 +13,8 @@ from failsafe.models.llava import checkpoint
 from failsafe.models.llava.answer import MAX_TOKENS, PREFIX
 from failsafe.models.llava.card import LlavaCard, read_card
 from failsafe.models.llava.prompt import messages, pictures
-from failsafe.models.llava.reading import Token, to_verdict
-from failsafe.records.assessment import Verdict, Window, WindowSpec
+from failsafe.models.llava.reading import Token, to_assessment
+from failsafe.records.assessment import Assessment, Window, WindowSpec
 
 
 class LlavaModel:
@@ -63,7 +63,7 @@ class LlavaModel:
         return self._card
 
     @torch.inference_mode()
-    def assess(self, window: Window) -> Verdict:
+    def assess(self, window: Window) -> Assessment:
         """Assess one window.
 
         Raises:
@@ -91,7 +91,7 @@ class LlavaModel:
             others = written.decision if index == 0 else {}
             tokens.append(Token(self._tokenizer.decode([number]), written.logprobs[index], others))
         # All at once: a letter beyond ASCII is several tokens, none of which is a letter by itself.
-        return to_verdict(PREFIX + self._tokenizer.decode(ids), tokens, modes=self._card.modes)
+        return to_assessment(PREFIX + self._tokenizer.decode(ids), tokens, modes=self._card.modes)
 
     def _inputs(self, window: Window) -> dict[str, torch.Tensor]:
         processor = cast(Any, self._processor)

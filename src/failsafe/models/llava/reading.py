@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from failsafe.errors import RecordError
 from failsafe.models.contract import MAX_ROTATION, MAX_TRANSLATION
 from failsafe.models.llava.answer import Answer, parse_answer
-from failsafe.records.assessment import Status, Verdict
+from failsafe.records.assessment import Assessment, Status
 
 _DECISION = re.compile(r'\s*\{\s*"failing"\s*:\s*"(yes|no)"')
 _MODE = re.compile(r'"mode"\s*:\s*"([^"]*")')
@@ -61,8 +61,8 @@ def failure_probability(tokens: Sequence[Token]) -> float | None:
         return None
     word = found.group(1)
     here = found.start(1) - start
-    twin = token.text[:here] + _OTHER[word] + token.text[here + len(word) :]
-    other = token.others.get(twin)
+    nominal = token.text[:here] + _OTHER[word] + token.text[here + len(word) :]
+    other = token.others.get(nominal)
     if other is None:
         known = {**token.others, token.text: token.logprob}
         rest = 1.0 - sum(math.exp(value) for value in known.values())
@@ -85,9 +85,9 @@ def mode_probability(tokens: Sequence[Token], mode: str) -> float:
     return min(math.exp(total), 1.0)
 
 
-def to_verdict(
+def to_assessment(
     text: str, tokens: Sequence[Token], word_counts: bool = False, modes: Sequence[str] = ()
-) -> Verdict:
+) -> Assessment:
     """The verdict that an answer means.
 
     Args:
@@ -104,26 +104,26 @@ def to_verdict(
     try:
         answer = parse_answer(text)
     except RecordError as error:
-        return Verdict(status=Status.UNREADABLE, raw=text, reason=str(error))
+        return Assessment(status=Status.UNREADABLE, raw=text, reason=str(error))
     if answer.mode and modes and answer.mode not in modes:
         reason = f"expected one of the kinds {', '.join(modes)}, got '{answer.mode}'"
-        return Verdict(status=Status.UNREADABLE, raw=text, reason=reason)
+        return Assessment(status=Status.UNREADABLE, raw=text, reason=reason)
     written, decided = (_DECISION.match(x) for x in (text, "".join(token.text for token in tokens)))
     same = written is not None and decided is not None and written.group() == decided.group()
     probability = failure_probability(tokens) if same else None
     if probability is None:
         if not word_counts:
             reason = "expected log-probabilities of yes and no, got none: the word alone is no probability"
-            return Verdict(status=Status.REFUSED, raw=text, reason=reason)
+            return Assessment(status=Status.REFUSED, raw=text, reason=reason)
         probability = float(answer.failing)
-    return _verdict(answer, probability, tokens, text)
+    return _assessment(answer, probability, tokens, text)
 
 
-def _verdict(answer: Answer, probability: float, tokens: Sequence[Token], text: str) -> Verdict:
+def _assessment(answer: Answer, probability: float, tokens: Sequence[Token], text: str) -> Assessment:
     words = answer.sentence
     if answer.failing != (probability >= 0.5):  # of a server that samples
         words = f"Written was: '{words}', but a failure has a probability of {probability:.2f}."
-    return Verdict(
+    return Assessment(
         failure_probability=probability,
         stage=answer.stage,
         mode=answer.mode,

@@ -33,7 +33,7 @@ class Card {
         make("h2", {}, data.causes.map((c) => spoken(c.mode)).join(" + ") || "no cause"),
         make("span", { class: "where" }, `${data.task} · seed ${data.seed}`)),
       make("p", { class: "instruction" }, data.instruction),
-      ...data.causes.map((c) => make("p", { class: "cause" }, c.words)),
+      ...data.causes.map((c) => make("p", { class: "cause" }, c.description)),
       ...(data.reason ? [make("p", { class: "reason" }, data.reason)] : []),
       make("div", { class: "panes" }, ...this.panes.map((p) => p.element)),
       ...(hasFrames ? [this.transport.element] : []),

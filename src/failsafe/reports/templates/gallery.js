@@ -13,7 +13,7 @@ const all = window.FAILSAFE.cases.map((data) => ({
     verdict: [data.verdict],
   },
   text: [data.id, data.task, `seed ${data.seed}`, data.instruction, data.reason, window.FAILSAFE.verdicts[data.verdict],
-    ...data.causes.flatMap((c) => [c.mode, c.words]), ...data.labels.map((l) => l.stage)].join(" ").toLowerCase(),
+    ...data.causes.flatMap((c) => [c.mode, c.description]), ...data.labels.map((l) => l.stage)].join(" ").toLowerCase(),
 }));
 const selects = [...document.querySelectorAll("#bar select[data-key]")];
 const search = byId("search"), list = byId("cards"), more = byId("more");

@@ -10,7 +10,7 @@ from jaxtyping import Float32
 from failsafe.records import poses
 from failsafe.records.poses import Pose
 from failsafe.simulators.maniskill.frames import base_in_root, tool_in_link, tool_pose
-from failsafe.simulators.maniskill.scene import Body, to_array, to_sapien
+from failsafe.simulators.maniskill.scene import SceneBody, to_array, to_sapien
 
 _GRIP_FORCE = 0.5
 """Newtons per finger from which on an object counts as held, as in ManiSkill's `is_grasping`."""
@@ -142,7 +142,7 @@ class Arm:
                 return nearer
         return target
 
-    def held(self, system: Any, bodies: list[Body]) -> tuple[str, ...]:
+    def held(self, system: Any, bodies: list[SceneBody]) -> tuple[str, ...]:
         """Names of the bodies that the two fingers press on from opposite sides."""
         if len(self.finger_links) != 2:
             return ()

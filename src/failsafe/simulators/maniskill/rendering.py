@@ -134,8 +134,8 @@ class SceneRenderer:
         for actor in [] if self._show_goals else self.env._hidden_objects:
             actor.hide_visual()
         components: list[Any] = []
-        for slot, camera in enumerate(cameras):
-            component = self._camera(slot, size)
+        for target, camera in enumerate(cameras):
+            component = self._camera(target, size)
             frame = to_array(self._tool_pose() if camera.mounted else base_pose(self.env.agent))
             component.entity.pose = to_sapien(poses.compose(frame, np.asarray(camera.pose)))
             component.set_fovy(camera.fov, compute_x=True)
@@ -169,9 +169,9 @@ class SceneRenderer:
             raise UserError("a camera is mounted on the tool, but this task's robot names none: use another")
         return tool_pose(self.env.agent)
 
-    def _camera(self, slot: int, size: int) -> Any:
-        """The camera that takes the picture number `slot`: making one costs more than moving one."""
-        if (slot, size) not in self._cameras:
+    def _camera(self, target: int, size: int) -> Any:
+        """The camera that takes the picture number `target`: making one costs more than moving one."""
+        if (target, size) not in self._cameras:
             from mani_skill.render.shaders import PREBUILT_SHADER_CONFIGS, set_shader_pack
 
             # Shaders and pixel formats are global in SAPIEN, and whoever made a camera last has set them.
@@ -181,8 +181,8 @@ class SceneRenderer:
             entity: Any = sapien.Entity()
             entity.add_component(component)
             self._scene.add_entity(entity)
-            self._cameras[slot, size] = component
-        return self._cameras[slot, size]
+            self._cameras[target, size] = component
+        return self._cameras[target, size]
 
 
 def _cuda_renders() -> bool:

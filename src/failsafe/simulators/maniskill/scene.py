@@ -29,7 +29,7 @@ _SCENERY_COUNT = 8
 
 
 @dataclass(frozen=True)
-class Body:
+class SceneBody:
     """An object of the task: its spec, its entity, and its rigid body."""
 
     spec: ObjectSpec
@@ -37,9 +37,9 @@ class Body:
     component: Any
 
 
-def task_bodies(env: Any) -> list[Body]:
+def task_bodies(env: Any) -> list[SceneBody]:
     """The objects of a ManiSkill environment, furniture left out, in the order of its own registry."""
-    bodies: list[Body] = []
+    bodies: list[SceneBody] = []
     for name, actor in env.scene.actors.items():
         entity = actor._objs[0]
         component = entity.find_component_by_type(physx.PhysxRigidDynamicComponent)
@@ -54,7 +54,7 @@ def task_bodies(env: Any) -> list[Body]:
             continue
         else:
             role = Role.FIXED
-        bodies.append(Body(ObjectSpec(re.sub(r"_0$", "", name), role, half), entity, component))
+        bodies.append(SceneBody(ObjectSpec(re.sub(r"_0$", "", name), role, half), entity, component))
     families = Counter(_family(b) for b in bodies)
     return [b for b in bodies if families[_family(b)] < _SCENERY_COUNT]
 
@@ -135,7 +135,7 @@ class StateLayout:
             at += 13
 
 
-def _family(body: Body) -> tuple[Role, str]:
+def _family(body: SceneBody) -> tuple[Role, str]:
     return body.spec.role, re.sub(r"[\d_]+$", "", body.spec.name)
 
 

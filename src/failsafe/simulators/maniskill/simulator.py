@@ -31,7 +31,7 @@ from failsafe.simulators.maniskill.arm import Arm
 from failsafe.simulators.maniskill.frames import base_pose
 from failsafe.simulators.maniskill.resets import Resets
 from failsafe.simulators.maniskill.scene import (
-    Body,
+    SceneBody,
     StateLayout,
     move_to_fresh_scene,
     task_bodies,
@@ -217,14 +217,16 @@ class ManiSkillSimulator(Simulator):
             self._renderer = None
         self.env.close()
 
-    def _apply(self, disturbances: Sequence[Disturbance]) -> list[tuple[Body, Float[np.ndarray, "6"], bool]]:
+    def _apply(
+        self, disturbances: Sequence[Disturbance]
+    ) -> list[tuple[SceneBody, Float[np.ndarray, "6"], bool]]:
         """Set frictions; return which bodies are forced to move: velocity (world), whether with the tool.
 
         Gravity is off for them, or it would add to the velocity and press them onto the table, which brakes.
         """
         if self._materials:
             self._restore_friction()
-        forced: list[tuple[Body, Float[np.ndarray, "6"], bool]] = []
+        forced: list[tuple[SceneBody, Float[np.ndarray, "6"], bool]] = []
         for disturbance in disturbances:
             body = self._body(disturbance.object)
             if disturbance.velocity is not None:
@@ -241,7 +243,7 @@ class ManiSkillSimulator(Simulator):
                     shape.physical_material = material
         return forced
 
-    def _force(self, body: Body, velocity: Float[np.ndarray, "6"], with_tool: bool) -> None:
+    def _force(self, body: SceneBody, velocity: Float[np.ndarray, "6"], with_tool: bool) -> None:
         """Set a body's velocity, which is its origin's; the engine wants that of its centre of mass."""
         pose = body.entity.pose
         centre = (pose * body.component.cmass_local_pose).p
@@ -252,7 +254,7 @@ class ManiSkillSimulator(Simulator):
         body.component.linear_velocity = linear
         body.component.angular_velocity = angular
 
-    def _body(self, name: str) -> Body:
+    def _body(self, name: str) -> SceneBody:
         if name not in self._by_name:
             raise UnknownNameError("object", name, self._by_name)
         return self._by_name[name]

@@ -24,7 +24,7 @@ STATE_SIZE = 15
 
 
 @no_type_check  # no shapes to check at run time, and its methods are called ten times a substep
-class Body:
+class RigidBody:
     """A box.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from failsafe.simulators.toy.body import GRAVITY, Body
+from failsafe.simulators.toy.body import GRAVITY, RigidBody
 from failsafe.simulators.toy.geometry import Rectangle, covers, overlap, span_in_strip
 from failsafe.simulators.toy.gripper import MAX_OPENING, PAD, TIP, Gripper
 
@@ -26,7 +26,7 @@ MAX_SHOVE = 0.004
 """Most that two boxes are moved apart in one substep, metres."""
 
 
-def meet(gripper: Gripper, body: Body, dt: float) -> None:
+def meet(gripper: Gripper, body: RigidBody, dt: float) -> None:
     """Let the gripper act on a box that it does not hold."""
     r, top = gripper.axes, body.z + body.height
     tips = (gripper.tip(1.0), gripper.tip(-1.0))
@@ -42,7 +42,7 @@ def meet(gripper: Gripper, body: Body, dt: float) -> None:
     block_with_palm(gripper, body, dt)
 
 
-def block_with_palm(gripper: Gripper, body: Body, dt: float) -> None:
+def block_with_palm(gripper: Gripper, body: RigidBody, dt: float) -> None:
     """Let the palm stand on a box, or push it."""
     rectangle, underside = gripper.palm()
     depth = body.z + body.height - underside
@@ -50,7 +50,7 @@ def block_with_palm(gripper: Gripper, body: Body, dt: float) -> None:
         _run_into(gripper, body, dt, rectangle, depth)
 
 
-def carry(gripper: Gripper, body: Body, old: tuple[float, float, float], dt: float) -> None:
+def carry(gripper: Gripper, body: RigidBody, old: tuple[float, float, float], dt: float) -> None:
     """Take a held box along with the tool, which was at `old` before this substep."""
     if gripper.turned is None:
         body.x += gripper.x - old[0]
@@ -71,13 +71,13 @@ def carry(gripper: Gripper, body: Body, old: tuple[float, float, float], dt: flo
     body.wx = body.wy = body.wz = 0.0
 
 
-def slip(gripper: Gripper, body: Body, friction: float, dt: float) -> None:
+def slip(gripper: Gripper, body: RigidBody, friction: float, dt: float) -> None:
     """Let a held box slide down between the pads where friction does not carry its weight."""
     body.slip = max(0.0, body.slip + (GRAVITY - 2.0 * friction * GRIP_FORCE / body.mass) * dt)
     body.z -= body.slip * dt
 
 
-def keeps_hold(gripper: Gripper, body: Body) -> bool:
+def keeps_hold(gripper: Gripper, body: RigidBody) -> bool:
     """Whether the pads still press on a held box."""
     if gripper.target_width > gripper.width + 1e-4:
         return False
@@ -89,7 +89,7 @@ def keeps_hold(gripper: Gripper, body: Body) -> bool:
     return top < TIP - 0.5 * MIN_OVERLAP and aside < body.reach(r[0], r[1], r[2]) + PAD
 
 
-def separate(first: Body, second: Body, fixed: tuple[bool, bool]) -> None:
+def separate(first: RigidBody, second: RigidBody, fixed: tuple[bool, bool]) -> None:
     """Push two boxes apart that overlap at their sides; `fixed` says which of them gives no way."""
     low, high = (first, second) if first.z <= second.z else (second, first)
     depth = low.z + low.height - (high.z - high.height)
@@ -117,7 +117,7 @@ def separate(first: Body, second: Body, fixed: tuple[bool, bool]) -> None:
             first.vy -= ny * closing * (1.0 - share)
 
 
-def _squeeze(g: Gripper, body: Body, dt: float, at: tuple[float, float], reach: float) -> bool:
+def _squeeze(g: Gripper, body: RigidBody, dt: float, at: tuple[float, float], reach: float) -> bool:
     """Let the pads' inner faces act on a box between them; False where it is not between them."""
     u, v = g.closing_axis()
     span = span_in_strip(body.rectangle, at[0], at[1], u, v, PAD)
@@ -146,7 +146,7 @@ def _squeeze(g: Gripper, body: Body, dt: float, at: tuple[float, float], reach: 
     return True
 
 
-def _press(g: Gripper, body: Body, dt: float, reach: float) -> None:
+def _press(g: Gripper, body: RigidBody, dt: float, reach: float) -> None:
     """Let both pads press on a box: turn its faces flush with them, then hold it."""
     u, v = g.closing_axis()
     c = body.rectangle[2] * u + body.rectangle[3] * v
@@ -158,7 +158,7 @@ def _press(g: Gripper, body: Body, dt: float, reach: float) -> None:
         body.held, body.slip = True, 0.0
 
 
-def _run_into(g: Gripper, body: Body, dt: float, rectangle: Rectangle, depth: float) -> None:
+def _run_into(g: Gripper, body: RigidBody, dt: float, rectangle: Rectangle, depth: float) -> None:
     """Let a part of the gripper that reaches `depth` metres below the box's top stand on it or push it."""
     if depth <= 0.0:
         return
@@ -189,7 +189,7 @@ def _run_into(g: Gripper, body: Body, dt: float, rectangle: Rectangle, depth: fl
             body.wz = speed * spin
 
 
-def _move(body: Body, nx: float, ny: float, by: float, speed: float) -> None:
+def _move(body: RigidBody, nx: float, ny: float, by: float, speed: float) -> None:
     """Shift a box along a direction; it then moves at least as fast as what pushes it."""
     body.x += nx * by
     body.y += ny * by

@@ -13,7 +13,7 @@ from failsafe.records.poses import Pose
 from failsafe.simulators.contract import Camera, ObjectSpec, Role
 from failsafe.simulators.toy import gripper as hand
 from failsafe.simulators.toy.physics import World
-from failsafe.simulators.toy.raster import Colour, View
+from failsafe.simulators.toy.raster import Colour, PinholeView
 
 BOXES: tuple[Colour, ...] = ((0.80, 0.20, 0.18), (0.20, 0.42, 0.78), (0.85, 0.65, 0.15))
 GOAL: Colour = (0.15, 0.62, 0.30)
@@ -71,7 +71,7 @@ def draw(
     pictures = np.empty((len(cameras), size, size, 3), dtype=np.uint8)
     for i, camera in enumerate(cameras):
         pose = np.array(camera.pose)
-        view = View(poses.compose(tool, pose) if camera.mounted else pose, camera.fov, size)
+        view = PinholeView(poses.compose(tool, pose) if camera.mounted else pose, camera.fov, size)
         view.shadows(shadows)
         for faces, colour in bodies:
             for face in faces:

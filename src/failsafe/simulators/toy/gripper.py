@@ -47,7 +47,7 @@ def within_reach(target: Pose) -> list[float]:
     return numbers
 
 
-@no_type_check  # as `Body`
+@no_type_check  # as `RigidBody`
 class Gripper:
     """The tool and its two fingers."""
 

@@ -11,7 +11,7 @@ from typing import no_type_check
 
 from failsafe.simulators.toy import body as bodies
 from failsafe.simulators.toy import contact, gripper
-from failsafe.simulators.toy.body import Body
+from failsafe.simulators.toy.body import RigidBody
 from failsafe.simulators.toy.geometry import covers
 from failsafe.simulators.toy.gripper import Gripper
 
@@ -23,11 +23,11 @@ STAND = 0.01
 """How far below another box's top a box's bottom may be and still come to stand on it, metres."""
 
 
-@no_type_check  # as `Body`
+@no_type_check  # as `RigidBody`
 class World:
     """A table at height zero with boxes on it, and the gripper above."""
 
-    def __init__(self, boxes: Sequence[Body]) -> None:
+    def __init__(self, boxes: Sequence[RigidBody]) -> None:
         self.gripper = Gripper()
         self.bodies = tuple(boxes)
 
@@ -104,7 +104,7 @@ class World:
                 fixed = (first.held or first.name in forced, second.held or second.name in forced)
                 contact.separate(first, second, fixed)
 
-    def _hold(self, body: Body, old: tuple[float, float, float], floor: float, friction: float) -> None:
+    def _hold(self, body: RigidBody, old: tuple[float, float, float], floor: float, friction: float) -> None:
         contact.carry(self.gripper, body, old, SUBSTEP)
         contact.slip(self.gripper, body, friction, SUBSTEP)
         if body.z - body.height < floor:
@@ -113,7 +113,7 @@ class World:
             body.vz -= body.slip
             body.held, body.slip = False, 0.0
 
-    def _floor(self, body: Body) -> tuple[float, float, float]:
+    def _floor(self, body: RigidBody) -> tuple[float, float, float]:
         """What a box would stand on: height (m) and how it moves sideways (m/s)."""
         floor, vx, vy = 0.0, 0.0, 0.0
         for other in self.bodies:

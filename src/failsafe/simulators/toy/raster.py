@@ -28,7 +28,7 @@ NEAR = 0.01
 _LIGHT = np.array([0.36, 0.26, 0.90])
 
 
-class View:
+class PinholeView:
     """One picture in the making.
 
     Args:

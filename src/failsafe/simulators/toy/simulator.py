@@ -21,7 +21,7 @@ from failsafe.simulators.contract import (
     SimulatorSpec,
 )
 from failsafe.simulators.toy import drawing
-from failsafe.simulators.toy.body import STATE_SIZE, Body
+from failsafe.simulators.toy.body import STATE_SIZE, RigidBody
 from failsafe.simulators.toy.gripper import ARM, MAX_OPENING, SHOULDER, within_reach
 from failsafe.simulators.toy.gripper import STATE_SIZE as GRIPPER_SIZE
 from failsafe.simulators.toy.physics import SUBSTEP, SUBSTEPS, World
@@ -58,7 +58,7 @@ class ToySimulator:
         )
         self._world = World(
             [
-                Body(o.name, o.half_extents, 8.0 * math.prod(o.half_extents) * DENSITY)
+                RigidBody(o.name, o.half_extents, 8.0 * math.prod(o.half_extents) * DENSITY)
                 for o in task.objects
                 if o.role is Role.MOVABLE
             ]

@@ -13,7 +13,7 @@ import numpy as np
 from failsafe.records import poses
 from failsafe.records.poses import Pose
 from failsafe.simulators.contract import Evaluation, ObjectSpec, Role
-from failsafe.simulators.toy.body import Body
+from failsafe.simulators.toy.body import RigidBody
 
 AT_REST = 0.05
 """Speed in m/s below which a box counts as resting."""
@@ -38,7 +38,7 @@ class ToyTask(ABC):
         """A pose for every object."""
 
     @abstractmethod
-    def judge(self, boxes: Sequence[Body], goals: Mapping[str, Sequence[float]]) -> Evaluation:
+    def judge(self, boxes: Sequence[RigidBody], goals: Mapping[str, Sequence[float]]) -> Evaluation:
         """Whether the task is done now.
 
         Args:
@@ -68,7 +68,7 @@ class PickTask(ToyTask):
             "goal": poses.pose([rng.uniform(0.38, 0.58), rng.uniform(-0.18, 0.18), rng.uniform(0.12, 0.28)]),
         }
 
-    def judge(self, boxes: Sequence[Body], goals: Mapping[str, Sequence[float]]) -> Evaluation:
+    def judge(self, boxes: Sequence[RigidBody], goals: Mapping[str, Sequence[float]]) -> Evaluation:
         """Near enough to the goal, in the grip, at rest."""
         box = boxes[0]
         distance = math.dist((box.x, box.y, box.z), goals["goal"][:3])
@@ -97,7 +97,7 @@ class PushTask(ToyTask):
             "goal": _lying(*goal, 0.001, 0.0),
         }
 
-    def judge(self, boxes: Sequence[Body], goals: Mapping[str, Sequence[float]]) -> Evaluation:
+    def judge(self, boxes: Sequence[RigidBody], goals: Mapping[str, Sequence[float]]) -> Evaluation:
         """The box's middle in the region, lying on the table, at rest."""
         box, goal = boxes[0], goals["goal"]
         distance = math.hypot(box.x - goal[0], box.y - goal[1])
@@ -128,7 +128,7 @@ class StackTask(ToyTask):
             "box_b": _lying(spots[1, 0], spots[1, 1], 0.024, yaws[1]),
         }
 
-    def judge(self, boxes: Sequence[Body], goals: Mapping[str, Sequence[float]]) -> Evaluation:
+    def judge(self, boxes: Sequence[RigidBody], goals: Mapping[str, Sequence[float]]) -> Evaluation:
         """The small box's middle over the big one's top, its bottom on it, both at rest, released."""
         small, big = boxes
         offset = math.hypot(small.x - big.x, small.y - big.y)

@@ -1,0 +1,188 @@
+"""Frames on disk: one contact sheet for each rollout and camera, and an index that says what is on them.
+
+```
+frames/TASK/CASE/index.json             what is here, and the settings that it was rendered with
+frames/TASK/CASE/TRACE/CAMERA.webp      the frames of one rollout from one camera, row by row
+frames/TASK/nominal-SEED/...            the same for the twin that the cases of a seed share
+```
+A sheet rather than a film: a page can open it from disk, go to any frame at once, and needs no codec. The
+frames of a recovered rollout begin where it leaves the failing one.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from failsafe.datasets.store import Dataset
+from failsafe.errors import RecordError, UserError
+from failsafe.records import codec
+from failsafe.simulators.contract import Camera
+
+NOMINAL = "nominal"
+"""Name of the twin's rollout in its folder of frames."""
+MAX_SIDE = 16383
+"""Longest side that WebP allows, pixels."""
+_QUALITY, _METHOD = 75, 2
+"""WebP's quality, and its effort: a higher one takes longer than the rendering and saves a few percent."""
+
+
+@dataclass(frozen=True)
+class TraceFrames:
+    """Which moments of one rollout there are frames of.
+
+    Attributes:
+        trace: Name of the rollout.
+        digest: Fingerprint of its states, by which frames of another rollout are told apart.
+        steps: Control step of every frame, ascending.
+        columns: Frames in a row of the sheet.
+    """
+
+    trace: str
+    digest: str
+    steps: tuple[int, ...]
+    columns: int
+
+
+@dataclass(frozen=True)
+class FrameIndex:
+    """What a folder of frames holds.
+
+    Attributes:
+        size: Height and width of a frame, pixels.
+        every: There is a frame of every so many control steps, and of the moments that are marked.
+        look: What else the pictures depend on, for example "full meshes".
+        control_hz: Control steps per second, for playing them.
+        cameras: The cameras; every rollout was rendered from each.
+        traces: The rollouts.
+    """
+
+    size: int
+    every: int
+    look: str
+    control_hz: float
+    cameras: tuple[Camera, ...]
+    traces: tuple[TraceFrames, ...]
+
+
+@dataclass(frozen=True)
+class FrameGrid:
+    """The frames of one rollout from one camera.
+
+    Attributes:
+        path: The picture.
+        size: Height and width of a frame, pixels.
+        frames: Which moments it shows.
+    """
+
+    path: Path
+    size: int
+    frames: TraceFrames
+
+    @cached_property
+    def _pixels(self) -> UInt8[np.ndarray, "H W 3"]:
+        try:
+            with Image.open(self.path) as picture:
+                return np.asarray(picture.convert("RGB"))
+        except OSError as error:
+            raise RecordError(
+                f"{self.path}: expected a sheet of frames, got none that can be read; "
+                "delete its folder and run `failsafe render` again"
+            ) from error
+
+    def frame(self, step: int) -> UInt8[np.ndarray, "size size 3"]:
+        """The last frame that is not after a control step; the first one where all are.
+
+        Raises:
+            RecordError: If the picture is missing or damaged.
+        """
+        i = max(bisect_right(self.frames.steps, step) - 1, 0)
+        y, x = i // self.frames.columns * self.size, i % self.frames.columns * self.size
+        return self._pixels[y : y + self.size, x : x + self.size]
+
+
+def case_folder(dataset: Dataset, task: str, case_id: str) -> Path:
+    """Where the frames of a work item are."""
+    return dataset.path / "frames" / task / case_id
+
+
+def nominal_folder(dataset: Dataset, task: str, seed: int) -> Path:
+    """Where the frames of the twin of a task and seed are."""
+    return dataset.path / "frames" / task / f"{NOMINAL}-{seed:08d}"
+
+
+def grid_path(folder: Path, trace: str, camera: str) -> Path:
+    """The sheet of one rollout from one camera."""
+    return folder / trace / f"{camera}.webp"
+
+
+def read_index(folder: Path) -> FrameIndex | None:
+    """What a folder of frames holds, or None where nothing has been rendered.
+
+    Raises:
+        RecordError: If its index is damaged or of another version.
+    """
+    path = folder / "index.json"
+    try:
+        text = path.read_bytes().decode()
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{path}: expected JSON, got something that is no text") from error
+    return codec.loads(FrameIndex, text, str(path))
+
+
+def open_grids(folder: Path, camera: str) -> Mapping[str, FrameGrid]:
+    """The sheets of a folder from one camera, by the rollout's name.
+
+    Raises:
+        UserError: If nothing was rendered from that camera.
+    """
+    index = read_index(folder)
+    names = [c.name for c in index.cameras] if index else []
+    if index is None or camera not in names:
+        raise UserError(
+            f"expected frames from the camera '{camera}' in {folder}, got {', '.join(names) or 'none'}: "
+            f"run `failsafe render` with `--cameras {','.join([*names, camera])}`"
+        )
+    return {
+        frames.trace: FrameGrid(grid_path(folder, frames.trace, camera), index.size, frames)
+        for frames in index.traces
+    }
+
+
+def columns_for(frames: int, size: int) -> int:
+    """How many frames stand in a row: about as many as there are rows.
+
+    Raises:
+        UserError: If a picture cannot be that large.
+    """
+    columns = max(math.ceil(math.sqrt(frames)), 1)
+    if columns * size > MAX_SIDE:
+        most = (MAX_SIDE // size) ** 2
+        raise UserError(
+            f"expected at most {most} frames of {size} pixels a rollout, got {frames}: "
+            "render fewer with a larger --every, or smaller ones with --size"
+        )
+    return columns
+
+
+def encode_grid(frames: UInt8[np.ndarray, "n size size 3"], columns: int) -> bytes:
+    """The bytes of a sheet."""
+    count, size = len(frames), frames.shape[1]
+    rows = -(-count // columns)
+    tiles = np.zeros((rows * columns, size, size, 3), dtype=np.uint8)
+    tiles[:count] = frames
+    grid = tiles.reshape(rows, columns, size, size, 3).swapaxes(1, 2).reshape(rows * size, columns * size, 3)
+    buffer = io.BytesIO()
+    Image.fromarray(grid).save(buffer, "WEBP", quality=_QUALITY, method=_METHOD)
+    return buffer.getvalue()

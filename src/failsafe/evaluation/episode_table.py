@@ -1,0 +1,66 @@
+"""A study's episodes in one small file, so that every number in a table can be traced."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from failsafe.datasets.files import write_atomically
+from failsafe.errors import RecordError, UserError
+from failsafe.records import codec
+from failsafe.records.episode import Episode
+
+_COLUMNS = ("task", "scenario", "policy", "condition", "seed", "ending", "steps", "record")
+
+
+def write_episode_table(episodes: Iterable[Episode], path: Path) -> int:
+    """Write episodes as Parquet: what they are asked for by in columns, the whole record beside it.
+
+    Args:
+        episodes: The episodes.
+        path: The file.
+
+    Returns:
+        How many there are.
+    """
+    rows = [
+        {
+            "task": e.key.task,
+            "scenario": e.key.scenario,
+            "policy": e.key.policy,
+            "condition": e.key.condition,
+            "seed": e.key.seed,
+            "ending": e.ending.value,
+            "steps": e.steps,
+            "record": codec.dumps(e),
+        }
+        for e in episodes
+    ]
+    buffer = io.BytesIO()
+    table = pa.Table.from_pylist(rows)
+    pq.write_table(table, buffer, compression="zstd", compression_level=19)
+    write_atomically(path, buffer.getvalue())
+    return len(rows)
+
+
+def read_episode_table(path: Path) -> Iterator[Episode]:
+    """The episodes of a file that `write_episode_table` wrote.
+
+    Raises:
+        UserError: If there is no such file.
+        RecordError: If it holds something else.
+    """
+    if not path.is_file():
+        raise UserError(f"expected a file of episodes, got {path}, which does not exist")
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise RecordError(f"{path}: expected Parquet, got a damaged file ({error})") from error
+    if tuple(table.column_names) != _COLUMNS:
+        raise RecordError(f"{path}: expected the columns {', '.join(_COLUMNS)}, got {table.column_names}")
+    for row, text in enumerate(table["record"].to_pylist()):
+        yield codec.loads(Episode, str(text), f"{path}, row {row}")

@@ -1,0 +1,336 @@
+"""A study as sheets of cells, and its headline in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from failsafe.evaluation.controls import CONDITIONS, MONITOR, NEVER
+from failsafe.evaluation.paired import ALL_TASKS, Change, Pair, Row, Summary
+from failsafe.evaluation.scenarios import scenario
+from failsafe.evaluation.statistics import wilson
+from failsafe.reports.tables import Table, TableCell
+
+CHANCE = 0.05
+"""Probability below which a difference is not put down to chance."""
+ALARMED = {
+    Change.RESCUED: "rescued",
+    Change.FAILED: "still failed",
+    Change.HARMED: "harmed",
+    Change.KEPT: "false alarm",
+}
+"""What came of an episode in which there was an alarm."""
+NO_MODE = "none named"
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What the monitor does for one policy.
+
+    Attributes:
+        row: All tasks together, with the monitor.
+        figures: What stands at the top, with its interval, by name.
+        description: The same in sentences.
+    """
+
+    row: Row
+    figures: dict[str, TableCell]
+    description: tuple[str, ...]
+
+
+def headlines(summary: Summary) -> list[Headline]:
+    """One for each policy, in the scenario that is as in training, else in the first there is."""
+    found: dict[str, Row] = {}
+    for row in _whole(summary, MONITOR):
+        if row.policy not in found or row.scenario == "nominal":
+            found[row.policy] = row
+    return [_headline(row) for row in found.values()]
+
+
+def cells_table(summary: Summary) -> Table:
+    """Every cell with everything that is known of it."""
+    head = ("task", "scenario", "policy", "condition", "episodes", "success", "alone", "gain", "p")
+    head += ("rescued", "harmed", "harm rate", "false alarms", "alarms", "take-overs")
+    head += ("first alarm", "delay", "steps", "seconds", "waiting", "no verdict", "asked for help")
+    head += ("other endings",)
+    rows = tuple((*_names(row), *_cells(row)) for row in summary.rows)
+    return Table("Every cell", "", head, rows, names=4)
+
+
+def narrow_tables(summary: Summary) -> list[Table]:
+    """For each scenario and policy what a terminal of 100 columns has room for."""
+    tables: list[Table] = []
+    for (name, policy), rows in _groups(summary).items():
+        lines: list[tuple[TableCell, ...]] = []
+        before = ""
+        for row in rows:
+            task = "" if row.task == before else row.task
+            before = row.task
+            success = TableCell(f"{share(row.rate)} ({_between(row.interval)})")
+            difference = (
+                _gain(row),
+                _p(row),
+                TableCell(str(row.rescued)),
+                TableCell(str(row.harmed)),
+                _false(row),
+            )
+            empty = (TableCell("–"),) * len(difference)
+            rest = empty if row.condition == NEVER else difference
+            lines.append(
+                (TableCell(task), TableCell(row.condition), TableCell(str(row.episodes)), success, *rest)
+            )
+        head = ("task", "condition", "of", "success", "gain", "p", "rescued", "harmed", "false alarms")
+        tables.append(Table(f"{policy}, scenario {name}", "", head, tuple(lines), names=2))
+    return tables
+
+
+def wide_tables(summary: Summary) -> list[Table]:
+    """For each scenario and policy the tasks in rows and the arms in columns, then what the monitor does."""
+    tables: list[Table] = []
+    for (name, policy), rows in _groups(summary).items():
+        conditions = list(dict.fromkeys(row.condition for row in rows))
+        late = any(row.onsets for row in rows)  # one more column
+        lines: list[tuple[TableCell, ...]] = []
+        for task in dict.fromkeys(row.task for row in rows):
+            here = {row.condition: row for row in rows if row.task == task}
+            cells = [
+                _success(here[condition]) if condition in here else TableCell("–") for condition in conditions
+            ]
+            under = here.get(MONITOR)
+            rest = (
+                (TableCell("–"),) * (4 + late)
+                if under is None
+                else (_gain(under), _p(under), _harm(under), _false(under), *[_delay(under)] * late)
+            )
+            number = max(row.episodes for row in here.values())
+            lines.append((TableCell(task), TableCell(str(number)), *cells, *rest))
+        head = ("task", "episodes", *conditions, "gain", "p", "harm rate", "false alarms", *["delay"] * late)
+        tables.append(Table(f"{policy}, scenario {name}", "", head, tuple(lines)))
+    return tables
+
+
+def overview_table(summary: Summary) -> Table | None:
+    """A row for every scenario and policy, all tasks together; None where there is but one of them."""
+    whole = _whole(summary, MONITOR)
+    if len(whole) < 2:
+        return None
+    late = any(row.onsets for row in whole)
+    rows = tuple(
+        (
+            TableCell(row.scenario),
+            TableCell(scenario(row.scenario).axis),
+            TableCell(row.policy),
+            TableCell(str(row.episodes)),
+            TableCell(share(row.alone / row.episodes), _between(wilson(row.alone, row.episodes))),
+            *(_success(row), _gain(row), _p(row), _harm(row), _false(row), *[_delay(row)] * late),
+        )
+        for row in whole
+    )
+    head = (
+        "scenario",
+        "axis",
+        "policy",
+        "episodes",
+        NEVER,
+        MONITOR,
+        "gain",
+        "p",
+        "harm rate",
+        "false alarms",
+    )
+    return Table("All scenarios", "", (*head, *["delay"] * late), rows, names=3)
+
+
+def effort_table(summary: Summary) -> Table:
+    """What each arm did and what it took, all tasks together; per episode where nothing else is said."""
+    head = (
+        "scenario",
+        "policy",
+        "condition",
+        "alarms",
+        "take-overs",
+        "first alarm at step",
+        "steps",
+        "seconds",
+    )
+    head += ("waiting", "no verdict", "asked for help")
+    rows: list[tuple[TableCell, ...]] = []
+    for row in (row for condition in CONDITIONS for row in _whole(summary, condition)):
+        alone = row.condition == NEVER
+        did = (
+            _number(None if alone else row.alarms, ".2f"),
+            _number(None if alone else row.take_overs, ".2f"),
+            _number(row.first_alarm, ".0f"),
+            _number(row.steps, ".0f"),
+            _number(row.seconds, ".1f"),
+            TableCell("–" if alone else share(row.overhead)),
+            _number(None if alone else row.faults, ".2f"),
+            TableCell("–" if alone else f"{row.asked_for_help} of {row.episodes}"),
+        )
+        rows.append((TableCell(row.scenario), TableCell(row.policy), TableCell(row.condition), *did))
+    rows.sort(key=lambda cells: (cells[0].text != "nominal", cells[0].text, cells[1].text))
+    return Table("What it took", "", head, tuple(rows), names=3)
+
+
+def confusion_table(pairs: Sequence[Pair]) -> Table:
+    """What the monitor named at its first alarm against what came of it; words are shares of rows."""
+    counts: Counter[tuple[str, Change]] = Counter()
+    for pair in pairs:
+        if alarm := pair.first_alarm:
+            counts[alarm.mode.replace("_", " ") or NO_MODE, pair.change] += 1
+    totals: Counter[str] = Counter()
+    for (mode, _), number in counts.items():
+        totals[mode] += number
+    rows: list[tuple[TableCell, ...]] = []
+    for mode, total in sorted(totals.items(), key=lambda item: (-item[1], item[0])):
+        cells = [
+            TableCell(
+                str(number) if (number := counts[mode, change]) else "",
+                tone="right" if change is Change.RESCUED else "",
+                description=f"{number / total:.3f}" if number else "",
+            )
+            for change in ALARMED
+        ]
+        rows.append((TableCell(mode), *cells))
+    return Table("", "", ("mode named", *ALARMED.values()), tuple(rows))
+
+
+def share(value: float | None) -> str:
+    """A share in per cent."""
+    return "–" if value is None else f"{100 * value:.1f}%"
+
+
+def probability(value: float) -> str:
+    """A p-value in two digits."""
+    return "< 0.0001" if value < 1e-4 else f"{value:.2g}"
+
+
+def _whole(summary: Summary, condition: str) -> list[Row]:
+    """For each scenario and policy the row of all tasks, or of the only one."""
+    rows: dict[tuple[str, str], Row] = {}
+    for row in summary.rows:
+        if row.condition == condition and (row.task == ALL_TASKS or (row.scenario, row.policy) not in rows):
+            rows[row.scenario, row.policy] = row
+    return list(rows.values())
+
+
+def _headline(row: Row) -> Headline:
+    alone = TableCell(share(row.alone / row.episodes), _between(wilson(row.alone, row.episodes)))
+    figures = {
+        "success alone": alone,
+        "with the monitor": _success(row),
+        "gain, points": _gain(row),
+        "McNemar p": _p(row),
+        "harm rate": _harm(row),
+        "false alarms": _false(row),
+    }
+    return Headline(row, figures, (_difference(row), _care(row)))
+
+
+def _difference(row: Row) -> str:
+    pairs = (
+        f"of {row.episodes} initial states {row.rescued} fail alone and succeed with the monitor, "
+        f"{row.harmed} succeed alone and fail with it (exact McNemar p {_equals(row.p)})"
+    )
+    if row.p >= CHANCE:
+        return f"No difference beyond chance: {pairs}."
+    better = "More" if row.gain > 0 else "Fewer"
+    return f"{better} episodes succeed with the monitor: {pairs}."
+
+
+def _care(row: Row) -> str:
+    if not row.alone:
+        return "The policy alone never succeeds, so nothing can be said of harm and of false alarms."
+    broken = f"{row.harmed} fail with the monitor ({share(row.harm_rate)}, {_between(row.harm_interval)})"
+    if row.false_alarm_rate is None:
+        return f"Of the {row.alone} episodes in which the policy alone succeeds {broken}."
+    alarm = f"in {share(row.false_alarm_rate)} ({_between(row.false_alarm_interval)}) there is an alarm"
+    return f"Of the {row.alone} episodes in which the policy alone succeeds {broken}; {alarm}."
+
+
+def _equals(p: float) -> str:
+    text = probability(p)
+    return text if text.startswith("<") else f"= {text}"
+
+
+def _groups(summary: Summary) -> dict[tuple[str, str], list[Row]]:
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in summary.rows:
+        groups.setdefault((row.scenario, row.policy), []).append(row)
+    return groups
+
+
+def _names(row: Row) -> tuple[TableCell, ...]:
+    return tuple(TableCell(name) for name in (row.task, row.scenario, row.policy, row.condition))
+
+
+def _cells(row: Row) -> tuple[TableCell, ...]:
+    """What follows the names, in the order of the heading."""
+    others = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in row.endings.items())
+    counts = (TableCell(f"{row.episodes}"), _success(row), TableCell(share(row.alone / row.episodes)))
+    lengths = (_number(row.steps, ".0f"), _number(row.seconds, ".1f"))
+    if row.condition == NEVER:
+        return (*counts, *(TableCell(""),) * 10, *lengths, *(TableCell(""),) * 3, TableCell(others))
+    return (
+        *counts,
+        _gain(row),
+        _p(row),
+        TableCell(str(row.rescued)),
+        TableCell(str(row.harmed)),
+        _harm(row),
+        _false(row),
+        _number(row.alarms, ".2f"),
+        _number(row.take_overs, ".2f"),
+        _number(row.first_alarm, ".0f"),
+        _delay(row),
+        *lengths,
+        TableCell(share(row.overhead), value=row.overhead),
+        _number(row.faults, ".2f"),
+        TableCell(str(row.asked_for_help)),
+        TableCell(others),
+    )
+
+
+def _success(row: Row) -> TableCell:
+    description = f"{row.successes} of {row.episodes}"
+    return TableCell(share(row.rate), _between(row.interval), description=description, value=row.rate)
+
+
+def _gain(row: Row) -> TableCell:
+    points = 100 * row.gain
+    tone = "" if row.p >= CHANCE else "good" if points > 0 else "bad"
+    text = f"{points:+.1f}".replace("-", "−") if round(points, 1) else "0.0"
+    return TableCell(text, tone=tone, description=f"{row.rescued} rescued, {row.harmed} harmed", value=points)
+
+
+def _p(row: Row) -> TableCell:
+    return TableCell(probability(row.p), value=row.p)
+
+
+def _harm(row: Row) -> TableCell:
+    description = f"{row.harmed} of {row.alone}"
+    return TableCell(
+        share(row.harm_rate), _between(row.harm_interval), description=description, value=row.harm_rate
+    )
+
+
+def _false(row: Row) -> TableCell:
+    interval = _between(row.false_alarm_interval)
+    return TableCell(share(row.false_alarm_rate), interval, value=row.false_alarm_rate)
+
+
+def _delay(row: Row) -> TableCell:
+    """Steps from an accident to the alarm, and how many that made the policy fail were seen at all."""
+    if not row.onsets:
+        return TableCell("–")
+    steps = "–" if row.delay is None else f"{row.delay:.0f}"
+    return TableCell(f"{steps} ({row.detected} of {row.onsets})", value=row.delay)
+
+
+def _number(value: float | None, form: str) -> TableCell:
+    return TableCell("–" if value is None else f"{value:{form}}", value=value)
+
+
+def _between(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"{100 * interval[0]:.0f}–{100 * interval[1]:.0f}%"

@@ -1,0 +1,154 @@
+"""The offline table as sheets of cells, which the page, the terminal and the docs all show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from failsafe.evaluation.metrics import METRICS, Metric
+from failsafe.evaluation.offline import PUBLISHED_NOTE, Estimate, Group, ModelScore, ScoreTable, SetScore
+from failsafe.reports.tables import Table, TableCell
+
+PARTS = {"kind": "moment", "task": "task", "mode": "mode"}
+"""What moments are told apart by, and what it is called."""
+_NOISE = 1e-9
+"""What rounding makes of a difference that is none."""
+
+
+def headline_table(table: ScoreTable) -> Table:
+    """The first model: every figure on every set of samples, with its difference to the first."""
+    sets = table.scores[0].sets
+    head = ["figure", "moments"]
+    for found in sets:
+        head += [found.name] if found is sets[0] else [found.name, "difference"]
+    rows: list[tuple[TableCell, ...]] = []
+    for metric in METRICS:
+        row = [
+            TableCell(heading(metric), description=metric.meaning),
+            TableCell(f"{_figure(sets[0], metric).rows:,}"),
+        ]
+        for found in sets:
+            row.append(_cell(metric, _figure(found, metric)))
+            if found is not sets[0]:
+                row.append(_difference(metric, found.differences[metric.name]))
+        rows.append(tuple(row))
+    hint = f"{_counted(sets[0].headline)} Beside each figure its 95 % interval by bootstrap over seeds."
+    return Table(table.scores[0].model, hint, tuple(head), tuple(rows))
+
+
+def model_tables(table: ScoreTable, metrics: Sequence[Metric] = METRICS) -> list[Table]:
+    """For each set of samples all models, and beside the first the published figures."""
+    tables: list[Table] = []
+    for number, found in enumerate(table.scores[0].sets):
+        rows = [
+            (TableCell(score.model), *_row(score.sets[number].headline, metrics)) for score in table.scores
+        ]
+        if number == 0:
+            rows += [_published(p.model, p.figures, metrics) for p in table.published]
+        hint = PUBLISHED_NOTE if number == 0 and table.published else ""
+        tables.append(
+            Table(f"All models: {found.name}", hint, ("model", *map(heading, metrics)), tuple(rows))
+        )
+    return tables
+
+
+def part_tables(score: ModelScore, found: SetScore, metrics: Sequence[Metric] = METRICS) -> list[Table]:
+    """One model on one set of samples, by kind of moment, task and mode."""
+    tables: list[Table] = []
+    for by, word in PARTS.items():
+        groups = [g for g in found.groups if g.by == "all" or g.by == by]
+        rows = [
+            (
+                TableCell(spoken(g.name), description=_counted(g)),
+                TableCell(f"{g.counts['moments']:,}"),
+                *_row(g, metrics),
+            )
+            for g in groups
+        ]
+        head = (word, "moments", *map(heading, metrics))
+        tables.append(Table(f"{score.model} by {word}: {found.name}", "", head, tuple(rows)))
+    return tables
+
+
+def confusion_table(found: SetScore) -> Table:
+    """Which mode was taken for which: true modes in rows, the words of each cell its share of the row."""
+    rows: list[tuple[TableCell, ...]] = []
+    for name, counts in zip(found.confusion.rows, found.confusion.counts, strict=True):
+        total = sum(counts)
+        cells = [
+            TableCell(
+                str(n) if n else "",
+                tone="right" if said == name else "",
+                description=f"{n / total:.3f}" if n else "",
+            )
+            for said, n in zip(found.confusion.columns, counts, strict=True)
+        ]
+        rows.append((TableCell(spoken(name)), *cells))
+    head = ("true mode", *map(spoken, found.confusion.columns))
+    return Table(f"Modes as they were named: {found.name}", "", head, tuple(rows))
+
+
+def heading(metric: Metric) -> str:
+    """A metric's heading with its unit."""
+    return f"{metric.title} [{metric.unit}]" if metric.unit else metric.title
+
+
+def number(metric: Metric, value: float, signed: bool = False) -> str:
+    """A figure in three digits behind the point, or in one where it has a unit."""
+    sign = "+" if signed else ""
+    text = f"{value:{sign}.1f}" if metric.unit else f"{value:{sign}.3f}"
+    return text.replace("-", "−") if float(text) else text.lstrip("+-")
+
+
+def spoken(name: str) -> str:
+    """A key as words."""
+    return name.replace("_", " ")
+
+
+def _row(group: Group, metrics: Sequence[Metric]) -> Sequence[TableCell]:
+    return [_cell(metric, group.figures[metric.name]) for metric in metrics]
+
+
+def _cell(metric: Metric, figure: Estimate) -> TableCell:
+    if figure.value is None:
+        return TableCell("–", description=f"nothing to compute it from ({figure.rows} moments)")
+    return TableCell(
+        number(metric, figure.value), _interval(metric, figure), description=f"on {figure.rows:,} moments"
+    )
+
+
+def _interval(metric: Metric, figure: Estimate, signed: bool = False) -> str:
+    if figure.low is None or figure.high is None:
+        return ""
+    return f"{number(metric, figure.low, signed)} to {number(metric, figure.high, signed)}"
+
+
+def _difference(metric: Metric, figure: Estimate) -> TableCell:
+    if figure.value is None:
+        return TableCell("–")
+    tone = ""
+    if figure.low is not None and figure.high is not None and (figure.low > _NOISE or figure.high < -_NOISE):
+        tone = "good" if (figure.value > 0) == (metric.better == "high") else "bad"
+    return TableCell(number(metric, figure.value, True), _interval(metric, figure, True), tone)
+
+
+def _published(model: str, figures: dict[str, float], metrics: Sequence[Metric]) -> tuple[TableCell, ...]:
+    cells = [
+        TableCell(number(metric, figures[metric.name]), tone="theirs")
+        if metric.name in figures
+        else TableCell("")
+        for metric in metrics
+    ]
+    return (TableCell(f"{model}: theirs, on their data", tone="theirs"), *cells)
+
+
+def _figure(found: SetScore, metric: Metric) -> Estimate:
+    return found.headline.figures[metric.name]
+
+
+def _counted(group: Group) -> str:
+    c = group.counts
+    return (
+        f"{c['moments']:,} moments of {c['seeds']:,} seeds, {c['failing']:,} of them failing: "
+        f"{c['compound']:,} with a compound cause, {c['without correction']:,} without a proven correction, "
+        f"{c['without direction']:,} whose correction has no direction."
+    )

@@ -1,0 +1,1 @@
+"""The control loop: what moves a robot, its hooks, branches and records."""

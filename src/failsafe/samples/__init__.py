@@ -1,0 +1,1 @@
+"""Windows for learning: selected, rendered, split and read."""
