@@ -10,7 +10,7 @@ import torch
 from tests.cli.conftest import Verb
 from tests.evaluation import toy_study
 
-from failsafe.evaluation.study import Results
+from failsafe.evaluation.results import Results
 from failsafe.models.compact import CompactConfig, CompactMeta, CompactNet, save_compact
 from failsafe.models.object_localizer import CameraIntrinsics
 from failsafe.monitors.calibration import read_calibration

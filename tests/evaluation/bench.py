@@ -13,9 +13,9 @@ import numpy as np
 from tests.evaluation import toy_study
 
 from failsafe.errors import DivergedError, PolicyError
+from failsafe.evaluation.config import StudyConfig
 from failsafe.evaluation.episodes import EpisodeLimits, run_episode
 from failsafe.evaluation.scenarios import SCENARIOS
-from failsafe.evaluation.study import StudyConfig
 from failsafe.experts.tasks import Task
 from failsafe.experts.toy import ToyPickExpert
 from failsafe.monitors.monitored import MonitoredPolicy

@@ -14,7 +14,8 @@ from failsafe.errors import UnknownNameError
 from failsafe.evaluation import controls
 from failsafe.evaluation.controls import CONTROLS, PrivilegedState, make_control
 from failsafe.evaluation.paired import Change, pairs_of
-from failsafe.evaluation.study import Results, StudyJob
+from failsafe.evaluation.results import Results
+from failsafe.evaluation.study import StudyJob
 from failsafe.experts.tasks import load_task
 from failsafe.generation.nominal import run_nominal
 from failsafe.models.contract import MAX_ACTIONS, MAX_ROTATION, MAX_TRANSLATION, assess_safely

@@ -17,7 +17,7 @@ from failsafe.evaluation.replay_videos import (
     make_replay_videos,
     video_folder,
 )
-from failsafe.evaluation.study import Results
+from failsafe.evaluation.results import Results
 from failsafe.records.episode import Ending, Episode, EpisodeKey
 from failsafe.records.event import Event, EventKind
 

@@ -14,7 +14,9 @@ from tests.evaluation.bench import Glance, without_times
 from failsafe.datasets.files import file_name, locked
 from failsafe.errors import FailSafeError, PolicyError, StoreError, UserError
 from failsafe.evaluation import study
-from failsafe.evaluation.study import Results, StudyConfig, StudyItem, StudyJob, run_study, study_items
+from failsafe.evaluation.config import StudyConfig, StudyItem, study_items
+from failsafe.evaluation.results import Results
+from failsafe.evaluation.study import StudyJob, run_study
 from failsafe.monitors.calibration import Calibration
 from failsafe.records.episode import Ending
 

@@ -12,8 +12,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from failsafe.evaluation.config import StudyConfig, StudyItem, study_items
 from failsafe.evaluation.episodes import EpisodeLimits
-from failsafe.evaluation.study import Results, StudyConfig, StudyItem, StudyJob, study_items
+from failsafe.evaluation.results import Results
+from failsafe.evaluation.study import StudyJob
 from failsafe.experts.tasks import Task
 from failsafe.experts.toy import ToyPickExpert, ToyPushExpert
 from failsafe.generation.nominal import run_nominal

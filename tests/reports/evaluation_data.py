@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from failsafe.datasets.frame_grids import FrameIndex, TraceFrames, columns_for, encode_grid, grid_path
+from failsafe.evaluation.config import StudyConfig, StudyItem
 from failsafe.evaluation.replay_videos import ReplayVideo, video_folder
-from failsafe.evaluation.study import Results, StudyConfig, StudyItem
+from failsafe.evaluation.results import Results
 from failsafe.monitors.calibration import Calibration, Threshold
 from failsafe.records.episode import Ending, Episode, EpisodeKey
 from failsafe.records.event import Event, EventKind

@@ -22,9 +22,10 @@ from tests.reports.evaluation_data import (
 )
 from tests.reports.test_gallery_page import Page
 
+from failsafe.evaluation.config import StudyItem
 from failsafe.evaluation.paired import Summary, pairs_of, summarise
 from failsafe.evaluation.replay_videos import ReplayVideo
-from failsafe.evaluation.study import Results, StudyItem
+from failsafe.evaluation.results import Results
 from failsafe.records.episode import Ending, Episode
 from failsafe.records.event import EventKind
 from failsafe.reports.evaluation import (

@@ -9,9 +9,10 @@ import tyro
 
 from failsafe.cli.evaluate import parse_range
 from failsafe.cli.output import ProgressReporter, print_json
+from failsafe.evaluation.config import StudyConfig, study_items
 from failsafe.evaluation.controls import WATCH
 from failsafe.evaluation.episodes import EpisodeLimits
-from failsafe.evaluation.study import StudyConfig, run_study, study_items
+from failsafe.evaluation.study import run_study
 from failsafe.models.loading import fingerprint
 from failsafe.monitors.calibration import calibrate as calibrate_scores
 from failsafe.monitors.calibration import check_alpha, write_calibration

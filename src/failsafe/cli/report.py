@@ -13,7 +13,7 @@ from failsafe.errors import UserError
 from failsafe.evaluation.episode_table import write_episode_table
 from failsafe.evaluation.paired import Summary, pairs_of, summarise
 from failsafe.evaluation.replay_videos import choose, make_replay_videos
-from failsafe.evaluation.study import Results
+from failsafe.evaluation.results import Results
 from failsafe.records import codec
 from failsafe.reports.evaluation import FILMS, format_summary, tables_markdown, write_report
 

@@ -168,8 +168,8 @@ def score(
 
     Args:
         model: Its name.
-        predictions: What it answered, by name of the set of samples; the first is what others are compared with.
-            Where two sets hold the same seeds, their difference is taken seed by seed.
+        predictions: Its predictions by name of the sample set. The others are compared with the first set,
+            seed by seed where both hold the same seeds.
         resamples: Resamples of the bootstrap over seeds.
 
     Raises:

@@ -1,7 +1,7 @@
 """The compact recovery model: one small network for all tasks, trained from scratch, that runs on a CPU.
 
-It is two networks. The first finds the objects (`failsafe.models.object_localizer`). The second is told where they are,
-and with the proprioception and the words of the instruction gives all parts of the verdict.
+It is two networks. The first finds the objects (`failsafe.models.object_localizer`). The second is told
+where they are, and with the proprioception and the words of the instruction gives all parts of the verdict.
 
 Finding takes pictures to learn, but no failures; what it means that things are there takes failures, but no
 pictures: windows that are given the objects' places cost no rendering, and there can be ten times as many.

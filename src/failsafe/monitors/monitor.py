@@ -42,8 +42,8 @@ class MonitorSettings:
         corrections: The most corrections of one take-over: after each the model looks again, and another one
             is carried out if it still sees a failure that is to be corrected.
         action_steps: The most actions of a correction.
-        continuation_steps: Control steps of a take-over for which the monitor goes on as the expert would, looking
-            again whenever it has done what the model said; 0 hands back as soon as the smallest correction
+        continuation_steps: Control steps of a take-over for which the monitor goes on as the expert would,
+            looking again whenever it has done what the model said; 0 hands back as soon as the smallest correction
             is done.
         cool_down: Control steps after a take-over in which there is no other.
         asynchronous: The policy goes on while the model thinks.

@@ -12,10 +12,11 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from failsafe.datasets.files import write_atomically
+from failsafe.evaluation.config import StudyItem, study_items
 from failsafe.evaluation.paired import Change, Pair, Summary, pairs_of, summarise
 from failsafe.evaluation.replay_videos import CONDITIONS, ReplayVideo, choose, video_folder
+from failsafe.evaluation.results import Results, StudyManifest
 from failsafe.evaluation.scenarios import scenario
-from failsafe.evaluation.study import Results, StudyItem, StudyManifest, study_items
 from failsafe.records.provenance import Provenance
 from failsafe.reports.coverage_charts import Histogram
 from failsafe.reports.evaluation_charts import (
@@ -199,7 +200,7 @@ def _shown(pairs: Sequence[Pair], videos: Sequence[ReplayVideo]) -> list[Shown]:
             ):
                 if not video.repeats(condition, recorded):
                     notes.append(
-                        f"Run again for the film, the arm “{condition}” ended otherwise ({ending.value}) than is "
+                        f"Run again for the film, “{condition}” ended otherwise ({ending.value}) than is "
                         f"recorded ({recorded.ending.value} after {recorded.steps} steps): the film is of "
                         "the second run, the time line of the first."
                     )

@@ -1,7 +1,7 @@
 """The controller: leads the tool through stages, step by step, and records the rollout.
 
-Experts tell a `RolloutRunner` where to go, and a `StagePlan` is carried out by one. Whatever acts along the robot's
-loop (a perturbation, actuation noise) is an `Hook`: it sees every command on its way to the robot and
+Experts tell a `RolloutRunner` where to go, and a `StagePlan` is carried out by one. Whatever acts along the
+robot's loop (a perturbation, actuation noise) is an `Hook`: it sees every command on its way to the robot and
 may disturb the world, and the driver knows nothing else of it.
 """
 
