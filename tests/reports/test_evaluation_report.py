@@ -303,8 +303,8 @@ def test_a_video_that_differs_or_is_missing_says_so(tmp_path: Path) -> None:
     other = make_video(tmp_path / FILMS, 4, (WORKED, WORKED))
     none = ReplayVideo(StudyItem(PICK, "nominal", POLICY, 5), description="no renderer on this machine")
     text = render_report(results, [other, none])
-    assert "the arm “never” ended otherwise (success) than is recorded (failure after 250 steps)" in text
-    assert "the arm “monitor” ended otherwise" not in text
+    assert "film, “never” ended otherwise (success) than is recorded (failure after 250 steps)" in text
+    assert "for the film, “monitor” ended otherwise" not in text
     assert "It could not be filmed: no renderer on this machine." in text
 
 

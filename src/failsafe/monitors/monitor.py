@@ -43,8 +43,8 @@ class MonitorSettings:
             is carried out if it still sees a failure that is to be corrected.
         action_steps: The most actions of a correction.
         continuation_steps: Control steps of a take-over for which the monitor goes on as the expert would,
-            looking again whenever it has done what the model said; 0 hands back as soon as the smallest correction
-            is done.
+            looking again whenever it has done what the model said; 0 hands back as soon as the smallest
+            correction is done.
         cool_down: Control steps after a take-over in which there is no other.
         asynchronous: The policy goes on while the model thinks.
         deadline: Seconds after which a verdict is dropped.
