@@ -36,7 +36,7 @@ def assess(
     any_instruction: bool = False,
     json: bool = False,
 ) -> int:
-    """Assess one moment of a recorded episode, and write a picture of what the model saw.
+    """Assess one step of a recorded episode, and write a picture of the model's input.
 
     Args:
         checkpoint: Checkpoint file or folder, or "compact" for the one that ships.

@@ -34,7 +34,7 @@ def calibrate(
     workers: int | None = None,
     json: bool = False,
 ) -> int:
-    """Find, for every task, the threshold that at most a share alpha of successful episodes exceed.
+    """Find alarm thresholds that at most a share alpha of successful episodes exceed.
 
     The policy runs with a monitor that only looks. Interrupted, the same command goes on where it was: the
     episodes are kept in a folder beside the file.

@@ -20,7 +20,7 @@ def check_adapter(
     /,
     json: bool = False,
 ) -> int:
-    """Run the conformance suite on a simulator of one's own.
+    """Run the conformance suite on a simulator.
 
     Args:
         adapter: MODULE:CLASS, or MODULE:FUNCTION that returns a simulator.

@@ -19,7 +19,7 @@ def coverage(
     skip_damaged: bool = False,
     json: bool = False,
 ) -> int:
-    """Print how a dataset is spread over task, mode, stage, moment and magnitude, and write the page.
+    """Print how a dataset covers task, mode, stage, moment and magnitude, and write a page of it.
 
     Args:
         data: Folder of the dataset.

@@ -27,7 +27,7 @@ def demonstrate(
     workers: int | None = None,
     json: bool = False,
 ) -> int:
-    """Let the experts solve tasks from many initial states, and render what they did.
+    """Record and render successful episodes of the experts.
 
     Interrupted at any moment, the same command goes on where it was.
 

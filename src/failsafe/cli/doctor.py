@@ -71,7 +71,7 @@ class Check:
 
 
 def doctor(*, json: bool = False) -> int:
-    """Look at this machine and say what it can do.
+    """Report what this machine can do, with a command that fixes each problem.
 
     Args:
         json: Print one JSON object instead of a table.

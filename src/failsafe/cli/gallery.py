@@ -19,7 +19,7 @@ def gallery(
     skip_damaged: bool = False,
     json: bool = False,
 ) -> int:
-    """Write a static page of a dataset that opens from disk: twin, failure and recovery side by side.
+    """Write a static page of a dataset: nominal rollout, failure and recovery side by side.
 
     Args:
         data: Folder of the dataset.

@@ -43,7 +43,7 @@ def generate(
     shard: str = "",
     json: bool = False,
 ) -> int:
-    """Make tasks fail in many ways, and prove for each failure the smallest correction.
+    """Perturb tasks in many ways, and prove the smallest correction of each failure.
 
     Interrupted at any moment, the same command goes on where it was.
 

@@ -22,7 +22,7 @@ def imitate(
     keyframes: bool = False,
     json: bool = False,
 ) -> int:
-    """Train a reference policy by imitation alone: the fewer demonstrations, the weaker it is.
+    """Train a reference policy on demonstrations.
 
     Args:
         data: Folder made by `failsafe demonstrate`.

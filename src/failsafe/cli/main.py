@@ -1,72 +1,85 @@
-"""Where the command begins: verbs, and what happens to errors."""
+"""Entry point of the command line: the verbs, and how errors are reported."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Callable
 
 import tyro
 
-from failsafe.cli.assess import assess
-from failsafe.cli.calibrate import calibrate
-from failsafe.cli.check_adapter import check_adapter
-from failsafe.cli.coverage import coverage
-from failsafe.cli.demonstrate import demonstrate
-from failsafe.cli.doctor import doctor
-from failsafe.cli.evaluate import evaluate
-from failsafe.cli.gallery import gallery
-from failsafe.cli.generate import generate
-from failsafe.cli.imitate import imitate
-from failsafe.cli.merge import merge
-from failsafe.cli.merge_lora import merge_lora
-from failsafe.cli.render import render
-from failsafe.cli.replay import replay
-from failsafe.cli.report import report
-from failsafe.cli.samples import samples
-from failsafe.cli.score import score
-from failsafe.cli.serve import serve
-from failsafe.cli.train import train
 from failsafe.errors import FailSafeError
 
-VERBS: dict[str, Callable[..., int]] = {
-    "doctor": doctor,
-    "generate": generate,
-    "render": render,
-    "coverage": coverage,
-    "gallery": gallery,
-    "replay": replay,
-    "merge": merge,
-    "check-adapter": check_adapter,
-    "samples": samples,
-    "train": train,
-    "merge-lora": merge_lora,
-    "score": score,
-    "assess": assess,
-    "demonstrate": demonstrate,
-    "imitate": imitate,
-    "calibrate": calibrate,
-    "evaluate": evaluate,
-    "report": report,
-    "serve": serve,
+VERBS: dict[str, str] = {
+    "doctor": "Report what this machine can do, with a command that fixes each problem.",
+    "generate": "Perturb tasks in many ways, and prove the smallest correction of each failure.",
+    "render": "Render the rollouts of a dataset; frames that exist already are skipped.",
+    "coverage": "Print how a dataset covers task, mode, stage, moment and magnitude, and write a page of it.",
+    "gallery": "Write a static page of a dataset: nominal rollout, failure and recovery side by side.",
+    "replay": "Run one episode again from its record, and compare every state bit for bit.",
+    "merge": "Merge the shards of a run into the dataset that a single run would have made.",
+    "check-adapter": "Run the conformance suite on a simulator.",
+    "samples": "Cut training windows out of datasets: rendered once, split by seed.",
+    "train": "Train a recovery model on samples.",
+    "merge-lora": "Merge LoRA adapters into the weights that they were trained on.",
+    "score": "Score a model offline on held-out samples, beside the baselines.",
+    "assess": "Assess one step of a recorded episode, and write a picture of the model's input.",
+    "demonstrate": "Record and render successful episodes of the experts.",
+    "imitate": "Train a reference policy on demonstrations.",
+    "calibrate": "Find alarm thresholds that at most a share alpha of successful episodes exceed.",
+    "evaluate": "Evaluate a policy with and without the monitor, from the same initial states.",
+    "report": "Write the page of an evaluation, and print its tables.",
+    "serve": "Serve a policy with the monitor around it, over openpi's protocol.",
 }
+"""Every verb with its summary, in the order of `failsafe --help`. The function of the verb `merge-lora` is
+`failsafe.cli.merge_lora.merge_lora`; its docstring begins with the summary."""
 INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
 
 
 def main() -> None:
     """Run a verb. A user's mistake is one sentence and exit status 2; a bug is a traceback."""
-    # MODULE:FUNCTION of one's own is looked for where the command is typed, as `python -m` does.
+    # Python adds the working directory to the path for `python -m failsafe`, but not for `failsafe`:
+    # MODULE:ATTRIBUTE names on the command line are found in both.
     sys.path.insert(0, os.getcwd())
     try:
         status = tyro.extras.subcommand_cli_from_dict(
-            VERBS,
+            _functions(sys.argv[1:2]),
             prog="failsafe",
-            description="Make robot policies survive their own failures.",
+            description="Make robot policies recover from their own failures.",
         )
     except FailSafeError as error:
         print(f"failsafe: {error}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
-        print("failsafe: interrupted; the same command goes on where this one was", file=sys.stderr)
+        print("failsafe: interrupted; run the same command again to resume", file=sys.stderr)
         status = INTERRUPTED
     sys.exit(status)
+
+
+def verb_function(verb: str) -> Callable[..., int]:
+    """Import and return the function of a verb.
+
+    Args:
+        verb: A key of `VERBS`.
+    """
+    name = verb.replace("-", "_")
+    return getattr(importlib.import_module(f"failsafe.cli.{name}"), name)
+
+
+def _functions(words: list[str]) -> dict[str, Callable[..., int]]:
+    """Return a function for each verb; only the verb that was typed is imported, so that help is fast."""
+    typed = words[0].replace("_", "-") if words else ""
+    return {
+        verb: verb_function(verb) if verb == typed else _placeholder(summary)
+        for verb, summary in VERBS.items()
+    }
+
+
+def _placeholder(summary: str) -> Callable[[], int]:
+    def verb() -> int:
+        raise AssertionError("a placeholder only describes a verb")
+
+    verb.__doc__ = summary
+    return verb

@@ -14,7 +14,7 @@ from failsafe.errors import UserError
 def merge(
     data: tyro.conf.Positional[Path], shards: tyro.conf.Positional[tuple[Path, ...]], /, json: bool = False
 ) -> int:
-    """Put the shards of a run together to the dataset that one run would have made.
+    """Merge the shards of a run into the dataset that a single run would have made.
 
     Args:
         data: Folder of the dataset to make.

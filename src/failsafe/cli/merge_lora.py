@@ -10,7 +10,7 @@ from failsafe.cli.output import print_json
 
 
 def merge_lora(run: tyro.conf.Positional[Path], /, out: Path, json: bool = False) -> int:
-    """Merge LoRA adapters into the weights that they were trained on, as servers want them.
+    """Merge LoRA adapters into the weights that they were trained on.
 
     Args:
         run: Folder of a run of `failsafe train --model ... --lora`, or one of its checkpoints.

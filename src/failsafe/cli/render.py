@@ -33,7 +33,7 @@ def render(
     out: Path = Path(),
     json: bool = False,
 ) -> int:
-    """Render the rollouts of a dataset from their traces; what is rendered already is left out.
+    """Render the rollouts of a dataset; frames that exist already are skipped.
 
     Args:
         data: Folder of the dataset.

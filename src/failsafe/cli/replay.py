@@ -16,7 +16,7 @@ from failsafe.records import codec
 def replay(
     data: tyro.conf.Positional[Path], episode: tyro.conf.Positional[str], /, json: bool = False
 ) -> int:
-    """Re-run one episode from its record, and say whether every state is the same, bit for bit.
+    """Run one episode again from its record, and compare every state bit for bit.
 
     Args:
         data: Folder of the dataset.

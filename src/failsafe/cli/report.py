@@ -29,7 +29,7 @@ def report(
     workers: int | None = None,
     json: bool = False,
 ) -> int:
-    """Write the page of an evaluation, which opens from disk, and print its tables.
+    """Write the page of an evaluation, and print its tables.
 
     Args:
         results: Folder of the results.

@@ -38,7 +38,7 @@ def samples(
     workers: int | None = None,
     json: bool = False,
 ) -> int:
-    """Cut windows for learning out of datasets: rendered once, split by seed, without leaks.
+    """Cut training windows out of datasets: rendered once, split by seed.
 
     Interrupted at any moment, the same command goes on where it was.
 

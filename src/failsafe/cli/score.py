@@ -41,7 +41,7 @@ def score(
     resamples: int = RESAMPLES,
     json: bool = False,
 ) -> int:
-    """Score a model on samples that it has not seen, and the baselines beside it.
+    """Score a model offline on held-out samples, beside the baselines.
 
     Every folder of samples is a section of the table; the first is what the others are compared with. A model
     that was trained on a seed of the split is refused.

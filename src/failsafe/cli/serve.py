@@ -40,7 +40,7 @@ def serve(
     events: Path | None = None,
     json: bool = False,
 ) -> int:
-    """Guard a policy behind openpi's server: clients connect here, and the rest stays as it is.
+    """Serve a policy with the monitor around it, over openpi's protocol.
 
     Serves until it is interrupted with Ctrl-C.
 
