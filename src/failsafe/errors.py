@@ -4,6 +4,7 @@
 FailSafeError
 ├── UserError               what the user asked for cannot be done as written; prints one sentence
 │   ├── UnknownNameError    a task, mode, camera or key that does not exist (says the nearest one)
+│   ├── PluginError         an installed plugin that cannot be imported
 │   ├── MissingAssetsError  a task whose assets must be downloaded first
 │   └── MissingRendererError  no Vulkan device, or no software one
 ├── RecordError             a record of another version, with unknown keys, or damaged
@@ -47,6 +48,10 @@ class UnknownNameError(UserError):
     def __reduce__(self) -> tuple[type[UserError], tuple[str]]:
         """Crosses the border between processes as its sentence."""
         return UserError, (str(self),)
+
+
+class PluginError(UserError):
+    """An installed plugin cannot be imported; the message names the package and the cause."""
 
 
 class MissingAssetsError(UserError):

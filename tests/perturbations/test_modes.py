@@ -201,10 +201,8 @@ def test_swapped_objects_keep_their_heights():
 
 
 def test_a_second_mode_of_a_name_is_refused():
-    from failsafe.perturbations.mode import register
-
     with pytest.raises(ValueError, match="already a mode 'slip'"):
-        register("slip")(MODES["slip"])
+        MODES.register("slip")(MODES["slip"])
 
 
 def test_a_perturbation_reads_as_a_clause():

@@ -29,7 +29,6 @@ HEADLINE, EVERY = "headline", "every moment"
 NO_FAILURE, NO_ANSWER = "no failure", "no answer"
 """Columns of the confusion matrix that are no modes; the first is a row too."""
 _ROC_POINTS = 200
-_ORDER = (*MODES, COMPOUND, *(kind.value for kind in Kind), "unnamed", NO_FAILURE, NO_ANSWER)
 
 
 @dataclass(frozen=True)
@@ -242,7 +241,8 @@ def _split(rows: Sequence[int], key: Callable[[int], str]) -> dict[str, list[int
 
 def _place(name: str) -> tuple[int, str]:
     """Modes in the order of the levels of cause, moments as they follow one another, tasks by name."""
-    return (_ORDER.index(name) if name in _ORDER else -1), name
+    order = (*MODES, COMPOUND, *(kind.value for kind in Kind), "unnamed", NO_FAILURE, NO_ANSWER)
+    return (order.index(name) if name in order else -1), name
 
 
 def _confusion(predictions: Sequence[Prediction]) -> Confusion:

@@ -63,7 +63,7 @@ class GenerationConfig:
 
     def __post_init__(self) -> None:
         """Refuse contradictions, in one sentence each; bring the modes into one order, for it is drawn by."""
-        ordered = {name: self.modes[name] for name in MODES if name in self.modes}
+        ordered = {name: self.modes[name] for name in MODES.in_order(self.modes)}
         object.__setattr__(self, "modes", ordered)
         if not self.tasks:
             raise UserError("expected at least one task, got none")
@@ -109,15 +109,12 @@ class GenerationConfig:
 
 
 def default_modes(names: tuple[str, ...] = ()) -> dict[str, ModeConfig]:
-    """Every mode, or the named ones, with equal weights and their own magnitudes.
+    """Every built-in mode, or the named ones, with equal weights and their own magnitudes.
 
     Raises:
         UnknownNameError: If there is no mode of a name.
     """
-    for name in names:
-        if name not in MODES:
-            raise UnknownNameError("mode", name, MODES)
-    chosen = names or tuple(MODES)
+    chosen = names or MODES.registered  # an installed plugin must not change what a command makes
     return {name: ModeConfig(1.0, MODES[name].magnitude, Uniform(0.0, 1.0)) for name in chosen}
 
 
@@ -199,7 +196,7 @@ def _parse_modes(data: Any, where: str) -> dict[str, ModeConfig]:
         raise UserError(f"{where}: expected modes by name, got {type(data).__name__}")
     modes: dict[str, ModeConfig] = {}
     for name, raw in cast(Mapping[str, Any], data).items():
-        if name not in MODES:
+        if name not in MODES and ":" not in name:
             raise UnknownNameError(f"mode in {where}", str(name), MODES)
         settings = cast(Mapping[str, Any], raw if isinstance(raw, Mapping) else {})
         if raw is not None and not isinstance(raw, Mapping):

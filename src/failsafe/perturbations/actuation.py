@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from failsafe.perturbations.distributions import Uniform
-from failsafe.perturbations.mode import Mode, Scene, register
+from failsafe.perturbations.mode import MODES, Mode, Scene
 from failsafe.records.perturbation import Level, Perturbation
 from failsafe.records.plan import OPEN
 from failsafe.rollouts.runner import Command, StepContext
@@ -14,7 +14,7 @@ _MOST_DRIFT = 0.1
 """Metres at which a drift stops growing."""
 
 
-@register("no_op")
+@MODES.register("no_op")
 class NoOp(Mode):
     """Nothing arrives for a while: the robot keeps its last command, and time goes on."""
 
@@ -40,7 +40,7 @@ class NoOp(Mode):
         return command
 
 
-@register("gripper_stays_open")
+@MODES.register("gripper_stays_open")
 class GripperStaysOpen(Mode):
     """The gripper is told to close and goes only part of the way, or none of it."""
 
@@ -63,7 +63,7 @@ class GripperStaysOpen(Mode):
         return Command(command.target, before + self.perturbation.magnitude * (command.gripper - before))
 
 
-@register("early_release")
+@MODES.register("early_release")
 class EarlyRelease(Mode):
     """The gripper opens while it should hold."""
 
@@ -87,7 +87,7 @@ class EarlyRelease(Mode):
         return Command(command.target, opening)
 
 
-@register("late_close")
+@MODES.register("late_close")
 class LateClose(Mode):
     """The gripper closes some steps after it should, when the arm is already on its way."""
 
@@ -107,7 +107,7 @@ class LateClose(Mode):
         return command
 
 
-@register("drift")
+@MODES.register("drift")
 class Drift(Mode):
     """A bias that grows with every step, in a horizontal direction."""
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from failsafe.perturbations.distributions import Choice, Uniform
-from failsafe.perturbations.mode import Mode, Scene, register
+from failsafe.perturbations.mode import MODES, Mode, Scene
 from failsafe.records.perturbation import Level
 from failsafe.records.poses import Pose
 from failsafe.simulators.contract import Role
@@ -31,7 +31,7 @@ class BeliefMode(Mode):
         return pose
 
 
-@register("misperceived_position")
+@MODES.register("misperceived_position")
 class MisperceivedPosition(BeliefMode):
     """A movable object is thought to stand some centimetres from where it does."""
 
@@ -49,7 +49,7 @@ class MisperceivedPosition(BeliefMode):
         return {self.perturbation.object: self._displaced(self.perturbation.object)}
 
 
-@register("wrong_object")
+@MODES.register("wrong_object")
 class WrongObject(BeliefMode):
     """Two movable objects are taken for each other."""
 
@@ -77,7 +77,7 @@ class WrongObject(BeliefMode):
         return {name: first, others[nearest]: second}
 
 
-@register("wrong_goal")
+@MODES.register("wrong_goal")
 class WrongGoal(BeliefMode):
     """The place to bring things to is thought to be elsewhere."""
 

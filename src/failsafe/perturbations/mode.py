@@ -1,19 +1,22 @@
-"""What a mode of failure is, and the registry of all modes."""
+"""What a mode of failure is, and the modes by name."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float
 
+from failsafe import registry
+from failsafe.errors import UserError
 from failsafe.perturbations.distributions import Distribution, Uniform
 from failsafe.records.perturbation import Level, Perturbation
 from failsafe.records.plan import StagePlan, StageSpan
 from failsafe.records.poses import Pose
+from failsafe.registry import Registry
 from failsafe.rollouts.runner import Hook, StepContext
 from failsafe.simulators.contract import SimulatorSpec
 
@@ -114,20 +117,16 @@ class Mode(Hook):
         return np.array([np.cos(angle), np.sin(angle), 0.0])
 
 
-MODES: dict[str, type[Mode]] = {}
-"""Every mode by name, in the order of the levels of cause."""
+def _checked(name: str, entry: object) -> type[Mode]:
+    """Check that an entry of the registry is a mode, and give it the name that it is asked for by."""
+    if not (isinstance(entry, type) and issubclass(entry, Mode)):
+        raise UserError(
+            f"expected a subclass of failsafe.perturbations.Mode as mode '{name}', got {entry!r:.80}"
+        )
+    entry.name = name
+    return entry
 
-M = TypeVar("M", bound=type[Mode])
 
-
-def register(name: str) -> Callable[[M], M]:
-    """Class decorator that puts a mode into `MODES`."""
-
-    def add(cls: M) -> M:
-        if name in MODES:
-            raise ValueError(f"there is already a mode '{name}'")
-        cls.name = name
-        MODES[name] = cls
-        return cls
-
-    return add
+MODES: Registry[type[Mode]] = registry.modes
+"""Every mode by name: the built-in ones in the order of the levels of cause, then those of plugins."""
+MODES.prepare = _checked

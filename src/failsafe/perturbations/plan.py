@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from failsafe.perturbations.distributions import Choice, Uniform
-from failsafe.perturbations.mode import Mode, Scene, register
+from failsafe.perturbations.mode import MODES, Mode, Scene
 from failsafe.records import poses
 from failsafe.records.perturbation import Level
 from failsafe.records.plan import OPEN, Stage, StagePlan
@@ -61,49 +61,49 @@ class Rotation(OffsetMode):
     bounds = (0.0, math.pi)
 
 
-@register("translation_x")
+@MODES.register("translation_x")
 class TranslationX(Translation):
     """Along x of the robot's base: towards or away from the robot."""
 
     axis = 0
 
 
-@register("translation_y")
+@MODES.register("translation_y")
 class TranslationY(Translation):
     """Along y of the robot's base: sideways."""
 
     axis = 1
 
 
-@register("translation_z")
+@MODES.register("translation_z")
 class TranslationZ(Translation):
     """Along z of the robot's base: too high or too low."""
 
     axis = 2
 
 
-@register("rotation_x")
+@MODES.register("rotation_x")
 class RotationX(Rotation):
     """About x of the robot's base."""
 
     axis = 3
 
 
-@register("rotation_y")
+@MODES.register("rotation_y")
 class RotationY(Rotation):
     """About y of the robot's base."""
 
     axis = 4
 
 
-@register("rotation_z")
+@MODES.register("rotation_z")
 class RotationZ(Rotation):
     """About z of the robot's base: the yaw of a tool that points down."""
 
     axis = 5
 
 
-@register("step_omitted")
+@MODES.register("step_omitted")
 class StepOmitted(Mode):
     """A stage is left out."""
 

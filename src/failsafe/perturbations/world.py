@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from failsafe.perturbations.distributions import Uniform
-from failsafe.perturbations.mode import Mode, Scene, register
+from failsafe.perturbations.mode import MODES, Mode, Scene
 from failsafe.records import poses
 from failsafe.records.perturbation import Level
 from failsafe.records.trace import Disturbance
@@ -60,7 +60,7 @@ class FreeMode(WorldMode):
         return scene.free_objects(stage)
 
 
-@register("slip")
+@MODES.register("slip")
 class Slip(HeldMode):
     """The object slides down in the grip, and is held again where it then is."""
 
@@ -76,7 +76,7 @@ class Slip(HeldMode):
         return (Disturbance(self.perturbation.object, velocity, friction=0.0, with_tool=True),)
 
 
-@register("object_pushed")
+@MODES.register("object_pushed")
 class ObjectPushed(FreeMode):
     """Something bumps into an object and moves it along the table."""
 
@@ -94,7 +94,7 @@ class ObjectPushed(FreeMode):
         return (Disturbance(self.perturbation.object, (*velocity.tolist(), 0.0, 0.0, 0.0)),)
 
 
-@register("object_knocked_over")
+@MODES.register("object_knocked_over")
 class ObjectKnockedOver(FreeMode):
     """An object is tipped over the lowest edge or corner that lies in the drawn direction."""
 
@@ -128,7 +128,7 @@ class ObjectKnockedOver(FreeMode):
         return float(np.abs(inside) @ np.array(spec.half_extents))
 
 
-@register("object_dropped")
+@MODES.register("object_dropped")
 class ObjectDropped(HeldMode):
     """The object is torn out of the closed grip and falls."""
 

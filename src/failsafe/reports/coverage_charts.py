@@ -55,7 +55,7 @@ def mode_charts(cases: Sequence[FailureCase], config: GenerationConfig) -> list[
         if len(case.perturbations) == 1:
             groups[case.perturbations[0].mode].append(case)
     found: list[ModeCharts] = []
-    for mode in (name for name in MODES if name in groups):
+    for mode in MODES.in_order(groups):
         group, settings = groups[mode], config.modes[mode]
         histograms: list[Histogram] = []
         if MODES[mode].timed:

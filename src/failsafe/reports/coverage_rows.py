@@ -85,7 +85,7 @@ def make_rows(cases: Sequence[FailureCase], config: GenerationConfig) -> list[Co
     settled = _settled_tasks(cases)
     rows: list[CoverageRow] = []
     for task in config.tasks:
-        for mode in (name for name in MODES if name in config.modes):
+        for mode in MODES.in_order(config.modes):
             group = groups.get((task, mode), [])
             if group or config.modes[mode].weight > 0:
                 untried = "no stage" if task in settled else "untried"

@@ -283,7 +283,7 @@ def _config(
     seen = {s.mode for s in chosen}
     return CompactConfig(
         window=samples.spec,
-        modes=tuple(name for name in MODES if name in seen),
+        modes=tuple(MODES.in_order(seen)),
         stages=tuple(sorted({s.stage for s in chosen})),
         instructions=tuple(sorted({s.instruction for s in chosen})),
         widths=eyes.meta.config.widths if eyes else settings.widths,
