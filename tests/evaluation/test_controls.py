@@ -34,7 +34,7 @@ class Model:
 
     def assess(self, window: Window) -> Assessment:
         return Assessment(
-            failure_probability=0.5, stage="grasp", mode="slip", actions=(ROW,), follow=(ROW,) * 2
+            failure_probability=0.5, stage="grasp", mode="slip", actions=(ROW,), continuation=(ROW,) * 2
         )
 
 
@@ -155,7 +155,7 @@ def test_the_oracle_detector_acts_as_the_model_would(known: Callable[..., Privil
     done = len(known().nominal.trace)
     plain, _ = make_control("oracle-detector", Model(), known(True, done))
     said = plain.assess(window())
-    assert (said.failure_probability, said.actions, said.follow) == (1.0, (ROW,), ())
+    assert (said.failure_probability, said.actions, said.continuation) == (1.0, (ROW,), ())
     thorough, _ = make_control("oracle-detector", Thorough(), known(True, done))
     assert thorough.assess(window()).actions == (ROW,) * 5
     truth = known(True, done)

@@ -107,9 +107,9 @@ def test_where_nothing_is_failing_it_says_what_the_expert_would_do(model: Compac
     assessment = CompactModel(net, model.meta).assess(window())
     assert not assessment.failing
     assert assessment.actions == ()
-    assert 1 <= len(assessment.follow) <= 24
+    assert 1 <= len(assessment.continuation) <= 24
     assert (
-        failing(model).assess(window()).follow == assessment.follow
+        failing(model).assess(window()).continuation == assessment.continuation
     )  # from here, whatever is said to be wrong
 
 

@@ -66,7 +66,7 @@ def test_what_comes_next_is_led_to_and_fingers_are_no_sooner():
     ahead[0, :, 2] = -0.01 * np.arange(1, 13)
     ahead[0, :, 5] = 0.02 * np.arange(1, 13)
     ahead[0, :, 6] = [1.0] * 7 + [-1.0] * 5
-    rows = corrections.decode(corrections.encode_ahead(ahead)[0])
+    rows = corrections.decode(corrections.encode_continuation(ahead)[0])
     assert [row[6] for row in rows] == [1.0] * 9 + [-1.0] * 3
     at = poses.IDENTITY
     for row, wanted in zip(rows, ahead[0].astype(np.float64), strict=True):

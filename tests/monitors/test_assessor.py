@@ -130,7 +130,7 @@ def test_a_hanging_model_does_not_keep_the_process_from_ending():
         ("failing", "expected a Verdict, got str"),
         (failing(math.nan), "from 0 to 1, got nan"),
         (failing(actions=(ODD,)), "7 finite numbers"),
-        (failing(follow=(ODD,)), "7 finite numbers"),
+        (failing(continuation=(ODD,)), "7 finite numbers"),
         (failing(actions=((0.0, 0.0, 0.0, 1e200, 0.0, 0.0, 1.0),)), "7 finite numbers"),
     ],
 )

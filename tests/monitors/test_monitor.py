@@ -204,7 +204,7 @@ def test_a_correction_in_the_tools_frame_is_turned():
 
 
 def test_what_follows_a_correction_is_followed_as_far_as_wanted():
-    assessment, well = failing(actions=(UP,) * 3), Assessment(failure_probability=0.1, follow=(UP,) * 5)
+    assessment, well = failing(actions=(UP,) * 3), Assessment(failure_probability=0.1, continuation=(UP,) * 5)
     for wanted, lengths in (
         ({"continuation_steps": 72}, [3, 5]),
         ({"continuation_steps": 2}, [3, 2]),
@@ -215,8 +215,11 @@ def test_what_follows_a_correction_is_followed_as_far_as_wanted():
 
 
 def test_a_correction_that_was_not_enough_is_followed_by_another():
-    first, second = failing(actions=(UP,) * 3, follow=(UP,) * 9), failing(actions=(UP,), follow=(UP,) * 9)
-    well = Assessment(failure_probability=0.1, follow=(UP,) * 4)
+    first, second = (
+        failing(actions=(UP,) * 3, continuation=(UP,) * 9),
+        failing(actions=(UP,), continuation=(UP,) * 9),
+    )
+    well = Assessment(failure_probability=0.1, continuation=(UP,) * 4)
     monitor = Monitor(Says(first, second, well, FINE), 0.5, settings(corrections=3, continuation_steps=72))
     ways = watch(monitor, FIRST + 1)
     # The first one's, the second one's, and what the expert would do where that has led.
@@ -228,7 +231,7 @@ def test_a_correction_that_was_not_enough_is_followed_by_another():
 
 
 def test_it_goes_on_as_the_expert_would_while_things_go_well():
-    well = Assessment(failure_probability=0.1, follow=(UP,) * 4)
+    well = Assessment(failure_probability=0.1, continuation=(UP,) * 4)
     monitor = Monitor(Says(failing(actions=(UP,) * 3), well), 0.5, settings(continuation_steps=10))
     assert [len(way) for way in watch(monitor, FIRST + 1).values()] == [3, 4, 4, 2]
     assert steps_of(monitor, QUERY) == [FIRST, FIRST + 3, FIRST + 7, FIRST + 11]
@@ -242,7 +245,7 @@ def test_it_goes_on_as_the_expert_would_while_things_go_well():
 
 
 def test_what_fails_anew_while_it_goes_on_is_corrected_at_even_odds():
-    well = Assessment(failure_probability=0.1, follow=(UP,) * 4)
+    well = Assessment(failure_probability=0.1, continuation=(UP,) * 4)
     sure, likely = failing(0.99, actions=(UP,) * 3), failing(0.6, actions=(UP,))
     monitor = Monitor(Says(sure, well, likely, well), 0.95, settings(corrections=2, continuation_steps=8))
     assert [len(way) for way in watch(monitor, FIRST + 1).values()] == [3, 4, 1, 4]
@@ -261,7 +264,7 @@ def test_a_take_over_has_so_many_corrections_and_no_more():
     "answer", [FINE, failing(needs_help=True), failing(actions=()), RuntimeError("broken"), failing(0.4)]
 )
 def test_without_a_second_correction_the_take_over_ends_as_planned(answer):
-    first = failing(actions=(UP,) * 3, follow=(UP,) * 2)
+    first = failing(actions=(UP,) * 3, continuation=(UP,) * 2)
     monitor = Monitor(Says(first, answer, FINE), 0.5, settings(corrections=3, continuation_steps=72))
     assert [len(way) for way in watch(monitor, FIRST + 1).values()] == [3]
     assert steps_of(monitor, EventKind.AGAIN) == []
@@ -277,7 +280,7 @@ def test_what_is_not_to_be_corrected_is_gone_on_with():
         ((bit,) * 3, [3, 3]),  # so are three steps, in which fingers open
         (((0.0, 0.0, 0.0, 0.0, 0.12, 0.0, 1.0),), [3, 1]),
     ):
-        stuck = failing(actions=rows, follow=(UP,) * 4)
+        stuck = failing(actions=rows, continuation=(UP,) * 4)
         changes = settings(corrections=2, continuation_steps=9)
         monitor = Monitor(Says(failing(actions=(UP,) * 3), stuck, FINE), 0.5, changes)
         assert [len(way) for way in watch(monitor, FIRST + 1).values()] == lengths

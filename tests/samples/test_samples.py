@@ -161,7 +161,9 @@ def test_windows_are_what_the_trace_shows(dataset: Dataset, tmp_path: Path) -> N
         np.testing.assert_array_equal(window.frames[:, -1], simulator.render(cameras, WINDOW.size))
         straight = simulator.render([simulator.camera(v) for v in WINDOW.views], WINDOW.size)
         assert not np.array_equal(window.frames[:, -1], straight)  # the cameras did move
-    for sample, ahead, tcp_poses in zip(samples.samples, samples.ahead, samples.tcp_poses, strict=True):
+    for sample, ahead, tcp_poses in zip(
+        samples.samples, samples.continuation, samples.tcp_poses, strict=True
+    ):
         if sample.kind not in (Kind.NOMINAL, Kind.RECOVERED):  # not to be imitated
             assert np.isnan(ahead).all()
             continue
@@ -210,7 +212,7 @@ def test_a_tool_that_wanders_about(dataset: Dataset, tmp_path: Path) -> None:
     assert {(s.split, s.kind, s.stage, s.mode) for s in samples.samples} == {
         ("train", Kind.WANDERING, "", "")
     }
-    assert np.isnan(samples.ahead).all()
+    assert np.isnan(samples.continuation).all()
     nominal = [dataset.nominal(s.task, s.seed)[1] for s in samples.samples]
     near = [
         np.linalg.norm(trace.tcp_poses[:, :3] - poses[-1, :3], axis=1).min()

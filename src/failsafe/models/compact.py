@@ -1,10 +1,11 @@
 """The compact recovery model: one small network for all tasks, trained from scratch, that runs on a CPU.
 
-It is two networks. The first finds the objects (`failsafe.models.object_localizer`). The second is told
-where they are, and with the proprioception and the words of the instruction gives all parts of the verdict.
+The model is two networks in sequence. `ObjectLocalizer` finds the objects in the images. A classifier network
+takes their positions, the proprioception and the instruction, and predicts every part of the assessment.
 
-Finding takes pictures to learn, but no failures; what it means that things are there takes failures, but no
-pictures: windows that are given the objects' places cost no rendering, and there can be ten times as many.
+The localizer needs images to learn from, but no failures. The classifier needs failures, but no images: it
+also trains on windows with ground-truth object positions, which cost no rendering, so that there can be ten
+times as many of them.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ class Outputs:
         mode: Logits of the kind of failure. [B, n_modes]
         stage: Logits of the sub-task. [B, n_stages]
         correction: See `failsafe.models.corrections`. [B, 29]
-        follow: Likewise, of what the expert would do next if things went well. [B, 29]
+        continuation: Likewise, of what the expert would do next if things went well. [B, 29]
         help: Logit of there being no way back. [B]
         objects: Where the objects are, from the tool, base frame, in decimetres; 0 for those that are not
             there. [B, O*3]
@@ -116,7 +117,7 @@ class Outputs:
     mode: Float[Tensor, "B modes"]
     stage: Float[Tensor, "B stages"]
     correction: Float[Tensor, "B 29"]
-    follow: Float[Tensor, "B 29"]
+    continuation: Float[Tensor, "B 29"]
     help: Float[Tensor, "B"]
     objects: Float[Tensor, "B objects"]
     sight: Keypoints | None
@@ -215,8 +216,10 @@ class CompactNet(nn.Module):
         # Far objects count in decimetres, near ones in centimetres.
         places = torch.cat([there, torch.tanh(5.0 * there)], dim=1)
         x = self.trunk(torch.cat([places, self.motion(motion), self.words(words)], dim=1))
-        failing, mode, stage, correction, follow, help_ = self.heads(x).float().split(self._sizes, dim=1)
-        return Outputs(failing[:, 0], mode, stage, correction, follow, help_[:, 0], objects, None)
+        failing, mode, stage, correction, continuation, help_ = (
+            self.heads(x).float().split(self._sizes, dim=1)
+        )
+        return Outputs(failing[:, 0], mode, stage, correction, continuation, help_[:, 0], objects, None)
 
 
 class CompactModel:
@@ -291,7 +294,7 @@ class CompactModel:
         mode, stage = config.modes[best], config.stages[int(out.stage[0].argmax())]
         failing = probability >= even_odds
         actions = corrections.decode(out.correction[0].numpy()) if failing else ()
-        follow = corrections.decode(out.follow[0].numpy())
+        continuation = corrections.decode(out.continuation[0].numpy())
         needs_help = failing and float(out.help[0]) > 0
         return Assessment(
             failure_probability=probability,
@@ -299,7 +302,7 @@ class CompactModel:
             mode=mode if failing else "",
             mode_probability=float(modes[best]) if failing else 0.0,
             actions=actions,
-            follow=follow,
+            continuation=continuation,
             needs_help=needs_help,
             explanation=_explain(stage, mode, actions, needs_help),
             raw=json.dumps({"failing": round(float(out.failing[0]), 4), "mode": mode, "stage": stage}),

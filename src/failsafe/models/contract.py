@@ -77,10 +77,10 @@ def flaw(assessment: Assessment) -> str:
     for words in (assessment.stage, assessment.mode, assessment.explanation, assessment.raw):
         if not isinstance(words, str):  # pyright: ignore[reportUnnecessaryIsInstance] of a model of one's own
             return f"expected stage, mode, explanation and raw answer in words, got {words!r:.80}"
-    for rows in (assessment.actions, assessment.follow):
+    for rows in (assessment.actions, assessment.continuation):
         if len(rows) > MAX_ACTIONS:
             return f"expected at most {MAX_ACTIONS} actions, got {len(rows)}"
-    for row in (*assessment.actions, *assessment.follow):
+    for row in (*assessment.actions, *assessment.continuation):
         if len(row) != 7 or not all(abs(value) <= poses.LARGEST for value in row):
             return f"expected actions of 7 finite numbers, got {row}"
     return ""

@@ -33,15 +33,17 @@ def encode(actions: Sequence[Sequence[float]]) -> Float32[np.ndarray, "29"]:
     return np.array([*numbers, len(actions) / _STEPS], dtype=np.float32)
 
 
-def encode_ahead(ahead: Float32[np.ndarray, "N A 7"]) -> Float32[np.ndarray, "N 29"]:
-    """The same numbers for what the expert did next, as `SampleSet.ahead` has it.
+def encode_continuation(continuation: Float32[np.ndarray, "N A 7"]) -> Float32[np.ndarray, "N 29"]:
+    """The same numbers for what the expert did next, as `SampleSet.continuation` has it.
 
     The gripper of a quarter is that of its beginning: fingers that close a step or two late still close on
     the object, and those that close too early close above it.
     """
-    n, steps, _ = ahead.shape
+    n, steps, _ = continuation.shape
     ends = [math.ceil((quarter + 1) * steps / QUARTERS) for quarter in range(QUARTERS)]
-    rows = np.concatenate([ahead[:, [end - 1 for end in ends], :6], ahead[:, [0, *ends[:-1]], 6:]], axis=2)
+    rows = np.concatenate(
+        [continuation[:, [end - 1 for end in ends], :6], continuation[:, [0, *ends[:-1]], 6:]], axis=2
+    )
     rows = rows / np.array([_METRES] * 3 + [_RADIANS] * 3 + [1.0])
     return np.concatenate([rows.reshape(n, -1), np.full((n, 1), steps / _STEPS)], axis=1).astype(np.float32)
 

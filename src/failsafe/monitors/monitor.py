@@ -290,7 +290,7 @@ class Monitor:
         if again and wrong and (way := self._correction(assessment, observation)):
             self._note(EventKind.AGAIN, **{**seen, "actions": len(way)})
             return way
-        rows = assessment.follow[: self._continuation_left]
+        rows = assessment.continuation[: self._continuation_left]
         self._continuation_left -= len(rows)
         return self._way(assessment, rows, observation) if rows else ()
 

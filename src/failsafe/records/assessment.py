@@ -103,8 +103,8 @@ class Assessment:
         mode_probability: How sure the model is of the kind, given that there is a failure.
         actions: 1..K rows `[dx, dy, dz, rx, ry, rz, gripper]` (m, rotation vector in rad, -1 closed to +1
             open), one a control step, the first from the measured tool pose; none where nothing is to do.
-        follow: Rows of the same kind: what the expert would do next from here, were nothing failing; for a
-            monitor that goes on for a while after a correction before it hands back.
+        continuation: Actions of the same form that the expert would take next from here if nothing failed; a
+            monitor may execute them after a correction, before it hands back.
         frame: Frame of the deltas.
         needs_help: Whether the model takes the failure for one that no action brings back.
         explanation: One sentence.
@@ -119,7 +119,7 @@ class Assessment:
     mode: str = ""
     mode_probability: float = 0.0
     actions: tuple[tuple[float, ...], ...] = ()
-    follow: tuple[tuple[float, ...], ...] = ()
+    continuation: tuple[tuple[float, ...], ...] = ()
     frame: str = "robot_base"
     needs_help: bool = False
     explanation: str = ""

@@ -29,7 +29,7 @@ JUST_AFTER = 10
 """Control steps after a failure has set in within which it has just done so: one look of a monitor."""
 LATE = 30
 """Steps after which it is long past: a monitor has looked three times."""
-AHEAD = 12
+CONTINUATION_STEPS = 12
 """Control steps for which is kept what the expert did next, where it was neither perturbed nor failing."""
 PER_ROLLOUT = 3
 """Moments taken from an episode that goes well."""

@@ -145,8 +145,8 @@ class SampleSet:
         objects: Poses of the objects now, NaN where there is none, base frame. [N, O, 7]
         cameras: Where the cameras were: pose (in the tool's frame if mounted, else in the base frame), field
             of view, and whether it is mounted; NaN where there are no pictures. [N, V, 9]
-        ahead: Where the expert's next commands led, as seen from the tool: displacement (m), rotation vector
-            (rad), gripper; NaN where it was perturbed or failing, for that is not to be imitated. [N, A, 7]
+        continuation: Targets of the expert's next A commands, relative to the tool: displacement (m),
+            rotation vector (rad), gripper; NaN where the rollout was perturbed or failing. [N, A, 7]
 
     Raises:
         UserError: If a folder holds none, not all that it should, or other windows than the first.
@@ -168,7 +168,7 @@ class SampleSet:
         widths: list[np.ndarray] = []
         objects: list[np.ndarray] = []
         cameras: list[np.ndarray] = []
-        ahead: list[np.ndarray] = []
+        continuation: list[np.ndarray] = []
         files = [(i, file) for i, folder in enumerate(self.paths) for file in sorted(folder.glob("*/*.npz"))]
         for group, (folder, file) in enumerate(files):
             arrays = unpack(file.read_bytes(), str(file))
@@ -188,14 +188,15 @@ class SampleSet:
             widths.append(arrays["gripper_widths"])
             objects.append(arrays["objects"])
             cameras.append(arrays["cameras"])
-            ahead.append(arrays["ahead"])
+            # The name "ahead" is that of sample sets made by version 1.
+            continuation.append(arrays["continuation" if "continuation" in arrays else "ahead"])
         if not self.samples:
             raise UserError(f"there are no samples in {', '.join(map(str, self.paths))}")
         self.tcp_poses = np.concatenate(tcp)
         self.gripper_widths = np.concatenate(widths)
         self.objects = np.concatenate(objects)
         self.cameras = np.concatenate(cameras)
-        self.ahead = np.concatenate(ahead)
+        self.continuation = np.concatenate(continuation)
         self._maps: dict[int, np.ndarray] = {}
         self._check_numbers()
         check_leaks(self.samples)

@@ -28,7 +28,7 @@ from failsafe.records.assessment import WindowSpec
 from failsafe.records.provenance import collect_provenance
 from failsafe.records.trace import Trace, pack
 from failsafe.samples.demonstrations import chunk_targets
-from failsafe.samples.plan import AHEAD, Kind, Sample, check_leaks, plan_samples
+from failsafe.samples.plan import CONTINUATION_STEPS, Kind, Sample, check_leaks, plan_samples
 from failsafe.samples.sample_set import (
     MAX_OBJECTS,
     SampleConfig,
@@ -198,7 +198,7 @@ def _render_group(sources: list[Path], out: Path, config: SampleConfig, samples:
     widths = np.empty((len(samples), spec.history + 1), dtype=np.float32)
     objects = np.full((len(samples), MAX_OBJECTS, 7), np.nan, dtype=np.float32)
     where = np.full((len(samples), len(spec.views), 9), np.nan, dtype=np.float32)
-    ahead = np.full((len(samples), AHEAD, 7), np.nan, dtype=np.float32)
+    continuation = np.full((len(samples), CONTINUATION_STEPS, 7), np.nan, dtype=np.float32)
     for row, (sample, trace) in enumerate(zip(samples, chosen, strict=True)):
         try:
             tcp_poses[row], widths[row] = _past(trace, sample.step, spec.history)
@@ -207,7 +207,7 @@ def _render_group(sources: list[Path], out: Path, config: SampleConfig, samples:
         here = trace.objects[sample.step][:MAX_OBJECTS]
         objects[row, : len(here)] = here
         if sample.kind in (Kind.NOMINAL, Kind.RECOVERED):
-            ahead[row] = chunk_targets(trace, sample.step, AHEAD)
+            continuation[row] = chunk_targets(trace, sample.step, CONTINUATION_STEPS)
     if config.pictures:
         simulator = _task(first.task).simulator
         cameras = [window_cameras(simulator, config, sample.name) for sample in samples]
@@ -222,7 +222,7 @@ def _render_group(sources: list[Path], out: Path, config: SampleConfig, samples:
         "gripper_widths": widths,
         "objects": objects,
         "cameras": where,
-        "ahead": ahead,
+        "continuation": continuation,
     }
     write_atomically(path, pack(arrays))
 

@@ -34,14 +34,16 @@ def elsewhere(
         truth: What is true of it.
 
     Returns:
-        The same, as it would be; of the truth, correction and follow are changed, not what the eyes are
-        taught by.
+        The transformed batch. Of the targets only correction and continuation change, not those of the image
+        encoders.
     """
     b = len(motion)
     side = torch.where(torch.rand(b) < 0.5, -1.0, 1.0).to(motion)
     angle = (_TURN * torch.randn(b)).clamp(-_MOST, _MOST).to(motion)
     carrier, shift = Carrier(side, angle), _SHIFT * torch.randn(b, 2).to(motion)
-    there = replace(truth, correction=carrier.way(truth.correction), follow=carrier.way(truth.follow))
+    there = replace(
+        truth, correction=carrier.way(truth.correction), continuation=carrier.way(truth.continuation)
+    )
     return carrier.objects(objects), carrier.motion(motion, shift), there
 
 

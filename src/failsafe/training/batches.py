@@ -49,8 +49,8 @@ class Targets:
         stage_weight: 1 where the network knows it. [B]
         correction: See `failsafe.models.corrections`. [B, 29]
         correction_weight: 1 where there is a proven one. [B]
-        follow: Likewise, of what the expert did next. [B, 29]
-        follow_weight: 1 where it went well, and unperturbed. [B]
+        continuation: Likewise, of what the expert did next. [B, 29]
+        continuation_weight: 1 where it went well, and unperturbed. [B]
         help: 1 where nothing brought the episode back. [B]
         help_weight: 1 where the episode fails and a way back was looked for. [B]
         objects: Where the objects are, from the tool, base frame, decimetres; 0 where there is none. [B, O*3]
@@ -66,8 +66,8 @@ class Targets:
     stage_weight: Float[Tensor, "B"]
     correction: Float[Tensor, "B C"]
     correction_weight: Float[Tensor, "B"]
-    follow: Float[Tensor, "B C"]
-    follow_weight: Float[Tensor, "B"]
+    continuation: Float[Tensor, "B C"]
+    continuation_weight: Float[Tensor, "B"]
     help: Float[Tensor, "B"]
     help_weight: Float[Tensor, "B"]
     objects: Float[Tensor, "B O"]
@@ -106,7 +106,7 @@ class Batches:
         zeros = np.zeros(corrections.SIZE, dtype=np.float32)
         where = samples.objects[self._indices, :, :3] - samples.tcp_poses[self._indices, -1, None, :3]
         where = where.reshape(len(chosen), -1) * 10.0
-        ahead = samples.ahead[self._indices]
+        continuation = samples.continuation[self._indices]
         numbers = lambda values: torch.tensor(list(values), dtype=torch.float32)  # noqa: E731
         self.truth = Targets(
             failing=numbers(s.failing for s in chosen),
@@ -119,8 +119,8 @@ class Batches:
                 np.stack([corrections.encode(s.actions) if s.actions else zeros for s in chosen])
             ),
             correction_weight=numbers(bool(s.actions) for s in chosen),
-            follow=torch.from_numpy(corrections.encode_ahead(np.nan_to_num(ahead))),
-            follow_weight=torch.from_numpy(np.isfinite(ahead).all((1, 2)).astype(np.float32)),
+            continuation=torch.from_numpy(corrections.encode_continuation(np.nan_to_num(continuation))),
+            continuation_weight=torch.from_numpy(np.isfinite(continuation).all((1, 2)).astype(np.float32)),
             help=numbers(s.recoverable is False for s in chosen),
             help_weight=numbers(s.failing and s.recoverable is not None for s in chosen),
             objects=torch.from_numpy(np.where(np.isfinite(where), where, 0.0).astype(np.float32)),

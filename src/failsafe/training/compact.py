@@ -224,7 +224,7 @@ def loss_of(out: Outputs, truth: Targets) -> Tensor:
         return (values * weight).sum() / weight.sum().clamp(min=1.0)
 
     smooth = F.smooth_l1_loss(out.correction, truth.correction, reduction="none", beta=0.1).mean(1)
-    after = F.smooth_l1_loss(out.follow, truth.follow, reduction="none", beta=0.1).mean(1)
+    after = F.smooth_l1_loss(out.continuation, truth.continuation, reduction="none", beta=0.1).mean(1)
     # The way it leads to in the end, apart from how far: that is what counts if the way is short.
     last = slice(-8, -2)
     aside = 1 - F.cosine_similarity(out.correction[:, last], truth.correction[:, last], dim=1)
@@ -235,7 +235,7 @@ def loss_of(out: Outputs, truth: Targets) -> Tensor:
         + 0.7 * mean(kind, truth.mode_weight)
         + 0.3 * mean(F.cross_entropy(out.stage, truth.stage, reduction="none"), truth.stage_weight)
         + mean(4.0 * smooth + 0.3 * aside, truth.correction_weight)
-        + 4.0 * mean(after, truth.follow_weight)
+        + 4.0 * mean(after, truth.continuation_weight)
         + 0.2 * mean(answer(out.help, truth.help, reduction="none"), truth.help_weight)
     )
 
