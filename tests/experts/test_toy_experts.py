@@ -20,7 +20,8 @@ from failsafe.experts.toy import (
 from failsafe.records import poses
 from failsafe.records.plan import StagePlan
 from failsafe.records.trace import Disturbance
-from failsafe.rollouts.runner import Hook, RolloutRunner, StepContext
+from failsafe.rollouts.hooks import Hook, StepContext
+from failsafe.rollouts.runner import RolloutRunner
 from failsafe.simulators.toy import TASKS, ToyPick, ToySimulator, ToyStack
 
 EXPERTS = {"ToyPick-v0": ToyPickExpert, "ToyPush-v0": ToyPushExpert, "ToyStack-v0": ToyStackExpert}
@@ -37,8 +38,8 @@ class During(Hook):
     def __init__(self, stage: int, steps: int, disturbance: Disturbance) -> None:
         self._stage, self._left, self._disturbance = stage, steps, disturbance
 
-    def disturb(self, moment: StepContext):
-        if moment.stage != self._stage or not self._left:
+    def disturb(self, context: StepContext):
+        if context.stage != self._stage or not self._left:
             return ()
         self._left -= 1
         return [self._disturbance]
@@ -176,8 +177,8 @@ def test_the_closed_loop_policy_succeeds_and_names_no_stage():
 
 def test_the_closed_loop_policy_answers_to_a_box_that_moves():
     class Nudge(Hook):
-        def disturb(self, moment: StepContext):
-            return [Disturbance("box", (0.3, 0.2, 0.0, 0.0, 0.0, 0.0))] if moment.step == 12 else ()
+        def disturb(self, context: StepContext):
+            return [Disturbance("box", (0.3, 0.2, 0.0, 0.0, 0.0, 0.0))] if context.step == 12 else ()
 
     sim = ToyPick()
     for seed in range(10):

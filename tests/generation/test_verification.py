@@ -15,7 +15,8 @@ from failsafe.records.case import RecoveryStrategy
 from failsafe.records.perturbation import Perturbation
 from failsafe.records.plan import CLOSED, OPEN
 from failsafe.records.trace import Disturbance
-from failsafe.rollouts.runner import Command, Hook, RolloutRunner, StepContext
+from failsafe.rollouts.hooks import Command, Hook, StepContext
+from failsafe.rollouts.runner import RolloutRunner
 from failsafe.simulators.contract import Observation
 
 DOWN = poses.pose([0.4, 0.0, 0.2], [0.0, 1.0, 0.0, 0.0])
@@ -218,7 +219,7 @@ def test_noise_begins_with_the_correction_not_before(scenes):
             return command
 
         def disturb(self, moment):
-            return [Disturbance("box", (0.0,) * 6)] if moment.step < 0 else ()
+            return [Disturbance("box", (0.0,) * 6)] if context.step < 0 else ()
 
     task, nominal, failing, step = fail(scenes, "missed")
     runner, exact = verification._branch(task, nominal, failing.trace, step, [Counting()])

@@ -11,10 +11,10 @@ import numpy as np
 from failsafe.monitors.monitor import Monitor, MonitorSettings
 from failsafe.monitors.timing import QueryTiming
 from failsafe.monitors.waypoints import Waypoint
-from failsafe.policies.contract import PolicyObservation
 from failsafe.records import poses
 from failsafe.records.assessment import Assessment, Window, WindowSpec
 from failsafe.records.event import EventKind
+from failsafe.records.observation import PolicyObservation
 from failsafe.records.poses import Pose
 
 DOWN = (0.0, 1.0, 0.0, 0.0)

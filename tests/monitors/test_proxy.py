@@ -28,12 +28,12 @@ from failsafe.monitors import proxy as proxy_module
 from failsafe.monitors.monitor import MonitorSettings
 from failsafe.monitors.proxy import Proxy, Upstream
 from failsafe.monitors.requests import Wire, guard_clients
-from failsafe.policies.contract import PolicyObservation
 from failsafe.policies.openpi import OpenpiPolicy
 from failsafe.policies.served import LIBERO
 from failsafe.records import poses
 from failsafe.records.assessment import Assessment
 from failsafe.records.event import EventKind
+from failsafe.records.observation import PolicyObservation
 
 REASON = "Internal server error. Traceback included in previous frame."
 ROW = [0.4, 0, 0, 0, 0, 0.2, -1]

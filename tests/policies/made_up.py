@@ -1,7 +1,7 @@
 import numpy as np
 
-from failsafe.policies.contract import PolicyObservation
 from failsafe.records import poses
+from failsafe.records.observation import PolicyObservation
 
 DOWN = (0.0, 1.0, 0.0, 0.0)
 

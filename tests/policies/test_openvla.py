@@ -8,9 +8,10 @@ from tests.policies.act_server import ActServer, encode
 from tests.policies.made_up import make_observation
 
 from failsafe.errors import PolicyError, UserError
-from failsafe.policies.contract import Policy, PolicyObservation
+from failsafe.policies.contract import Policy
 from failsafe.policies.openvla import BRIDGE, LIBERO_OFT, OpenVlaOftPolicy, OpenVlaPolicy
 from failsafe.records import poses
+from failsafe.records.observation import PolicyObservation
 
 ACTION = np.array([0.01, -0.02, 0.03, 0.1, -0.2, 0.3, 1.0])
 CHUNK = [np.arange(7, dtype=np.float32) + row for row in range(8)]

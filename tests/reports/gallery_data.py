@@ -24,7 +24,8 @@ from failsafe.records.case import (
 from failsafe.records.perturbation import Perturbation
 from failsafe.records.plan import OPEN, StagePlan
 from failsafe.records.trace import Trace
-from failsafe.rollouts.runner import Command, Hook, RolloutRunner, StepContext
+from failsafe.rollouts.hooks import Command, Hook, StepContext
+from failsafe.rollouts.runner import RolloutRunner
 from failsafe.simulators import toy
 
 SIZE = 64
@@ -41,8 +42,8 @@ class OpenGripper(Hook):
     def __init__(self, stage: int) -> None:
         self.stage = stage
 
-    def before_step(self, moment: StepContext, command: Command) -> Command:
-        return Command(command.target, OPEN) if moment.stage >= self.stage else command
+    def before_step(self, context: StepContext, command: Command) -> Command:
+        return Command(command.target, OPEN) if context.stage >= self.stage else command
 
 
 def rollout(task: str, seed: int, *hooks: Hook) -> tuple[RolloutRunner, Trace]:

@@ -9,9 +9,12 @@ from failsafe.experts.toy import ToyStackExpert
 from failsafe.records import poses
 from failsafe.records.plan import CLOSED, OPEN, Stage, StagePlan
 from failsafe.records.trace import Disturbance
-from failsafe.rollouts.runner import OUTSIDE_STAGES, SETTLE_STEPS, Command, Hook, RolloutRunner, StepContext
+from failsafe.rollouts.hooks import Command, Hook, StepContext
+from failsafe.rollouts.loop import NO_STAGE
+from failsafe.rollouts.runner import SETTLE_SECONDS, RolloutRunner
 from failsafe.simulators.toy import ToyPick, ToyStack
 
+STEPS = round(SETTLE_SECONDS * 20)
 HOME = (0.45, 0.0, 0.28, 0.0, 1.0, 0.0, 0.0)
 
 
@@ -73,13 +76,13 @@ def test_a_trace_has_one_state_more_than_commands(runner):
     runner.do(stage(0.5, 0.0, 0.2, hold=1))
     runner.settle()
     trace = runner.trace()
-    steps = 4 + 1 + SETTLE_STEPS
+    steps = 4 + 1 + STEPS
     assert len(trace) == steps
     assert trace.commands.shape == (steps, 8)
     assert trace.states.shape == (steps + 1, 30)
     assert trace.objects.shape == (steps + 1, 2, 7)
     np.testing.assert_array_equal(trace.states[-1], runner.simulator.state())
-    np.testing.assert_array_equal(trace.targets[-SETTLE_STEPS:], np.tile(trace.targets[4], (SETTLE_STEPS, 1)))
+    np.testing.assert_array_equal(trace.targets[-STEPS:], np.tile(trace.targets[4], (STEPS, 1)))
 
 
 def test_an_action_moves_on_from_the_pose_commanded_before(runner):
@@ -91,7 +94,7 @@ def test_an_action_moves_on_from_the_pose_commanded_before(runner):
     turned = poses.delta_between(np.array(HOME), trace.targets[-1].astype(np.float64))
     np.testing.assert_allclose(turned[3:], [0.0, 0.0, 0.2], atol=1e-6)
     assert trace.gripper_commands.tolist() == [-1.0, -1.0]
-    assert trace.stages.tolist() == [OUTSIDE_STAGES] * 2
+    assert trace.stages.tolist() == [NO_STAGE] * 2
 
 
 def test_a_rollout_replays_bit_for_bit():
@@ -112,8 +115,8 @@ def test_a_rollout_replays_bit_for_bit():
 
 def test_a_replay_gives_the_disturbances_again():
     class Push(Hook):
-        def disturb(self, moment: StepContext):
-            return [Disturbance("box", (0.3, 0.0, 0.0, 0.0, 0.0, 0.0))] if moment.step in (2, 3) else ()
+        def disturb(self, context: StepContext):
+            return [Disturbance("box", (0.3, 0.0, 0.0, 0.0, 0.0, 0.0))] if context.step in (2, 3) else ()
 
     sim = ToyPick()
     sim.reset(0)
@@ -147,8 +150,8 @@ def test_an_interceptor_sees_every_command_and_may_change_it():
         def __init__(self) -> None:
             self.seen = []
 
-        def before_step(self, moment: StepContext, command: Command) -> Command:
-            self.seen.append(moment)
+        def before_step(self, context: StepContext, command: Command) -> Command:
+            self.seen.append(context)
             return Command(command.target - np.array([0, 0, 0.01, 0, 0, 0, 0]), CLOSED)
 
     sim = ToyPick()
@@ -170,7 +173,7 @@ def test_an_interceptor_sees_every_command_and_may_change_it():
 
 def test_what_an_interceptor_asks_for_is_bound_by_the_step_limits():
     class Leap(Hook):
-        def before_step(self, moment: StepContext, command: Command) -> Command:
+        def before_step(self, context: StepContext, command: Command) -> Command:
             return Command(poses.apply_delta(command.target, [0.3, 0.4, 0.0, 0.0, 0.0, 1.0]), command.gripper)
 
     sim = ToyPick()

@@ -15,9 +15,10 @@ from failsafe.errors import DivergedError, PolicyError, UserError
 from failsafe.evaluation.scenarios import Scenario
 from failsafe.experts.tasks import Task
 from failsafe.monitors.monitored import MonitoredPolicy
-from failsafe.policies.contract import Policy, PolicyObservation, check_chunk, check_fit
+from failsafe.policies.contract import Policy, check_chunk, check_fit
 from failsafe.records import poses
 from failsafe.records.episode import Ending, Episode, EpisodeKey
+from failsafe.records.observation import PolicyObservation
 from failsafe.records.poses import Pose
 from failsafe.simulators.contract import Camera, Simulator, SimulatorSpec
 

@@ -218,7 +218,7 @@ class _Probe(RolloutRunner):
         target = poses.apply_delta(self.commanded, delta)
         raise _FirstStage(Stage("act", tuple(target.tolist()), gripper, 0), gripper)
 
-    def settle(self, steps: int = 0) -> None:
+    def settle(self, steps: int | None = None) -> None:
         """Nothing: time stands still."""
 
 

@@ -18,7 +18,8 @@ from failsafe.records.perturbation import Perturbation
 from failsafe.records.plan import StagePlan, StageSpan
 from failsafe.records.poses import Pose
 from failsafe.records.trace import Disturbance, Trace
-from failsafe.rollouts.runner import Command, Hook, RolloutRunner, StepContext
+from failsafe.rollouts.hooks import Command, Hook, StepContext
+from failsafe.rollouts.runner import RolloutRunner
 
 
 @dataclass(frozen=True)
@@ -175,14 +176,14 @@ class _Watched(Hook):
         self._mode = mode
         self.first_step: int | None = None
 
-    def before_step(self, moment: StepContext, command: Command) -> Command:
-        changed = self._mode.before_step(moment, command)
+    def before_step(self, context: StepContext, command: Command) -> Command:
+        changed = self._mode.before_step(context, command)
         if changed is not command and self.first_step is None:
-            self.first_step = moment.step
+            self.first_step = context.step
         return changed
 
-    def disturb(self, moment: StepContext) -> Sequence[Disturbance]:
-        disturbances = self._mode.disturb(moment)
+    def disturb(self, context: StepContext) -> Sequence[Disturbance]:
+        disturbances = self._mode.disturb(context)
         if disturbances and self.first_step is None:
-            self.first_step = moment.step
+            self.first_step = context.step
         return disturbances

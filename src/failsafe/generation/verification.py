@@ -23,15 +23,12 @@ from failsafe.experts.contract import PlanExpert
 from failsafe.experts.tasks import Task
 from failsafe.generation.corrections import Candidate, propose
 from failsafe.generation.nominal import NominalRollout, PerturbedRollout
-from failsafe.records import poses
 from failsafe.records.case import Attempt, Correction, Label, RecoveryStrategy, Verification
 from failsafe.records.trace import Trace
-from failsafe.rollouts.runner import Command, Hook, RolloutRunner, StepContext
+from failsafe.rollouts.hooks import Hook
+from failsafe.rollouts.noise import NOISE_DESCRIPTION, ActuationNoise
+from failsafe.rollouts.runner import RolloutRunner
 
-NOISE_METRES = 0.002
-NOISE_RADIANS = np.deg2rad(1.0)
-_NOISE = np.array([NOISE_METRES] * 3 + [NOISE_RADIANS] * 3)
-NOISE_DESCRIPTION = "actuation noise of 2 mm and 1 degree (standard deviations), commands one step late"
 MAX_ATTEMPTS = 4
 """Candidates of each kind tried for one moment, shortest first."""
 _STEPS_BEYOND_TWIN = 150
@@ -43,27 +40,6 @@ class Proof:
 
     label: Label
     recovered: Trace | None
-
-
-class ActuationNoise(Hook):
-    """What a real arm adds: every pose it is led to a little off, and every command one step late.
-
-    An arm that is told to stay stays where it is: the error is drawn anew only with a new target.
-    """
-
-    def __init__(self, rng: np.random.Generator) -> None:
-        self._rng = rng
-        self._waiting: Command | None = None
-        self._target: poses.Pose | None = None
-        self._error = np.zeros(6)
-
-    def before_step(self, moment: StepContext, command: Command) -> Command:
-        """The command before this one, with an error on it."""
-        late, self._waiting = self._waiting or command, Command(command.target, command.gripper)
-        if self._target is None or not np.array_equal(late.target, self._target):
-            self._target = late.target
-            self._error = self._rng.normal(size=6) * _NOISE
-        return Command(poses.apply_delta(late.target, self._error), late.gripper)
 
 
 def prove(

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from failsafe.policies.contract import PolicyObservation
 from failsafe.records.assessment import Window, WindowSpec
+from failsafe.records.observation import PolicyObservation
 
 
 class History:

@@ -20,9 +20,10 @@ from failsafe.monitors.cusum import CusumDetector
 from failsafe.monitors.history import History
 from failsafe.monitors.timing import QueryTiming
 from failsafe.monitors.waypoints import Waypoint, Workspace, catch_up, waypoints
-from failsafe.policies.contract import Frame, PolicyObservation
+from failsafe.policies.contract import Frame
 from failsafe.records.assessment import Assessment, Status
 from failsafe.records.event import Event, EventKind
+from failsafe.records.observation import PolicyObservation
 from failsafe.records.poses import Pose
 
 _SHORT_STEPS, _SHORT_METRES, _SHORT_RADIANS = 2, 0.01, 0.1

@@ -13,8 +13,9 @@ from failsafe.models.contract import RecoveryModel
 from failsafe.monitors.history import fit
 from failsafe.monitors.monitor import Monitor, MonitorSettings, ignore
 from failsafe.monitors.waypoints import Waypoint
-from failsafe.policies.contract import ActionSpace, Policy, PolicyObservation, check_chunk
+from failsafe.policies.contract import ActionSpace, Policy, check_chunk
 from failsafe.records.event import Event
+from failsafe.records.observation import PolicyObservation
 
 
 class MonitoredPolicy:

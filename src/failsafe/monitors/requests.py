@@ -21,12 +21,13 @@ from failsafe.models.contract import MAX_ROTATION, MAX_TRANSLATION, RecoveryMode
 from failsafe.monitors.monitor import Monitor, MonitorSettings
 from failsafe.monitors.waypoints import Waypoint
 from failsafe.policies import msgpack_numpy
-from failsafe.policies.contract import MAX_CHUNK, ActionSpace, Anchor, PolicyObservation, check_chunk
+from failsafe.policies.contract import MAX_CHUNK, ActionSpace, Anchor, check_chunk
 from failsafe.policies.openpi import PICTURES
 from failsafe.policies.served import LIBERO, observe_libero_state
 from failsafe.records import poses
 from failsafe.records.assessment import Assessment, Window, WindowSpec
 from failsafe.records.event import Event, EventKind
+from failsafe.records.observation import PolicyObservation
 from failsafe.records.poses import Pose
 
 ACTIONS, STATE, PROMPT = "actions", "observation/state", "prompt"

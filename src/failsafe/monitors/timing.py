@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from failsafe.errors import UserError
-from failsafe.policies.contract import PolicyObservation
+from failsafe.records.observation import PolicyObservation
 
 
 @dataclass(frozen=True)

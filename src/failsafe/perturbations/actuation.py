@@ -8,7 +8,7 @@ from failsafe.perturbations.distributions import Uniform
 from failsafe.perturbations.mode import MODES, Mode, Scene
 from failsafe.records.perturbation import Level, Perturbation
 from failsafe.records.plan import OPEN
-from failsafe.rollouts.runner import Command, StepContext
+from failsafe.rollouts.hooks import Command, StepContext
 
 _MOST_DRIFT = 0.1
 """Metres at which a drift stops growing."""
@@ -32,9 +32,9 @@ class NoOp(Mode):
         """Any stage."""
         return True
 
-    def before_step(self, moment: StepContext, command: Command) -> Command:
+    def before_step(self, context: StepContext, command: Command) -> Command:
         """The last command that arrived."""
-        if 0 <= self.steps_since(moment) < self.perturbation.magnitude:
+        if 0 <= self.steps_since(context) < self.perturbation.magnitude:
             return Command(self._last.target, self._last.gripper)
         self._last = command
         return command
@@ -55,10 +55,10 @@ class GripperStaysOpen(Mode):
         """Where the gripper closes on something."""
         return scene.spans[stage].closes and bool(scene.spans[stage].held_after)
 
-    def before_step(self, moment: StepContext, command: Command) -> Command:
+    def before_step(self, context: StepContext, command: Command) -> Command:
         """The part of the closing that happens, until the gripper is told to open again."""
         before = self.scene.spans[self.perturbation.stage].gripper_before
-        if moment.stage < self.perturbation.stage or command.gripper >= before:
+        if context.stage < self.perturbation.stage or command.gripper >= before:
             return command
         return Command(command.target, before + self.perturbation.magnitude * (command.gripper - before))
 
@@ -79,9 +79,9 @@ class EarlyRelease(Mode):
         span = scene.spans[stage]
         return bool(span.held) and bool(span.held_after) and span.travel > 0.005
 
-    def before_step(self, moment: StepContext, command: Command) -> Command:
+    def before_step(self, context: StepContext, command: Command) -> Command:
         """The opening, from the moment on."""
-        if self.steps_since(moment) < 0:
+        if self.steps_since(context) < 0:
             return command
         opening = command.gripper + self.perturbation.magnitude * (OPEN - command.gripper)
         return Command(command.target, opening)
@@ -100,9 +100,9 @@ class LateClose(Mode):
         """Where the gripper closes on something."""
         return scene.spans[stage].closes and bool(scene.spans[stage].held_after)
 
-    def before_step(self, moment: StepContext, command: Command) -> Command:
+    def before_step(self, context: StepContext, command: Command) -> Command:
         """The earlier gripper command, for the length of the delay."""
-        if 0 <= self.steps_since(moment) < self.perturbation.magnitude:
+        if 0 <= self.steps_since(context) < self.perturbation.magnitude:
             return Command(command.target, self.scene.spans[self.perturbation.stage].gripper_before)
         return command
 
@@ -122,9 +122,9 @@ class Drift(Mode):
         """Where the tool travels."""
         return scene.spans[stage].travel > 0.005
 
-    def before_step(self, moment: StepContext, command: Command) -> Command:
+    def before_step(self, context: StepContext, command: Command) -> Command:
         """The command with the bias so far."""
-        steps = self.steps_since(moment)
+        steps = self.steps_since(context)
         if steps < 0:
             return command
         target = command.target.copy()

@@ -17,7 +17,7 @@ from failsafe.records.perturbation import Level, Perturbation
 from failsafe.records.plan import StagePlan, StageSpan
 from failsafe.records.poses import Pose
 from failsafe.registry import Registry
-from failsafe.rollouts.runner import Hook, StepContext
+from failsafe.rollouts.hooks import Hook, StepContext
 from failsafe.simulators.contract import SimulatorSpec
 
 
@@ -99,16 +99,16 @@ class Mode(Hook):
         """The plan that is carried out instead; the number of stages stays."""
         return plan
 
-    def steps_since(self, moment: StepContext) -> int:
+    def steps_since(self, context: StepContext) -> int:
         """Control steps since the perturbation set in; -1 before."""
         if self._first_step is None:
             p = self.perturbation
-            onset = min(round(p.moment * moment.stage_steps), moment.stage_steps - 1)
-            reached = moment.stage == p.stage and moment.stage_step >= onset
-            if not (reached or moment.stage > p.stage):
+            onset = min(round(p.moment * context.stage_steps), context.stage_steps - 1)
+            reached = context.stage == p.stage and context.stage_step >= onset
+            if not (reached or context.stage > p.stage):
                 return -1
-            self._first_step = moment.step
-        return moment.step - self._first_step
+            self._first_step = context.step
+        return context.step - self._first_step
 
     @property
     def azimuth(self) -> Float[np.ndarray, "3"]:

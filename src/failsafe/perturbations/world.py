@@ -12,7 +12,7 @@ from failsafe.perturbations.mode import MODES, Mode, Scene
 from failsafe.records import poses
 from failsafe.records.perturbation import Level
 from failsafe.records.trace import Disturbance
-from failsafe.rollouts.runner import StepContext
+from failsafe.rollouts.hooks import StepContext
 
 _STEPS = 4
 """Control steps for which an object is forced to move: 0.2 s at 20 Hz, the length of a bump."""
@@ -34,8 +34,8 @@ class WorldMode(Mode):
         """Where there is an object that it could act on."""
         return bool(cls.candidates(scene, stage))
 
-    def _row(self, moment: StepContext) -> np.ndarray:
-        return moment.observation.objects[self.scene.spec.object_index(self.perturbation.object)]
+    def _row(self, context: StepContext) -> np.ndarray:
+        return context.observation.objects[self.scene.spec.object_index(self.perturbation.object)]
 
     def _seconds(self, steps: int) -> float:
         return steps / self.scene.spec.control_hz
@@ -67,9 +67,9 @@ class Slip(HeldMode):
     unit = "m"
     magnitude = Uniform(0.01, 0.035)
 
-    def disturb(self, moment: StepContext) -> Sequence[Disturbance]:
+    def disturb(self, context: StepContext) -> Sequence[Disturbance]:
         """Downwards, while the tool carries it along, without friction."""
-        if not 0 <= self.steps_since(moment) < _STEPS:
+        if not 0 <= self.steps_since(context) < _STEPS:
             return ()
         down = -self.perturbation.magnitude / self._seconds(_STEPS)
         velocity = (0.0, 0.0, down, 0.0, 0.0, 0.0)
@@ -84,9 +84,9 @@ class ObjectPushed(FreeMode):
     magnitude = Uniform(0.03, 0.1)
     directed = True
 
-    def disturb(self, moment: StepContext) -> Sequence[Disturbance]:
+    def disturb(self, context: StepContext) -> Sequence[Disturbance]:
         """A steady horizontal velocity that covers the drawn distance, and then a stop."""
-        since = self.steps_since(moment)
+        since = self.steps_since(context)
         if not 0 <= since <= _STEPS:
             return ()
         speed = self.perturbation.magnitude / self._seconds(_STEPS) if since < _STEPS else 0.0
@@ -103,12 +103,12 @@ class ObjectKnockedOver(FreeMode):
     directed = True
     bounds = (0.0, math.pi)
 
-    def disturb(self, moment: StepContext) -> Sequence[Disturbance]:
+    def disturb(self, context: StepContext) -> Sequence[Disturbance]:
         """A rotation about where it stands farthest in the drawn direction, a little above the table."""
-        since = self.steps_since(moment)
+        since = self.steps_since(context)
         if not 0 <= since < _TIPPING_STEPS:
             return ()
-        row, up = self._row(moment), np.array([0.0, 0.0, 1.0])
+        row, up = self._row(context), np.array([0.0, 0.0, 1.0])
         if since == 0:
             self._pivot = row[:3] + self._reach(row, self.azimuth) * self.azimuth - self._reach(row, up) * up
         axis = np.cross(up, self.azimuth)
@@ -136,9 +136,9 @@ class ObjectDropped(HeldMode):
     magnitude = Uniform(0.0, 0.3)
     directed = True
 
-    def disturb(self, moment: StepContext) -> Sequence[Disturbance]:
+    def disturb(self, context: StepContext) -> Sequence[Disturbance]:
         """Downwards, with the drawn speed sideways, without friction, until it is out of the fingers."""
-        if not 0 <= self.steps_since(moment) < _STEPS:
+        if not 0 <= self.steps_since(context) < _STEPS:
             return ()
         velocity = self.azimuth * self.perturbation.magnitude + np.array([0.0, 0.0, -FALL_SPEED])
         return (Disturbance(self.perturbation.object, (*velocity.tolist(), 0.0, 0.0, 0.0), friction=0.0),)

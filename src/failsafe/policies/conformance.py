@@ -13,8 +13,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from failsafe.errors import PolicyError
-from failsafe.policies.contract import ActionSpace, Policy, PolicyObservation, check_chunk
+from failsafe.policies.contract import ActionSpace, Policy, check_chunk
 from failsafe.records import poses
+from failsafe.records.observation import PolicyObservation
 from failsafe.simulators.conformance import CheckResult
 from failsafe.simulators.conformance.bench import Broken
 

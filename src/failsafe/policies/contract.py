@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from failsafe.errors import PolicyError
 from failsafe.records import poses
+from failsafe.records.observation import PolicyObservation
 from failsafe.records.poses import Pose
 
 ACTION_SIZE = 7
@@ -120,23 +121,6 @@ class ActionSpace:
         if self.rotation is RotationFormat.VECTOR:
             return numbers
         return Rotation.from_euler("xyz", numbers).as_rotvec()
-
-
-@dataclass(frozen=True)
-class PolicyObservation:
-    """What a policy is given before an action.
-
-    Attributes:
-        images: Pictures by view, RGB. A mapping that renders a view only once it is asked for will do.
-        tcp_pose: Measured tool pose, robot base frame. [7]
-        target_pose: Tool pose asked for last, robot base frame; the measured one at the beginning. [7]
-        gripper_width: Measured opening of the gripper, metres.
-    """
-
-    images: Mapping[str, UInt8[np.ndarray, "H W 3"]]
-    tcp_pose: Pose
-    target_pose: Pose
-    gripper_width: float
 
 
 @runtime_checkable

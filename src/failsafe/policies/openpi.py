@@ -24,8 +24,9 @@ from websockets.sync.connection import Connection
 
 from failsafe.errors import PolicyError, UserError
 from failsafe.policies import msgpack_numpy
-from failsafe.policies.contract import ActionSpace, PolicyObservation
+from failsafe.policies.contract import ActionSpace
 from failsafe.policies.served import LIBERO, ServedPolicy, check_url, excerpt, libero_state
+from failsafe.records.observation import PolicyObservation
 
 PICTURES = MappingProxyType({"observation/image": "front", "observation/wrist_image": "hand"})
 

@@ -18,8 +18,9 @@ from jaxtyping import Float, UInt8
 
 from failsafe.errors import PolicyError, UserError
 from failsafe.policies import json_numpy
-from failsafe.policies.contract import ActionSpace, Anchor, PolicyObservation, RotationFormat
+from failsafe.policies.contract import ActionSpace, Anchor, RotationFormat
 from failsafe.policies.served import LIBERO, ServedPolicy, check_url, excerpt, libero_state
+from failsafe.records.observation import PolicyObservation
 
 BRIDGE = ActionSpace(
     rotation=RotationFormat.EULER, anchor=Anchor.MEASURED, gripper_open=1.0, gripper_closed=0.0, rate_hz=5.0

@@ -23,9 +23,10 @@ from failsafe.errors import PolicyError, UnknownNameError
 from failsafe.models.image_encoder import word_codes
 from failsafe.models.object_localizer import MIDDLE, PLACE_SCALE
 from failsafe.models.weights import fill, read_weights, save_weights
-from failsafe.policies.contract import ActionSpace, PolicyObservation
+from failsafe.policies.contract import ActionSpace
 from failsafe.policies.reference_net import ReferenceConfig, ReferenceNet
 from failsafe.records import codec, poses
+from failsafe.records.observation import PolicyObservation
 from failsafe.records.poses import Pose
 
 FORMAT = "failsafe-reference/2"

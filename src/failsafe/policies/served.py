@@ -12,8 +12,9 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 
 from failsafe.errors import PolicyError, UserError
-from failsafe.policies.contract import MAX_CHUNK, ActionSpace, Anchor, PolicyObservation, check_chunk
+from failsafe.policies.contract import MAX_CHUNK, ActionSpace, Anchor, check_chunk
 from failsafe.records import poses
+from failsafe.records.observation import PolicyObservation
 from failsafe.records.poses import Pose
 
 LIBERO = ActionSpace(

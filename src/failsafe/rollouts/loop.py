@@ -1,0 +1,141 @@
+"""The control loop: the only place where a simulator is stepped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float32
+
+from failsafe.errors import DivergedError
+from failsafe.records import poses
+from failsafe.records.observation import PolicyObservation
+from failsafe.records.poses import Pose
+from failsafe.records.trace import Disturbance
+from failsafe.rollouts.hooks import Command, Hook, StepContext, StepResult
+from failsafe.simulators.contract import Observation, Simulator
+
+NO_STAGE = -1
+"""Number of the stage for steps that belong to no stage: actions of a correction or of a policy."""
+_FAR = 1e4
+"""Metres, radians or their rates above which a state counts as diverged."""
+
+
+class ControlLoop:
+    """One rollout, control step by control step.
+
+    Args:
+        simulator: In the state in which the rollout begins.
+        hooks: What acts along the loop, in order.
+
+    Attributes:
+        simulator: The simulator.
+        step_count: Control steps so far.
+        state: The simulator's state now. [S]
+        observation: Ground truth now.
+        ended: Whether a hook has ended the rollout.
+    """
+
+    def __init__(self, simulator: Simulator, hooks: Sequence[Hook] = ()) -> None:
+        self.simulator = simulator
+        self.step_count = 0
+        self.state: Float32[np.ndarray, "S"] = simulator.state()
+        self.observation: Observation = simulator.observe()
+        self.ended = False
+        self._limits = (simulator.spec.max_translation, simulator.spec.max_rotation)
+        # Only what a hook overrides is called: most rollouts have a recorder and nothing else.
+        self._sensing = [hook for hook in hooks if _overrides(hook, "sense")]
+        acting = [hook for hook in hooks if _overrides(hook, "before_step")]
+        self._bounded = [hook for hook in acting if not hook.exceeds_limits]
+        self._unbounded = [hook for hook in acting if hook.exceeds_limits]
+        self._disturbing = [hook for hook in hooks if _overrides(hook, "disturb")]
+        self._recording = [hook for hook in hooks if _overrides(hook, "after_step")]
+        for hook in hooks:
+            hook.on_reset(simulator)
+
+    def sense(self, observation: PolicyObservation) -> PolicyObservation:
+        """Return what a policy or monitor is shown of this step. To be called once in every control step."""
+        for hook in self._sensing:
+            observation = hook.sense(observation)
+        return observation
+
+    def step(
+        self, command: Command, origins: Sequence[Pose], stage: int = NO_STAGE, at: tuple[int, int] = (0, 1)
+    ) -> Command:
+        """Carry out one control step.
+
+        Args:
+            command: What the robot is told, within its limits.
+            origins: Poses from which the robot's step limits count: what a hook asks for is kept if it is
+                within a step of one of them, and otherwise limited from the first.
+            stage: Index of the stage.
+            at: Control step within the stage, and control steps that the stage takes.
+
+        Returns:
+            The command after the hooks and the limits, before the arm's own inaccuracy.
+
+        Raises:
+            DivergedError: If the physics diverges.
+        """
+        disturbances: list[Disturbance] = []
+        sent = command
+        if self._bounded or self._unbounded or self._disturbing:
+            context = StepContext(self.step_count, stage, *at, self.observation, self.state)
+            if self._bounded:
+                for hook in self._bounded:
+                    command = hook.before_step(context, command)
+                command = Command(self._limit(command.target, origins), command.gripper)
+            sent = command
+            for hook in self._unbounded:
+                sent = hook.before_step(context, sent)
+            for hook in self._disturbing:
+                disturbances.extend(hook.disturb(context))
+        native = self.simulator.command(sent.target, sent.gripper)
+        self.advance(native, sent, stage, disturbances)
+        return command
+
+    def advance(
+        self,
+        native: Float32[np.ndarray, "D"],
+        command: Command,
+        stage: int,
+        disturbances: Sequence[Disturbance],
+        known: tuple[Float32[np.ndarray, "S"], Observation] | None = None,
+    ) -> None:
+        """Step the simulator with a native command, without asking hooks what to change.
+
+        Args:
+            native: The simulator's own command. [D]
+            command: The tool pose and gripper that it stands for.
+            stage: Index of the stage.
+            disturbances: What happens to the world.
+            known: A state and what was observed in it: reused if the step leads to the same state, because
+                observing takes longer than comparing.
+
+        Raises:
+            DivergedError: If the physics diverges.
+        """
+        self.simulator.step(native, disturbances)
+        self.state = self.simulator.state()
+        if not float(np.abs(self.state).max(initial=0.0)) < _FAR:  # also true for NaN
+            raise DivergedError("the physics diverged: a number of the state is not finite or above 10,000")
+        if known is not None and self.state.tobytes() == known[0].tobytes():
+            self.observation = known[1]
+        else:
+            self.observation = self.simulator.observe()
+        result = StepResult(
+            self.step_count, stage, native, command, disturbances, self.state, self.observation
+        )
+        self.step_count += 1
+        for hook in self._recording:
+            self.ended = hook.after_step(result) or self.ended
+
+    def _limit(self, target: Pose, origins: Sequence[Pose]) -> Pose:
+        for origin in origins:
+            if poses.limit_step(origin, target, *self._limits) is target:
+                return target
+        return poses.limit_step(origins[0], target, *self._limits)
+
+
+def _overrides(hook: Hook, name: str) -> bool:
+    return getattr(type(hook), name) is not getattr(Hook, name)

@@ -1,0 +1,79 @@
+"""Recorders: hooks that keep a rollout as a trace, or its states for a video."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float32
+
+from failsafe.records.trace import Disturbance, Trace
+from failsafe.rollouts.hooks import Command, Hook, StepContext, StepResult
+from failsafe.simulators.contract import Observation, Simulator
+
+
+class TraceRecorder(Hook):
+    """Keeps everything that a rollout can be replayed from.
+
+    Attributes:
+        commands: Native commands so far. Each [D]
+        disturbances: What happened to the world so far, with its step.
+    """
+
+    def __init__(self) -> None:
+        self.commands: list[Float32[np.ndarray, "D"]] = []
+        self.disturbances: list[tuple[int, Disturbance]] = []
+        self._told: list[Command] = []
+        self._stages: list[int] = []
+        self._states: list[np.ndarray] = []
+        self._observations: list[Observation] = []
+        self._command_size = 0
+
+    def on_reset(self, simulator: Simulator) -> None:
+        """Keep the first state."""
+        self._command_size = simulator.spec.command_size
+        self._states.append(simulator.state())
+        self._observations.append(simulator.observe())
+
+    def after_step(self, result: StepResult) -> bool:
+        """Keep a step."""
+        self.commands.append(result.native)
+        self._told.append(result.command)
+        self._stages.append(result.stage)
+        self._states.append(result.state)
+        self._observations.append(result.observation)
+        self.disturbances.extend((result.step, d) for d in result.disturbances)
+        return False
+
+    def matches(self, trace: Trace, steps: int) -> bool:
+        """Return whether the states so far are the first `steps` + 1 of a trace, bit for bit."""
+        return np.stack(self._states).tobytes() == trace.states[: steps + 1].tobytes()
+
+    def trace(self) -> Trace:
+        """Return the rollout so far."""
+        steps, seen = len(self.commands), self._observations
+        return Trace(
+            commands=np.array(self.commands, dtype=np.float32).reshape(steps, self._command_size),
+            targets=np.array([c.target for c in self._told], dtype=np.float32).reshape(steps, 7),
+            gripper_commands=np.array([c.gripper for c in self._told], dtype=np.float32),
+            stages=np.array(self._stages, dtype=np.int16),
+            tcp_poses=np.array([o.tcp_pose for o in seen], dtype=np.float32),
+            gripper_widths=np.array([o.gripper_width for o in seen], dtype=np.float32),
+            objects=np.array([o.objects for o in seen], dtype=np.float32),
+            states=np.stack(self._states),
+            disturbances=tuple(self.disturbances),
+        )
+
+
+class StateRecorder(Hook):
+    """Keeps the state before every step: a video is rendered from these afterwards.
+
+    Attributes:
+        states: The states so far. Each [S]
+    """
+
+    def __init__(self) -> None:
+        self.states: list[Float32[np.ndarray, "S"]] = []
+
+    def before_step(self, context: StepContext, command: Command) -> Command:
+        """Keep the state, and leave the command as it is."""
+        self.states.append(context.state)
+        return command
