@@ -9,15 +9,15 @@ from failsafe.experts.contract import PlanExpert
 from failsafe.experts.tasks import load_task
 from failsafe.generation import verification
 from failsafe.generation.nominal import run_nominal, run_perturbed
-from failsafe.generation.verification import ActuationNoise, prove
+from failsafe.generation.verification import prove
 from failsafe.records import poses
 from failsafe.records.case import RecoveryStrategy
 from failsafe.records.perturbation import Perturbation
-from failsafe.records.plan import CLOSED, OPEN
+from failsafe.records.plan import OPEN
 from failsafe.records.trace import Disturbance
-from failsafe.rollouts.hooks import Command, Hook, StepContext
+from failsafe.rollouts import noise
+from failsafe.rollouts.hooks import Hook
 from failsafe.rollouts.runner import RolloutRunner
-from failsafe.simulators.contract import Observation
 
 DOWN = poses.pose([0.4, 0.0, 0.2], [0.0, 1.0, 0.0, 0.0])
 
@@ -148,50 +148,6 @@ def test_a_rollout_that_succeeds_needs_no_correction(scenes):
     assert not proof.label.verification.proven
 
 
-# ---------------------------------------------------------------- noise
-
-
-def moment(step):
-    nothing = Observation(DOWN, 0.08, np.zeros((0, 7)))
-    return StepContext(step, 0, step, 100, nothing)
-
-
-def test_noise_has_its_size_and_comes_one_step_late():
-    noise = ActuationNoise(np.random.default_rng(0))
-    commanded = [poses.apply_delta(DOWN, [0.001 * i, 0.0, 0.0, 0.0, 0.0, 0.0]) for i in range(4001)]
-    late, grippers = [], []
-    for i, target in enumerate(commanded):
-        sent = noise.before_step(moment(i), Command(target, OPEN if i < 2000 else CLOSED))
-        late.append(poses.delta_between(commanded[max(i - 1, 0)], sent.target))
-        grippers.append(sent.gripper)
-    late = np.array(late)
-    np.testing.assert_allclose(late[:, :3].std(axis=0), 0.002, rtol=0.05)
-    np.testing.assert_allclose(late[:, 3:].std(axis=0), np.deg2rad(1.0), rtol=0.05)
-    np.testing.assert_allclose(late.mean(axis=0), 0.0, atol=0.001)
-    correlation = np.corrcoef(late[:-1, 0], late[1:, 0])[0, 1]
-    assert abs(correlation) < 0.05
-    assert grippers == [OPEN] * 2001 + [CLOSED] * 2000
-
-
-def test_an_arm_that_is_told_to_stay_stays():
-    noise = ActuationNoise(np.random.default_rng(0))
-    sent = [noise.before_step(moment(i), Command(DOWN.copy(), OPEN)).target for i in range(5)]
-    np.testing.assert_array_equal(sent, [sent[0]] * 5)
-    assert 1e-4 < np.linalg.norm(sent[0][:3] - DOWN[:3]) < 0.01
-
-
-def test_late_commands_lose_no_action(scenes, monkeypatch):
-    monkeypatch.setattr(verification, "_NOISE", np.zeros(6))
-    task, _ = scenes["ToyPick-v0"]
-    task.simulator.reset(0)
-    runner = RolloutRunner(task.simulator, [ActuationNoise(np.random.default_rng(0))])
-    start = runner.observation.tcp_pose
-    for action in [[0.02, 0.0, 0.0, 0.0, 0.0, 0.05]] * 6 + [[0.0] * 6] * 8:
-        runner.act(np.array(action), OPEN)
-    expected = [0.12, 0.0, 0.0, 0.0, 0.0, 0.3]
-    np.testing.assert_allclose(poses.delta_between(start, runner.observation.tcp_pose), expected, atol=1e-3)
-
-
 def test_recoverability_counts_noisy_rollouts(scenes):
     task, nominal, failing, step = fail(scenes, "missed")
     label = prove(task, nominal, failing, step, 5, np.random.default_rng(0)).label
@@ -203,7 +159,7 @@ def test_recoverability_counts_noisy_rollouts(scenes):
 
 
 def test_noise_that_spoils_everything_leaves_the_exact_rollout_alone(scenes, monkeypatch):
-    monkeypatch.setattr(verification, "_NOISE", np.full(6, 0.3))
+    monkeypatch.setattr(noise, "_NOISE", np.full(6, 0.3))
     task, nominal, failing, step = fail(scenes, "missed")
     evidence = prove(task, nominal, failing, step, 5, np.random.default_rng(0)).label.verification
     assert (evidence.rollouts, evidence.successes, evidence.recoverability) == (5, 1, 0.2)
@@ -214,11 +170,11 @@ def test_noise_begins_with_the_correction_not_before(scenes):
     class Counting(Hook):
         calls = 0
 
-        def before_step(self, moment, command):
+        def before_step(self, context, command):
             Counting.calls += 1
             return command
 
-        def disturb(self, moment):
+        def disturb(self, context):
             return [Disturbance("box", (0.0,) * 6)] if context.step < 0 else ()
 
     task, nominal, failing, step = fail(scenes, "missed")
