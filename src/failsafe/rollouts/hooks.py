@@ -89,8 +89,8 @@ class Hook:
     """Something that acts along the control loop. Every method does nothing by default.
 
     Attributes:
-        exceeds_limits: Whether `before_step` acts after the step limits of the robot were applied. True for an
-            arm's own inaccuracy, which no limit on commands can bound.
+        exceeds_limits: Whether `before_step` acts after the step limits of the robot were applied. True for
+            an arm's own inaccuracy, which no limit on commands can bound.
     """
 
     exceeds_limits: ClassVar[bool] = False
