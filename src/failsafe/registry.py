@@ -15,8 +15,8 @@ What an entry has to be is stated where its kind is defined:
 | registry | an entry is | defined in |
 |---|---|---|
 | `tasks` | a function without arguments that returns a `Task` | `failsafe.experts.tasks` |
-| `simulators` | a `SimulatorSuite`: a simulator for each of its tasks | `failsafe.experts.tasks` |
-| `experts` | an `ExpertSuite`: an expert for each of its tasks | `failsafe.experts.tasks` |
+| `simulators` | a `SimulatorSuite`: a simulator for each of its tasks | `failsafe.simulators.suites` |
+| `experts` | an `ExpertSuite`: an expert for each of its tasks | `failsafe.experts.suites` |
 | `modes` | a subclass of `Mode` | `failsafe.perturbations.mode` |
 | `models` | a function or class that returns a `RecoveryModel` | `failsafe.models.loading` |
 | `policies` | a function or class that returns a `Policy` | `failsafe.policies.loading` |
@@ -28,12 +28,16 @@ What an entry has to be is stated where its kind is defined:
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import importlib.util
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
-from typing import Any, Generic, TypeVar
+from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
 
 from failsafe.errors import PluginError, UnknownNameError, UserError
 
@@ -167,6 +171,52 @@ class Registry(Mapping[str, T], Generic[T]):
         name, colon, argument = text.partition(":")
         return (self[name], argument) if colon and name in self else (self[text], None)
 
+    def make(self, text: str, **options: Any) -> Any:
+        """Call an entry that is a class or a function, and return what it makes.
+
+        Args:
+            text: "NAME" or "NAME:ARGUMENT", as `split` reads it; the argument is passed as a string.
+            **options: Keyword arguments, each passed if the entry has a parameter of that name.
+
+        Raises:
+            UnknownNameError, PluginError: As `registry[name]`.
+            UserError: If the entry cannot be called like that.
+        """
+        entry, argument = self.split(text)
+        given = () if argument is None else (argument,)
+        try:
+            signature = inspect.signature(cast(Any, entry))
+            taken = {name: value for name, value in options.items() if name in signature.parameters}
+            signature.bind(*given, **taken)
+        except TypeError as error:
+            how = "without arguments" if argument is None else "with one string"
+            raise UserError(
+                f"expected a {self.noun} that can be made {how}, got '{text}': {error}"
+            ) from error
+        return cast(Any, entry)(*given, **taken)
+
+    def version_of(self, text: str) -> str:
+        """Return what tells one version of an entry's code from another, without importing it.
+
+        Args:
+            text: "NAME", "NAME:ARGUMENT" or "MODULE:ATTRIBUTE".
+
+        Returns:
+            "PACKAGE VERSION" for a plugin's entry, the SHA-256 of the source file for "MODULE:ATTRIBUTE", an
+            empty string for a built-in entry and for a module without a source file.
+        """
+        for name in (text, text.partition(":")[0]):
+            if plugin := self.plugin_of(name):
+                return f"{plugin.distribution} {plugin.version}"
+            if name in self:
+                return ""
+        try:
+            spec = importlib.util.find_spec(text.partition(":")[0])
+            source = Path((spec and spec.origin) or "").read_bytes()
+        except (ImportError, ValueError, OSError):
+            return ""
+        return hashlib.sha256(source).hexdigest()
+
     def in_order(self, names: Iterable[str]) -> list[str]:
         """Sort names as the registry lists them, those of the form "MODULE:ATTRIBUTE" last and as given."""
         known, wanted = list(self), list(names)
@@ -268,13 +318,13 @@ def _distribution(point: metadata.EntryPoint) -> str:
     return point.dist.name if point.dist else "unknown"
 
 
-tasks: Registry[Any] = Registry("tasks", "task")
-simulators: Registry[Any] = Registry("simulators", "simulator")
-experts: Registry[Any] = Registry("experts", "expert")
+tasks: Registry[Any] = Registry("tasks", "task", ["failsafe.experts.tasks"])
+simulators: Registry[Any] = Registry("simulators", "simulator", ["failsafe.simulators.suites"])
+experts: Registry[Any] = Registry("experts", "expert", ["failsafe.experts.suites"])
 modes: Registry[Any] = Registry("modes", "mode", ["failsafe.perturbations"])
-models: Registry[Any] = Registry("models", "recovery model")
-policies: Registry[Any] = Registry("policies", "policy")
-scenarios: Registry[Any] = Registry("scenarios", "scenario")
+models: Registry[Any] = Registry("models", "recovery model", ["failsafe.models.loading"])
+policies: Registry[Any] = Registry("policies", "policy", ["failsafe.policies.loading"])
+scenarios: Registry[Any] = Registry("scenarios", "scenario", ["failsafe.evaluation.scenarios"])
 conditions: Registry[Any] = Registry("conditions", "condition")
 executors: Registry[Any] = Registry("executors", "executor")
 exporters: Registry[Any] = Registry("exporters", "exporter")

@@ -86,7 +86,7 @@ def test_merge_and_check_adapter(made: Path, tmp_path: Path, run: Verb) -> None:
     ("description", "sentence"),
     [
         (["generate", "ToyPik-v0"], "unknown task 'ToyPik-v0'"),
-        (["generate", "no.such.module:make"], "expected MODULE:FUNCTION"),
+        (["generate", "no.such.module:make"], "expected the name of a task or MODULE:ATTRIBUTE"),
         (["generate", "ToyPick-v0", "--modes", "slop"], "unknown mode 'slop': did you mean 'slip'?"),
         (["generate", "ToyPick-v0", "--seeds", "5:5"], "got 5:5, which is empty"),
         (["generate", "ToyPick-v0", "--seeds", "five"], "expected --seeds A:B"),

@@ -195,7 +195,7 @@ def test_what_lies_out_of_reach_ends_without_success_and_without_a_word(stacking
     ("name", "error", "words"),
     [
         ("PickCub-v1", UnknownNameError, "did you mean 'PickCube-v1'"),
-        ("PokeCube-v1", UserError, "exists in ManiSkill but has no expert"),
+        ("PokeCube-v1", UserError, "exists in maniskill but has no expert"),
     ],
 )
 def test_a_task_without_an_expert_is_refused(name, error, words):

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from failsafe import registry
 from failsafe.datasets.cameras import move_camera
-from failsafe.errors import UnknownNameError
+from failsafe.errors import UserError
 from failsafe.evaluation.accidents import DROPPED, PUSHED, Accident
 from failsafe.records import poses
 from failsafe.records.poses import Pose
+from failsafe.registry import Registry
 from failsafe.simulators.contract import Camera, Role, Simulator
 
 _NOISE = np.array([0.002] * 3 + [math.radians(1.0)] * 3)
@@ -105,40 +107,43 @@ class _NoisyArm:
         return poses.apply_delta(late, self._error), fingers
 
 
-SCENARIOS: dict[str, Scenario] = {
-    scenario.name: scenario
-    for scenario in (
-        Scenario("nominal", "none", "as in training"),
-        Scenario("farther", "spatial", "objects 5 cm farther from the middle of the table", farther=0.05),
-        Scenario("camera-5", "viewpoint", "cameras moved by 5 cm and 5 degrees", metres=0.05, degrees=5.0),
-        Scenario(
-            "camera-15", "viewpoint", "cameras moved by 15 cm and 15 degrees", metres=0.15, degrees=15.0
-        ),
-        Scenario(
-            "noise", "physics", "actuation noise of 2 mm and 1 degree, commands a step late", noisy=True
-        ),
-        Scenario("delay-1", "physics", "sensors one step late", delay=1),
-        Scenario("delay-2", "physics", "sensors two steps late", delay=2),
-        Scenario("delay-3", "physics", "sensors three steps late", delay=3),
-        Scenario("pushed", "accident", "an object pushed by 5 cm within the first second", accident=PUSHED),
-        Scenario(
-            "dropped", "accident", "what has been raised by 3 cm torn out of the grip", accident=DROPPED
-        ),
-        *(
-            Scenario(name, axis, description, tasks={"PickCube-v1": task})
-            for name, axis, description, task in (
-                ("small-cube", "object", "a cube of 3 cm in place of 4 cm", "PickSmallCube-v1"),
-                ("large-cube", "object", "a cube of 5 cm in place of 4 cm", "PickLargeCube-v1"),
-                ("tall-cube", "object", "a block of 4 x 4 x 6 cm in place of a cube", "PickTallCube-v1"),
-                ("blue-cube", "object", "a blue cube in place of a red one", "PickBlueCube-v1"),
-                ("sphere", "object", "a sphere in place of a cube", "PickSphere-v1"),
-                ("heavy", "physics", "a cube ten times as heavy", "PickHeavyCube-v1"),
-                ("slippery", "physics", "a friction of 0.25 between fingers and cube", "PickSlipperyCube-v1"),
-                ("fetch", "embodiment", "the arm of a Fetch in place of a Panda", "PickCubeFetch-v1"),
-            )
-        ),
-    )
-}
+def _checked(name: str, entry: object) -> Scenario:
+    if not isinstance(entry, Scenario):
+        raise UserError(
+            f"expected a failsafe.evaluation.scenarios.Scenario as scenario '{name}', got {entry!r:.80}"
+        )
+    return replace(entry, name=name)
+
+
+SCENARIOS: Registry[Scenario] = registry.scenarios
+"""Every scenario by name."""
+SCENARIOS.prepare = _checked
+for _built_in in (
+    Scenario("nominal", "none", "as in training"),
+    Scenario("farther", "spatial", "objects 5 cm farther from the middle of the table", farther=0.05),
+    Scenario("camera-5", "viewpoint", "cameras moved by 5 cm and 5 degrees", metres=0.05, degrees=5.0),
+    Scenario("camera-15", "viewpoint", "cameras moved by 15 cm and 15 degrees", metres=0.15, degrees=15.0),
+    Scenario("noise", "physics", "actuation noise of 2 mm and 1 degree, commands a step late", noisy=True),
+    Scenario("delay-1", "physics", "sensors one step late", delay=1),
+    Scenario("delay-2", "physics", "sensors two steps late", delay=2),
+    Scenario("delay-3", "physics", "sensors three steps late", delay=3),
+    Scenario("pushed", "accident", "an object pushed by 5 cm within the first second", accident=PUSHED),
+    Scenario("dropped", "accident", "what has been raised by 3 cm torn out of the grip", accident=DROPPED),
+    *(
+        Scenario(name, axis, description, tasks={"PickCube-v1": task})
+        for name, axis, description, task in (
+            ("small-cube", "object", "a cube of 3 cm in place of 4 cm", "PickSmallCube-v1"),
+            ("large-cube", "object", "a cube of 5 cm in place of 4 cm", "PickLargeCube-v1"),
+            ("tall-cube", "object", "a block of 4 x 4 x 6 cm in place of a cube", "PickTallCube-v1"),
+            ("blue-cube", "object", "a blue cube in place of a red one", "PickBlueCube-v1"),
+            ("sphere", "object", "a sphere in place of a cube", "PickSphere-v1"),
+            ("heavy", "physics", "a cube ten times as heavy", "PickHeavyCube-v1"),
+            ("slippery", "physics", "a friction of 0.25 between fingers and cube", "PickSlipperyCube-v1"),
+            ("fetch", "embodiment", "the arm of a Fetch in place of a Panda", "PickCubeFetch-v1"),
+        )
+    ),
+):
+    SCENARIOS.add(_built_in.name, _built_in)
 
 
 def scenario(name: str) -> Scenario:
@@ -147,6 +152,4 @@ def scenario(name: str) -> Scenario:
     Raises:
         UnknownNameError: If there is none of that name.
     """
-    if name not in SCENARIOS:
-        raise UnknownNameError("scenario", name, SCENARIOS)
     return SCENARIOS[name]

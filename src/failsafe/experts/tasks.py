@@ -1,27 +1,32 @@
-"""Every task that FailSafe can make fail: a simulator and an expert for each name."""
+"""Tasks by name: a simulator with an expert that solves it.
+
+The name of a task is one of the registry's `tasks`, or a task of one of its `simulators` that one of its
+`experts` solves, or `MODULE:FUNCTION`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from failsafe.errors import UserError
+from failsafe import registry
+from failsafe.errors import UnknownNameError, UserError
 from failsafe.experts.contract import Expert
+from failsafe.experts.suites import EXPERTS, ExpertSuite
+from failsafe.registry import Registry
 from failsafe.simulators.contract import Simulator
+from failsafe.simulators.suites import SIMULATORS, SimulatorSuite
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task, ready to be run.
+    """A task that is ready to run.
 
     Attributes:
         simulator: Its simulator.
-        expert: Something that solves it.
-        name: The name that it is asked for by; `load_task` fills it in.
+        expert: An expert that solves it.
+        name: Its name; `load_task` fills it in.
     """
 
     simulator: Simulator
@@ -29,81 +34,81 @@ class Task:
     name: str = ""
 
 
+TASKS: Registry[Callable[[], Task]] = registry.tasks
+"""Tasks with a simulator and an expert of their own: functions without arguments that return a `Task`."""
+
+
 def task_names() -> list[str]:
-    """Names of all tasks that come with an expert on this machine."""
-    names = _toy_names()
-    if importlib.util.find_spec("mani_skill") is not None:
-        names += importlib.import_module("failsafe.experts.maniskill").solvable_tasks()
-    return names
-
-
-def _toy_names() -> list[str]:
-    return list(importlib.import_module("failsafe.simulators.toy").TASKS)
+    """List the names of all tasks that this machine has a simulator and an expert for."""
+    names = [name for suite in SIMULATORS.values() for name in suite.tasks()]
+    solved = {name for suite in EXPERTS.values() for name in suite.tasks()}
+    return [*TASKS, *(name for name in names if name in solved)]
 
 
 def load_task(name: str, full_meshes: bool = False) -> Task:
     """Make the simulator and the expert of a task.
 
     Args:
-        name: A name from `task_names`, or `MODULE:FUNCTION` of one's own, a function without arguments that
-            returns a `Task`.
-        full_meshes: Render the robot's full meshes (ManiSkill only).
+        name: A name from `task_names`, or `MODULE:FUNCTION` for a function without arguments that returns a
+            `Task`.
+        full_meshes: Render the robot's full meshes, where the simulator has simplified ones.
 
     Raises:
         UnknownNameError: If there is no task of that name.
-        UserError: If the module or the function cannot be had.
+        UserError: If the task has no expert, something that it needs is not installed, or the function
+            cannot be imported or returns something else.
     """
-    check_task(name)
-    if ":" in name:
-        return _load_own(name)
-    # Adapters are loaded by name: what is not asked for need not be installed.
-    if name in _toy_names():
-        simulator = importlib.import_module("failsafe.simulators.toy").make(name)
-        return Task(simulator, importlib.import_module("failsafe.experts.toy").EXPERTS[name](), name)
-    simulator = importlib.import_module("failsafe.simulators.maniskill.simulator").ManiSkillSimulator(
-        name, full_meshes
-    )
-    return Task(simulator, importlib.import_module("failsafe.experts.maniskill").ManiSkillExpert(name), name)
+    if _is_registered(name):
+        task = TASKS.make(name)
+        if not isinstance(task, Task):
+            raise UserError(
+                f"expected a failsafe.experts.tasks.Task from '{name}', got a {type(task).__name__}"
+            )
+        return dataclasses.replace(task, name=name)
+    simulators, experts = _suites(name)
+    return Task(simulators.make(name, full_meshes), experts.make(name), name)
 
 
 def check_task(name: str) -> None:
-    """Check that a task can be had, without making it; errors as for `load_task`."""
-    if ":" in name:
-        _own_function(name)
-    elif name in _toy_names():
-        return  # without the seconds that it takes to import ManiSkill
-    elif name not in task_names():
-        _refuse(name)
+    """Check that a task can be loaded, without making its simulator.
+
+    Args:
+        name: As for `load_task`.
+
+    Raises:
+        UnknownNameError, UserError: As `load_task`.
+    """
+    if _is_registered(name):
+        TASKS.split(name)
     else:
-        importlib.import_module("failsafe.simulators.maniskill.tasks").check_known(name)
+        _suites(name)
 
 
-def _refuse(name: str) -> None:
-    if importlib.util.find_spec("mani_skill") is None:
-        raise UserError(
-            f"unknown task '{name}', or ManiSkill is not installed "
-            f"(`pip install 'failsafe-vla[maniskill]'`); without it there are: {', '.join(task_names())}"
-        )
-    tasks = importlib.import_module("failsafe.simulators.maniskill.tasks")
-    tasks.check_known(name, task_names())
+def _is_registered(name: str) -> bool:
+    return name in TASKS or ":" in name
+
+
+def _suites(task: str) -> tuple[SimulatorSuite, ExpertSuite]:
+    """Find the simulator that has a task and the expert that solves it."""
+    owner = next((name for name, suite in SIMULATORS.items() if suite.has(task)), None)
+    if owner is None:
+        raise _unknown(task)
+    SIMULATORS[owner].check(task)
+    for suite in EXPERTS.values():
+        if suite.has(task):
+            return SIMULATORS[owner], suite
     raise UserError(
-        f"task '{name}' exists in ManiSkill but has no expert there; give one with MODULE:FUNCTION, "
+        f"task '{task}' exists in {owner} but has no expert there; give one with MODULE:FUNCTION, "
         f"or choose from: {', '.join(task_names())}"
     )
 
 
-def _own_function(name: str) -> Callable[[], Any]:
-    module_name, _, function_name = name.partition(":")
-    try:
-        return getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError) as error:
-        raise UserError(
-            f"expected MODULE:FUNCTION that returns a failsafe.experts.tasks.Task, got '{name}': {error}"
-        ) from error
-
-
-def _load_own(name: str) -> Task:
-    task = _own_function(name)()
-    if not isinstance(task, Task):
-        raise UserError(f"'{name}' returned a {type(task).__name__}; expected a failsafe.experts.tasks.Task")
-    return dataclasses.replace(task, name=name)
+def _unknown(task: str) -> UserError:
+    missing = {name: suite.requirement for name, suite in SIMULATORS.items() if suite.requirement}
+    if not missing:
+        return UnknownNameError("task", task, task_names())
+    installs = "; ".join(f"{name}: `{command}`" for name, command in missing.items())
+    return UserError(
+        f"unknown task '{task}', or its simulator is not installed ({installs}); "
+        f"without it there are: {', '.join(task_names())}"
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import logging
 import re
-from collections.abc import Iterable
 from typing import Any
 
 from failsafe.errors import MissingAssetsError, UnknownNameError
@@ -37,21 +36,29 @@ def make_env(task: str, render_backend: str = "none") -> Any:
     ).unwrapped
 
 
-def check_known(task: str, others: Iterable[str] = ()) -> None:
+def known_tasks() -> list[str]:
+    """List the names of ManiSkill's tasks and of FailSafe's variants of them."""
+    import mani_skill.envs  # noqa: F401  # pyright: ignore[reportUnusedImport]  (registers the tasks)
+    from mani_skill.utils.registration import REGISTERED_ENVS
+
+    import failsafe.simulators.maniskill.variants  # noqa: F401  # pyright: ignore[reportUnusedImport]  (these, too)
+
+    return list(REGISTERED_ENVS)
+
+
+def check_known(task: str) -> None:
     """Check that ManiSkill has a task and everything that it needs.
 
     Raises:
         UnknownNameError: If there is no such task.
         MissingAssetsError: If its assets are not on this machine; says which command downloads them.
     """
-    import mani_skill.envs  # noqa: F401  # pyright: ignore[reportUnusedImport]  (registers the tasks)
     from mani_skill.utils.assets.data import is_data_source_downloaded
     from mani_skill.utils.registration import REGISTERED_ENVS
 
-    import failsafe.simulators.maniskill.variants  # noqa: F401  # pyright: ignore[reportUnusedImport]  (these, too)
-
-    if task not in REGISTERED_ENVS:
-        raise UnknownNameError("task", task, others or REGISTERED_ENVS)
+    known = known_tasks()
+    if task not in known:
+        raise UnknownNameError("task", task, known)
     asset_ids: Any = REGISTERED_ENVS[task].asset_download_ids
     if not all(is_data_source_downloaded(name) for name in asset_ids or []):
         raise MissingAssetsError(
