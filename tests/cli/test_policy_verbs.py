@@ -14,7 +14,7 @@ from failsafe.evaluation.results import Results
 from failsafe.models.compact import CompactConfig, CompactMeta, CompactNet, save_compact
 from failsafe.models.object_localizer import CameraIntrinsics
 from failsafe.monitors.calibration import read_calibration
-from failsafe.monitors.monitor import MonitorSettings
+from failsafe.monitors.settings import MonitorSettings
 from failsafe.policies.reference import load_reference
 from failsafe.records.assessment import WindowSpec
 from failsafe.records.event import EventKind
@@ -183,7 +183,10 @@ CALIBRATE = ("calibrate", "{model}", "--policy", toy_study.POLICY, "--tasks", TA
         ((*EVALUATE, "--threshold", "0.5", "--tasks", "toy:pock"), "expected MODULE:FUNCTION"),
         ((*EVALUATE, "--threshold", "nan"), "expected a finite threshold of at least 0, got nan"),
         ((*EVALUATE, "--threshold", "0.5", "--max-steps", "0"), "at least one step, got 0"),
-        ((*EVALUATE, "--threshold", "0.5", "--take-overs", "-1"), "take_overs of at least 0, got -1"),
+        (
+            (*EVALUATE, "--threshold", "0.5", "--take-overs", "-1"),
+            "max_takeovers to be finite and at least 0",
+        ),
         ((*EVALUATE, "--threshold", "0.5", "--deadline", "0"), "deadline above 0 seconds, got 0"),
         ((*EVALUATE, "--threshold", "0.5", "--workers", "-1"), "expected at least one process, got -1"),
         (EVALUATE, "there are no thresholds for python:tests.evaluation.toy_study:Replayer"),

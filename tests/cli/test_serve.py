@@ -130,7 +130,7 @@ def test_a_calibration_that_knows_nothing_of_the_task(checkpoint: Path, tmp_path
         ((*UPSTREAM, "--listen", "0.0.0.0:70000"), "expected HOST:PORT such as 127.0.0.1:9000"),
         ((*UPSTREAM, "--views", "frnt=observation/image"), "did you mean 'front'?"),
         ((*UPSTREAM, "--views", "front"), "expected views such as front=observation/image"),
-        ((*UPSTREAM, "--views", "front=a,front=b"), "a view each, no two the same"),
+        ((*UPSTREAM, "--views", "front=a,front=b"), "images that each show another view"),
         (("--upstream", "ws://127.0.0.1:8000?observation/image="), "expected a picture of front, side"),
         ((*UPSTREAM, "--steps-per-request", "0"), "expected 1 step per request or more"),
         ((*UPSTREAM, "--steps-per-request", "65"), "expected chunks of 1 to 64 actions"),

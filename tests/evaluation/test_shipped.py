@@ -14,7 +14,7 @@ from failsafe.models.compact import CompactModel
 from failsafe.models.conformance import check_model
 from failsafe.models.loading import COMPACT, SHIPPED, fingerprint, load_model
 from failsafe.monitors.calibration import NEVER, shipped_calibration
-from failsafe.monitors.monitor import MonitorSettings
+from failsafe.monitors.settings import MonitorSettings
 from failsafe.policies.conformance import check_policy
 from failsafe.policies.loading import load_policy
 from failsafe.policies.reference import CHECKPOINTS, load_reference

@@ -20,7 +20,7 @@ from failsafe.experts.tasks import Task
 from failsafe.experts.toy import ToyPickExpert, ToyPushExpert
 from failsafe.generation.nominal import run_nominal
 from failsafe.monitors.calibration import Calibration, Threshold
-from failsafe.monitors.monitor import MonitorSettings
+from failsafe.monitors.settings import MonitorSettings
 from failsafe.policies.contract import ActionSpace
 from failsafe.records.assessment import Assessment, WindowSpec
 from failsafe.simulators import toy
@@ -113,7 +113,7 @@ def config(
         conditions=conditions,
         limits=LIMITS,
         threshold=0.0,
-        settings=MonitorSettings(corrections=1, take_overs=3, cool_down=15),
+        settings=MonitorSettings(max_corrections=1, max_takeovers=3, cool_down_seconds=0.75),
         calibrations={POLICY: found} if calibrated else {},
     )
 

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from tests.monitors.made_up import PATIENCE, SPEC, Says, Thinks, failing
+from tests.monitors.scripted import PATIENCE, SPEC, BlockingModel, ScriptedModel, failing
 
 from failsafe.monitors.assessor import Assessor
 from failsafe.records.assessment import Assessment, Status, Window
@@ -31,38 +31,38 @@ def until_idle(assessor):
 
 def overdue(*answers):
     """An assessor whose model was asked at step 7, and has not answered in time."""
-    model = Thinks(*answers)
+    model = BlockingModel(*answers)
     assessor = Assessor(model, SHORT)
-    assessor.ask(WINDOW, 7)
+    assessor.submit(WINDOW, 7)
     begun = time.monotonic()
-    late = assessor.reply(wait=True)
+    late = assessor.answer(wait=True)
     assert time.monotonic() - begun < PATIENCE / 2
     return assessor, model, late
 
 
 def test_it_answers_once():
-    assessor = Assessor(Says(failing(0.8)), PATIENCE)
-    assert assessor.reply(wait=True) is None
-    assessor.ask(WINDOW, 7)
-    reply = assessor.reply(wait=True)
+    assessor = Assessor(ScriptedModel(failing(0.8)), PATIENCE)
+    assert assessor.answer(wait=True) is None
+    assessor.submit(WINDOW, 7)
+    reply = assessor.answer(wait=True)
     assert (reply.step, reply.assessment.failure_probability) == (7, 0.8)
     assert 0 <= reply.assessment.latency <= reply.seconds < PATIENCE
     assert not assessor.busy
-    assert assessor.reply(wait=True) is None
+    assert assessor.answer(wait=True) is None
 
 
 def test_it_need_not_be_waited_for():
-    model = Thinks(failing())
+    model = BlockingModel(failing())
     assessor = Assessor(model, PATIENCE)
-    assessor.ask(WINDOW, 7)
+    assessor.submit(WINDOW, 7)
     assert model.at_work.wait(PATIENCE)
     begun = time.monotonic()
-    assert assessor.reply(wait=False) is None
+    assert assessor.answer(wait=False) is None
     assert time.monotonic() - begun < PATIENCE / 2
     assert assessor.busy
     model.go_on.set()
     until_idle(assessor)
-    assert assessor.reply(wait=False).assessment.mode == "slip"
+    assert assessor.answer(wait=False).assessment.mode == "slip"
 
 
 def test_a_deadline_is_said_once_and_waited_for_once():
@@ -71,7 +71,7 @@ def test_a_deadline_is_said_once_and_waited_for_once():
     assert late.seconds >= SHORT
     assert assessor.busy
     begun = time.monotonic()
-    assert [assessor.reply(wait=True) for _ in range(20)] == [None] * 20
+    assert [assessor.answer(wait=True) for _ in range(20)] == [None] * 20
     assert time.monotonic() - begun < 20 * SHORT
     model.go_on.set()
 
@@ -80,38 +80,38 @@ def test_a_late_answer_is_dropped_and_the_next_is_not():
     assessor, model, _ = overdue(failing(0.7), failing(0.8))
     model.go_on.set()
     until_idle(assessor)
-    assert assessor.reply(wait=True) is None
+    assert assessor.answer(wait=True) is None
     assessor._deadline = PATIENCE
-    assessor.ask(WINDOW, 12)
-    reply = assessor.reply(wait=True)
+    assessor.submit(WINDOW, 12)
+    reply = assessor.answer(wait=True)
     assert (reply.step, reply.assessment.failure_probability) == (12, 0.8)
 
 
 def test_an_answer_fetched_after_its_deadline_is_dropped():
-    assessor = Assessor(Says(failing()), SHORT)
-    assessor.ask(WINDOW, 7)
+    assessor = Assessor(ScriptedModel(failing()), SHORT)
+    assessor.submit(WINDOW, 7)
     until_idle(assessor)
     time.sleep(2 * SHORT)
-    reply = assessor.reply(wait=False)
+    reply = assessor.answer(wait=False)
     assert (reply.step, reply.assessment) == (7, None)
-    assert assessor.reply(wait=False) is None
+    assert assessor.answer(wait=False) is None
 
 
 def test_what_is_forgotten_is_not_heard_of_again():
-    model = Thinks(failing(0.7), failing(0.8))
+    model = BlockingModel(failing(0.7), failing(0.8))
     assessor = Assessor(model, PATIENCE)
-    assessor.forget()
-    assessor.ask(WINDOW, 7)
+    assessor.discard()
+    assessor.submit(WINDOW, 7)
     assert model.at_work.wait(PATIENCE)
-    assessor.forget()
+    assessor.discard()
     assert assessor.busy, "the model is still at work"
     model.go_on.set()
     until_idle(assessor)
-    assert assessor.reply(wait=True) is None
-    assessor.ask(WINDOW, 1)
+    assert assessor.answer(wait=True) is None
+    assessor.submit(WINDOW, 1)
     until_idle(assessor)
-    assessor.forget()
-    assert assessor.reply(wait=True) is None
+    assessor.discard()
+    assert assessor.answer(wait=True) is None
 
 
 def test_a_hanging_model_does_not_keep_the_process_from_ending():
@@ -135,9 +135,9 @@ def test_a_hanging_model_does_not_keep_the_process_from_ending():
     ],
 )
 def test_whatever_a_model_does_wrong_is_a_refusal(answer, description):
-    assessor = Assessor(Says(answer), PATIENCE)
-    assessor.ask(WINDOW, 7)
-    assessment = assessor.reply(wait=True).assessment
+    assessor = Assessor(ScriptedModel(answer), PATIENCE)
+    assessor.submit(WINDOW, 7)
+    assessment = assessor.answer(wait=True).assessment
     assert assessment.status is Status.REFUSED
     assert description in assessment.reason
     assert assessment.actions == ()
@@ -146,13 +146,13 @@ def test_whatever_a_model_does_wrong_is_a_refusal(answer, description):
 def test_numbers_that_are_words_are_a_refusal():
     odd = failing()
     object.__setattr__(odd, "actions", (("up",) * 7,))
-    assessor = Assessor(Says(odd), PATIENCE)
-    assessor.ask(WINDOW, 7)
-    assert assessor.reply(wait=True).assessment.status is Status.REFUSED
+    assessor = Assessor(ScriptedModel(odd), PATIENCE)
+    assessor.submit(WINDOW, 7)
+    assert assessor.answer(wait=True).assessment.status is Status.REFUSED
 
 
 def test_an_answer_that_cannot_be_read_stays_one():
-    assessor = Assessor(Says(Assessment(status=Status.UNREADABLE, raw="I think")), PATIENCE)
-    assessor.ask(WINDOW, 7)
-    assessment = assessor.reply(wait=True).assessment
+    assessor = Assessor(ScriptedModel(Assessment(status=Status.UNREADABLE, raw="I think")), PATIENCE)
+    assessor.submit(WINDOW, 7)
+    assessment = assessor.answer(wait=True).assessment
     assert (assessment.status, assessment.raw) == (Status.UNREADABLE, "I think")

@@ -2,15 +2,15 @@
 
 import numpy as np
 import pytest
-from tests.monitors.made_up import SPEC, Pictures, moment
+from tests.monitors.scripted import SPEC, Images, observation
 
 from failsafe.monitors.history import History, fit
 from failsafe.records.assessment import WindowSpec
 
 
 def filled(steps, spec=SPEC, size=SPEC.size):
-    history, pictures = History(spec), [Pictures(step, size) for step in range(steps)]
-    moments = [moment(step, width=0.001 * step, images=images) for step, images in enumerate(pictures)]
+    history, pictures = History(spec), [Images(step, size) for step in range(steps)]
+    moments = [observation(step, width=0.001 * step, images=images) for step, images in enumerate(pictures)]
     for images in pictures:
         images.asked.clear()  # by the check of types
     for seen in moments:
@@ -22,11 +22,11 @@ def test_it_is_full_after_the_history_and_now():
     history = History(SPEC)
     for step in range(SPEC.history + 1):
         assert not history.full
-        history.add(moment(step))
+        history.add(observation(step))
     assert history.full
     history.clear()
     assert not history.full
-    assert history.moments == ()
+    assert history.observations == ()
 
 
 def test_pictures_are_of_the_moments_that_the_spec_says():

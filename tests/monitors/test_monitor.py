@@ -8,32 +8,35 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.monitors.made_up import (
+from tests.monitors.scripted import (
     DOWN,
     EVERY,
     FINE,
     FIRST,
     PATIENCE,
     UP,
-    Pictures,
-    Says,
-    Thinks,
+    BlockingModel,
+    Images,
+    ScriptedModel,
+    descriptions_of,
     failing,
-    moment,
+    make_monitor,
+    observation,
+    play,
+    seconds,
     settings,
     steps_of,
-    watch,
-    words_of,
 )
 
-from failsafe.models.contract import MAX_ROTATION, MAX_TRANSLATION
-from failsafe.monitors.monitor import Monitor
 from failsafe.monitors.timing import QueryTiming
-from failsafe.monitors.waypoints import Workspace, waypoints
+from failsafe.monitors.waypoints import waypoints
 from failsafe.policies.contract import Frame
 from failsafe.records import poses
 from failsafe.records.assessment import Assessment, Status
+from failsafe.records.embodiment import MANISKILL_PANDA
 from failsafe.records.event import EventKind
+
+MAX_TRANSLATION, MAX_ROTATION = MANISKILL_PANDA.step_limits
 
 QUERY, ALARM, TAKE_OVER, HAND_BACK = (
     EventKind.QUERY,
@@ -44,8 +47,10 @@ QUERY, ALARM, TAKE_OVER, HAND_BACK = (
 
 
 def look_at(probabilities, threshold=0.5, **changes):
-    monitor = Monitor(Says(*(failing(p) for p in probabilities)), threshold, settings(**changes))
-    watch(monitor, EVERY * (len(probabilities) + 1))
+    monitor = make_monitor(
+        ScriptedModel(*(failing(p) for p in probabilities)), threshold, settings(**changes)
+    )
+    play(monitor, EVERY * (len(probabilities) + 1))
     return monitor
 
 
@@ -59,9 +64,13 @@ def test_it_looks_once_there_is_a_history_and_then_every_so_many_steps():
 
 
 def test_it_looks_sooner_where_the_tool_has_stalled():
-    monitor = Monitor(Says(FINE), 0.5, settings(timing=QueryTiming(every=4 * EVERY, soonest=EVERY)))
+    monitor = make_monitor(
+        ScriptedModel(FINE),
+        0.5,
+        settings(timing=QueryTiming(interval=seconds(4 * EVERY), min_interval=seconds(EVERY))),
+    )
     stop = FIRST + 10 * EVERY
-    watch(monitor, stop + 12 * EVERY, lambda step: moment(step, [0.5, 0.01 * min(step, stop), 0.3]))
+    play(monitor, stop + 12 * EVERY, lambda step: observation(step, [0.5, 0.01 * min(step, stop), 0.3]))
     looks = steps_of(monitor, QUERY)
     apart = {True: set(), False: set()}
     for before, after in itertools.pairwise(looks):
@@ -93,8 +102,10 @@ def test_an_alarm_needs_looks_that_add_up_to_more_than_the_threshold(probabiliti
 
 
 def test_after_an_alarm_evidence_begins_anew_even_if_nothing_could_be_done():
-    monitor = Monitor(Says(failing(0.99, actions=()), failing(0.6), failing(0.9)), 1.0, settings())
-    watch(monitor, FIRST + 2 * EVERY + 1)
+    monitor = make_monitor(
+        ScriptedModel(failing(0.99, actions=()), failing(0.6), failing(0.9)), 1.0, settings()
+    )
+    play(monitor, FIRST + 2 * EVERY + 1)
     assert [event.score for event in monitor.events if event.kind is QUERY] == [4.59512, 0.405465, 2.602690]
     assert steps_of(monitor, ALARM) == [FIRST, FIRST + 2 * EVERY]
     assert steps_of(monitor, TAKE_OVER) == [FIRST + 2 * EVERY]
@@ -110,19 +121,19 @@ def test_an_episode_does_not_exceed_a_threshold_that_was_taken_from_it(looks):
 
 @pytest.mark.parametrize(("again", "looks"), [(4.0, 2), (20.0, 4)])
 def test_another_alarm_in_an_episode_needs_less(again, looks):
-    monitor = Monitor(Says(failing()), 8.0, settings(threshold_again=again))
-    watch(monitor, FIRST + 10 * EVERY)
+    monitor = make_monitor(ScriptedModel(failing()), 8.0, settings(repeat_threshold=again))
+    play(monitor, FIRST + 10 * EVERY)
     first, second = steps_of(monitor, TAKE_OVER)[:2]
     assert first == FIRST + 3 * EVERY, "four looks of 2.197 each"
     assert second == steps_of(monitor, HAND_BACK)[0] + looks * EVERY
-    monitor.begin("lift")
-    watch(monitor, FIRST + 2 * EVERY)
+    monitor.reset("lift")
+    play(monitor, FIRST + 2 * EVERY)
     assert steps_of(monitor, ALARM) == [], "another episode, another first alarm"
 
 
 def test_looks_right_after_a_take_over_are_no_evidence():
-    monitor = Monitor(Says(failing()), 3.0, settings(cool_down=EVERY + 1))
-    watch(monitor, FIRST + 5 * EVERY)
+    monitor = make_monitor(ScriptedModel(failing()), 3.0, settings(cool_down_seconds=seconds(EVERY + 1)))
+    play(monitor, FIRST + 5 * EVERY)
     back = steps_of(monitor, HAND_BACK)[0]
     looks = [(e.step, e.score) for e in monitor.events if e.kind is QUERY and e.step > back]
     assert looks[:3] == [(back + EVERY, None), (back + 2 * EVERY, 2.197225), (back + 3 * EVERY, 4.394449)]
@@ -142,10 +153,12 @@ def test_events_say_what_was_seen():
 
 
 def test_the_threshold_may_go_by_the_instruction():
-    monitor = Monitor(Says(failing(0.6)), {"lift": 0.4, "push": 0.5}.get, settings(take_overs=1))
+    monitor = make_monitor(
+        ScriptedModel(failing(0.6)), {"lift": 0.4, "push": 0.5}.get, settings(max_takeovers=1)
+    )
     for instruction, alarms in (("push", 0), ("lift", 1)):
-        monitor.begin(instruction)
-        watch(monitor, FIRST + 1)
+        monitor.reset(instruction)
+        play(monitor, FIRST + 1)
         assert len(steps_of(monitor, ALARM)) == alarms
 
 
@@ -156,19 +169,19 @@ def test_without_a_promise_there_is_never_an_alarm():
 
 
 def test_another_episode_begins_anew():
-    monitor = Monitor(Says(failing()), 3.0, settings(take_overs=1))
-    watch(monitor, 40)
+    monitor = make_monitor(ScriptedModel(failing()), 3.0, settings(max_takeovers=1))
+    play(monitor, 40)
     assert monitor.needs_help
-    monitor.begin("lift")
+    monitor.reset("lift")
     assert (monitor.events, monitor.step, monitor.needs_help, monitor.blocking_latency) == (
         [],
         -1,
         False,
         0.0,
     )
-    watch(monitor, FIRST + 1)
+    play(monitor, FIRST + 1)
     assert steps_of(monitor, ALARM) == [], "one look is not enough, whatever the episode before has seen"
-    watch(monitor, EVERY)
+    play(monitor, EVERY)
     assert steps_of(monitor, TAKE_OVER) == [FIRST + EVERY]
 
 
@@ -180,12 +193,12 @@ def lead(assessment, place=(0.5, 0.0, 0.3), quaternion=DOWN, **changes):
     start = poses.pose(place, quaternion)
 
     def see(step):
-        seen = moment(step, place)
+        seen = observation(step, place)
         seen.tcp_pose[:] = start
         seen.target_pose[:] = poses.pose([0.9, 0.5, 0.6], DOWN)  # not where the tool is
         return seen
 
-    ways = watch(Monitor(Says(assessment), 0.5, settings(**changes)), FIRST + 1, see)
+    ways = play(make_monitor(ScriptedModel(assessment), 0.5, settings(**changes)), FIRST + 1, see)
     return next(iter(ways.values())), start
 
 
@@ -206,12 +219,12 @@ def test_a_correction_in_the_tools_frame_is_turned():
 def test_what_follows_a_correction_is_followed_as_far_as_wanted():
     assessment, well = failing(actions=(UP,) * 3), Assessment(failure_probability=0.1, continuation=(UP,) * 5)
     for wanted, lengths in (
-        ({"continuation_steps": 72}, [3, 5]),
-        ({"continuation_steps": 2}, [3, 2]),
-        ({"continuation_steps": 0, "action_steps": 2}, [2]),
+        ({"continuation_seconds": seconds(72)}, [3, 5]),
+        ({"continuation_seconds": seconds(2)}, [3, 2]),
+        ({"continuation_seconds": 0.0, "max_actions": 2}, [2]),
     ):
-        monitor = Monitor(Says(assessment, well, FINE), 0.5, settings(**wanted))
-        assert [len(way) for way in watch(monitor, FIRST + 1).values()] == lengths
+        monitor = make_monitor(ScriptedModel(assessment, well, FINE), 0.5, settings(**wanted))
+        assert [len(way) for way in play(monitor, FIRST + 1).values()] == lengths
 
 
 def test_a_correction_that_was_not_enough_is_followed_by_another():
@@ -220,8 +233,12 @@ def test_a_correction_that_was_not_enough_is_followed_by_another():
         failing(actions=(UP,), continuation=(UP,) * 9),
     )
     well = Assessment(failure_probability=0.1, continuation=(UP,) * 4)
-    monitor = Monitor(Says(first, second, well, FINE), 0.5, settings(corrections=3, continuation_steps=72))
-    ways = watch(monitor, FIRST + 1)
+    monitor = make_monitor(
+        ScriptedModel(first, second, well, FINE),
+        0.5,
+        settings(max_corrections=3, continuation_seconds=seconds(72)),
+    )
+    ways = play(monitor, FIRST + 1)
     # The first one's, the second one's, and what the expert would do where that has led.
     assert [len(way) for way in ways.values()] == [3, 1, 4]
     assert steps_of(monitor, EventKind.TAKE_OVER) == [FIRST]
@@ -232,30 +249,40 @@ def test_a_correction_that_was_not_enough_is_followed_by_another():
 
 def test_it_goes_on_as_the_expert_would_while_things_go_well():
     well = Assessment(failure_probability=0.1, continuation=(UP,) * 4)
-    monitor = Monitor(Says(failing(actions=(UP,) * 3), well), 0.5, settings(continuation_steps=10))
-    assert [len(way) for way in watch(monitor, FIRST + 1).values()] == [3, 4, 4, 2]
+    monitor = make_monitor(
+        ScriptedModel(failing(actions=(UP,) * 3), well), 0.5, settings(continuation_seconds=seconds(10))
+    )
+    assert [len(way) for way in play(monitor, FIRST + 1).values()] == [3, 4, 4, 2]
     assert steps_of(monitor, QUERY) == [FIRST, FIRST + 3, FIRST + 7, FIRST + 11]
     assert steps_of(monitor, HAND_BACK) == [FIRST + 13]
     assert monitor._continuation_left == 0
-    again = Monitor(
-        Says(failing(actions=(UP,) * 3), well), 0.5, settings(continuation_steps=10, take_overs=1)
+    again = make_monitor(
+        ScriptedModel(failing(actions=(UP,) * 3), well),
+        0.5,
+        settings(continuation_seconds=seconds(10), max_takeovers=1),
     )
-    watch(again, FIRST + 1)
+    play(again, FIRST + 1)
     assert steps_of(again, TAKE_OVER) == [FIRST]
 
 
 def test_what_fails_anew_while_it_goes_on_is_corrected_at_even_odds():
     well = Assessment(failure_probability=0.1, continuation=(UP,) * 4)
     sure, likely = failing(0.99, actions=(UP,) * 3), failing(0.6, actions=(UP,))
-    monitor = Monitor(Says(sure, well, likely, well), 0.95, settings(corrections=2, continuation_steps=8))
-    assert [len(way) for way in watch(monitor, FIRST + 1).values()] == [3, 4, 1, 4]
+    monitor = make_monitor(
+        ScriptedModel(sure, well, likely, well),
+        0.95,
+        settings(max_corrections=2, continuation_seconds=seconds(8)),
+    )
+    assert [len(way) for way in play(monitor, FIRST + 1).values()] == [3, 4, 1, 4]
     assert steps_of(monitor, EventKind.AGAIN) == [FIRST + 7]
     assert steps_of(monitor, HAND_BACK) == [FIRST + 12]
 
 
 def test_a_take_over_has_so_many_corrections_and_no_more():
-    monitor = Monitor(Says(failing(actions=(UP,))), 0.5, settings(corrections=3, take_overs=1))
-    ways = watch(monitor, FIRST + 1)
+    monitor = make_monitor(
+        ScriptedModel(failing(actions=(UP,))), 0.5, settings(max_corrections=3, max_takeovers=1)
+    )
+    ways = play(monitor, FIRST + 1)
     assert [len(way) for way in ways.values()] == [1, 1, 1]
     assert len(steps_of(monitor, EventKind.AGAIN)) == 2
 
@@ -265,8 +292,10 @@ def test_a_take_over_has_so_many_corrections_and_no_more():
 )
 def test_without_a_second_correction_the_take_over_ends_as_planned(answer):
     first = failing(actions=(UP,) * 3, continuation=(UP,) * 2)
-    monitor = Monitor(Says(first, answer, FINE), 0.5, settings(corrections=3, continuation_steps=72))
-    assert [len(way) for way in watch(monitor, FIRST + 1).values()] == [3]
+    monitor = make_monitor(
+        ScriptedModel(first, answer, FINE), 0.5, settings(max_corrections=3, continuation_seconds=seconds(72))
+    )
+    assert [len(way) for way in play(monitor, FIRST + 1).values()] == [3]
     assert steps_of(monitor, EventKind.AGAIN) == []
     assert steps_of(monitor, EventKind.HAND_BACK) == [FIRST + 3]
 
@@ -281,9 +310,9 @@ def test_what_is_not_to_be_corrected_is_gone_on_with():
         (((0.0, 0.0, 0.0, 0.0, 0.12, 0.0, 1.0),), [3, 1]),
     ):
         stuck = failing(actions=rows, continuation=(UP,) * 4)
-        changes = settings(corrections=2, continuation_steps=9)
-        monitor = Monitor(Says(failing(actions=(UP,) * 3), stuck, FINE), 0.5, changes)
-        assert [len(way) for way in watch(monitor, FIRST + 1).values()] == lengths
+        changes = settings(max_corrections=2, continuation_seconds=seconds(9))
+        monitor = make_monitor(ScriptedModel(failing(actions=(UP,) * 3), stuck, FINE), 0.5, changes)
+        assert [len(way) for way in play(monitor, FIRST + 1).values()] == lengths
 
 
 NUMBERS = st.floats(-1e6, 1e6) | st.floats(-0.05, 0.05)
@@ -296,14 +325,14 @@ NUMBERS = st.floats(-1e6, 1e6) | st.floats(-0.05, 0.05)
     frame=st.sampled_from(list(Frame)),
 )
 def test_every_waypoint_is_near_the_last_and_in_the_workspace(rows, place, frame):
-    box = Workspace()
+    low, high = MANISKILL_PANDA.workspace_low, MANISKILL_PANDA.workspace_high
     at = poses.pose(place, DOWN)
-    for waypoint in waypoints(rows, frame, at, box):
+    for waypoint in waypoints(rows, frame, at, MANISKILL_PANDA):
         metres, radians = poses.distance(at, waypoint.pose)
         assert metres <= MAX_TRANSLATION + 1e-9
         assert radians <= MAX_ROTATION + 1e-6
-        assert (waypoint.pose[:3] >= np.array(box.low) - 1e-12).all()
-        assert (waypoint.pose[:3] <= np.array(box.high) + 1e-12).all()
+        assert (waypoint.pose[:3] >= np.array(low) - 1e-12).all()
+        assert (waypoint.pose[:3] <= np.array(high) + 1e-12).all()
         assert -1 <= waypoint.gripper <= 1
         at = waypoint.pose
 
@@ -326,17 +355,17 @@ def test_a_tool_outside_the_workspace_is_led_to_it_step_by_step():
 
 
 def test_a_tool_that_is_nowhere_near_the_workspace_is_left_alone():
-    monitor = Monitor(Says(failing()), 0.5, settings())
-    assert watch(monitor, FIRST + 1, lambda step: moment(step, (-0.1, 0.1, 1.2))) == {}
-    assert words_of(monitor, EventKind.FAULT) == [
+    monitor = make_monitor(ScriptedModel(failing()), 0.5, settings())
+    assert play(monitor, FIRST + 1, lambda step: observation(step, (-0.1, 0.1, 1.2))) == {}
+    assert descriptions_of(monitor, EventKind.FAULT) == [
         "the tool is outside the workspace, at -0.10, 0.10, 1.20: is this the robot's base frame?"
     ]
 
 
 def test_a_frame_that_nobody_knows_is_not_acted_on():
-    monitor = Monitor(Says(failing(frame="camera")), 0.5, settings())
-    assert watch(monitor, FIRST + 1) == {}
-    assert words_of(monitor, EventKind.FAULT) == ["the model's frame is unknown: 'camera'"]
+    monitor = make_monitor(ScriptedModel(failing(frame="camera")), 0.5, settings())
+    assert play(monitor, FIRST + 1) == {}
+    assert descriptions_of(monitor, EventKind.FAULT) == ["the model's frame is unknown: 'camera'"]
 
 
 # ------------------------------------------------------------------ when it gives up
@@ -344,36 +373,38 @@ def test_a_frame_that_nobody_knows_is_not_acted_on():
 
 def test_after_so_many_take_overs_it_asks_for_help_once():
     told, asked = [], []
-    monitor = Monitor(Says(failing()), 0.5, settings(take_overs=2), told.append, asked.append)
-    watch(monitor, 60)
+    monitor = make_monitor(
+        ScriptedModel(failing()), 0.5, settings(max_takeovers=2), told.append, asked.append
+    )
+    play(monitor, 60)
     assert len(steps_of(monitor, TAKE_OVER)) == 2
     assert len(steps_of(monitor, ALARM)) > 4
-    assert words_of(monitor, EventKind.HELP) == ["still failing after 2 take-overs"]
+    assert descriptions_of(monitor, EventKind.HELP) == ["still failing after 2 takeovers"]
     assert [event.kind for event in asked] == [EventKind.HELP]
     assert told == monitor.events
     assert monitor.needs_help
-    monitor.begin("lift")
-    watch(monitor, 60)
+    monitor.reset("lift")
+    play(monitor, 60)
     assert len(asked) == 2, "once an episode"
 
 
 def test_a_failure_without_a_way_back_is_a_cry_for_help():
-    monitor = Monitor(Says(failing(needs_help=True)), 0.5, settings())
-    assert watch(monitor, 20) == {}
-    assert words_of(monitor, EventKind.HELP) == ["the model sees no way back"]
+    monitor = make_monitor(ScriptedModel(failing(needs_help=True)), 0.5, settings())
+    assert play(monitor, 20) == {}
+    assert descriptions_of(monitor, EventKind.HELP) == ["the model sees no way back"]
 
 
 def test_an_alarm_without_actions_is_a_refusal():
-    monitor = Monitor(Says(failing(actions=())), 0.5, settings())
-    assert watch(monitor, FIRST + 1) == {}
-    assert words_of(monitor, EventKind.REFUSAL) == ["the model gives no actions"]
+    monitor = make_monitor(ScriptedModel(failing(actions=())), 0.5, settings())
+    assert play(monitor, FIRST + 1) == {}
+    assert descriptions_of(monitor, EventKind.REFUSAL) == ["the model gives no actions"]
     assert not monitor.needs_help
 
 
 @pytest.mark.parametrize("cool_down", [0, 1, 12])
 def test_after_a_take_over_there_is_none_for_a_while(cool_down):
-    monitor = Monitor(Says(failing()), 0.5, settings(cool_down=cool_down))
-    watch(monitor, 60)
+    monitor = make_monitor(ScriptedModel(failing()), 0.5, settings(cool_down_seconds=seconds(cool_down)))
+    play(monitor, 60)
     backs, overs = steps_of(monitor, HAND_BACK), steps_of(monitor, TAKE_OVER)
     # Two actions: the second is given a step after the take-over. Then the next look that may be believed.
     assert [back - over for back, over in zip(backs, overs, strict=False)] == [2] * len(backs)
@@ -385,16 +416,18 @@ def test_after_a_take_over_there_is_none_for_a_while(cool_down):
     ("then", "description"), [(0.3, ["better"]), (0.9, ["no better"]), (0.95, ["no better"])]
 )
 def test_the_look_after_a_take_over_says_whether_it_is_better(then, description):
-    monitor = Monitor(Says(failing(0.9), failing(then), FINE), 0.5, settings(take_overs=1))
-    watch(monitor, 40)
-    assert words_of(monitor, EventKind.CHECK) == description
+    monitor = make_monitor(ScriptedModel(failing(0.9), failing(then), FINE), 0.5, settings(max_takeovers=1))
+    play(monitor, 40)
+    assert descriptions_of(monitor, EventKind.CHECK) == description
     (check,) = [event for event in monitor.events if event.kind is EventKind.CHECK]
     assert (check.step, check.probability) == (FIRST + 2 + EVERY, then)
 
 
 def test_a_look_within_the_cool_down_is_no_check():
-    monitor = Monitor(Says(failing(0.9)), 0.5, settings(take_overs=1, cool_down=2 * EVERY))
-    watch(monitor, 40)
+    monitor = make_monitor(
+        ScriptedModel(failing(0.9)), 0.5, settings(max_takeovers=1, cool_down_seconds=seconds(2 * EVERY))
+    )
+    play(monitor, 40)
     back = FIRST + 2
     assert steps_of(monitor, EventKind.CHECK) == [back + 2 * EVERY]
     assert back + EVERY in steps_of(monitor, QUERY)
@@ -415,21 +448,21 @@ def test_a_look_within_the_cool_down_is_no_check():
     ],
 )
 def test_a_fault_leaves_the_policy_in_charge_and_the_next_answer_counts(answer, kind, description):
-    monitor = Monitor(Says(answer, failing()), 0.5, settings())
-    assert watch(monitor, FIRST + 1) == {}
+    monitor = make_monitor(ScriptedModel(answer, failing()), 0.5, settings())
+    assert play(monitor, FIRST + 1) == {}
     (event,) = monitor.events
     assert event.kind is kind
     assert description in event.description
-    assert list(watch(monitor, EVERY)) == [FIRST + EVERY]
+    assert list(play(monitor, EVERY)) == [FIRST + EVERY]
 
 
 def test_a_fault_neither_adds_nor_takes_away():
-    monitor = Monitor(Says(failing(), ValueError("no"), failing()), 3.0, settings())
-    watch(monitor, FIRST + 2 * EVERY + 1)
+    monitor = make_monitor(ScriptedModel(failing(), ValueError("no"), failing()), 3.0, settings())
+    play(monitor, FIRST + 2 * EVERY + 1)
     assert steps_of(monitor, TAKE_OVER) == [FIRST + 2 * EVERY]
 
 
-class Broken(Pictures):
+class Broken(Images):
     """A camera that fails."""
 
     def __getitem__(self, view):
@@ -445,41 +478,41 @@ def test_a_camera_that_raises_is_a_fault():
 
     def see(step):
         pictures[step] = Broken(step)
-        seen = moment(step, images=pictures[step])
+        seen = observation(step, images=pictures[step])
         pictures[step].broken = step <= FIRST
         return seen
 
-    monitor = Monitor(Says(failing()), 0.5, settings())
-    assert watch(monitor, FIRST + 1, see) == {}
-    assert words_of(monitor, EventKind.FAULT) == ["no window: OSError: no camera"]
+    monitor = make_monitor(ScriptedModel(failing()), 0.5, settings())
+    assert play(monitor, FIRST + 1, see) == {}
+    assert descriptions_of(monitor, EventKind.FAULT) == ["no window: OSError: no camera"]
     assert monitor.model.asked == 0
     # Once no picture of the time when it failed is in the window, it is looked at again.
-    assert list(watch(monitor, 2 * EVERY, see)) == [FIRST + EVERY]
+    assert list(play(monitor, 2 * EVERY, see)) == [FIRST + EVERY]
 
 
 def test_a_model_that_hangs_holds_up_the_policy_once_and_is_asked_nothing_more():
-    model = Thinks(failing(), failing(0.8))
-    monitor = Monitor(model, 0.5, settings(deadline=0.05))
+    model = BlockingModel(failing(), failing(0.8))
+    monitor = make_monitor(model, 0.5, settings(deadline=0.05))
     begun = time.monotonic()
-    assert watch(monitor, FIRST + 2 * EVERY + 1) == {}
+    assert play(monitor, FIRST + 2 * EVERY + 1) == {}
     assert time.monotonic() - begun < PATIENCE / 2
     assert steps_of(monitor, EventKind.LATE) == [FIRST]
-    assert words_of(monitor, EventKind.LATE) == ["no answer within 0.05 s"]
+    assert descriptions_of(monitor, EventKind.LATE) == ["no answer within 0.05 s"]
     assert steps_of(monitor, EventKind.FAULT) == [FIRST + EVERY, FIRST + 2 * EVERY]
     assert 0 < monitor.blocking_latency < PATIENCE / 2
     model.go_on.set()
     wait_for(monitor)
     assert model.asked == 1
     # It is back: its old answer counts for nothing, the next one does.
-    monitor._assessor._deadline = PATIENCE
-    assert list(watch(monitor, EVERY)) == [FIRST + 3 * EVERY]
+    monitor._queries.assessor._deadline = PATIENCE
+    assert list(play(monitor, EVERY)) == [FIRST + 3 * EVERY]
     assert model.asked == 2
     assert monitor.events[-2].probability == 0.8
 
 
 def wait_for(monitor):
     end = time.monotonic() + PATIENCE
-    while monitor._assessor.busy:
+    while monitor._queries.assessor.busy:
         assert time.monotonic() < end
         time.sleep(0.002)
 
@@ -488,18 +521,18 @@ def wait_for(monitor):
 
 
 def test_the_policy_goes_on_while_the_model_thinks():
-    model = Thinks(failing())
-    monitor = Monitor(model, 0.5, settings(asynchronous=True, deadline=PATIENCE))
+    model = BlockingModel(failing())
+    monitor = make_monitor(model, 0.5, settings(asynchronous=True, deadline=PATIENCE))
     begun = time.monotonic()
-    assert watch(monitor, FIRST + 4) == {}
+    assert play(monitor, FIRST + 4) == {}
     assert time.monotonic() - begun < PATIENCE / 2
     assert monitor.events == []
     model.go_on.set()
     wait_for(monitor)
     # What the model said counts from where the tool was then; it has moved on by three steps of 25 mm.
-    saw, now = moment(FIRST), moment(FIRST)
+    saw, now = observation(FIRST), observation(FIRST)
     now.tcp_pose[1] += 3 * MAX_TRANSLATION
-    way = monitor.watch(now)
+    way = monitor.decide(now)
     goal = poses.apply_delta(poses.apply_delta(saw.tcp_pose, UP[:6]), UP[:6])
     np.testing.assert_allclose(way[-1].pose, goal, atol=1e-9)
     assert 3 <= len(way) <= 5
@@ -509,23 +542,23 @@ def test_the_policy_goes_on_while_the_model_thinks():
 
 
 def test_a_assessment_older_than_the_deadline_is_dropped():
-    model = Thinks(failing())
-    monitor = Monitor(model, 0.5, settings(asynchronous=True, deadline=0.05))
-    assert watch(monitor, FIRST + 1) == {}
+    model = BlockingModel(failing())
+    monitor = make_monitor(model, 0.5, settings(asynchronous=True, deadline=0.05))
+    assert play(monitor, FIRST + 1) == {}
     time.sleep(0.1)
     model.go_on.set()
     wait_for(monitor)
-    assert watch(monitor, 3) == {}
+    assert play(monitor, 3) == {}
     assert steps_of(monitor, EventKind.LATE) == [FIRST + 1]
     assert steps_of(monitor, QUERY) == []
 
 
 def test_a_assessment_of_the_last_episode_is_not_heeded():
-    model = Thinks(failing())
-    monitor = Monitor(model, 0.5, settings(asynchronous=True, deadline=PATIENCE))
-    watch(monitor, FIRST + 1)
-    monitor.begin("lift")
+    model = BlockingModel(failing())
+    monitor = make_monitor(model, 0.5, settings(asynchronous=True, deadline=PATIENCE))
+    play(monitor, FIRST + 1)
+    monitor.reset("lift")
     model.go_on.set()
     wait_for(monitor)
-    assert watch(monitor, FIRST) == {}
+    assert play(monitor, FIRST) == {}
     assert monitor.events == []

@@ -4,7 +4,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.monitors.made_up import EVERY, FINE, FIRST, SPEC, UP, Pictures, Says, failing, moment, settings
+from tests.monitors.scripted import (
+    EVERY,
+    FINE,
+    FIRST,
+    SPEC,
+    UP,
+    Images,
+    ScriptedModel,
+    failing,
+    observation,
+    settings,
+)
 
 from failsafe.errors import PolicyError
 from failsafe.monitors.monitored import MonitoredPolicy
@@ -37,16 +48,16 @@ class Counts:
 
 
 def guarded(*answers, policy=None, **changes):
-    policy = MonitoredPolicy(policy or Counts(), Says(*answers), 0.5, settings(**changes))
+    policy = MonitoredPolicy(policy or Counts(), ScriptedModel(*answers), 0.5, settings(**changes))
     policy.reset("lift")
     return policy
 
 
 def test_actions_pass_unchanged_and_one_at_a_time():
     policy, alone = guarded(FINE), Counts()
-    said = [policy.act(moment(step)) for step in range(12)]
+    said = [policy.act(observation(step)) for step in range(12)]
     assert {rows.shape for rows in said} == {(1, 7)}
-    expected = np.concatenate([alone.act(moment(0)) for _ in range(4)])
+    expected = np.concatenate([alone.act(observation(0)) for _ in range(4)])
     assert np.concatenate(said).tobytes() == expected.tobytes()
     assert policy.monitor.model.asked == 2
     assert policy.base.drops == 0
@@ -54,7 +65,7 @@ def test_actions_pass_unchanged_and_one_at_a_time():
 
 def test_it_is_a_policy_of_its_own():
     policy = guarded(FINE, policy=Counts(ActionSpace(chunk=5, rate_hz=10.0)))
-    assert policy.name == "counts + says"
+    assert policy.name == "counts + scripted"
     assert policy.action_space == ActionSpace(chunk=1, rate_hz=10.0)
     assert policy.base.told == ["lift"]
     assert policy.views == {"front": 8, "hand": 8}
@@ -62,13 +73,13 @@ def test_it_is_a_policy_of_its_own():
 
 def test_the_base_sees_its_own_views_at_its_own_size():
     policy = guarded(FINE)
-    policy.act(moment(0))
+    policy.act(observation(0))
     assert policy.base.shapes == [{"front": (4, 4, 3)}]
     larger = Counts()
     larger.views = {"front": 16, "side": 8}
     policy = guarded(FINE, policy=larger)
     assert policy.views == {"front": 16, "side": 8, "hand": 8}
-    policy.act(moment(0, images=Pictures(0, 16, ("front", "side", "hand"))))
+    policy.act(observation(0, images=Images(0, 16, ("front", "side", "hand"))))
     assert larger.shapes == [{"front": (16, 16, 3), "side": (8, 8, 3)}]
 
 
@@ -84,13 +95,13 @@ def test_a_correction_is_given_in_the_bases_own_space(space):
     turn = (0.01, 0.0, 0.005, 0.02, -0.05, 0.03, -0.5)
     policy = guarded(failing(actions=(UP, turn)), policy=Counts(space))
     for step in range(FIRST):
-        policy.act(moment(step))
-    start = moment(FIRST).tcp_pose
+        policy.act(observation(step))
+    start = observation(FIRST).tcp_pose
     wanted = [poses.apply_delta(start, UP[:6])]
     wanted.append(poses.apply_delta(wanted[0], turn[:6]))
     for step, pose, gripper in zip((FIRST, FIRST + 1), wanted, (1.0, -0.5), strict=True):
         target = poses.pose([0.4, 0.1, 0.2], (0.0, 0.9, 0.1, 0.0))
-        seen = replace(moment(step), target_pose=target)
+        seen = replace(observation(step), target_pose=target)
         row = policy.act(seen)[0]
         led, fingers = space.to_pose(row, target, seen.tcp_pose)
         assert max(poses.distance(led, pose)) < 1e-9
@@ -98,21 +109,21 @@ def test_a_correction_is_given_in_the_bases_own_space(space):
 
 
 def test_the_bases_queue_is_dropped_when_the_monitor_takes_over():
-    policy = guarded(failing(actions=(UP,) * 2), take_overs=1)
+    policy = guarded(failing(actions=(UP,) * 2), max_takeovers=1)
     for step in range(FIRST):  # two of the second chunk are given, the third is in the queue
-        policy.act(moment(step))
+        policy.act(observation(step))
     assert (policy.base.chunks, policy.base.drops) == (2, 0)
-    policy.act(moment(FIRST))
-    policy.act(moment(FIRST + 1))
+    policy.act(observation(FIRST))
+    policy.act(observation(FIRST + 1))
     assert (policy.base.chunks, policy.base.drops) == (2, 1)
-    row = policy.act(moment(FIRST + 2))[0]
+    row = policy.act(observation(FIRST + 2))[0]
     assert (policy.base.chunks, row[0]) == (3, 1.0)
 
 
 def test_no_look_is_taken_while_a_correction_is_going_on():
-    policy = guarded(failing(actions=(UP,) * 20), take_overs=1)
+    policy = guarded(failing(actions=(UP,) * 20), max_takeovers=1)
     for step in range(FIRST + 21 + EVERY):
-        policy.act(moment(step))
+        policy.act(observation(step))
     kinds = [(event.step, event.kind) for event in policy.monitor.events]
     assert kinds[:4] == [
         (FIRST, EventKind.QUERY),
@@ -125,12 +136,12 @@ def test_no_look_is_taken_while_a_correction_is_going_on():
 
 def test_a_reset_or_a_dropped_queue_ends_a_correction():
     for end in (lambda policy: policy.reset("lift"), lambda policy: policy.drop_queue()):
-        policy = guarded(failing(actions=(UP,) * 9), take_overs=1)
+        policy = guarded(failing(actions=(UP,) * 9), max_takeovers=1)
         for step in range(FIRST + 2):
-            policy.act(moment(step))
+            policy.act(observation(step))
         chunks = policy.base.chunks
         end(policy)
-        policy.act(moment(FIRST + 2))
+        policy.act(observation(FIRST + 2))
         assert policy.base.chunks == chunks + 1
 
 
@@ -139,11 +150,11 @@ def test_a_chunk_that_is_none_is_the_bases_error(chunk):
     policy = guarded(FINE)
     policy.base.act = lambda observation: chunk
     with pytest.raises(PolicyError, match="counts: expected"):
-        policy.act(moment(0))
+        policy.act(observation(0))
 
 
 def test_the_window_is_of_the_models_size_where_the_base_looks_closer():
-    model = Says(FINE)
+    model = ScriptedModel(FINE)
     seen = []
     model.assess = lambda window: seen.append(window) or FINE
     base = Counts()
@@ -151,6 +162,6 @@ def test_the_window_is_of_the_models_size_where_the_base_looks_closer():
     policy = MonitoredPolicy(base, model, 0.5, settings())
     policy.reset("lift")
     for step in range(FIRST + 1):
-        policy.act(moment(step, images=Pictures(step, 16)))
+        policy.act(observation(step, images=Images(step, 16)))
     assert seen[0].frames.shape == (2, 3, 8, 8, 3)
     seen[0].check(SPEC)

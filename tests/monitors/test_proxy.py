@@ -25,9 +25,9 @@ from websockets.sync.client import connect
 
 from failsafe.errors import PolicyError, UserError
 from failsafe.monitors import proxy as proxy_module
-from failsafe.monitors.monitor import MonitorSettings
 from failsafe.monitors.proxy import Proxy, Upstream
 from failsafe.monitors.requests import Wire, guard_clients
+from failsafe.monitors.settings import MonitorSettings
 from failsafe.policies.openpi import OpenpiPolicy
 from failsafe.policies.served import LIBERO
 from failsafe.records import poses
@@ -42,10 +42,10 @@ ROW = [0.4, 0, 0, 0, 0, 0.2, -1]
 class Deaf:
     """A guard that changes the bytes, and nothing else."""
 
-    def see(self, asked):
+    def on_request(self, asked):
         self.seen = asked
 
-    def answer(self, reply):
+    def on_answer(self, reply):
         return b"guarded " + reply
 
 
@@ -77,7 +77,7 @@ def guarded(start, upstream):
 
     def run(model, url=None, wire=None, deadline=5.0, **settings):
         events = []
-        made = MonitorSettings(drift=0.0, cool_down=0, corrections=1, deadline=deadline)
+        made = MonitorSettings(drift=0.0, cool_down_seconds=0.0, max_corrections=1, deadline=deadline)
         guards = guard_clients(model, 0.5, made, wire or Wire(), lambda *told: events.append(told))
         return start(guards, url or upstream.url, **settings), events
 

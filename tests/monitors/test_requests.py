@@ -18,8 +18,8 @@ from tests.monitors.openpi_client import (
 from tests.policies.websocket_server import pack, unpack
 
 from failsafe.errors import UserError
-from failsafe.monitors.monitor import MonitorSettings
 from failsafe.monitors.requests import Wire, between, guard_clients
+from failsafe.monitors.settings import MonitorSettings
 from failsafe.monitors.timing import QueryTiming
 from failsafe.policies.contract import ActionSpace
 from failsafe.policies.served import LIBERO, libero_state, observe_libero_state
@@ -37,14 +37,14 @@ class Guarded:
     def __init__(self, model, wire=None, **settings):
         self.events = []
         made = MonitorSettings(
-            **{"drift": 0.0, "cool_down": 0, "corrections": 1, "deadline": 5.0, **settings}
+            **{"drift": 0.0, "cool_down_seconds": 0.0, "max_corrections": 1, "deadline": 5.0, **settings}
         )
         make = guard_clients(model, 0.5, made, wire or Wire(), lambda n, event: self.events.append(event))
         self.guard = make(1)
 
     def ask(self, asked, reply=None):
-        self.guard.see(asked)
-        return self.guard.answer(answer() if reply is None else reply)
+        self.guard.on_request(asked)
+        return self.guard.on_answer(answer() if reply is None else reply)
 
     def rows(self, asked, reply=None):
         return unpack(self.ask(asked, reply))["actions"]
@@ -84,8 +84,8 @@ def test_what_the_model_sees_between_two_requests():
 
 def test_moments_between():
     guarded = Guarded(content())
-    _, first = guarded.guard._read(request((0.50, 0.0, 0.3), width=0.08, shade=1))
-    _, last = guarded.guard._read(request((0.55, 0.0, 0.3), width=0.03, shade=2))
+    _, first = guarded.guard._parse(request((0.50, 0.0, 0.3), width=0.08, shade=1))
+    _, last = guarded.guard._parse(request((0.55, 0.0, 0.3), width=0.03, shade=2))
     moments = between(first, last, 5)
     np.testing.assert_allclose([m.tcp_pose[0] for m in moments], [0.51, 0.52, 0.53, 0.54, 0.55])
     np.testing.assert_allclose([m.gripper_width for m in moments], [0.07, 0.06, 0.05, 0.04, 0.03])
@@ -95,14 +95,14 @@ def test_moments_between():
 
 
 def test_the_state_and_its_inverse():
-    _, seen = Guarded(content()).guard._read(request(AT, turn=0.7, width=0.05))
+    _, seen = Guarded(content()).guard._parse(request(AT, turn=0.7, width=0.05))
     pose, width = observe_libero_state(libero_state(seen))
     np.testing.assert_allclose(pose, seen.tcp_pose, atol=1e-12)
     assert width == pytest.approx(0.05) == pytest.approx(seen.gripper_width)
 
 
 def test_a_correction_takes_the_place_of_the_actions():
-    guarded = Guarded(alarmed(8), cool_down=10)
+    guarded = Guarded(alarmed(8), cool_down_seconds=0.5)
     assert guarded.ask(request()) == answer()
     reply = unpack(guarded.ask(request()))
     assert reply["server_timing"] == {"infer_ms": 1.5}
@@ -129,7 +129,7 @@ def test_an_arm_that_stays_behind_is_led_on_within_the_limits():
 
 def test_actions_that_count_from_the_pose_asked_for_last():
     space = ActionSpace(chunk=2)
-    guarded = Guarded(alarmed(3), Wire(space), timing=QueryTiming(every=6))
+    guarded = Guarded(alarmed(3), Wire(space), timing=QueryTiming(interval=0.3))
     policy = answer(np.tile(np.array([0.01, 0, 0, 0, 0, 0, -1.0]), (4, 1)))
     guarded.ask(request(), policy)
     # Each two rows ask for 20 mm along x, and the arm lies 15 behind. It is looked at after 6 steps.
@@ -238,7 +238,7 @@ def test_a_model_that_hangs():
 
 def test_a_monitor_that_breaks(monkeypatch):
     guarded = Guarded(alarmed())
-    monkeypatch.setattr(guarded.guard._monitor, "watch", lambda _: 1 / 0)
+    monkeypatch.setattr(guarded.guard._monitor, "decide", lambda _: 1 / 0)
     assert guarded.ask(request()) == answer()
     assert guarded.faults() == ["request: ZeroDivisionError: division by zero"]
 
@@ -280,8 +280,8 @@ def test_the_model_is_asked_by_one_client_at_a_time():
 
     def run(guard):
         for _ in range(3):
-            guard.see(request())
-            guard.answer(answer())
+            guard.on_request(request())
+            guard.on_answer(answer())
 
     threads = [threading.Thread(target=run, args=(guard,)) for guard in guards]
     for thread in threads:
@@ -292,10 +292,10 @@ def test_the_model_is_asked_by_one_client_at_a_time():
 
 
 def test_what_makes_no_sense_is_refused():
-    with pytest.raises(UserError, match="no two the same"):
+    with pytest.raises(UserError, match="each show another view"):
         Wire(pictures={"a": "front", "b": "front"})
-    with pytest.raises(UserError, match="a view each"):
+    with pytest.raises(UserError, match="each show another view"):
         Wire(pictures={})
     with pytest.raises(UserError, match="finite position"):
         Wire(base=(0.0, float("inf"), 0.0))
-    assert Wire().hidden(Model.window_spec) == ("side",)
+    assert Wire().missing_views(Model.window_spec) == ("side",)

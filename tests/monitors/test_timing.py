@@ -1,17 +1,19 @@
 """When the model is asked: every k steps, and sooner when the tool has stalled or turned back."""
 
 import pytest
-from tests.monitors.made_up import moment
+from tests.monitors.scripted import observation, seconds
 
 from failsafe.monitors.timing import QueryTiming
 
-TIMING = QueryTiming(every=10, soonest=5, still=0.004, turn=-0.5)
+TIMING = QueryTiming(
+    interval=seconds(10), min_interval=seconds(5), stall_distance=0.004, reversal_cosine=-0.5
+)
 
 
 def path(*places, widths=None):
     widths = widths or [0.08] * len(places)
     return tuple(
-        moment(i, (0.5 + x, y, 0.3), width)
+        observation(i, (0.5 + x, y, 0.3), width)
         for i, ((x, y), width) in enumerate(zip(places, widths, strict=True))
     )
 
@@ -25,19 +27,19 @@ GRIPPING = path(*[(0, 0)] * 5, widths=[0.08, 0.07, 0.06, 0.05, 0.04])
 
 @pytest.mark.parametrize(("since", "due"), [(9, False), (10, True), (11, True)])
 def test_every_so_many_steps(since, due):
-    assert TIMING.due(since, STRAIGHT) is due
+    assert TIMING.due(since, STRAIGHT, 20.0) is due
 
 
 @pytest.mark.parametrize("moments", [STILL, BACK])
 @pytest.mark.parametrize(("since", "due"), [(0, False), (4, False), (5, True)])
 def test_never_sooner_than_soonest(moments, since, due):
-    assert TIMING.due(since, moments) is due
+    assert TIMING.due(since, moments, 20.0) is due
 
 
 def test_a_tool_that_moves_or_grips_has_not_stalled():
-    assert not TIMING.due(5, SLOW)
-    assert not TIMING.due(5, GRIPPING)
-    assert TIMING.due(5, path(*[(0, 0)] * 5, widths=[0.08, 0.08, 0.08, 0.08, 0.077]))
+    assert not TIMING.due(5, SLOW, 20.0)
+    assert not TIMING.due(5, GRIPPING, 20.0)
+    assert TIMING.due(5, path(*[(0, 0)] * 5, widths=[0.08, 0.08, 0.08, 0.08, 0.077]), 20.0)
 
 
 @pytest.mark.parametrize(
@@ -51,4 +53,4 @@ def test_a_tool_that_moves_or_grips_has_not_stalled():
 )
 def test_a_turn_counts_by_its_cosine(end, due):
     # From the first to the middle moment 20 mm along x, from there to the last one.
-    assert TIMING.due(5, path((0, 0), (0.01, 0), (0.02, 0), (0.02, 0), end)) is due
+    assert TIMING.due(5, path((0, 0), (0.01, 0), (0.02, 0), (0.02, 0), end), 20.0) is due

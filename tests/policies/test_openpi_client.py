@@ -15,9 +15,9 @@ from tests.monitors.openpi_client import AT, WORDS, alarmed
 from tests.policies.made_up import make_observation
 from tests.policies.websocket_server import WebsocketServer
 
-from failsafe.monitors.monitor import MonitorSettings
 from failsafe.monitors.proxy import Proxy, Upstream
 from failsafe.monitors.requests import Wire, guard_clients
+from failsafe.monitors.settings import MonitorSettings
 from failsafe.policies import json_numpy, msgpack_numpy
 from failsafe.policies.openpi import OpenpiPolicy
 

@@ -16,7 +16,7 @@ from failsafe.evaluation.study import run_study
 from failsafe.models.loading import fingerprint
 from failsafe.monitors.calibration import calibrate as calibrate_scores
 from failsafe.monitors.calibration import check_alpha, write_calibration
-from failsafe.monitors.monitor import MonitorSettings
+from failsafe.monitors.settings import MonitorSettings
 from failsafe.policies.loading import policy_fingerprint
 from failsafe.records import codec
 from failsafe.records.provenance import command_line

@@ -15,7 +15,7 @@ from failsafe.evaluation.episodes import EpisodeLimits
 from failsafe.evaluation.study import run_study
 from failsafe.models.loading import COMPACT, fingerprint
 from failsafe.monitors.calibration import Calibration, read_calibration, shipped_calibration
-from failsafe.monitors.monitor import MonitorSettings
+from failsafe.monitors.settings import MonitorSettings
 from failsafe.policies.loading import policy_fingerprint
 
 
@@ -81,7 +81,7 @@ def evaluate(
         conditions=chosen,
         threshold=5.0 if threshold is None else threshold,
         calibrations=thresholds,
-        settings=MonitorSettings(take_overs=take_overs, asynchronous=asynchronous, deadline=deadline),
+        settings=MonitorSettings(max_takeovers=take_overs, asynchronous=asynchronous, deadline=deadline),
         limits=EpisodeLimits(max_steps),
     )
     part = parse_shard(shard)

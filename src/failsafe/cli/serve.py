@@ -18,7 +18,7 @@ from failsafe.cli.output import print_json
 from failsafe.errors import UnknownNameError, UserError
 from failsafe.models.loading import COMPACT, fingerprint, load_model
 from failsafe.monitors.calibration import NEVER, Calibration, read_calibration
-from failsafe.monitors.monitor import MonitorSettings
+from failsafe.monitors.settings import MonitorSettings
 from failsafe.policies.loading import load_policy
 from failsafe.records import codec
 from failsafe.records.event import Event, EventKind
@@ -81,7 +81,7 @@ def serve(
         parse_views(views, spec.views) if views else policy.pictures,
         base,
     )
-    hidden = wire.hidden(spec)
+    hidden = wire.missing_views(spec)
     if len(hidden) == len(spec.views):
         raise UserError(
             f"expected a picture of {', '.join(spec.views)}: the model looks through nothing else"

@@ -11,7 +11,7 @@ from failsafe.evaluation.controls import CONDITIONS, MONITOR, NEVER, WATCH
 from failsafe.evaluation.episodes import EpisodeLimits
 from failsafe.evaluation.scenarios import scenario
 from failsafe.monitors.calibration import Calibration
-from failsafe.monitors.monitor import MonitorSettings
+from failsafe.monitors.settings import MonitorSettings
 from failsafe.records.episode import EpisodeKey
 
 

@@ -143,7 +143,7 @@ class StudyJob:
         model, own = make_control(condition, self._model, truth)
         guarded = MonitoredPolicy(policy, model, threshold if own else 0.0, settings)
         truth.step = lambda: guarded.monitor.step
-        truth.in_charge = lambda: guarded.monitor.in_charge
+        truth.in_charge = lambda: guarded.monitor.in_control
         return guarded
 
     def _truth(self, cell: StudyItem) -> PrivilegedState:

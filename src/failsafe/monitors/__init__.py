@@ -1,1 +1,1 @@
-"""The monitor: when to look, when to believe, when to act, when to give up."""
+"""The monitor: when to query the model, to raise an alarm, to take over, to hand back and to give up."""

@@ -1,4 +1,4 @@
-"""Asking a model without being held up by it: in a thread of its own, with a deadline."""
+"""Query a model in a thread of its own, with a deadline."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from failsafe.records.assessment import Assessment, Window
 
 
 @dataclass
-class _Question:
-    """A window that is being looked at."""
+class _Query:
+    """A query in progress, or one whose answer has not been fetched."""
 
     step: int
-    asked: float
+    started: float
     assessment: Assessment | None = None
+    discarded: bool = False
 
 
 @dataclass(frozen=True)
-class Reply:
-    """What came of a question.
+class Answer:
+    """The outcome of a query.
 
     Attributes:
-        step: Control step at which it was asked.
-        assessment: The answer, None if there is none in time.
-        seconds: How long ago it was asked.
+        step: Control step of the query.
+        assessment: The assessment, None if there is none within the deadline.
+        seconds: Time since the query.
     """
 
     step: int
@@ -35,71 +36,73 @@ class Reply:
 
 
 class Assessor:
-    """A model behind a deadline. One question at a time; a model that hangs is asked nothing more.
+    """A model behind a deadline. It takes one query at a time, and none while the model hangs.
 
     Args:
-        model: The model.
-        deadline: Seconds after which an answer is of no use.
+        model: The recovery model.
+        deadline: Seconds after which an answer is dropped.
     """
 
     def __init__(self, model: RecoveryModel, deadline: float) -> None:
         self.model = model
         self._deadline = deadline
-        self._pending: _Question | None = None
+        self._query: _Query | None = None
         self._done = threading.Condition()
 
     @property
     def busy(self) -> bool:
-        """Whether the model is still at work on something."""
-        return self._pending is not None and self._pending.assessment is None
+        """Whether the model is still computing an answer."""
+        return self._query is not None and self._query.assessment is None
 
-    def ask(self, window: Window, step: int) -> None:
-        """Put a question; the answer comes by `reply`. Needs a model that is not busy."""
-        question = self._pending = _Question(step, time.monotonic())
+    def submit(self, window: Window, step: int) -> None:
+        """Start a query; `answer` returns its outcome. The model must not be busy.
+
+        Args:
+            window: The window to assess.
+            step: Control step at which the window ends.
+        """
+        query = self._query = _Query(step, time.monotonic())
 
         def work() -> None:
             assessment = assess_safely(self.model, window)
             with self._done:
-                question.assessment = assessment
+                query.assessment = assessment
                 self._done.notify_all()
 
-        # A daemon: a model that never comes back must not keep the process from ending.
+        # A daemon thread, so that a model that hangs does not keep the process from ending.
         threading.Thread(target=work, name="assess", daemon=True).start()
 
-    def reply(self, wait: bool) -> Reply | None:
-        """The answer to the last question.
+    def answer(self, wait: bool) -> Answer | None:
+        """Return the outcome of the last query, once.
 
         Args:
-            wait: Wait for it, until the deadline at most.
+            wait: Whether to wait for it until the deadline.
 
         Returns:
-            None while the model is at work and the deadline has not passed. A reply without a verdict, once,
-            when it passes.
+            None if there is no query, or the model is computing and the deadline has not passed. An answer
+            without an assessment when the deadline passes.
         """
-        question = self._pending
-        if question is None:
+        query = self._query
+        if query is None:
             return None
         if wait:
             with self._done:
-                left = self._deadline - (time.monotonic() - question.asked)
-                self._done.wait_for(lambda: question.assessment is not None, max(left, 0.0))
-        seconds = time.monotonic() - question.asked
-        if seconds > self._deadline and question.step >= 0:
-            reply = Reply(question.step, None, seconds)
-            question.step = -1  # said once; the thread may go on, and nobody listens
-            if question.assessment is not None:
-                self._pending = None
-            return reply
-        if question.assessment is None:
+                left = self._deadline - (time.monotonic() - query.started)
+                self._done.wait_for(lambda: query.assessment is not None, max(left, 0.0))
+        seconds = time.monotonic() - query.started
+        if seconds > self._deadline and not query.discarded:
+            self.discard()
+            return Answer(query.step, None, seconds)
+        if query.assessment is None:
             return None
-        self._pending = None
-        return Reply(question.step, question.assessment, seconds) if question.step >= 0 else None
+        self._query = None
+        return None if query.discarded else Answer(query.step, query.assessment, seconds)
 
-    def forget(self) -> None:
-        """Another episode begins: whatever is still to come belongs to the last one."""
-        if self._pending is None:
+    def discard(self) -> None:
+        """Drop the outcome of the last query; a model that is still computing stays busy."""
+        if self._query is None:
             return
-        if self._pending.assessment is not None:
-            self._pending = None
+        if self._query.assessment is not None:
+            self._query = None
         else:
-            self._pending.step = -1
+            self._query.discarded = True

@@ -1,10 +1,9 @@
-"""When to believe: a threshold from successful rollouts, by split conformal prediction.
+"""Alarm thresholds from successful episodes, by split conformal prediction.
 
-The score of an episode is the highest that the monitor has in any of its looks. If a successful episode to
-come is exchangeable with the n successful ones that were recorded, the probability that its score exceeds
-their ceil((n + 1)(1 - alpha))-th smallest is at most alpha (Vovk, Gammerman and Shafer, "Algorithmic learning
-in a random world", 2005; as an alarm on rollouts: Xu et al., "Can we detect failures without failure data?",
-2025).
+The score of an episode is the monitor's highest over its queries. If a future successful episode is
+exchangeable with the n recorded ones, its score exceeds their ceil((n + 1)(1 - alpha))-th smallest with a
+probability of at most alpha (Vovk, Gammerman and Shafer, "Algorithmic learning in a random world", 2005; for
+alarms on rollouts: Xu et al., "Can we detect failures without failure data?", 2025).
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from failsafe.errors import UserError
 from failsafe.records import codec
 
 THRESHOLDS = Path(__file__).parent / "thresholds"
-"""The thresholds that come with the package, of the compact model on the reference policies."""
+"""Folder of the thresholds of the compact model on the reference policies, which ship with the package."""
 NEVER = math.inf
-"""Threshold of a monitor that cannot promise as much as was asked."""
+"""Threshold of a monitor that never raises an alarm: too few episodes bound the false-alarm rate by alpha."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +30,10 @@ class Threshold:
     """The threshold for one instruction.
 
     Attributes:
-        value: Score above which the monitor raises an alarm; None if too few episodes can promise alpha.
-        episodes: Successful episodes that it rests on.
-        pooled: Whether those are of all instructions together, since this one alone has too few. What is
-            promised then holds over the instructions taken together.
+        value: Score above which the monitor raises an alarm; None if there are too few episodes for alpha.
+        episodes: Number of successful episodes behind it.
+        pooled: Whether these episodes are of all instructions, because this one has too few. The bound then
+            holds over all instructions together.
     """
 
     value: float | None
@@ -44,19 +43,19 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Thresholds by instruction, and what they promise.
+    """Thresholds by instruction.
 
     Attributes:
-        alpha: Share of successful episodes that may see an alarm.
+        alpha: Bound on the share of successful episodes with an alarm.
         model: Name of the recovery model.
-        policy: Name of the policy whose rollouts they rest on.
-        drift: Log odds taken off at each look; a monitor must use the same.
-        thresholds: By instruction.
-        command: The command that made it.
+        policy: Name of the policy whose episodes were recorded.
+        drift: Log odds subtracted at each query; a monitor must use the same drift.
+        thresholds: Threshold by instruction.
+        command: The command that made the calibration.
         weights: SHA-256 of the model's weights.
     """
 
-    FORMAT: ClassVar[int] = 3  # 1: thresholds of a mean of looks; 2: `drift` was called `allowance`
+    FORMAT: ClassVar[int] = 3  # 1: thresholds of a mean of queries; 2: `drift` had another name
 
     alpha: float
     model: str
@@ -67,17 +66,23 @@ class Calibration:
     weights: str = ""
 
     def threshold(self, instruction: str) -> float:
-        """Score above which an alarm is raised; infinite where nothing was promised."""
+        """Return the score above which an alarm is raised; infinite if the instruction has no threshold."""
         found = self.thresholds.get(instruction)
         return NEVER if found is None or found.value is None else found.value
 
 
 def conformal_threshold(scores: Sequence[float], alpha: float) -> float | None:
-    """The smallest threshold that at most alpha of successful episodes exceed; None if there are too few.
+    """Return the smallest threshold that at most a share alpha of successful episodes exceed.
 
     Args:
         scores: Highest score of each successful episode.
-        alpha: Share of successful episodes that may see an alarm.
+        alpha: Bound on the share of successful episodes with an alarm.
+
+    Returns:
+        The threshold; None if there are too few episodes for alpha.
+
+    Raises:
+        UserError: If alpha is not between 0 and 1.
     """
     check_alpha(alpha)
     rank = math.ceil((len(scores) + 1) * (1 - alpha))
@@ -85,10 +90,10 @@ def conformal_threshold(scores: Sequence[float], alpha: float) -> float | None:
 
 
 def check_alpha(alpha: float) -> None:
-    """Make sure that it is a share.
+    """Check that alpha is between 0 and 1, both excluded.
 
     Raises:
-        UserError: If it is not between 0 and 1.
+        UserError: If it is not.
     """
     if not 0 < alpha < 1:
         raise UserError(f"expected alpha between 0 and 1, got {alpha}")
@@ -104,23 +109,25 @@ def calibrate(
     weights: str = "",
     instructions: Iterable[str] = (),
 ) -> Calibration:
-    """Thresholds for every instruction, from its own episodes where they are enough, else from all together.
+    """Return a threshold for every instruction: from its own episodes if there are enough, else from all.
 
     Args:
         episodes: Instruction and highest score of each successful episode.
-        alpha: Share of successful episodes that may see an alarm.
+        alpha: Bound on the share of successful episodes with an alarm.
         model: Name of the recovery model.
         policy: Name of the policy.
-        drift: Log odds taken off at each look.
-        command: The command that makes it.
+        drift: Log odds subtracted at each query.
+        command: The command that makes the calibration.
         weights: SHA-256 of the model's weights.
-        instructions: Those that are to have a threshold without a single successful episode, too.
+        instructions: Instructions that get a threshold even without a successful episode.
+
+    Raises:
+        UserError: If alpha is not between 0 and 1.
     """
     scores: dict[str, list[float]] = defaultdict(list, {instruction: [] for instruction in instructions})
     for instruction, score in episodes:
         scores[instruction].append(score)
-    together = [score for found in scores.values() for score in found]
-    pooled = _threshold(together, alpha, pooled=True)
+    pooled = _threshold([score for found in scores.values() for score in found], alpha, pooled=True)
     thresholds: dict[str, Threshold] = {}
     for instruction, found in sorted(scores.items()):
         own = _threshold(found, alpha)
@@ -133,21 +140,26 @@ def _threshold(scores: Sequence[float], alpha: float, pooled: bool = False) -> T
 
 
 def write_calibration(path: Path, calibration: Calibration) -> None:
-    """Keep a calibration as JSON."""
+    """Write a calibration as JSON.
+
+    Args:
+        path: The file.
+        calibration: The calibration.
+    """
     write_atomically(path, (codec.dumps(calibration) + "\n").encode())
 
 
 def read_calibration(path: Path, model: str | None = None, weights: str = "") -> Calibration:
-    """Read what `write_calibration` wrote.
+    """Read a calibration.
 
     Args:
-        path: The file.
-        model: The recovery model that it must be of; any if None.
-        weights: SHA-256 of the weights that it must be of; any if empty.
+        path: A file made by `write_calibration`.
+        model: Expected name of the recovery model; any if None.
+        weights: Expected SHA-256 of the model's weights; any if empty.
 
     Raises:
-        UserError: If there is no such file, or it is of another model or of other weights.
-        RecordError: If it is damaged or of another version.
+        UserError: If the file cannot be read, or is of another model or of other weights.
+        RecordError: If the file is damaged or of another version.
     """
     try:
         text = path.read_text()
@@ -156,7 +168,7 @@ def read_calibration(path: Path, model: str | None = None, weights: str = "") ->
             f"expected thresholds made by `failsafe calibrate`, got {path}, which cannot be read"
         ) from error
     found = codec.loads(Calibration, text, str(path))
-    # A checkpoint may be written with one path and asked for with another.
+    # A checkpoint may be recorded with one path and loaded with another.
     if model is not None and found.model != model and Path(found.model).resolve() != Path(model).resolve():
         raise UserError(f"{path}: expected thresholds of the monitor {model}, got {found.model}'s")
     if weights and found.weights != weights:
@@ -168,7 +180,7 @@ def read_calibration(path: Path, model: str | None = None, weights: str = "") ->
 
 
 def shipped_calibration(policy: str) -> Calibration | None:
-    """The thresholds of the compact model for a reference policy, None for another policy."""
+    """Return the shipped thresholds for a reference policy; None for another policy."""
     kind, _, strength = policy.partition(":")
     path = THRESHOLDS / f"{strength}.json"
     return read_calibration(path) if kind == "reference" and path.is_file() else None

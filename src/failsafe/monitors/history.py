@@ -1,4 +1,4 @@
-"""The last moments of an episode, kept so that a window can be cut at any step."""
+"""The last observations of an episode, from which a window can be cut at any step."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from failsafe.records.observation import PolicyObservation
 
 
 class History:
-    """What a recovery model may look back on.
+    """The observations that a recovery model's window covers.
 
-    Pictures are asked for only when a window is cut: where they are rendered on demand, most never are.
+    Images are read only when a window is cut. Where images are rendered on demand, most never are.
 
     Args:
         spec: The windows that the model takes.
@@ -23,32 +23,36 @@ class History:
 
     def __init__(self, spec: WindowSpec) -> None:
         self._spec = spec
-        self._moments: deque[PolicyObservation] = deque(maxlen=spec.history + 1)
+        self._observations: deque[PolicyObservation] = deque(maxlen=spec.history + 1)
 
     def clear(self) -> None:
-        """Forget everything: another episode begins."""
-        self._moments.clear()
+        """Drop all observations."""
+        self._observations.clear()
 
     def add(self, observation: PolicyObservation) -> None:
-        """One control step more."""
-        self._moments.append(observation)
+        """Add the observation of one more control step."""
+        self._observations.append(observation)
 
     @property
     def full(self) -> bool:
-        """Whether the episode is long enough for a window."""
-        return len(self._moments) == self._spec.history + 1
+        """Whether there are enough observations for a window."""
+        return len(self._observations) == self._spec.history + 1
 
     @property
-    def moments(self) -> tuple[PolicyObservation, ...]:
+    def observations(self) -> tuple[PolicyObservation, ...]:
         """The observations, oldest first."""
-        return tuple(self._moments)
+        return tuple(self._observations)
 
     def window(self, instruction: str) -> Window:
-        """The window that ends now. Needs `full`."""
-        spec, moments = self._spec, self.moments
+        """Return the window that ends now. The history must be full.
+
+        Args:
+            instruction: The instruction of the episode.
+        """
+        spec, observations = self._spec, self.observations
         frames = np.stack(
             [
-                np.stack([fit(moments[offset - 1].images[view], spec.size) for offset in spec.offsets])
+                np.stack([fit(observations[offset - 1].images[view], spec.size) for offset in spec.offsets])
                 for view in spec.views
             ]
         )
@@ -56,13 +60,18 @@ class History:
             instruction=instruction,
             spec=spec,
             frames=frames,
-            tcp_poses=np.stack([m.tcp_pose for m in moments]).astype(np.float32),
-            gripper_widths=np.array([m.gripper_width for m in moments], dtype=np.float32),
+            tcp_poses=np.stack([o.tcp_pose for o in observations]).astype(np.float32),
+            gripper_widths=np.array([o.gripper_width for o in observations], dtype=np.float32),
         )
 
 
 def fit(image: UInt8[np.ndarray, "H W 3"], size: int) -> UInt8[np.ndarray, "S S 3"]:
-    """A picture at the size that a network takes; the middle square where it is not square."""
+    """Return the middle square of an image, resized.
+
+    Args:
+        image: RGB image. [H, W, 3]
+        size: Height and width of the result, pixels.
+    """
     height, width = image.shape[:2]
     if (height, width) == (size, size):
         return image

@@ -1,4 +1,4 @@
-"""A policy with a monitor around it, which is a policy like any other."""
+"""A policy with a monitor around it, which is itself a policy."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ from jaxtyping import Float, UInt8
 
 from failsafe.models.contract import RecoveryModel
 from failsafe.monitors.history import fit
-from failsafe.monitors.monitor import Monitor, MonitorSettings, ignore
+from failsafe.monitors.monitor import EventCallback, Monitor, ignore
+from failsafe.monitors.settings import MonitorSettings
 from failsafe.monitors.waypoints import Waypoint
 from failsafe.policies.contract import ActionSpace, Policy, check_chunk
-from failsafe.records.event import Event
+from failsafe.records.embodiment import MANISKILL_PANDA, EmbodimentSpec
 from failsafe.records.observation import PolicyObservation
 
 
 class MonitoredPolicy:
-    """A policy with a monitor around it; itself a policy, one that gives one action at a time.
+    """A policy with a monitor around it; itself a policy, which returns one action at a time.
 
     Args:
-        policy: The base policy. Its actions are passed on unchanged unless the monitor has taken over.
+        policy: The base policy. Its actions pass unchanged unless the monitor is in control.
         model: The recovery model.
-        threshold: Score above which an alarm is raised: a number, or one by instruction, such as
+        threshold: Score above which an alarm is raised: a number, or a function of the instruction such as
             `Calibration.threshold`.
-        settings: When to look, act and give up.
-        tell: Called with every event.
-        ask_help: Called once an episode, when the monitor gives up.
+        settings: When to query, take over, hand back and give up.
+        on_event: Called with every event.
+        on_help: Called once per episode, when the monitor gives up.
+        embodiment: The robot, with its step limits and workspace. The control rate is the policy's.
 
     Attributes:
         base: The base policy.
@@ -41,28 +43,30 @@ class MonitoredPolicy:
         model: RecoveryModel,
         threshold: float | Callable[[str], float] = 5.0,
         settings: MonitorSettings | None = None,
-        tell: Callable[[Event], None] = ignore,
-        ask_help: Callable[[Event], None] = ignore,
+        on_event: EventCallback = ignore,
+        on_help: EventCallback = ignore,
+        embodiment: EmbodimentSpec = MANISKILL_PANDA,
     ) -> None:
         self.base = policy
-        self.monitor = Monitor(model, threshold, settings, tell, ask_help)
         self._space = policy.action_space
+        embodiment = replace(embodiment, control_hz=self._space.rate_hz)
+        self.monitor = Monitor(model, embodiment, threshold, settings, on_event, on_help)
         self._queue: deque[np.ndarray] = deque()
-        self._way: deque[Waypoint] = deque()
+        self._waypoints: deque[Waypoint] = deque()
 
     @property
     def name(self) -> str:
-        """What it is called in tables."""
+        """Name in tables."""
         return f"{self.base.name} + {self.monitor.model.name}"
 
     @property
     def action_space(self) -> ActionSpace:
-        """That of the base policy, one action at a time."""
+        """The base policy's action space, with one action per chunk."""
         return replace(self._space, chunk=1)
 
     @property
     def views(self) -> Mapping[str, int]:
-        """What the base policy and the model look through, each at the larger size of the two."""
+        """The views of the base policy and the model, each at the larger of the two sizes, pixels."""
         spec = self.monitor.model.window_spec
         wanted = dict(self.base.views)
         for view in spec.views:
@@ -70,52 +74,43 @@ class MonitoredPolicy:
         return wanted
 
     def reset(self, instruction: str) -> None:
-        """Begin an episode."""
+        """Start an episode."""
         self._queue.clear()
-        self._way.clear()
-        self.monitor.begin(instruction)
+        self._waypoints.clear()
+        self.monitor.reset(instruction)
         self.base.reset(instruction)
 
     def drop_queue(self) -> None:
-        """Forget what was thought out before, by the policy as by the monitor."""
+        """Drop the queued actions of the policy and of the monitor."""
         self._queue.clear()
-        self._way.clear()
+        self._waypoints.clear()
         self.base.drop_queue()
-        if self.monitor.in_charge:
-            self.monitor.hand_back()
+        self.monitor.hand_back()
 
     def act(self, observation: PolicyObservation) -> Float[np.ndarray, "1 7"]:
-        """The next action: the base policy's, or the correction's while the monitor has taken over.
+        """Return the next action: the base policy's, or the monitor's while it is in control.
 
         Raises:
-            PolicyError: If the base policy gives none that can be used.
+            PolicyError: If the base policy returns no action that can be used.
         """
-        if self._way:
-            self.monitor.follow(observation)
-        elif way := self.monitor.watch(observation):
+        if self._waypoints:
+            self.monitor.observe(observation)
+        elif waypoints := self.monitor.decide(observation):
             self._queue.clear()
             self.base.drop_queue()
-            self._way.extend(way)
-        if self._way:
-            return self._correct(observation)[None]
+            self._waypoints.extend(waypoints)
+        if self._waypoints:
+            waypoint = self._waypoints.popleft()
+            target, measured = observation.target_pose, observation.tcp_pose
+            return self._space.from_pose(waypoint.pose, waypoint.gripper, target, measured)[None]
         if not self._queue:
-            seen = self._as_the_base_sees(observation)
-            self._queue.extend(check_chunk(self.base.name, self.base.act(seen), self._space.chunk))
+            resized = replace(observation, images=_Resized(observation.images, self.base.views))
+            self._queue.extend(check_chunk(self.base.name, self.base.act(resized), self._space.chunk))
         return self._queue.popleft()[None]
 
-    def _correct(self, observation: PolicyObservation) -> Float[np.ndarray, "7"]:
-        waypoint = self._way.popleft()
-        return self._space.from_pose(
-            waypoint.pose, waypoint.gripper, observation.target_pose, observation.tcp_pose
-        )
 
-    def _as_the_base_sees(self, observation: PolicyObservation) -> PolicyObservation:
-        """The observation with the pictures at the sizes that the base policy asks for."""
-        return replace(observation, images=_Fitted(observation.images, self.base.views))
-
-
-class _Fitted(Mapping[str, UInt8[np.ndarray, "S S 3"]]):
-    """Pictures at other sizes, made when they are asked for."""
+class _Resized(Mapping[str, UInt8[np.ndarray, "S S 3"]]):
+    """Images resized to what the base policy takes, each when it is read."""
 
     def __init__(self, images: Mapping[str, np.ndarray], sizes: Mapping[str, int]) -> None:
         self._images, self._sizes = images, sizes

@@ -1,7 +1,8 @@
-"""A proxy between a client and openpi's server: speaks its protocol on both sides, and lets a guard look on.
+"""A proxy between a client and openpi's server, with a guard that may replace the server's answers.
 
-The server's metadata comes first; then each message is an observation, and each answer a chunk of actions. A
-frame of text instead of bytes is what went wrong, and the connection is closed behind it. Needs websockets.
+The protocol on both sides is openpi's: first the server's metadata; then each message is an observation, and
+each answer a chunk of actions. A text frame is an error message, after which the connection is closed. Needs
+websockets.
 """
 
 from __future__ import annotations
@@ -29,25 +30,25 @@ from failsafe.policies.served import excerpt
 
 LOOPBACK = "127.0.0.1"
 MAX_BYTES = 32 * 2**20
-"""The most bytes of a message, either way: ten pictures of 1024x1024."""
+"""Largest message in either direction, bytes: ten images of 1024x1024."""
 MAX_CLIENTS = 16
 _SEND_TIMEOUT = 30.0
 _CLOSE_TIMEOUT = 0.5
 _REASON = "Internal server error. Traceback included in previous frame."
-"""What openpi's server closes with."""
+"""The reason with which openpi's server closes a connection."""
 
 _Side = TypeVar("_Side", bound=Connection)
 
 
 class Guard(Protocol):
-    """Looks on while a client and its server talk. Neither method may raise, or take for ever."""
+    """Observes one client and its server. Methods must not raise, and must return within a bounded time."""
 
-    def see(self, request: bytes | str) -> None:
-        """A request, which the server has already been sent."""
+    def on_request(self, request: bytes | str) -> None:
+        """Observe a request, which has already been sent to the server."""
         ...
 
-    def answer(self, reply: bytes) -> bytes:
-        """What the client is given for the server's answer."""
+    def on_answer(self, answer: bytes) -> bytes:
+        """Return what the client gets for the server's answer."""
         ...
 
 
@@ -56,9 +57,9 @@ class Upstream:
     """The server behind the proxy.
 
     Attributes:
-        url: Where it is, "ws://127.0.0.1:8000".
-        timeout: Seconds for an answer.
-        connect_timeout: Seconds for a connection, and for the metadata.
+        url: Its address, such as "ws://127.0.0.1:8000".
+        timeout: Longest wait for an answer, seconds.
+        connect_timeout: Longest wait for a connection, and for the metadata, seconds.
     """
 
     url: str
@@ -67,19 +68,19 @@ class Upstream:
 
 
 class Proxy:
-    """Listens from the moment it is made; `run` serves.
+    """A proxy that listens as soon as it is constructed; `run` serves.
 
-    Each client has a thread, a guard and a connection to the server behind of its own. Messages are passed on
-    as they come, and so is the header "Authorization".
+    Each client has its own thread, guard and connection to the upstream server. Messages and the header
+    "Authorization" pass unchanged.
 
     Args:
-        upstream: The server behind.
-        make_guard: Makes the guard of a client; it is given the client's number, from 1.
-        host: Name or address to listen on.
-        port: Port to listen on; 0 for any that is free.
+        upstream: The server behind the proxy.
+        make_guard: Returns the guard of a client, from the client's number (1, 2, ...).
+        host: Host name or address to listen on.
+        port: Port to listen on; 0 for any free port.
 
     Raises:
-        UserError: If it cannot listen there.
+        UserError: If the address cannot be listened on.
     """
 
     def __init__(
@@ -87,9 +88,9 @@ class Proxy:
     ) -> None:
         self._upstream, self._make_guard = upstream, make_guard
         self._numbers = itertools.count(1)
-        self._seats = threading.BoundedSemaphore(MAX_CLIENTS)
+        self._client_limit = threading.BoundedSemaphore(MAX_CLIENTS)
         self._open: set[Connection] = set()
-        self._changing = threading.Lock()
+        self._lock = threading.Lock()
         self._stopping = False
         try:
             self._server = serve(
@@ -109,19 +110,19 @@ class Proxy:
 
     @property
     def port(self) -> int:
-        """Port that it listens on."""
+        """The port that the proxy listens on."""
         return int(self._server.socket.getsockname()[1])
 
     def run(self) -> None:
-        """Serve, until `stop` is called in another thread or something is raised in this one."""
+        """Serve until `stop` is called in another thread, or an exception is raised in this one."""
         try:
             self._server.serve_forever()
         finally:
             self.stop()
 
     def stop(self) -> None:
-        """Take no more clients, and close all connections, on both sides; for while or after it runs."""
-        with self._changing:
+        """Refuse new clients and close all connections on both sides, during or after `run`."""
+        with self._lock:
             self._stopping = True
             still_open = list(self._open)
         for connection in still_open:
@@ -129,24 +130,24 @@ class Proxy:
         self._server.shutdown()
 
     def _serve(self, client: ServerConnection) -> None:
-        # Suppressed: the client is gone, and there is nobody to tell.
-        with contextlib.suppress(ConnectionClosed), self._kept(client):
+        # Suppressed: the client is gone, so no error can be reported to it.
+        with contextlib.suppress(ConnectionClosed), self._closing(client):
             try:
-                if not self._seats.acquire(blocking=False):
+                if not self._client_limit.acquire(blocking=False):
                     raise PolicyError(f"expected at most {MAX_CLIENTS} clients at once, got one more")
                 try:
-                    self._serve_seated(client)
+                    self._serve_client(client)
                 finally:
-                    self._seats.release()
+                    self._client_limit.release()
             except PolicyError as error:
                 if self._stopping:
                     client.close(CloseCode.GOING_AWAY)
                 client.send(str(error))
                 client.close(CloseCode.INTERNAL_ERROR, _REASON)
 
-    def _serve_seated(self, client: ServerConnection) -> None:
+    def _serve_client(self, client: ServerConnection) -> None:
         guard = self._make_guard(next(self._numbers))
-        with self._kept(self._connect(client)) as upstream:
+        with self._closing(self._connect(client)) as upstream:
             client.send(self._receive(client, upstream, self._upstream.connect_timeout, "metadata"))
             for request in client:
                 deadline = time.monotonic() + self._upstream.timeout
@@ -154,14 +155,14 @@ class Proxy:
                     upstream.send(request)
                 except ConnectionClosed as error:
                     raise self._lost("an answer", error) from None
-                # While the server thinks: so a look costs time only where it takes the longer of the two.
-                guard.see(request)
+                # In parallel with the server: a query delays the client only if it takes longer than that.
+                guard.on_request(request)
                 left = max(deadline - time.monotonic(), 0.01)
-                client.send(guard.answer(self._receive(client, upstream, left, "an answer")))
+                client.send(guard.on_answer(self._receive(client, upstream, left, "an answer")))
 
     def _connect(self, client: ServerConnection) -> ClientConnection:
-        said = client.request.headers.get("Authorization") if client.request else None
-        headers = {"Authorization": said} if said else None
+        authorization = client.request.headers.get("Authorization") if client.request else None
+        headers = {"Authorization": authorization} if authorization else None
         seconds = self._upstream.connect_timeout
         try:
             return open_connection(self._upstream.url, seconds, headers, MAX_BYTES)
@@ -171,11 +172,17 @@ class Proxy:
     def _receive(
         self, client: ServerConnection, upstream: ClientConnection, seconds: float, what: str
     ) -> bytes:
-        """The next message of the server behind.
+        """Return the server's next message.
+
+        Args:
+            client: The client's connection, which gets a text frame and the close that follows it.
+            upstream: The server's connection.
+            seconds: Longest wait.
+            what: Name of the message, for the error message.
 
         Raises:
-            ConnectionClosed: If it was one of text, which the client has been given, and the same close.
-            PolicyError: If there is none in time.
+            ConnectionClosed: If the message is a text frame.
+            PolicyError: If no message arrives in time.
         """
         try:
             frame = upstream.recv(timeout=seconds)
@@ -207,21 +214,21 @@ class Proxy:
         )
 
     @contextlib.contextmanager
-    def _kept(self, connection: _Side) -> Generator[_Side, None, None]:
-        """A connection, closed at the end, or when the proxy stops."""
+    def _closing(self, connection: _Side) -> Generator[_Side, None, None]:
+        """Close a connection at the end of the context, or when the proxy stops."""
         limit_sending(connection, _SEND_TIMEOUT)
         with connection:
-            with self._changing:
+            with self._lock:
                 if self._stopping:
                     raise ConnectionClosed(None, None)
                 self._open.add(connection)
             try:
                 yield connection
             finally:
-                with self._changing:
+                with self._lock:
                     self._open.discard(connection)
 
 
 def _health(connection: ServerConnection, request: Request) -> Response | None:
-    """Says at `/healthz` that the proxy is up, as openpi's server does."""
+    """Answer `/healthz` as openpi's server does."""
     return connection.respond(http.HTTPStatus.OK, "OK\n") if request.path == "/healthz" else None

@@ -1,79 +1,132 @@
-"""From a verdict's actions to where the tool is led, control step by control step, within what is allowed."""
+"""From the actions of an assessment to tool poses, one per control step, within the robot's limits."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from failsafe.models.contract import MAX_ROTATION, MAX_TRANSLATION
+from failsafe.errors import PolicyError
 from failsafe.policies.contract import Frame
 from failsafe.records import poses
+from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.records.poses import Pose
 
-_CATCH_UP = 24
-"""The most control steps more for a tool that has moved on while the model was thinking."""
-
-
-@dataclass(frozen=True)
-class Workspace:
-    """The box that the tool is kept in while the monitor acts, robot base frame, metres."""
-
-    low: tuple[float, float, float] = (0.15, -0.6, 0.005)
-    high: tuple[float, float, float] = (0.95, 0.6, 0.7)
-
-    def clip(self, pose: Pose) -> Pose:
-        """The pose, drawn into the box."""
-        inside = pose.copy()
-        inside[:3] = np.clip(pose[:3], self.low, self.high)
-        return inside
-
-    def is_far(self, pose: Pose) -> bool:
-        """Whether a tool is so far outside the box that its pose cannot be in the robot's base frame."""
-        return poses.distance(pose, self.clip(pose))[0] > 2 * MAX_TRANSLATION
+CATCH_UP_SECONDS = 1.2
+"""Longest time added to a correction because the tool moved on while the model computed."""
+OUTSIDE_STEPS = 2
+"""A tool farther outside the workspace than this many control steps is not where it claims to be: its pose is
+then probably not in the robot's base frame."""
+NEGLIGIBLE_SECONDS = 0.1
+NEGLIGIBLE_TRANSLATION, NEGLIGIBLE_ROTATION = 0.4, 0.8
+"""A correction no longer than this, that moves the tool by less than these fractions of one control step's
+limits, has nothing to correct."""
 
 
 @dataclass(frozen=True)
 class Waypoint:
-    """Where the tool is to be led in one control step: pose in the robot's base frame, gripper -1 to +1."""
+    """Target of one control step.
+
+    Attributes:
+        pose: Tool pose, robot base frame. [7]
+        gripper: Gripper command, from -1 (closed) to +1 (open).
+    """
 
     pose: Pose
     gripper: float
 
 
-def waypoints(
-    rows: Sequence[Sequence[float]], frame: Frame, at: Pose, workspace: Workspace
+def plan_waypoints(
+    actions: Sequence[Sequence[float]],
+    frame: str,
+    queried_at: Pose,
+    tcp_pose: Pose,
+    embodiment: EmbodimentSpec,
 ) -> tuple[Waypoint, ...]:
-    """Actions as poses to go to, each within the limits of a control step and of the workspace.
+    """Return the waypoints that execute the actions of an assessment.
 
     Args:
-        rows: The actions `[dx, dy, dz, rx, ry, rz, gripper]`, metres and radians.
-        frame: The frame that they are in.
-        at: Where the tool was when the model looked, robot base frame.
-        workspace: The box that it is kept in.
+        actions: Rows `[dx, dy, dz, rx, ry, rz, gripper]`, metres, rotation vector in radians. [K, 7]
+        frame: Frame of the rows: a value of `Frame`.
+        queried_at: Tool pose at the end of the window that the model assessed, robot base frame. [7]
+        tcp_pose: Tool pose now, robot base frame. [7]
+        embodiment: The robot, with its step limits and workspace.
+
+    Raises:
+        PolicyError: If the frame is unknown, or the tool is far outside the workspace.
     """
-    way: list[Waypoint] = []
-    for row in rows:
-        step = np.array(row[:6])
+    if frame not in [known.value for known in Frame]:
+        raise PolicyError(f"the model's frame is unknown: '{frame}'")
+    outside = poses.distance(tcp_pose, embodiment.clip_to_workspace(tcp_pose))[0]
+    if outside > OUTSIDE_STEPS * embodiment.max_translation:
+        at = ", ".join(f"{x:.2f}" for x in tcp_pose[:3])
+        raise PolicyError(f"the tool is outside the workspace, at {at}: is this the robot's base frame?")
+    return catch_up(waypoints(actions, Frame(frame), queried_at, embodiment), tcp_pose, embodiment)
+
+
+def waypoints(
+    actions: Sequence[Sequence[float]], frame: Frame, start: Pose, embodiment: EmbodimentSpec
+) -> tuple[Waypoint, ...]:
+    """Return one waypoint per action, each within one control step's limits of the last, in the workspace.
+
+    Args:
+        actions: Rows `[dx, dy, dz, rx, ry, rz, gripper]`, metres, rotation vector in radians. [K, 7]
+        frame: Frame of the rows.
+        start: Tool pose from which the first action counts, robot base frame. [7]
+        embodiment: The robot, with its step limits and workspace.
+    """
+    found: list[Waypoint] = []
+    at = start
+    for row in actions:
+        delta = np.array(row[:6])
         if frame is Frame.TOOL:
-            step = np.concatenate([poses.rotate(at[3:], step[:3]), poses.rotate(at[3:], step[3:])])
-        wanted = poses.limit_step(at, poses.apply_delta(at, step), MAX_TRANSLATION, MAX_ROTATION)
-        # A tool that is outside the box is led to it step by step, too.
-        at = poses.limit_step(at, workspace.clip(wanted), MAX_TRANSLATION, MAX_ROTATION)
-        way.append(Waypoint(at, float(np.clip(row[6], -1, 1))))
-    return tuple(way)
+            delta = np.concatenate([poses.rotate(at[3:], delta[:3]), poses.rotate(at[3:], delta[3:])])
+        target = poses.limit_step(at, poses.apply_delta(at, delta), *embodiment.step_limits)
+        # A tool that starts outside the workspace returns to it within the step limits.
+        at = poses.limit_step(at, embodiment.clip_to_workspace(target), *embodiment.step_limits)
+        found.append(Waypoint(at, float(np.clip(row[6], -1, 1))))
+    return tuple(found)
 
 
-def catch_up(way: Sequence[Waypoint], at: Pose) -> tuple[Waypoint, ...]:
-    """The same way for a tool that has moved on while the model was thinking, and is somewhere else now."""
-    led: list[Waypoint] = []
-    for waypoint in way:
-        at = poses.limit_step(at, waypoint.pose, MAX_TRANSLATION, MAX_ROTATION)
-        led.append(Waypoint(at, waypoint.gripper))
-    for _ in range(_CATCH_UP):
-        if not way or np.array_equal(at, way[-1].pose):
+def catch_up(planned: Sequence[Waypoint], tcp_pose: Pose, embodiment: EmbodimentSpec) -> tuple[Waypoint, ...]:
+    """Return the waypoints of a tool that moved on while the model computed, ending at the planned end.
+
+    Args:
+        planned: Waypoints from the pose at which the model was queried.
+        tcp_pose: Tool pose now, robot base frame. [7]
+        embodiment: The robot, with its step limits.
+    """
+    found: list[Waypoint] = []
+    at = tcp_pose
+    for waypoint in planned:
+        at = poses.limit_step(at, waypoint.pose, *embodiment.step_limits)
+        found.append(Waypoint(at, waypoint.gripper))
+    for _ in range(embodiment.steps(CATCH_UP_SECONDS)):
+        if not planned or np.array_equal(at, planned[-1].pose):
             break
-        at = poses.limit_step(at, way[-1].pose, MAX_TRANSLATION, MAX_ROTATION)
-        led.append(Waypoint(at, way[-1].gripper))
-    return tuple(led)
+        at = poses.limit_step(at, planned[-1].pose, *embodiment.step_limits)
+        found.append(Waypoint(at, planned[-1].gripper))
+    return tuple(found)
+
+
+def is_negligible(actions: Sequence[Sequence[float]], embodiment: EmbodimentSpec) -> bool:
+    """Return whether a correction is so short and small that it has nothing to correct.
+
+    Args:
+        actions: Rows `[dx, dy, dz, rx, ry, rz, gripper]`, metres, rotation vector in radians. [K, 7]
+        embodiment: The robot, with its control rate and step limits.
+    """
+    if not 0 < len(actions) <= embodiment.steps(NEGLIGIBLE_SECONDS):
+        return False
+    total = np.array([row[:6] for row in actions]).sum(0)
+    metres, radians = float(np.linalg.norm(total[:3])), float(np.linalg.norm(total[3:]))
+    return _is_below(metres, NEGLIGIBLE_TRANSLATION * embodiment.max_translation) and _is_below(
+        radians, NEGLIGIBLE_ROTATION * embodiment.max_rotation
+    )
+
+
+def _is_below(value: float, limit: float) -> bool:
+    """Return whether a value is below a limit by more than a rounding error."""
+    return value < limit and not math.isclose(value, limit)

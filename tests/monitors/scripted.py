@@ -1,4 +1,4 @@
-"""Moments whose pictures say when they were taken, and models that say what a test wants them to."""
+"""Observations whose images encode their step, and models that return scripted assessments."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from failsafe.monitors.monitor import Monitor, MonitorSettings
+from failsafe.monitors.monitor import Monitor
+from failsafe.monitors.settings import MonitorSettings
 from failsafe.monitors.timing import QueryTiming
 from failsafe.monitors.waypoints import Waypoint
 from failsafe.records import poses
 from failsafe.records.assessment import Assessment, Window, WindowSpec
+from failsafe.records.embodiment import MANISKILL_PANDA
 from failsafe.records.event import EventKind
 from failsafe.records.observation import PolicyObservation
 from failsafe.records.poses import Pose
@@ -20,16 +22,16 @@ from failsafe.records.poses import Pose
 DOWN = (0.0, 1.0, 0.0, 0.0)
 SPEC = WindowSpec(views=("front", "hand"), history=4, frames=3, size=8)
 EVERY = 5
-"""Control steps from one look to the next, whatever the tool does."""
+"""Control steps between two queries in these tests."""
 FIRST = EVERY
-"""Step of the first look: from the start on so many have passed, and there is a history."""
+"""Step of the first query: the history is full by then."""
 UP = (0.0, 0.0, 0.02, 0.0, 0.0, 0.0, 1.0)
 PATIENCE = 10.0
-"""Seconds after which a test is no longer waiting for a thread."""
+"""Longest time that a test waits for a thread, seconds."""
 
 
-class Pictures(Mapping[str, np.ndarray]):
-    """Pictures of one step, all of one brightness; takes down which were asked for."""
+class Images(Mapping[str, np.ndarray]):
+    """The images of one step, all of one brightness; records which views are read."""
 
     def __init__(self, step: int, size: int = SPEC.size, views: Sequence[str] = SPEC.views) -> None:
         self._step, self._size, self._views = step, size, views
@@ -47,18 +49,18 @@ class Pictures(Mapping[str, np.ndarray]):
         return len(self._views)
 
 
-def moment(
+def observation(
     step: int, place: Sequence[float] | None = None, width: float = 0.08, images: Any = None
 ) -> PolicyObservation:
-    """What is seen at a step; the tool goes along y at 10 mm a step unless it is said to be elsewhere."""
+    """Return the observation of a step; the tool moves along y by 10 mm per step unless a place is given."""
     at = poses.pose(place if place is not None else [0.5, 0.01 * (step % 40), 0.3], DOWN)
-    return PolicyObservation(Pictures(step) if images is None else images, at, at.copy(), width)
+    return PolicyObservation(Images(step) if images is None else images, at, at.copy(), width)
 
 
-class Says:
-    """A model that gives one answer after another, the last for ever; an exception is raised."""
+class ScriptedModel:
+    """A model that returns one answer after another and repeats the last; exceptions are raised."""
 
-    name = "says"
+    name = "scripted"
     window_spec = SPEC
 
     def __init__(self, *answers: Any) -> None:
@@ -73,8 +75,8 @@ class Says:
         return answer
 
 
-class Thinks(Says):
-    """Gives its answers only once it is told to: `at_work` is set meanwhile."""
+class BlockingModel(ScriptedModel):
+    """A scripted model that answers once `go_on` is set; `at_work` is set while it waits."""
 
     def __init__(self, *answers: Any) -> None:
         super().__init__(*answers)
@@ -87,40 +89,55 @@ class Thinks(Says):
 
 
 def failing(probability: float = 0.9, **changes: Any) -> Assessment:
-    """A verdict with two actions upwards."""
+    """Return an assessment with two actions upwards."""
     return Assessment(**{"failure_probability": probability, "mode": "slip", "actions": (UP, UP), **changes})
 
 
 FINE = Assessment(failure_probability=0.1)
 
 
+def seconds(steps: int) -> float:
+    """Return the duration of some control steps."""
+    return steps / MANISKILL_PANDA.control_hz
+
+
 def settings(**changes: Any) -> MonitorSettings:
-    """Looks every five steps exactly, believes the first, corrects once, hands back, without a cool-down."""
-    timing = QueryTiming(every=EVERY, soonest=EVERY)
-    fast = {"timing": timing, "drift": 0.0, "corrections": 1, "continuation_steps": 0, "cool_down": 0}
+    """Return settings: a query every five steps exactly, no drift, one correction, no cool-down."""
+    timing = QueryTiming(interval=seconds(EVERY), min_interval=seconds(EVERY))
+    fast = {"timing": timing, "drift": 0.0, "max_corrections": 1}
+    fast |= {"continuation_seconds": 0.0, "cool_down_seconds": 0.0}
     return MonitorSettings(**{**fast, **changes})
 
 
-def watch(
-    monitor: Monitor, steps: int, see: Callable[[int], PolicyObservation] = moment
+def make_monitor(model: Any, *arguments: Any) -> Monitor:
+    """Return a monitor on a Panda."""
+    return Monitor(model, MANISKILL_PANDA, *arguments)
+
+
+def play(
+    monitor: Monitor, steps: int, see: Callable[[int], PolicyObservation] = observation
 ) -> dict[int, list[Pose]]:
-    """An episode's next steps and the rest of a take-over. Where corrections led, by the step they began."""
+    """Run an episode's next steps and the rest of a takeover.
+
+    Returns:
+        The poses of each correction and continuation, by the step at which it starts.
+    """
     ways: dict[int, list[Pose]] = {}
     end = monitor.step + 1 + steps
-    while monitor.step + 1 < end or monitor.in_charge:
-        taken: tuple[Waypoint, ...] = monitor.watch(see(monitor.step + 1))
+    while monitor.step + 1 < end or monitor.in_control:
+        taken: tuple[Waypoint, ...] = monitor.decide(see(monitor.step + 1))
         if taken:
             ways[monitor.step] = [waypoint.pose for waypoint in taken]
             for _ in taken[1:]:
-                monitor.follow(see(monitor.step + 1))
+                monitor.observe(see(monitor.step + 1))
     return ways
 
 
 def steps_of(monitor: Monitor, *kinds: EventKind) -> list[int]:
-    """When something happened."""
+    """Return the steps of the events of some kinds."""
     return [event.step for event in monitor.events if event.kind in kinds]
 
 
-def words_of(monitor: Monitor, kind: EventKind) -> list[str]:
-    """What is said of it."""
+def descriptions_of(monitor: Monitor, kind: EventKind) -> list[str]:
+    """Return the descriptions of the events of a kind."""
     return [event.description for event in monitor.events if event.kind is kind]

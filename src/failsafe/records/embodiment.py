@@ -1,0 +1,102 @@
+"""The robot as data: rates, limits and sizes that other stages need and must not assume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from failsafe.records.poses import Pose
+
+ALL_DIMENSIONS = (True,) * 7
+"""Action dimensions of an arm with full control of the tool pose and a gripper."""
+
+
+@dataclass(frozen=True)
+class EmbodimentSpec:
+    """A robot with its controller, as one simulator or one real cell uses it.
+
+    A 7-DoF action is a translation (x, y, z), a rotation vector (x, y, z) and a gripper command, all in the
+    robot's base frame. `action_dimensions` says which of these the robot can execute.
+
+    Attributes:
+        robot: Name of the robot.
+        control_hz: Control steps per second.
+        max_translation: Largest commanded translation of the tool in one control step, metres.
+        max_rotation: Largest commanded rotation of the tool in one control step, radians.
+        gripper_travel: Opening of the fully open gripper, metres; 0 without a gripper.
+        gripper_seconds: Time in which the gripper opens or closes, seconds.
+        workspace_low: Lower corner of the box in which the tool may move, robot base frame, metres.
+        workspace_high: Upper corner of that box, robot base frame, metres.
+        tool_axis: Direction in which the fingers point, in the tool frame, unit vector.
+        action_dimensions: Which of the 7 action dimensions exist.
+
+    Raises:
+        ValueError: If a rate or limit is not positive, or the workspace box is empty.
+    """
+
+    robot: str
+    control_hz: float
+    max_translation: float
+    max_rotation: float
+    gripper_travel: float
+    gripper_seconds: float
+    workspace_low: tuple[float, float, float]
+    workspace_high: tuple[float, float, float]
+    tool_axis: tuple[float, float, float] = (0.0, 0.0, 1.0)
+    action_dimensions: tuple[bool, ...] = ALL_DIMENSIONS
+
+    def __post_init__(self) -> None:
+        for name in ("control_hz", "max_translation", "max_rotation"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"expected {name} to be positive, got {getattr(self, name)}")
+        if len(self.action_dimensions) != len(ALL_DIMENSIONS):
+            raise ValueError(f"expected 7 action dimensions, got {len(self.action_dimensions)}")
+        if self.has_gripper and not (self.gripper_travel > 0 and self.gripper_seconds > 0):
+            raise ValueError(
+                f"expected a gripper with a travel and a closing time above 0, got {self.gripper_travel} m "
+                f"and {self.gripper_seconds} s"
+            )
+        if not all(low < high for low, high in zip(self.workspace_low, self.workspace_high, strict=True)):
+            raise ValueError(
+                f"expected a workspace box with low < high, got {self.workspace_low} to {self.workspace_high}"
+            )
+
+    @property
+    def controls_rotation(self) -> bool:
+        """Whether any rotation of the tool can be commanded."""
+        return any(self.action_dimensions[3:6])
+
+    @property
+    def has_gripper(self) -> bool:
+        """Whether there is a gripper to command."""
+        return self.action_dimensions[6]
+
+    @property
+    def step_limits(self) -> tuple[float, float]:
+        """Largest translation (metres) and rotation (radians) in one control step."""
+        return self.max_translation, self.max_rotation
+
+    def steps(self, seconds: float) -> int:
+        """Return how many control steps a duration takes: the nearest number, at least 1."""
+        return max(1, round(seconds * self.control_hz))
+
+    def clip_to_workspace(self, pose: Pose) -> Pose:
+        """Return the pose [7] with its position clipped to the workspace box."""
+        inside = pose.copy()
+        inside[:3] = np.clip(pose[:3], self.workspace_low, self.workspace_high)
+        return inside
+
+
+MANISKILL_PANDA = EmbodimentSpec(
+    robot="panda_wristcam",
+    control_hz=20.0,
+    max_translation=0.025,
+    max_rotation=0.125,
+    gripper_travel=0.08,
+    gripper_seconds=0.2,
+    workspace_low=(0.15, -0.6, 0.005),
+    workspace_high=(0.95, 0.6, 0.7),
+)
+"""The Panda of ManiSkill's tabletop tasks, on which the shipped models and policies were trained. The default
+where no simulator states the embodiment, such as for a policy behind a server."""
