@@ -14,7 +14,7 @@ from failsafe.errors import UnknownNameError
 from failsafe.experts.tasks import Task
 from failsafe.generation.corrections import Waypoint, to_actions
 from failsafe.generation.nominal import NominalRollout
-from failsafe.generation.verification import recover_now
+from failsafe.generation.oracle import recover_now
 from failsafe.models.contract import MAX_ACTIONS, MAX_TRANSLATION, RecoveryModel
 from failsafe.records import poses
 from failsafe.records.assessment import Assessment, Status, Window, WindowSpec

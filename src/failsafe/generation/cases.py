@@ -10,9 +10,10 @@ import numpy as np
 
 from failsafe.errors import DivergedError, PlanError
 from failsafe.experts.tasks import Task
+from failsafe.generation.candidates import CandidateStatistics
 from failsafe.generation.judging import judge_times
 from failsafe.generation.nominal import NominalRollout, PerturbedRollout, run_perturbed
-from failsafe.generation.verification import prove
+from failsafe.generation.verification import Verifier
 from failsafe.records import codec
 from failsafe.records.case import FailureCase, Label, Outcome, Times
 from failsafe.records.perturbation import Perturbation
@@ -47,7 +48,14 @@ class CaseResult:
     traces: dict[str, Trace]
 
 
-def build_case(task: Task, nominal: NominalRollout, item: CaseSpec, labels: int, rollouts: int) -> CaseResult:
+def build_case(
+    task: Task,
+    nominal: NominalRollout,
+    item: CaseSpec,
+    labels: int,
+    rollouts: int,
+    statistics: CandidateStatistics | None = None,
+) -> CaseResult:
     """Perturb, judge, correct, verify.
 
     Args:
@@ -56,6 +64,7 @@ def build_case(task: Task, nominal: NominalRollout, item: CaseSpec, labels: int,
         item: What is to be done.
         labels: Moments after the onset to find corrections for.
         rollouts: Rollouts with each correction: one exact, the others with noise.
+        statistics: What earlier cases of the partition say about candidates; by default nothing.
     """
     try:
         rollout = run_perturbed(task, nominal, item.perturbations)
@@ -69,8 +78,9 @@ def build_case(task: Task, nominal: NominalRollout, item: CaseSpec, labels: int,
     found: list[Label] = []
     if outcome is Outcome.FAILURE:
         rng = _stream(item)
+        verifier = Verifier(task, nominal, rollout, statistics, item.perturbations[0].mode)
         for i, step in enumerate(label_steps(rollout, times, labels, rng)):
-            proof = prove(task, nominal, rollout, step, rollouts, rng)
+            proof = verifier.prove(step, rollouts, rng)
             label = proof.label
             if proof.recovered is not None:
                 name = f"recovery_{i}"

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 from failsafe.errors import FailSafeError, UserError
 from failsafe.execution.processes import SILENT, Line
 from failsafe.experts.tasks import Task, load_task
+from failsafe.generation.candidates import CandidateStatistics
 from failsafe.generation.cases import CaseSpec, build_case, unbuilt_case
 from failsafe.generation.config import GenerationConfig
 from failsafe.generation.nominal import NominalRollout, crashed_nominal, make_nominal, run_nominal
@@ -92,7 +93,7 @@ class PartitionJob:
             UserError: If the expert solves none of the task's initial states.
         """
         partition, self._line = item, line
-        sampler = PartitionSampler(self._config, partition)
+        sampler, statistics = PartitionSampler(self._config, partition), CandidateStatistics()
         done_here: set[str] = set()
         for target in partition_targets(self._config, partition):
             for attempt in range(self._config.attempts):
@@ -103,8 +104,9 @@ class PartitionJob:
                     raise UserError(
                         f"none of the modes asked for applies to {task_name}: choose others with --modes"
                     )
-                case, resumed = self._case(nominal, drawn)
+                case, resumed = self._case(nominal, drawn, statistics)
                 sampler.learn(case)
+                statistics.learn(case)
                 new = (
                     case.case_id not in done_here
                 )  # few states and a mode without magnitude repeat themselves
@@ -171,7 +173,9 @@ class PartitionJob:
         self._line.tell(Progress(partition, task_name, "", verdict, False, False))
         return nominal
 
-    def _case(self, nominal: NominalRollout, item: CaseSpec) -> tuple[FailureCase, bool]:
+    def _case(
+        self, nominal: NominalRollout, item: CaseSpec, statistics: CandidateStatistics
+    ) -> tuple[FailureCase, bool]:
         if self._sink.has_case(item.task, item.case_id):
             return self._sink.case(item.task, item.case_id), True
         if item.case_id in self._given_up:
@@ -184,7 +188,12 @@ class PartitionJob:
         else:
             self._line.begin(item.case_id)
             finished = build_case(
-                self._task(item.task), nominal, item, self._config.labels, self._config.verify_rollouts
+                self._task(item.task),
+                nominal,
+                item,
+                self._config.labels,
+                self._config.verify_rollouts,
+                statistics,
             )
         self._sink.write_case(finished.case, finished.traces)
         return finished.case, False

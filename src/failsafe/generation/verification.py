@@ -1,185 +1,208 @@
-"""The proof of a correction: from the same state, without it the rollout fails, with it it succeeds.
+"""Verify corrections: from the same state, the rollout fails without a correction and succeeds with it.
 
-The cause ends where the correction begins: a monitor that takes over replaces whatever sent the wrong
-commands. So that this alone is not taken for the correction's merit, a third arm ends the cause and corrects
-nothing; its outcome is kept beside the proof.
+The cause ends where the correction begins, because a monitor that takes over replaces whatever sent the
+wrong commands. A third branch therefore ends the cause without correcting anything; its outcome is recorded
+beside the proof.
 
-Where a simulator cannot restore a state exactly, every arm replays the failing rollout's prefix from the
-same beginning and is compared with it bit for bit. The arm without the correction is then the recorded
-rollout itself: the same state and the same commands gave the failure that was judged.
+Every branch of a proof is exact (`rollouts.branching`). The branch without a correction is the recorded
+rollout itself: the same state and the same commands led to the failure that was judged. Noisy rollouts, and
+the screening of candidates, begin from a restored state, which may be inexact; the record says so.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
 
 from failsafe.errors import DivergedError, PlanError
 from failsafe.experts.contract import PlanExpert
 from failsafe.experts.tasks import Task
+from failsafe.generation.candidates import CandidateStatistics
 from failsafe.generation.corrections import Candidate, propose
 from failsafe.generation.nominal import NominalRollout, PerturbedRollout
-from failsafe.records.case import Attempt, Correction, Label, RecoveryStrategy, Verification
+from failsafe.records.case import (
+    Attempt,
+    BranchMethod,
+    Correction,
+    Label,
+    RecoveryStrategy,
+    Verification,
+)
 from failsafe.records.trace import Trace
+from failsafe.rollouts.branching import Branch, branch, restores_closely
 from failsafe.rollouts.hooks import Hook
 from failsafe.rollouts.noise import NOISE_DESCRIPTION, ActuationNoise
 from failsafe.rollouts.runner import RolloutRunner
+from failsafe.simulators.contract import Exactness, SimulatorSpec
 
-MAX_ATTEMPTS = 4
-"""Candidates of each kind tried for one moment, shortest first."""
-_STEPS_BEYOND_TWIN = 150
+SCREENED_OUT = "screening: no success from a restored state"
+_MORE_SECONDS = 7.5
+"""Time that a rollout with a correction may take beyond the nominal one."""
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What was found for one moment: the label, and the recovered rollout if there is one."""
+    """What was found for one step of a failing rollout.
+
+    Attributes:
+        label: The label, with a correction if one was verified.
+        recovered: The recovered rollout, None if there is none.
+    """
 
     label: Label
     recovered: Trace | None
 
 
-def prove(
-    task: Task,
-    nominal: NominalRollout,
-    failing: PerturbedRollout,
-    step: int,
-    rollouts: int,
-    rng: np.random.Generator,
-) -> Proof:
-    """Find the shortest correction that verifies at one moment of a failing rollout.
+class Verifier:
+    """Finds and proves corrections for one failing rollout.
 
     Args:
         task: The task.
-        nominal: Its nominal twin.
+        nominal: Its nominal rollout.
         failing: The failing rollout.
-        step: The moment, in its control steps.
-        rollouts: Rollouts with the correction: the first exact, the others with noise.
-        rng: Where the noise comes from.
+        statistics: What is known about candidates; by default nothing.
+        mode: Name of the perturbation mode, by which `statistics` counts.
     """
-    trace = failing.trace
-    stage = int(trace.stages[min(step, len(trace) - 1)])
-    stage_name = failing.plan.stages[min(stage, len(failing.plan.stages) - 1)].name
-    runner, exact = _branch(task, nominal, trace, step)
-    attempts: list[Attempt] = []
-    fresh: RolloutRunner | None = runner
-    for candidate in _few(propose(task, nominal, trace, step, runner)):
-        if fresh is None:
-            runner, again = _branch(task, nominal, trace, step)
-            exact = exact and again
-        fresh = None  # the first candidate uses the branch that the others were proposed from
-        success, reason = _carry_out(task, nominal, candidate, runner)
-        attempts.append(Attempt(candidate.strategy, len(candidate.actions), success, reason))
-        if success and exact:
-            recovered = runner.trace()
+
+    def __init__(
+        self,
+        task: Task,
+        nominal: NominalRollout,
+        failing: PerturbedRollout,
+        statistics: CandidateStatistics | None = None,
+        mode: str = "",
+    ) -> None:
+        self._task, self._nominal, self._failing = task, nominal, failing
+        self._statistics, self._mode = statistics or CandidateStatistics(), mode
+
+    @functools.cached_property
+    def restores_closely(self) -> bool:
+        """Whether noisy rollouts and screening may begin from a restored state in this task."""
+        nominal = self._nominal
+        return restores_closely(self._task.simulator, nominal.record.seed, nominal.trace)
+
+    def prove(self, step: int, rollouts: int, rng: np.random.Generator) -> Proof:
+        """Find the shortest correction that verifies at one step.
+
+        Args:
+            step: Control step before whose command the correction begins.
+            rollouts: Rollouts with the correction: the first exact, the others with noise.
+            rng: Source of the noise.
+
+        Raises:
+            DivergedError: If the physics diverges in a replayed prefix.
+        """
+        trace = self._failing.trace
+        stage = int(trace.stages[min(step, len(trace) - 1)])
+        stages = self._failing.plan.stages
+        stage_name = stages[min(stage, len(stages) - 1)].name
+        first: Branch | None = self._branch(step)
+        exact, method = first.exact, first.method
+        attempts: list[Attempt] = []
+
+        def verification(**outcome: Any) -> Verification:
+            return Verification(
+                prefix_exact=exact,
+                without_succeeds=self._failing.success,
+                attempts=tuple(attempts),
+                branch=method,
+                **outcome,
+            )
+
+        proposed = propose(self._task, self._nominal, trace, step, first.runner)
+        for candidate in self._statistics.select(self._mode, proposed):
+            strategy, length = candidate.strategy, len(candidate.actions)
+            # The first candidate uses the branch that all were proposed from: screening would save nothing.
+            if first is None and self._fails_screening(candidate, step):
+                attempts.append(Attempt(strategy, length, False, SCREENED_OUT, screened=True))
+                continue
+            branched, first = first or self._branch(step), None
+            exact = exact and branched.exact
+            success, reason = carry_out(self._task, self._nominal, candidate, branched.runner)
+            attempts.append(Attempt(strategy, length, success, reason))
+            if not (success and exact):
+                continue
+            recovered, resumed = branched.trace(), branched.runner.stages
+            noisy = [self._succeeds_with_noise(candidate, step, rng) for _ in range(rollouts - 1)]
+            evidence = verification(
+                with_succeeds=True,
+                rollouts=rollouts,
+                successes=1 + sum(noisy),
+                noise=NOISE_DESCRIPTION if noisy else "",
+                noisy_branch=self._inexact_method if noisy else None,
+                fault_ended_succeeds=self._fault_ended_succeeds(step, stage),
+            )
             correction = Correction(
                 actions=candidate.actions,
                 frame="robot_base",
-                strategy=candidate.strategy,
+                strategy=strategy,
                 resume_stage=candidate.resume_stage,
                 resume_index=candidate.resume_index,
-                plan_stages=tuple(s.name for s in runner.stages),
-            )
-            successes = 1 + _count_noisy(task, nominal, trace, step, candidate, rollouts - 1, rng)
-            evidence = Verification(
-                prefix_exact=exact,
-                without_succeeds=failing.success,
-                with_succeeds=True,
-                fault_ended_succeeds=_fault_ended_succeeds(task, nominal, trace, step, stage),
-                rollouts=rollouts,
-                successes=successes,
-                attempts=tuple(attempts),
-                noise=NOISE_DESCRIPTION if rollouts > 1 else "",
+                plan_stages=tuple(s.name for s in resumed),
             )
             return Proof(Label(step, stage_name, correction, evidence), recovered)
-    evidence = Verification(
-        prefix_exact=exact,
-        without_succeeds=failing.success,
-        with_succeeds=False,
-        fault_ended_succeeds=_fault_ended_succeeds(task, nominal, trace, step, stage),
-        rollouts=0,
-        successes=0,
-        attempts=tuple(attempts),
-    )
-    return Proof(Label(step, stage_name, None, evidence), None)
+        evidence = verification(with_succeeds=False, rollouts=0, successes=0)
+        return Proof(Label(step, stage_name, None, evidence), None)
+
+    @property
+    def _inexact_method(self) -> BranchMethod:
+        return BranchMethod.RESTORE if self.restores_closely else BranchMethod.REPLAY
+
+    def _branch(self, step: int, hooks: Sequence[Hook] = (), exact: bool = True) -> Branch:
+        simulator, nominal = self._task.simulator, self._nominal
+        return branch(
+            simulator,
+            nominal.record.seed,
+            self._failing.trace,
+            step,
+            hooks,
+            exact=exact or not self.restores_closely,
+            more_steps=most_steps(nominal, simulator.spec),
+        )
+
+    def _fails_screening(self, candidate: Candidate, step: int) -> bool:
+        """Whether a candidate is screened and fails: it is then not worth an exact branch."""
+        rest = len(candidate.actions) + len(self._nominal.trace)
+        if candidate.resume_index >= 0:
+            rest -= self._nominal.record.spans[candidate.resume_index].start
+        replays = self._task.simulator.spec.exactness is Exactness.REPLAY
+        if not self._statistics.screens(self._mode, candidate, step if replays else 0, rest):
+            return False
+        if not self.restores_closely:
+            return False
+        runner = self._branch(step, exact=False).runner
+        return not carry_out(self._task, self._nominal, candidate, runner)[0]
+
+    def _succeeds_with_noise(self, candidate: Candidate, step: int, rng: np.random.Generator) -> bool:
+        runner = self._branch(step, [ActuationNoise(rng)], exact=False).runner
+        return carry_out(self._task, self._nominal, candidate, runner)[0]
+
+    def _fault_ended_succeeds(self, step: int, stage: int) -> bool:
+        """Whether it is enough that the cause ends and the plan goes on at its present stage."""
+        stages = self._nominal.record.plan.stages
+        index = min(max(stage, 0), len(stages) - 1)
+        nothing = Candidate(RecoveryStrategy.NOMINAL_PATH, (), index, stages[index].name)
+        return carry_out(self._task, self._nominal, nothing, self._branch(step).runner)[0]
 
 
-def recover_now(
-    task: Task, nominal: NominalRollout, state: Float32[np.ndarray, "S"], gripper: float
-) -> Trace | None:
-    """The shortest way back from a state of any episode, tried out in a simulator of its own.
-
-    Where the simulator cannot restore exactly, the state is left by millimetres: good for an oracle in an
-    evaluation, not for a label.
-
-    Args:
-        task: The task, with a simulator that is free.
-        nominal: The nominal twin of the episode's initial state.
-        state: The simulator's state now.
-        gripper: What the fingers were told last.
-
-    Returns:
-        The recovered rollout, whose first steps are the correction; None where nothing that was tried ends in
-        success.
-    """
-    simulator = task.simulator
-
-    def begin() -> RolloutRunner:
-        simulator.reset(nominal.record.seed)
-        simulator.restore(state)
-        runner = RolloutRunner(simulator, max_steps=len(nominal.trace) + _STEPS_BEYOND_TWIN)
-        runner.gripper = gripper
-        return runner
-
-    simulator.reset(nominal.record.seed)
-    first, live = simulator.observe(), begin()
-    now = live.observation
-    trace = Trace(
-        commands=np.zeros((1, simulator.spec.command_size), dtype=np.float32),
-        targets=now.tcp_pose[None].astype(np.float32),
-        gripper_commands=np.array([gripper], dtype=np.float32),
-        stages=np.zeros(1, dtype=np.int16),
-        tcp_poses=np.stack([first.tcp_pose, now.tcp_pose]).astype(np.float32),
-        gripper_widths=np.array([first.gripper_width, now.gripper_width], dtype=np.float32),
-        objects=np.stack([first.objects, now.objects]).astype(np.float32),
-        states=np.stack([nominal.trace.states[0], state]),
-    )
-    for candidate in _few(propose(task, nominal, trace, 1, live)):
-        runner = begin()
-        if _carry_out(task, nominal, candidate, runner)[0]:
-            return runner.trace()
-    return None
-
-
-def _few(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The shortest candidates of each kind, still shortest first."""
-    counts: Counter[RecoveryStrategy] = Counter()
-    few: list[Candidate] = []
-    for candidate in candidates:
-        counts[candidate.strategy] += 1
-        if counts[candidate.strategy] <= MAX_ATTEMPTS:
-            few.append(candidate)
-    return few
-
-
-def _branch(
-    task: Task, nominal: NominalRollout, trace: Trace, step: int, noise: Sequence[Hook] = ()
-) -> tuple[RolloutRunner, bool]:
-    """A driver in the failing rollout's state at a step, and whether it is that state bit for bit."""
-    task.simulator.reset(nominal.record.seed)
-    runner = RolloutRunner(task.simulator, noise, max_steps=step + len(nominal.trace) + _STEPS_BEYOND_TWIN)
-    exact = runner.replay(trace, step)
-    runner.restart_from_measured_pose()
-    return runner, exact
-
-
-def _carry_out(
+def carry_out(
     task: Task, nominal: NominalRollout, candidate: Candidate, runner: RolloutRunner
 ) -> tuple[bool, str]:
-    """The correction, then the expert's remaining plan; success, or why not."""
+    """Carry out a correction and then the rest of the plan.
+
+    Args:
+        task: The task.
+        nominal: Its nominal rollout, whose plan goes on.
+        candidate: The correction.
+        runner: In the state in which the correction begins.
+
+    Returns:
+        Whether the rollout ends in success, and why not.
+    """
     try:
         for row in candidate.actions:
             runner.act(np.array(row[:6]), row[6])
@@ -197,25 +220,6 @@ def _carry_out(
     return success, "" if success else "the rollout with it did not end in success"
 
 
-def _fault_ended_succeeds(task: Task, nominal: NominalRollout, trace: Trace, step: int, stage: int) -> bool:
-    """Whether it is enough that the cause ends: no correction, and the plan goes on at its present stage."""
-    index = min(max(stage, 0), len(nominal.record.plan.stages) - 1)
-    nothing = Candidate(RecoveryStrategy.NOMINAL_PATH, (), index, nominal.record.plan.stages[index].name)
-    runner, _ = _branch(task, nominal, trace, step)
-    return _carry_out(task, nominal, nothing, runner)[0]
-
-
-def _count_noisy(
-    task: Task,
-    nominal: NominalRollout,
-    trace: Trace,
-    step: int,
-    candidate: Candidate,
-    rollouts: int,
-    rng: np.random.Generator,
-) -> int:
-    successes = 0
-    for _ in range(rollouts):
-        runner, _ = _branch(task, nominal, trace, step, [ActuationNoise(rng)])
-        successes += _carry_out(task, nominal, candidate, runner)[0]
-    return successes
+def most_steps(nominal: NominalRollout, spec: SimulatorSpec) -> int:
+    """Return the control steps that a rollout with a correction may take from where it begins."""
+    return len(nominal.trace) + round(_MORE_SECONDS * spec.control_hz)

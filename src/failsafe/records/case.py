@@ -22,6 +22,15 @@ class Outcome(str, enum.Enum):
     CRASHED = "crashed"
 
 
+class BranchMethod(str, enum.Enum):
+    """How a rollout was brought into the state of a recorded one."""
+
+    RESTORE = "restore"
+    """The recorded state was put back."""
+    REPLAY = "replay"
+    """The recorded commands were repeated from the same initial state."""
+
+
 class RecoveryStrategy(str, enum.Enum):
     """Which reference a correction leads to."""
 
@@ -73,12 +82,21 @@ class Correction:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One candidate that was tried: how long it was, and whether it ended in success."""
+    """One candidate that was tried.
+
+    Attributes:
+        strategy: Which reference it leads to.
+        actions: Number of its actions.
+        success: Whether the rollout with it ended in success.
+        reason: Why not, empty where it did.
+        screened: Whether it failed from an inexact branch already, and was not tried from an exact one.
+    """
 
     strategy: RecoveryStrategy
     actions: int
     success: bool
     reason: str = ""
+    screened: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,17 +104,20 @@ class Verification:
     """The evidence for a correction, or for there being none.
 
     Attributes:
-        prefix_exact: The prefix was replayed to the same state, bit for bit, before every arm.
+        prefix_exact: Every branch of the proof began in the recorded state, bit for bit.
         without_succeeds: End of the arm without the correction (a proof needs False).
         with_succeeds: End of the exact arm with it (a proof needs True).
         rollouts: Rollouts with the correction, the exact one included.
         successes: How many of them ended in success.
         attempts: Every candidate that was tried, shortest first.
         noise: What the rollouts after the first had added, in words.
-        fault_ended_succeeds: End of an arm in which the cause ends as in the arm with the correction, but no
-            action corrects anything and the nominal plan just goes on at its present stage. Where it is True,
+        branch: How the branches of the proof were brought into that state.
+        noisy_branch: How the noisy rollouts were, None where there are none. RESTORE is inexact where the
+            simulator is exact by REPLAY only.
+        fault_ended_succeeds: End of a branch in which the cause ends as in the branch with the correction,
+            but no action corrects anything and the nominal plan goes on at its present stage. Where it is True,
             an expert that knows the true target absorbs the error by itself; a policy that does not, may not.
-            None where it was not tried.
+            None where it was not tried: it is tried only where a correction is proven.
     """
 
     prefix_exact: bool
@@ -107,6 +128,8 @@ class Verification:
     attempts: tuple[Attempt, ...]
     noise: str = ""
     fault_ended_succeeds: bool | None = None
+    branch: BranchMethod = BranchMethod.REPLAY
+    noisy_branch: BranchMethod | None = None
 
     @property
     def proven(self) -> bool:
@@ -182,8 +205,11 @@ class FailureCase:
         target: Number of the wanted failure, within the run, that the case was an attempt at.
     """
 
-    FORMAT: ClassVar[int] = 2
-    MIGRATIONS: ClassVar[Mapping[str, Migration]] = {"FailureCase/1": lambda fields: _from_version_1(fields)}
+    FORMAT: ClassVar[int] = 3
+    MIGRATIONS: ClassVar[Mapping[str, Migration]] = {
+        "FailureCase/1": lambda fields: _from_version_2(_from_version_1(fields)),
+        "FailureCase/2": lambda fields: _from_version_2(fields),
+    }
 
     case_id: str
     task: str
@@ -227,3 +253,16 @@ def _from_version_1(fields: dict[str, Any]) -> dict[str, Any]:
         label["verification"] = {**evidence, "attempts": [renamed(a) for a in evidence["attempts"]]}
     fields = {**fields, "labels": labels, "partition": fields.get("lane", 0), "target": fields.get("slot", 0)}
     return {key: value for key, value in fields.items() if key not in ("lane", "slot")}
+
+
+def _from_version_2(fields: dict[str, Any]) -> dict[str, Any]:
+    """Note how branches were made before this was recorded: always by replay."""
+
+    def with_method(label: dict[str, Any]) -> dict[str, Any]:
+        verification = dict(label["verification"])
+        verification["branch"] = BranchMethod.REPLAY.value
+        if verification["rollouts"] > 1:
+            verification["noisy_branch"] = BranchMethod.REPLAY.value
+        return {**label, "verification": verification}
+
+    return {**fields, "labels": [with_method(label) for label in fields.get("labels", ())]}

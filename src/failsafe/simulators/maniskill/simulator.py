@@ -145,8 +145,9 @@ class ManiSkillSimulator(Simulator):
         return self._layout.read()
 
     def restore(self, state: Float32[np.ndarray, "S"]) -> None:
-        """Put a state back: for pictures, since SAPIEN's contact caches are not part of it."""
+        """Put a state back, by millimetres: SAPIEN's contact caches are not part of it."""
         self._layout.write(state)
+        self._arm.begin()  # the next command continues from the restored joints
 
     def command(self, target: Pose, gripper: float) -> Float32[np.ndarray, "D"]:
         """Joint targets that lead the tool to a pose in the base frame, by inverse kinematics."""
