@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from failsafe.generation.nominal import NominalRollout, PerturbedRollout
+from failsafe.generation.nominal import NominalRollout
+from failsafe.generation.perturbed import PerturbedRollout
 from failsafe.perturbations import Scene
 from failsafe.records.case import NominalRecord
 from failsafe.records.plan import OPEN, Stage, StagePlan, StageSpan

@@ -7,17 +7,16 @@ import pytest
 
 from failsafe.experts.contract import PlanExpert
 from failsafe.experts.tasks import load_task
-from failsafe.generation import verification
-from failsafe.generation.nominal import run_nominal, run_perturbed
-from failsafe.generation.verification import prove
+from failsafe.generation.candidates import CandidateStatistics
+from failsafe.generation.nominal import run_nominal
+from failsafe.generation.perturbed import run_perturbed
+from failsafe.generation.verification import SCREENED_OUT, Verifier
 from failsafe.records import poses
-from failsafe.records.case import RecoveryStrategy
+from failsafe.records.case import BranchMethod, RecoveryStrategy
 from failsafe.records.perturbation import Perturbation
-from failsafe.records.plan import OPEN
-from failsafe.records.trace import Disturbance
 from failsafe.rollouts import noise
-from failsafe.rollouts.hooks import Hook
 from failsafe.rollouts.runner import RolloutRunner
+from failsafe.simulators.contract import Exactness
 
 DOWN = poses.pose([0.4, 0.0, 0.2], [0.0, 1.0, 0.0, 0.0])
 
@@ -29,17 +28,34 @@ def draw(mode, stage, magnitude, name="", direction=0.0, moment=0.0):
 CASES = {
     "missed": ("ToyPick-v0", draw("translation_x", 0, 0.08), 34),
     "left open": ("ToyPick-v0", draw("gripper_stays_open", 2, 0.0), 40),
-    "dropped": ("ToyPick-v0", draw("object_dropped", 4, 0.0, "box", moment=0.5), 60),
+    "dropped": ("ToyPick-v0", draw("object_dropped", 4, 0.0, "box", moment=0.5), 50),
     "pushed": ("ToyPush-v0", draw("object_pushed", 1, 0.08, "box", direction=1.5), 25),
     "slipped": ("ToyPick-v0", draw("slip", 4, 0.03, "box"), 50),
     "wrong place": ("ToyStack-v0", draw("wrong_goal", 0, 0.1, "box_b"), 45),
 }
 
 
-@pytest.fixture(scope="module")
-def scenes():
+def make_scenes(exactness):
     tasks = {name: load_task(name) for name in ("ToyPick-v0", "ToyPush-v0", "ToyStack-v0")}
+    for task in tasks.values():
+        task.simulator._spec = dataclasses.replace(task.simulator.spec, exactness=exactness)
     return {name: (task, run_nominal(task, 0)) for name, task in tasks.items()}
+
+
+@pytest.fixture(scope="module", params=list(Exactness), ids=lambda e: e.value)
+def scenes(request):
+    """The toy's tasks, exact by restore as it declares, and as if it were exact by replay only."""
+    return make_scenes(request.param)
+
+
+@pytest.fixture(scope="module")
+def replayed():
+    return make_scenes(Exactness.REPLAY)
+
+
+@pytest.fixture(scope="module")
+def restored():
+    return make_scenes(Exactness.RESTORE)
 
 
 def fail(scenes, case):
@@ -49,6 +65,10 @@ def fail(scenes, case):
     assert nominal.record.success
     assert not failing.success
     return task, nominal, failing, step
+
+
+def prove(task, nominal, failing, step, rollouts):
+    return Verifier(task, nominal, failing).prove(step, rollouts, np.random.default_rng(0))
 
 
 def replay(task, seed, trace, steps):
@@ -62,7 +82,7 @@ def replay(task, seed, trace, steps):
 @pytest.mark.parametrize("case", CASES)
 def test_a_proven_correction_is_one(scenes, case):
     task, nominal, failing, step = fail(scenes, case)
-    proof = prove(task, nominal, failing, step, 1, np.random.default_rng(0))
+    proof = prove(task, nominal, failing, step, 1)
     correction, evidence = proof.label.correction, proof.label.verification
     assert evidence.proven
     assert (evidence.rollouts, evidence.successes, evidence.noise) == (1, 1, "")
@@ -103,14 +123,14 @@ def test_a_proven_correction_is_one(scenes, case):
 )
 def test_the_way_back_depends_on_where_the_objects_are(scenes, case, step, on_nominal_path):
     task, nominal, failing, _ = fail(scenes, case)
-    strategy = prove(task, nominal, failing, step, 1, np.random.default_rng(0)).label.correction.strategy
+    strategy = prove(task, nominal, failing, step, 1).label.correction.strategy
     assert (strategy is RecoveryStrategy.NOMINAL_PATH) is on_nominal_path
 
 
 def test_what_is_out_of_reach_cannot_be_recovered(scenes):
     task, nominal = scenes["ToyPick-v0"]
     failing = run_perturbed(task, nominal, (draw("object_pushed", 0, 1.2, "box"),))
-    proof = prove(task, nominal, failing, 30, 5, np.random.default_rng(0))
+    proof = prove(task, nominal, failing, 30, 5)
     assert proof.recovered is proof.label.correction is None
     evidence = proof.label.verification
     assert not evidence.proven
@@ -121,12 +141,28 @@ def test_what_is_out_of_reach_cannot_be_recovered(scenes):
 
 
 @pytest.mark.parametrize("at", [0, 7, 34])
-def test_a_prefix_that_is_not_met_again_proves_nothing(scenes, at):
-    task, nominal, failing, step = fail(scenes, "missed")
+def test_a_prefix_that_is_not_met_again_proves_nothing(replayed, at):
+    task, nominal, failing, step = fail(replayed, "missed")
     states = failing.trace.states.copy()
     states[at, 9] = np.nextafter(states[at, 9], np.float32(1.0))  # one number, by its last bit
     tampered = dataclasses.replace(failing, trace=dataclasses.replace(failing.trace, states=states))
-    proof = prove(task, nominal, tampered, step, 1, np.random.default_rng(0))
+    proof = prove(task, nominal, tampered, step, 1)
+    assert not proof.label.verification.prefix_exact
+    assert not proof.label.verification.proven
+    assert proof.label.correction is proof.recovered is None
+
+
+def test_a_state_that_is_not_restored_proves_nothing(restored, monkeypatch):
+    task, nominal, failing, step = fail(restored, "missed")
+    put_back = task.simulator.restore
+
+    def restore_by_a_bit(state):
+        state = state.copy()
+        state[9] = np.nextafter(state[9], np.float32(1.0))
+        put_back(state)
+
+    monkeypatch.setattr(task.simulator, "restore", restore_by_a_bit)
+    proof = prove(task, nominal, failing, step, 1)
     assert not proof.label.verification.prefix_exact
     assert not proof.label.verification.proven
     assert proof.label.correction is proof.recovered is None
@@ -137,49 +173,89 @@ def test_what_is_tampered_with_after_the_moment_does_no_harm(scenes):
     states = failing.trace.states.copy()
     states[step + 1] = 0.0
     later = dataclasses.replace(failing, trace=dataclasses.replace(failing.trace, states=states))
-    assert prove(task, nominal, later, step, 1, np.random.default_rng(0)).label.verification.prefix_exact
+    assert prove(task, nominal, later, step, 1).label.verification.prefix_exact
 
 
 def test_a_rollout_that_succeeds_needs_no_correction(scenes):
     task, nominal, failing, step = fail(scenes, "missed")
-    proof = prove(
-        task, nominal, dataclasses.replace(failing, success=True), step, 1, np.random.default_rng(0)
-    )
+    proof = prove(task, nominal, dataclasses.replace(failing, success=True), step, 1)
     assert not proof.label.verification.proven
 
 
 def test_recoverability_counts_noisy_rollouts(scenes):
     task, nominal, failing, step = fail(scenes, "missed")
-    label = prove(task, nominal, failing, step, 5, np.random.default_rng(0)).label
+    label = prove(task, nominal, failing, step, 5).label
     assert label.verification.rollouts == 5
     assert 1 <= label.verification.successes <= 5
     assert label.verification.recoverability == label.verification.successes / 5
     assert "2 mm and 1 degree" in label.verification.noise
-    assert prove(task, nominal, failing, step, 5, np.random.default_rng(0)).label == label
+    assert prove(task, nominal, failing, step, 5).label == label
 
 
 def test_noise_that_spoils_everything_leaves_the_exact_rollout_alone(scenes, monkeypatch):
     monkeypatch.setattr(noise, "_NOISE", np.full(6, 0.3))
     task, nominal, failing, step = fail(scenes, "missed")
-    evidence = prove(task, nominal, failing, step, 5, np.random.default_rng(0)).label.verification
+    evidence = prove(task, nominal, failing, step, 5).label.verification
     assert (evidence.rollouts, evidence.successes, evidence.recoverability) == (5, 1, 0.2)
     assert evidence.proven
 
 
-def test_noise_begins_with_the_correction_not_before(scenes):
-    class Counting(Hook):
-        calls = 0
+def test_the_record_says_how_its_branches_were_made(replayed, restored):
+    for scenes, method in ((replayed, BranchMethod.REPLAY), (restored, BranchMethod.RESTORE)):
+        evidence = prove(*fail(scenes, "missed"), 3).label.verification
+        # The proof as the simulator declares; noisy rollouts from a restored state in either case.
+        assert (evidence.branch, evidence.noisy_branch) == (method, BranchMethod.RESTORE)
+        alone = prove(*fail(scenes, "missed"), 1).label.verification
+        assert (alone.branch, alone.noisy_branch) == (method, None)
 
-        def before_step(self, context, command):
-            Counting.calls += 1
-            return command
 
-        def disturb(self, context):
-            return [Disturbance("box", (0.0,) * 6)] if context.step < 0 else ()
+def test_noisy_rollouts_replay_where_a_restored_state_is_another_one(replayed, monkeypatch):
+    task, nominal, failing, step = fail(replayed, "missed")
+    monkeypatch.setattr(task.simulator, "restore", lambda state: None)  # the task keeps more than its state
+    verifier = Verifier(task, nominal, failing)
+    assert not verifier.restores_closely
+    evidence = verifier.prove(step, 3, np.random.default_rng(0)).label.verification
+    assert (evidence.branch, evidence.noisy_branch) == (BranchMethod.REPLAY, BranchMethod.REPLAY)
+    assert evidence.proven
 
-    task, nominal, failing, step = fail(scenes, "missed")
-    runner, exact = verification._branch(task, nominal, failing.trace, step, [Counting()])
-    assert exact
-    assert Counting.calls == 0
-    runner.act(np.zeros(6), OPEN)
-    assert Counting.calls == 1
+
+def test_both_methods_prove_the_same(replayed, restored):
+    by_replay, by_restore = (prove(*fail(scenes, "slipped"), 4) for scenes in (replayed, restored))
+    assert by_replay.label.correction == by_restore.label.correction
+    assert by_replay.label.verification.attempts == by_restore.label.verification.attempts
+    assert by_replay.recovered.same_states(by_restore.recovered)
+    assert by_replay.recovered.commands.tobytes() == by_restore.recovered.commands.tobytes()
+
+
+def test_what_fails_screening_gets_no_exact_branch(replayed):
+    """A strategy that has always failed is screened, from the second candidate of a label on."""
+    task, nominal, failing, step = fail(replayed, "missed")
+    plain = prove(task, nominal, failing, step, 1).label.verification.attempts
+    statistics = CandidateStatistics()
+    for strategy in RecoveryStrategy:
+        statistics._tries[("", strategy)] = statistics._failures[("", strategy)] = 100
+    proof = Verifier(task, nominal, failing, statistics).prove(step, 1, np.random.default_rng(0))
+    attempts = proof.label.verification.attempts
+    assert [(a.strategy, a.actions, a.success) for a in attempts] == [
+        (a.strategy, a.actions, a.success) for a in plain
+    ]
+    assert len(attempts) > 1
+    assert not attempts[0].screened
+    assert all(a.screened and a.reason == SCREENED_OUT for a in attempts[1:-1])
+    assert not attempts[-1].screened  # it passed, and was then proven exactly
+    assert proof.label.verification.proven
+
+
+@pytest.mark.parametrize(
+    ("case", "over"), [("pushed", True), ("slipped", True), ("missed", False), ("left open", False)]
+)
+def test_where_the_cause_is_over_the_recorded_rollout_is_the_fault_ended_branch(restored, case, over):
+    task, nominal, failing, step = fail(restored, case)
+    assert failing.cause_is_over(step) is over
+    evidence = prove(task, nominal, failing, step, 1).label.verification
+    # Run all the same, the branch ends as the recorded rollout did.
+    again = dataclasses.replace(failing, last_cause_step=None)
+    assert prove(task, nominal, again, step, 1).label.verification == evidence
+    if over:
+        assert evidence.fault_ended_succeeds is False
+        assert not failing.cause_is_over(failing.last_cause_step)

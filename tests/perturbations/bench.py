@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from failsafe.experts.tasks import Task, load_task
-from failsafe.generation.nominal import NominalRollout, PerturbedRollout, run_nominal, run_perturbed
+from failsafe.generation.nominal import NominalRollout, run_nominal
+from failsafe.generation.perturbed import PerturbedRollout, run_perturbed
 from failsafe.perturbations import MODES
 from failsafe.records import poses
 from failsafe.records.perturbation import Perturbation

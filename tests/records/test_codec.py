@@ -9,6 +9,7 @@ from failsafe.errors import RecordError, UnknownNameError
 from failsafe.records import codec
 from failsafe.records.case import (
     Attempt,
+    BranchMethod,
     Correction,
     FailureCase,
     Label,
@@ -105,6 +106,21 @@ def test_what_was_written_is_read():
 )
 def test_the_records_of_the_pipeline_survive_the_way_there_and_back(record):
     assert codec.loads(type(record), codec.dumps(record)) == record
+
+
+def test_a_case_of_an_older_format_says_that_its_branches_were_replayed():
+    plain = json.loads(codec.dumps(case()))
+    plain["format"] = "FailureCase/2"
+    for label, rollouts in zip(plain["labels"], (5, 1), strict=True):
+        evidence = label["verification"]
+        evidence["rollouts"] = rollouts
+        del evidence["branch"], evidence["noisy_branch"]
+        for attempt in evidence["attempts"]:
+            del attempt["screened"]
+    noisy, alone = (label.verification for label in codec.loads(FailureCase, json.dumps(plain)).labels)
+    assert (noisy.branch, noisy.noisy_branch) == (BranchMethod.REPLAY, BranchMethod.REPLAY)
+    assert (alone.branch, alone.noisy_branch) == (BranchMethod.REPLAY, None)
+    assert not any(attempt.screened for attempt in noisy.attempts)
 
 
 def test_arrays_and_numpy_numbers_become_plain_ones():

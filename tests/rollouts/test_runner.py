@@ -74,7 +74,7 @@ def test_spans_say_what_each_stage_did():
 
 def test_a_trace_has_one_state_more_than_commands(runner):
     runner.do(stage(0.5, 0.0, 0.2, hold=1))
-    runner.settle()
+    runner.settle(STEPS)
     trace = runner.trace()
     steps = 4 + 1 + STEPS
     assert len(trace) == steps
@@ -83,6 +83,25 @@ def test_a_trace_has_one_state_more_than_commands(runner):
     assert trace.objects.shape == (steps + 1, 2, 7)
     np.testing.assert_array_equal(trace.states[-1], runner.simulator.state())
     np.testing.assert_array_equal(trace.targets[-STEPS:], np.tile(trace.targets[4], (STEPS, 1)))
+
+
+def test_settling_stops_at_rest_and_goes_on_while_something_moves(runner):
+    runner.do(stage(0.5, 0.0, 0.2, hold=8))
+    before = runner.step_count
+    runner.settle()
+    assert runner.step_count - before == 3  # 0.15 s at rest
+    runner.settle(5)
+    assert runner.step_count - before == 8
+
+    class Spin(Hook):
+        def disturb(self, context):
+            return [Disturbance("box", (0.0, 0.0, 0.0, 0.0, 0.0, 0.5))]
+
+    sim = ToyPick()
+    sim.reset(0)
+    moving = RolloutRunner(sim, [Spin()])
+    moving.settle()
+    assert moving.step_count == STEPS
 
 
 def test_an_action_moves_on_from_the_pose_commanded_before(runner):

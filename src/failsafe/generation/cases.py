@@ -12,7 +12,8 @@ from failsafe.errors import DivergedError, PlanError
 from failsafe.experts.tasks import Task
 from failsafe.generation.candidates import CandidateStatistics
 from failsafe.generation.judging import judge_times
-from failsafe.generation.nominal import NominalRollout, PerturbedRollout, run_perturbed
+from failsafe.generation.nominal import NominalRollout
+from failsafe.generation.perturbed import PerturbedRollout, run_perturbed
 from failsafe.generation.verification import Verifier
 from failsafe.records import codec
 from failsafe.records.case import FailureCase, Label, Outcome, Times

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from failsafe.generation.nominal import NominalRollout, PerturbedRollout
+from failsafe.generation.nominal import NominalRollout
+from failsafe.generation.perturbed import PerturbedRollout
 from failsafe.records import poses
 from failsafe.records.case import Times
 from failsafe.records.trace import Trace

@@ -11,7 +11,7 @@ from failsafe.experts.tasks import Task, load_task
 from failsafe.generation.candidates import CandidateStatistics
 from failsafe.generation.cases import CaseSpec, build_case, unbuilt_case
 from failsafe.generation.config import GenerationConfig
-from failsafe.generation.nominal import NominalRollout, crashed_nominal, make_nominal, run_nominal
+from failsafe.generation.nominal import NominalRollout, make_crashed_nominal, make_nominal, run_nominal
 from failsafe.generation.sampling import PartitionSampler, partition_targets, target_task
 from failsafe.records.case import FailureCase, NominalRecord, Outcome
 from failsafe.records.trace import Trace
@@ -164,7 +164,7 @@ class PartitionJob:
             return make_nominal(task, *self._sink.nominal(task_name, seed))
         name = f"{task_name}-{seed:06d}-nominal"
         if name in self._given_up:
-            nominal = crashed_nominal(task, seed)
+            nominal = make_crashed_nominal(task, seed)
         else:
             self._line.begin(name)
             nominal = run_nominal(task, seed)

@@ -23,7 +23,8 @@ from failsafe.experts.contract import PlanExpert
 from failsafe.experts.tasks import Task
 from failsafe.generation.candidates import CandidateStatistics
 from failsafe.generation.corrections import Candidate, propose
-from failsafe.generation.nominal import NominalRollout, PerturbedRollout
+from failsafe.generation.nominal import NominalRollout
+from failsafe.generation.perturbed import PerturbedRollout
 from failsafe.records.case import (
     Attempt,
     BranchMethod,
@@ -183,6 +184,8 @@ class Verifier:
 
     def _fault_ended_succeeds(self, step: int, stage: int) -> bool:
         """Whether it is enough that the cause ends and the plan goes on at its present stage."""
+        if self._failing.cause_is_over(step):
+            return self._failing.success  # then the recorded rollout is this branch
         stages = self._nominal.record.plan.stages
         index = min(max(stage, 0), len(stages) - 1)
         nothing = Candidate(RecoveryStrategy.NOMINAL_PATH, (), index, stages[index].name)

@@ -115,8 +115,9 @@ class Verification:
         noisy_branch: How the noisy rollouts were, None where there are none. RESTORE is inexact where the
             simulator is exact by REPLAY only.
         fault_ended_succeeds: End of a branch in which the cause ends as in the branch with the correction,
-            but no action corrects anything and the nominal plan goes on at its present stage. Where it is True,
-            an expert that knows the true target absorbs the error by itself; a policy that does not, may not.
+            but no action corrects anything and the nominal plan goes on at its present stage. Where it is
+            True, an expert that knows the true target absorbs the error by itself; a policy that does not
+            know it may not.
             None where it was not tried: it is tried only where a correction is proven.
     """
 

@@ -18,10 +18,11 @@ from failsafe.records.trace import Trace
 from failsafe.rollouts.hooks import Command, Hook
 from failsafe.rollouts.loop import NO_STAGE, ControlLoop
 from failsafe.rollouts.recording import TraceRecorder
+from failsafe.rollouts.rest import RestDetector
 from failsafe.simulators.contract import Observation, Simulator
 
 SETTLE_SECONDS = 0.6
-"""How long the last command is held before a rollout is judged."""
+"""The longest time for which the last command is held before a rollout is judged."""
 
 
 class RolloutRunner:
@@ -171,15 +172,19 @@ class RolloutRunner:
         """Hold the last command, so that what still moves comes to rest.
 
         Args:
-            steps: Control steps; by default those of `SETTLE_SECONDS`.
+            steps: Control steps; by default until everything is at rest, and `SETTLE_SECONDS` at most.
 
         Raises:
             PlanError: If the rollout has run out of steps.
             DivergedError: If the physics diverges.
         """
+        rest = RestDetector(self._spec.control_hz) if steps is None else None
         steps = settle_steps(self.simulator) if steps is None else steps
         for i in range(steps):
+            before = self.observation
             self._command(self.first_stage + max(len(self.stages) - 1, 0), i, steps)
+            if rest is not None and rest.update(before, self.observation):
+                break
 
     def trace(self) -> Trace:
         """Return the rollout so far."""

@@ -7,7 +7,7 @@ pytest.importorskip("mani_skill")
 
 from tests.simulators.maniskill.conftest import SEED, replay
 
-from failsafe.generation.nominal import run_perturbed
+from failsafe.generation.perturbed import run_perturbed
 from failsafe.records.perturbation import Perturbation
 from failsafe.records.trace import Disturbance
 from failsafe.simulators.contract import Role

@@ -1,0 +1,137 @@
+"""Perturbed rollouts: the plan of a nominal rollout, carried out with something wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from failsafe.errors import DivergedError, PlanError
+from failsafe.experts.contract import PlanExpert
+from failsafe.experts.tasks import Task
+from failsafe.generation.nominal import NominalRollout
+from failsafe.perturbations import MODES, Mode
+from failsafe.records.perturbation import Level, Perturbation
+from failsafe.records.plan import StagePlan, StageSpan
+from failsafe.records.poses import Pose
+from failsafe.records.trace import Disturbance, Trace
+from failsafe.rollouts.hooks import Command, Hook, StepContext
+from failsafe.rollouts.runner import RolloutRunner
+from failsafe.simulators.contract import Simulator
+
+
+@dataclass(frozen=True)
+class PerturbedRollout:
+    """A rollout with something wrong.
+
+    Attributes:
+        trace: The rollout, settling included.
+        success: The task's judgement at its end.
+        plan: The stages that were carried out.
+        spans: Where in the trace each stage lies.
+        injection_step: First control step on which a cause acted, None if none did.
+        last_injection_step: First control step on which the last of the causes acted.
+        last_cause_step: Last control step on which a cause acted, where only the world was disturbed. None
+            where the plan or the commands were changed: such a cause lasts to the end.
+    """
+
+    trace: Trace
+    success: bool
+    plan: StagePlan
+    spans: tuple[StageSpan, ...]
+    injection_step: int | None
+    last_injection_step: int | None = None
+    last_cause_step: int | None = None
+
+    def cause_is_over(self, step: int) -> bool:
+        """Return whether no cause acts from a control step on."""
+        return self.last_cause_step is not None and step > self.last_cause_step
+
+
+def run_perturbed(
+    task: Task, nominal: NominalRollout, perturbations: Sequence[Perturbation]
+) -> PerturbedRollout:
+    """Carry out the plan of a nominal rollout with something wrong.
+
+    Args:
+        task: The task.
+        nominal: Its nominal rollout.
+        perturbations: The causes.
+
+    Raises:
+        PlanError: If the expert finds no plan for the scene as the expert believes it to be.
+        DivergedError: If the physics diverges.
+    """
+    simulator = task.simulator
+    modes = [MODES[p.mode](p, nominal.scene) for p in perturbations]
+    plan = _plan_on_belief(task, nominal, modes)
+    for mode in modes:
+        plan = mode.edit(plan)
+    watched = [_WatchedMode(mode) for mode in modes]
+    simulator.reset(nominal.record.seed)
+    runner = RolloutRunner(simulator, watched)
+    PlanExpert(plan).solve(runner)
+    runner.settle()
+    trace = runner.trace()
+    changed = _first_changed_stage(nominal.record.plan, plan)
+    steps = [w.first_step for w in watched if w.first_step is not None]
+    if changed is not None and changed < len(runner.spans):
+        steps.append(runner.spans[changed].start)
+    only_world = all(mode.level is Level.WORLD for mode in modes)
+    return PerturbedRollout(
+        trace=trace,
+        success=simulator.evaluate().success,
+        plan=plan,
+        spans=tuple(runner.spans),
+        injection_step=min(steps, default=None),
+        last_injection_step=max(steps, default=None),
+        last_cause_step=trace.disturbances[-1][0] if only_world and trace.disturbances else None,
+    )
+
+
+def _plan_on_belief(task: Task, nominal: NominalRollout, modes: Sequence[Mode]) -> StagePlan:
+    """Return the plan that the expert makes in the scene as the expert believes it to be."""
+    believed: dict[str, Pose] = {}
+    for mode in modes:
+        believed.update(mode.believe())
+    if not believed:
+        return nominal.record.plan
+    task.simulator.reset(nominal.record.seed, objects=believed)
+    runner = RolloutRunner(task.simulator)
+    try:
+        task.expert.solve(runner)
+    except DivergedError as error:
+        raise PlanError(f"the physics diverged in the believed scene ({error})") from error
+    return StagePlan(nominal.record.plan.instruction, tuple(runner.stages))
+
+
+def _first_changed_stage(nominal: StagePlan, plan: StagePlan) -> int | None:
+    for i, (before, after) in enumerate(zip(nominal.stages, plan.stages, strict=False)):
+        if before.gripper != after.gripper or not np.allclose(before.target, after.target, atol=1e-4):
+            return i
+    same = len(nominal.stages) == len(plan.stages)
+    return None if same else min(len(nominal.stages), len(plan.stages))
+
+
+class _WatchedMode(Hook):
+    """A mode, with a note of the first control step on which the mode acts."""
+
+    def __init__(self, mode: Mode) -> None:
+        self._mode = mode
+        self.first_step: int | None = None
+
+    def on_reset(self, simulator: Simulator) -> None:
+        self._mode.on_reset(simulator)
+
+    def before_step(self, context: StepContext, command: Command) -> Command:
+        changed = self._mode.before_step(context, command)
+        if changed is not command and self.first_step is None:
+            self.first_step = context.step
+        return changed
+
+    def disturb(self, context: StepContext) -> Sequence[Disturbance]:
+        disturbances = self._mode.disturb(context)
+        if disturbances and self.first_step is None:
+            self.first_step = context.step
+        return disturbances
