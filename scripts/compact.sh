@@ -35,10 +35,10 @@ if [ -z "$eyes" ]; then
   for name in $sets; do
     "$bin/failsafe" samples "$out/$name" $one --splits train,validation --out "$out/samples/$name"
   done
-  "$bin/failsafe" samples "$out/all" $one --splits train --wander 20 --out "$out/samples/wandering"
+  "$bin/failsafe" samples "$out/all" $one --splits train --explore 20 --out "$out/samples/wandering"
 fi
 for name in $sets all_more; do
-  "$bin/failsafe" samples "$out/$name" $one --splits train --no-pictures --every 6 --failing-share 0 \
+  "$bin/failsafe" samples "$out/$name" $one --splits train --no-images --every 6 --failing-share 0 \
     --out "$out/unseen/$name"
 done
 for cameras in "" "--shift 0.05,5" "--shift 0.15,15"; do

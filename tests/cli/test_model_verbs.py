@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for description in (
         (*GENERATE, data),
         ("samples", data, "--out", samples, *WINDOW),
-        ("samples", data, "--out", unseen, "--no-pictures", *WINDOW),
+        ("samples", data, "--out", unseen, "--no-images", *WINDOW),
         ("train", samples, "--out", out, *TRAIN),
     ):
         with pytest.MonkeyPatch.context() as patch:
@@ -271,7 +271,7 @@ def test_a_view_that_is_not_there_does_not_block_the_folder(folder: Path, run: V
             "--resume is for a training, not for --dry-run",
         ),
         (("samples", "{data}", "--out", "x", "--per-cell", "-3"), "or 0 for all, got -3"),
-        (("score", "{run}", "{unseen}"), "got 'unseen', which was made with --no-pictures"),
+        (("score", "{run}", "{unseen}"), "got 'unseen', which was made with --no-images"),
         (
             ("score", "{run}", "{samples}", "--split", "tset"),
             "expected samples of the split tset in 'samples'",

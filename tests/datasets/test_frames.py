@@ -11,7 +11,6 @@ from tests.reports.gallery_data import PICK_SEED, make_dataset
 
 from failsafe.datasets.cameras import look_at, parse_cameras
 from failsafe.datasets.frame_grids import (
-    NOMINAL,
     case_folder,
     columns_for,
     encode_grid,
@@ -20,10 +19,10 @@ from failsafe.datasets.frame_grids import (
     read_index,
 )
 from failsafe.datasets.frames import render_case, render_nominal, render_step, write_steps
-from failsafe.datasets.store import FAILING, Dataset
+from failsafe.datasets.store import Dataset
 from failsafe.errors import RecordError, UnknownNameError, UserError
 from failsafe.records import poses
-from failsafe.records.case import FailureCase
+from failsafe.records.case import FAILING, NOMINAL, FailureCase
 from failsafe.simulators import toy
 from failsafe.simulators.contract import Camera
 

@@ -27,7 +27,7 @@ from failsafe.evaluation.predictions import Prediction
 from failsafe.models.baselines import Oracle
 from failsafe.records import codec
 from failsafe.records.assessment import Assessment, Status
-from failsafe.samples.plan import Kind
+from failsafe.samples.sample import Kind
 
 
 def said(probability: float, **fields: Any) -> Assessment:

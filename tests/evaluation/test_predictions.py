@@ -11,7 +11,7 @@ from failsafe.errors import RecordError
 from failsafe.evaluation.predictions import Prediction, Samples, ask, read_predictions, write_predictions
 from failsafe.models.baselines import Oracle, never
 from failsafe.records.assessment import Assessment, Status, Window, WindowSpec
-from failsafe.samples.plan import Sample
+from failsafe.samples.sample import Sample
 
 
 class MadeUp:

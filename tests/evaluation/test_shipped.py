@@ -19,8 +19,9 @@ from failsafe.policies.conformance import check_policy
 from failsafe.policies.loading import load_policy
 from failsafe.policies.reference import CHECKPOINTS, load_reference
 from failsafe.records.assessment import Window, WindowSpec
-from failsafe.samples.sample_set import SampleConfig, SampleSet
-from failsafe.samples.windows import build_samples
+from failsafe.samples.manifest import SampleConfig
+from failsafe.samples.render import build_samples
+from failsafe.samples.sample_set import SampleSet
 
 LARGEST = 20_000_000
 """Bytes that a checkpoint may have in the repository."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from failsafe.records.assessment import Window, WindowSpec
-from failsafe.samples.plan import Kind, Sample
+from failsafe.samples.sample import Kind, Sample
 
 SPEC = WindowSpec(views=("front", "hand"), history=4, frames=2, size=8)
 LIFT = "lift the cube"

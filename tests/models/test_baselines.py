@@ -26,7 +26,7 @@ from failsafe.models.baselines import (
 from failsafe.models.contract import MAX_ACTIONS, MAX_ROTATION, MAX_TRANSLATION, RecoveryModel
 from failsafe.records import poses
 from failsafe.records.assessment import Window
-from failsafe.samples.plan import Kind
+from failsafe.samples.sample import Kind
 
 # Seeds 0 to 5: a good moment on the line each, and a failing one 60 mm beside it.
 SEEDS = range(6)

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from failsafe.errors import PolicyError, RecordError, UnknownNameError, UserError
 from failsafe.experts.tasks import load_task
+from failsafe.generation import demonstrations
 from failsafe.generation.nominal import run_nominal
 from failsafe.models.image_encoder import word_codes
 from failsafe.models.object_localizer import PLACE_SCALE, project
@@ -42,15 +43,9 @@ from failsafe.policies.reference_net import (
 )
 from failsafe.records import codec, poses
 from failsafe.records.trace import Trace
-from failsafe.samples import demonstrations
-from failsafe.samples.demonstrations import (
-    DemonstrationConfig,
-    DemonstrationManifest,
-    DemonstrationSet,
-    chunk_targets,
-    demonstrate,
-    keyframes_of,
-)
+from failsafe.samples.demonstrate import build_demonstrations
+from failsafe.samples.demonstrations import DemonstrationConfig, DemonstrationManifest, DemonstrationSet
+from failsafe.samples.targets import chunk_targets, find_keyframes
 from failsafe.simulators.toy import ToyPush
 from failsafe.training.allocation import keep_freed_memory
 from failsafe.training.imitation import (
@@ -86,7 +81,7 @@ class Here:
 def record(config, out, tell=lambda done, total: None):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demonstrations, "ProcessPoolExecutor", Here)
-        return demonstrate(config, out, 1, tell)
+        return build_demonstrations(config, out, 1, tell)
 
 
 def contents(folder):
@@ -156,30 +151,30 @@ def test_pictures_are_of_their_moments(data):
 
 def test_keyframes_are_where_the_gripper_changes_and_where_it_ends():
     gripper = np.array([1, 1, 1, -1, -1, 1, 1, 1], dtype=np.float32)
-    at_once = keyframes_of(gripper, 0.01 * gripper)
+    at_once = find_keyframes(gripper, 0.01 * gripper)
     assert at_once.rows.tolist() == [3, 5, 7]
     assert at_once.following.tolist() == [0, 0, 0, 1, 1, 2, 2, 2]
-    assert not at_once.told.any()
+    assert not at_once.commanded.any()
     # Fingers that are slow: each is the next one until they have gone half of their way.
-    slow = keyframes_of(gripper, np.array([8, 8, 8, 7, 5, 4, 4, 8], dtype=np.float32))
+    slow = find_keyframes(gripper, np.array([8, 8, 8, 7, 5, 4, 4, 8], dtype=np.float32))
     assert slow.rows.tolist() == [3, 5, 7]
     assert slow.following.tolist() == [0, 0, 0, 0, 1, 1, 1, 2]
-    assert slow.told.tolist() == [False, False, False, True, False, True, True, False]
-    still = keyframes_of(-np.ones(8, dtype=np.float32), np.ones(8, dtype=np.float32))
+    assert slow.commanded.tolist() == [False, False, False, True, False, True, True, False]
+    still = find_keyframes(-np.ones(8, dtype=np.float32), np.ones(8, dtype=np.float32))
     assert still.rows.tolist() == [7]
     assert not still.following.any()
-    assert not still.told.any()
+    assert not still.commanded.any()
 
 
 def test_keyframes_of_a_set_are_of_their_own_episode(stacked, data):
     for seed in sorted(set(stacked.seeds)):
         of_it = [i for i, found in enumerate(stacked.seeds) if found == seed]
-        there = keyframes_of(stacked.actions[of_it, 0, 6], stacked.gripper_widths[of_it])
+        there = find_keyframes(stacked.actions[of_it, 0, 6], stacked.gripper_widths[of_it])
         assert len(there.rows) == 3  # it grasps, lets go, and ends
         for index in of_it:
             np.testing.assert_array_equal(stacked.keyframes[index], stacked.tcp_poses[of_it][there.rows])
         np.testing.assert_array_equal(stacked.following[of_it], there.following)
-        np.testing.assert_array_equal(stacked.at_keyframe[of_it], there.told)
+        np.testing.assert_array_equal(stacked.at_keyframe[of_it], there.commanded)
         assert there.following[0] == 0
         assert there.following[-1] == 2
     assert data.keyframes.shape[1] == 1  # one whose gripper never changes has its end alone
@@ -241,35 +236,35 @@ def test_a_run_that_was_killed_goes_on_where_it_was(folder, tmp_path):
 def test_a_run_that_was_killed_before_it_began_is_no_obstacle(tmp_path, monkeypatch):
     (tmp_path / ".lock").touch()
     (tmp_path / ".manifest.json.1.partial").touch()
-    monkeypatch.setattr(demonstrations, "_demonstrate_one", lambda *_: True)
+    monkeypatch.setattr(demonstrations, "_record_one", lambda *_: True)
     assert record(CONFIG, tmp_path) == 3
 
 
 def test_seeds_that_the_expert_fails_on_are_left_out(tmp_path, monkeypatch):
     tried = []
 
-    def one(config, out, task, seed):
+    def one(sink, task, seed):
         tried.append(seed)
         return seed not in (50, 52)
 
-    monkeypatch.setattr(demonstrations, "_demonstrate_one", one)
+    monkeypatch.setattr(demonstrations, "_record_one", one)
     record(CONFIG, tmp_path / "a")
     assert tried == [50, 51, 52, 53, 54]
-    monkeypatch.setattr(demonstrations, "_demonstrate_one", lambda *_: False)
-    with pytest.raises(UserError, match="succeeded 0 times in 26 tries, fewer than the 3 episodes"):
+    monkeypatch.setattr(demonstrations, "_record_one", lambda *_: False)
+    with pytest.raises(UserError, match="expected 3 successful episodes of ToyPush-v0, got 0 from 26 seeds"):
         record(CONFIG, tmp_path / "b")
 
 
 def test_other_settings_and_other_folders_are_refused(folder, tmp_path):
     before = contents(folder)
-    with pytest.raises(UserError, match="made with other settings; choose another --out"):
+    with pytest.raises(UserError, match="made with other settings: choose another folder"):
         record(replace(CONFIG, stride=3), folder)
     assert contents(folder) == before
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(UserError, match="with other files"):
         record(CONFIG, tmp_path)
     with pytest.raises(UserError, match="at least one process, got -1"):
-        demonstrate(CONFIG, tmp_path / "new", -1, lambda *_: None)
+        build_demonstrations(CONFIG, tmp_path / "new", -1, lambda *_: None)
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from failsafe.datasets.frames import render_case, render_nominal
-from failsafe.datasets.store import FAILING, Dataset
+from failsafe.datasets.store import Dataset
 from failsafe.experts.toy import ToyPickExpert, ToyPushExpert
 from failsafe.records.case import (
+    FAILING,
     Attempt,
     Correction,
     FailureCase,

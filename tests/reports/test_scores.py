@@ -24,7 +24,7 @@ from failsafe.reports.scores import (
     write_scores,
 )
 from failsafe.reports.scores_tables import confusion_table, headline_table, model_tables, number, part_tables
-from failsafe.samples.plan import Kind
+from failsafe.samples.sample import Kind
 
 HELD_OUT, MOVED = "held-out seeds", "cameras moved 5 cm"
 RIGHT = Assessment(

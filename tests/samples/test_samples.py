@@ -10,18 +10,23 @@ import pytest
 import torch
 
 from failsafe.datasets.build import build_dataset
-from failsafe.datasets.store import FAILING, Dataset
+from failsafe.datasets.store import Dataset
 from failsafe.errors import RecordError, UserError
 from failsafe.experts.tasks import load_task
 from failsafe.generation.config import GenerationConfig, default_modes
-from failsafe.generation.exploration import STEPS, wander
+from failsafe.generation.exploration import STEPS, explore
 from failsafe.models.object_localizer import project
 from failsafe.records import poses
 from failsafe.records.assessment import Window, WindowSpec
+from failsafe.records.case import FAILING
 from failsafe.records.trace import pack, unpack
-from failsafe.samples.plan import SPLITS, Kind, Sample, check_leaks, plan_samples, set_in, split_of
-from failsafe.samples.sample_set import SampleConfig, SampleSet
-from failsafe.samples.windows import build_samples, cut_window, window_cameras
+from failsafe.samples.manifest import SampleConfig
+from failsafe.samples.render import build_samples
+from failsafe.samples.sample import Kind, Sample
+from failsafe.samples.sample_set import SampleSet
+from failsafe.samples.select import failure_visible, select_samples
+from failsafe.samples.splits import SPLITS, check_leaks, split_of
+from failsafe.samples.windows import cut_window, window_cameras
 
 MODES = ("translation_x", "early_release", "object_dropped", "no_op", "object_pushed")
 WINDOW = WindowSpec(views=("front", "side"), history=6, frames=2, size=32)
@@ -43,7 +48,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture(scope="module")
 def planned(dataset: Dataset) -> list[Sample]:
-    return plan_samples([dataset], WINDOW.history)
+    return select_samples([dataset], SampleConfig(WINDOW))
 
 
 def test_splits_have_their_shares_of_the_seeds() -> None:
@@ -88,7 +93,7 @@ def test_moments_lie_where_their_kind_says(dataset: Dataset, planned: list[Sampl
             assert label.correction is not None
             assert sample.step >= label.step + len(label.correction.actions)
         elif sample.failing:
-            assert sample.delay == sample.step - set_in(case, traces[FAILING])
+            assert sample.delay == sample.step - failure_visible(case, traces[FAILING])
             assert sample.delay >= 0
 
 
@@ -102,13 +107,13 @@ def test_half_of_every_task_and_split_fails(planned: list[Sample]) -> None:
 
 
 def test_a_limit_for_each_mode_and_stage(dataset: Dataset) -> None:
-    limited = plan_samples([dataset], WINDOW.history, per_cell=2)
+    limited = select_samples([dataset], SampleConfig(WINDOW, per_cell=2))
     cells = Counter((s.task, s.split, s.mode, s.stage) for s in limited if s.failing)
     assert max(cells.values()) == 2
 
 
 def test_a_moment_every_so_many_steps(dataset: Dataset, planned: list[Sample]) -> None:
-    dense = plan_samples([dataset], WINDOW.history, failing_share=0.0, every=3)
+    dense = select_samples([dataset], SampleConfig(WINDOW, failing_share=0.0, every=3))
     check_leaks(dense)
     assert len(dense) > 3 * len(planned)
     by_rollout: dict[tuple[str, ...], list[int]] = {}
@@ -116,7 +121,7 @@ def test_a_moment_every_so_many_steps(dataset: Dataset, planned: list[Sample]) -
     for sample in dense:
         if sample.case_id and sample.failing:
             case = dataset.case(sample.task, sample.case_id)
-            first = set_in(case, dataset.traces(sample.task, sample.case_id)[FAILING])
+            first = failure_visible(case, dataset.traces(sample.task, sample.case_id)[FAILING])
             assert first <= sample.step <= max(label.step for label in case.labels)
             assert sample.mode == (case.perturbations[0].mode if len(case.perturbations) == 1 else "compound")
             if sample.step not in {label.step for label in case.labels}:
@@ -132,9 +137,9 @@ def test_a_leak_fails_loudly(planned: list[Sample]) -> None:
     check_leaks(planned)
     train = next(s for s in planned if s.split == "train")
     moved = dataclasses.replace(train, name="other", split="test")
-    with pytest.raises(RecordError, match=f"seed {train.seed} is in the splits train and test"):
+    with pytest.raises(RecordError, match=f"seed {train.seed} in train and test"):
         check_leaks([*planned, moved])
-    with pytest.raises(RecordError, match="is there twice"):
+    with pytest.raises(RecordError, match=r"unique sample names, got .* twice"):
         check_leaks([*planned, train])
 
 
@@ -189,7 +194,7 @@ def test_a_window_holds_no_time(dataset: Dataset) -> None:
     simulator.reset(case.seed)
     cameras = [simulator.camera(view) for view in WINDOW.views]
     now, later = (
-        cut_window(simulator, case.seed, shown, step, WINDOW, cameras)
+        cut_window(simulator, shown, step, WINDOW, cameras)
         for shown, step in ((trace, 12), (dataclasses.replace(trace, **waits), 21))
     )
     for one, other in zip(now, later, strict=True):
@@ -200,17 +205,17 @@ def test_a_window_holds_no_time(dataset: Dataset) -> None:
 
 def test_a_tool_that_wanders_about(dataset: Dataset, tmp_path: Path) -> None:
     """Windows for eyes alone: many places of the tool, nothing said of failing, and in no split's numbers."""
-    config = SampleConfig(window=WINDOW, splits=("train",), wander=3)
+    config = SampleConfig(window=WINDOW, splits=("train",), explore=3)
     for name, workers in (("a", 1), ("b", 2)):
         build_samples([dataset.path], tmp_path / name, config, workers, lambda done, total: None)
     files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*.np[yz]"))
     for file in files:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
     samples = SampleSet(tmp_path / "a")
-    assert len(samples) == len(samples.wandering) == 3 * len(files) / 2
+    assert len(samples) == len(samples.exploration) == 3 * len(files) / 2
     assert samples.indices("train") == []
     assert {(s.split, s.kind, s.stage, s.mode) for s in samples.samples} == {
-        ("train", Kind.WANDERING, "", "")
+        ("train", Kind.EXPLORATION, "", "")
     }
     assert np.isnan(samples.continuation).all()
     nominal = [dataset.nominal(s.task, s.seed)[1] for s in samples.samples]
@@ -222,7 +227,7 @@ def test_a_tool_that_wanders_about(dataset: Dataset, tmp_path: Path) -> None:
     for index in (0, len(samples) - 1):
         sample = samples.samples[index]
         task = load_task(sample.task)
-        trace = wander(task, sample.seed)
+        trace = explore(task, sample.seed)
         assert len(trace) == STEPS
         assert {-1.0, 1.0} == set(trace.gripper_commands.tolist())
         np.testing.assert_array_equal(samples.objects[index, 0], trace.objects[sample.step, 0])
@@ -252,7 +257,7 @@ def test_where_things_are_in_the_pictures_there_they_are(dataset: Dataset, tmp_p
                     red[name].append(r > 1.5 * max(g, b))
         assert len(red["at"]) > 20
         assert np.mean(red["at"]) > 0.6 > 0.3 > np.mean(red["mirrored"])
-    unseen = SampleConfig(window=window, pictures=False)
+    unseen = SampleConfig(window=window, images=False)
     build_samples([dataset.path], tmp_path / "unseen", unseen, 2, lambda done, total: None)
     assert np.isnan(SampleSet(tmp_path / "unseen").cameras).all()
 
@@ -278,7 +283,7 @@ def test_samples_resume_and_repeat_byte_for_byte(dataset: Dataset, tmp_path: Pat
 
 
 def test_samples_of_an_earlier_version_are_to_be_made_again(dataset: Dataset, tmp_path: Path) -> None:
-    config = SampleConfig(window=WINDOW, pictures=False)
+    config = SampleConfig(window=WINDOW, images=False)
     build_samples([dataset.path], tmp_path, config, 1, lambda done, total: None)
     file = sorted(tmp_path.glob("*/*.npz"))[0]
     arrays = unpack(file.read_bytes(), str(file))
@@ -290,7 +295,7 @@ def test_samples_of_an_earlier_version_are_to_be_made_again(dataset: Dataset, tm
 
 @pytest.mark.parametrize("what", ["tcp_poses", "gripper_widths"])
 def test_numbers_that_are_none_are_named(dataset: Dataset, tmp_path: Path, what: str) -> None:
-    config = SampleConfig(window=WINDOW, pictures=False)
+    config = SampleConfig(window=WINDOW, images=False)
     build_samples([dataset.path], tmp_path, config, 1, lambda done, total: None)
     file = sorted(tmp_path.glob("*/*.npz"))[0]
     arrays = unpack(file.read_bytes(), str(file))
@@ -309,9 +314,9 @@ def test_a_rollout_with_numbers_that_are_none_is_not_cut(dataset: Dataset) -> No
     where[10] = np.inf
     broken = dataclasses.replace(trace, tcp_poses=where)
     simulator = load_task(case.task).simulator
-    assert cut_window(simulator, case.seed, trace, 16, WINDOW, [])[1].shape == (7, 7)
+    assert cut_window(simulator, trace, 16, WINDOW, [])[1].shape == (7, 7)
     with pytest.raises(RecordError, match="up to step 16, got NaN or infinity"):
-        cut_window(simulator, case.seed, broken, 16, WINDOW, [])
+        cut_window(simulator, broken, 16, WINDOW, [])
 
 
 def test_other_settings_need_another_folder(dataset: Dataset, tmp_path: Path) -> None:
@@ -334,9 +339,12 @@ def test_other_settings_need_another_folder(dataset: Dataset, tmp_path: Path) ->
         ({"window": WindowSpec(history=2, frames=5)}, "from 1 to history"),
         ({"splits": ("trian",)}, "unknown split 'trian'"),
         ({"jitter_metres": -0.1}, "0 or more"),
-        ({"wander": -1}, "0 or more moments"),
-        ({"wander": 2}, "to learn from: expected --splits train and pictures"),
-        ({"wander": 2, "splits": ("train",), "pictures": False}, "--splits train and pictures"),
+        ({"explore": -1}, "expected 'explore' to be 0 or more, got -1"),
+        ({"explore": 2}, "expected the split 'train' alone, and images"),
+        (
+            {"explore": 2, "splits": ("train",), "images": False},
+            "expected the split 'train' alone, and images",
+        ),
     ],
 )
 def test_settings_that_make_no_sense(change: dict, sentence: str) -> None:
@@ -346,4 +354,4 @@ def test_settings_that_make_no_sense(change: dict, sentence: str) -> None:
 
 def test_episodes_shorter_than_the_history_are_an_error(dataset: Dataset) -> None:
     with pytest.raises(UserError, match="episodes longer than 5000 steps"):
-        plan_samples([dataset], 5000)
+        select_samples([dataset], SampleConfig(WindowSpec(history=5000)))

@@ -21,9 +21,10 @@ from failsafe.models.object_localizer import (
     project,
 )
 from failsafe.records.assessment import WindowSpec
-from failsafe.samples.plan import Kind, Sample
-from failsafe.samples.sample_set import SampleConfig, SampleSet
-from failsafe.samples.windows import build_samples
+from failsafe.samples.manifest import SampleConfig
+from failsafe.samples.render import build_samples
+from failsafe.samples.sample import Kind, Sample
+from failsafe.samples.sample_set import SampleSet
 from failsafe.training import compact
 from failsafe.training.batches import Batches, _delay, _odds, augment
 from failsafe.training.compact import (
@@ -55,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build_dataset(config, folder / "data", lambda _: None, workers=2)
     window = WindowSpec(views=("front", "side"), history=6, frames=2, size=32)
     seen = SampleConfig(window=window)
-    unseen = SampleConfig(window=window, splits=("train",), failing_share=0.0, every=3, pictures=False)
+    unseen = SampleConfig(window=window, splits=("train",), failing_share=0.0, every=3, images=False)
     for name, config in (("samples", seen), ("unseen", unseen)):
         build_samples([folder / "data"], folder / name, config, 2, lambda done, total: None)
     return folder
@@ -169,14 +170,14 @@ def test_truth_is_that_of_the_samples(samples: SampleSet, tmp_path: Path) -> Non
 def test_a_tool_that_wanders_about_teaches_the_eyes_alone(folder: Path, tmp_path: Path) -> None:
     """Said to be failing or not, such a window weighs nothing; where its objects are does."""
     window = SampleSet(folder / "samples").spec
-    config = SampleConfig(window=window, splits=("train",), wander=4)
-    build_samples([folder / "data"], tmp_path / "wander", config, 2, lambda done, total: None)
-    both = SampleSet(folder / "samples", tmp_path / "wander")
+    config = SampleConfig(window=window, splits=("train",), explore=4)
+    build_samples([folder / "data"], tmp_path / "exploration", config, 2, lambda done, total: None)
+    both = SampleSet(folder / "samples", tmp_path / "exploration")
     path = train_compact(both, CompactTraining(epochs=1, **SMALL), tmp_path / "run", lambda report: None)
     model = load_compact(path)
     assert "" not in model.meta.config.stages
-    batches = Batches(both, both.wandering, model.meta.config)
-    [(inputs, truth)] = batches.all(len(both.wandering))
+    batches = Batches(both, both.exploration, model.meta.config)
+    [(inputs, truth)] = batches.all(len(both.exploration))
     with torch.inference_mode():
         out = model.net(inputs)
         said = [
@@ -192,14 +193,14 @@ def test_a_tool_that_wanders_about_teaches_the_eyes_alone(folder: Path, tmp_path
 def test_windows_without_pictures_make_it_better(folder: Path, tmp_path: Path) -> None:
     """One look at few pictures, and many windows without any: it can tell from where the objects are."""
     both = SampleSet(folder / "samples", folder / "unseen")
-    seen, unseen = both.indices("train"), both.indices("train", pictures=False)
+    seen, unseen = both.indices("train"), both.indices("train", images=False)
     assert len(unseen) > 3 * len(seen) > 0
     assert not set(seen) & set(unseen)
     told = {}
     for name, data in (("alone", SampleSet(folder / "samples")), ("both", both)):
         settings = CompactTraining(epochs=4, average=0.9, unseen=256, **SMALL)
         model = load_compact(train_compact(data, settings, tmp_path / name, lambda report: None))
-        rows = both.indices("train", pictures=False)
+        rows = both.indices("train", images=False)
         batches = Batches(both, rows, model.meta.config, pictures=False)
         [(inputs, truth)] = batches.all(len(rows))
         with torch.inference_mode():
@@ -221,8 +222,8 @@ def test_proprioception_alone_gives_far_less_away(tmp_path: Path) -> None:
     )
     build_dataset(config, tmp_path / "data", lambda _: None, workers=2)
     window = WindowSpec(views=("front", "side"), history=6, frames=2, size=32)
-    learned = SampleConfig(window, splits=("train",), failing_share=0.0, every=3, pictures=False)
-    held_out = SampleConfig(window, splits=("validation", "calibration", "test"), pictures=False)
+    learned = SampleConfig(window, splits=("train",), failing_share=0.0, every=3, images=False)
+    held_out = SampleConfig(window, splits=("validation", "calibration", "test"), images=False)
     seen = SampleConfig(window, splits=("train",))
     for name, made in {"unseen": learned, "held": held_out, "seen": seen}.items():
         build_samples([tmp_path / "data"], tmp_path / name, made, 2, lambda done, total: None)
@@ -282,7 +283,7 @@ def test_eyes_that_do_not_fit_are_refused(folder: Path, tmp_path: Path) -> None:
 
 def test_windows_without_pictures_are_drawn_evenly(folder: Path) -> None:
     both = SampleSet(folder / "samples", folder / "unseen")
-    rows = both.indices("train", pictures=False)
+    rows = both.indices("train", images=False)
     config = CompactConfig(both.spec, ("no_op",), ("reach",), ("pick",))
     batches = Batches(both, rows, config, pictures=False)
     assert not 0.4 < float(batches.truth.failing.mean()) < 0.6

@@ -18,7 +18,7 @@ from failsafe.experts.tasks import load_task
 from failsafe.models.contract import assess_safely
 from failsafe.records import codec
 from failsafe.records.assessment import Status, Window, WindowSpec
-from failsafe.samples.sample_set import SampleConfig
+from failsafe.samples.manifest import SampleConfig
 from failsafe.samples.windows import cut_window, window_cameras
 
 
@@ -64,7 +64,7 @@ def assess(
     spec = model.window_spec
     config = SampleConfig(window=spec, jitter_metres=shift, shifted=True)
     cameras = window_cameras(simulator, config, f"{episode} {step}")
-    frames, tcp_poses, widths = cut_window(simulator, case.seed, traces[rollout], step, spec, cameras)
+    frames, tcp_poses, widths = cut_window(simulator, traces[rollout], step, spec, cameras)
     window = Window(case.instruction, spec, frames, tcp_poses, widths)
     with closing(model):
         assessment = assess_safely(model, window)

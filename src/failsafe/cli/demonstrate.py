@@ -10,8 +10,8 @@ import tyro
 
 from failsafe.cli.output import ProgressReporter, print_json
 from failsafe.errors import UserError
+from failsafe.samples.demonstrate import build_demonstrations
 from failsafe.samples.demonstrations import DemonstrationConfig
-from failsafe.samples.demonstrations import demonstrate as record
 
 
 def demonstrate(
@@ -55,7 +55,7 @@ def demonstrate(
             reporter.advance(done - last)
             last = done
 
-        made = record(config, out, workers or os.cpu_count() or 1, tell)
+        made = build_demonstrations(config, out, workers or os.cpu_count() or 1, tell)
     if json:
         print_json({"folder": str(out), "episodes": made})
     else:

@@ -7,10 +7,10 @@ from pathlib import Path
 import tyro
 
 from failsafe.cli.output import print_json
-from failsafe.datasets.replay import replay_case
 from failsafe.datasets.store import Dataset
 from failsafe.experts.tasks import load_task
 from failsafe.records import codec
+from failsafe.rollouts.replay import replay_traces
 
 
 def replay(
@@ -28,7 +28,7 @@ def replay(
     """
     dataset = Dataset(data)
     case = dataset.find(episode)
-    results = replay_case(dataset, load_task(case.task), case)
+    results = replay_traces(load_task(case.task).simulator, case.seed, dataset.rollouts(case))
     same = all(result.same for result in results)
     if json:
         print_json({"episode": episode, "same": same, "rollouts": codec.to_plain(results)})

@@ -13,9 +13,10 @@ import tyro
 from failsafe.cli.output import ProgressReporter, print_json
 from failsafe.errors import UserError
 from failsafe.records.assessment import WindowSpec
-from failsafe.samples.plan import SPLITS
-from failsafe.samples.sample_set import SampleConfig, SampleSet
-from failsafe.samples.windows import build_samples
+from failsafe.samples.manifest import SampleConfig
+from failsafe.samples.render import build_samples
+from failsafe.samples.sample_set import SampleSet
+from failsafe.samples.splits import SPLITS
 
 
 def samples(
@@ -33,8 +34,8 @@ def samples(
     failing_share: float = 0.5,
     per_cell: int = 0,
     every: int = 0,
-    wander: int = 0,
-    pictures: bool = True,
+    explore: int = 0,
+    images: bool = True,
     workers: int | None = None,
     json: bool = False,
 ) -> int:
@@ -56,9 +57,9 @@ def samples(
         failing_share: Share of failing moments in every task and split; 0 to take them as they come.
         per_cell: The most failing moments of one task, split, mode and stage; 0 for no limit.
         every: Take a moment every so many control steps of each rollout; 0 for a few of each.
-        wander: Take so many moments of a tool that wanders about from each initial state, and no others: for
-            the compact model to find objects by. With --splits train.
-        pictures: Render them; the compact model learns from windows without, too, which cost next to nothing.
+        explore: Take so many samples of one random-exploration rollout per initial state, and no others, to
+            train the object localizer of the compact model. With --splits train.
+        images: Render the windows; the compact model learns from image-free samples, too, which are cheap.
         workers: Processes that render; as many as there are cores by default.
         json: Print the result as JSON.
     """
@@ -75,8 +76,8 @@ def samples(
         shifted=bool(shift),
         only_split=only_split,
         every=every,
-        wander=wander,
-        pictures=pictures,
+        explore=explore,
+        images=images,
     )
     begun = time.monotonic()
     reporter: ProgressReporter | None = None

@@ -23,7 +23,7 @@ from failsafe.records import codec
 from failsafe.records.assessment import Status, WindowSpec
 from failsafe.records.provenance import collect_provenance, command_line
 from failsafe.reports.scores import format_scores, scores_markdown, write_scores
-from failsafe.samples.plan import Sample
+from failsafe.samples.sample import Sample
 from failsafe.samples.sample_set import SampleSet
 
 
@@ -96,7 +96,7 @@ def score(
         split=split,
         resamples=resamples,
         command=command_line(),
-        sources={folder.name: sets[folder.name].manifests[0].made_by(folder) for folder in data},
+        sources={folder.name: sets[folder.name].manifests[0].command(folder) for folder in data},
         provenance=collect_provenance(),
     )
     page = write_scores(table, out / "scores.html")
@@ -151,7 +151,7 @@ def _baselines(train: Sequence[Path], spec: WindowSpec, truth: Sequence[Sample])
     if not train:
         return fit_baselines((), (), spec, truth)
     seen = SampleSet(*train)
-    chosen = [*seen.indices("train"), *seen.indices("train", pictures=False)]
+    chosen = [*seen.indices("train"), *seen.indices("train", images=False)]
     samples = [seen.samples[i] for i in chosen]
     if not samples:
         raise UserError(f"expected --train with samples of the split train, got none in {train[0]}")
@@ -165,7 +165,7 @@ def _baselines(train: Sequence[Path], spec: WindowSpec, truth: Sequence[Sample])
         raise RecordError(
             f"expected --train with other seeds than those that are scored, got seed {seed} of {task} in both"
         )
-    return fit_baselines(samples, (seen.window(i, pictures=False) for i in chosen), spec, truth)
+    return fit_baselines(samples, (seen.window(i, images=False) for i in chosen), spec, truth)
 
 
 def _tell_apart(names: Sequence[str], checkpoints: Sequence[str]) -> list[str]:
@@ -224,8 +224,8 @@ def _rows(found: SampleSet, split: str, name: str) -> list[int]:
     """
     if rows := found.indices(split):
         return rows
-    if found.indices(split, pictures=False):
-        raise UserError(f"expected samples with pictures, got '{name}', which was made with --no-pictures")
+    if found.indices(split, images=False):
+        raise UserError(f"expected samples with pictures, got '{name}', which was made with --no-images")
     raise UserError(f"expected samples of the split {split} in '{name}', got none")
 
 

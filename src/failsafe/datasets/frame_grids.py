@@ -26,10 +26,9 @@ from PIL import Image
 from failsafe.datasets.store import Dataset
 from failsafe.errors import RecordError, UserError
 from failsafe.records import codec
+from failsafe.records.case import NOMINAL
 from failsafe.simulators.contract import Camera
 
-NOMINAL = "nominal"
-"""Name of the twin's rollout in its folder of frames."""
 MAX_SIDE = 16383
 """Longest side that WebP allows, pixels."""
 _QUALITY, _METHOD = 75, 2

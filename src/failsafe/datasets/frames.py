@@ -18,7 +18,6 @@ from PIL import Image
 
 from failsafe.datasets.files import write_atomically
 from failsafe.datasets.frame_grids import (
-    NOMINAL,
     FrameIndex,
     TraceFrames,
     case_folder,
@@ -31,7 +30,7 @@ from failsafe.datasets.frame_grids import (
 from failsafe.datasets.store import Dataset
 from failsafe.errors import UnknownNameError, UserError
 from failsafe.records import codec
-from failsafe.records.case import FailureCase
+from failsafe.records.case import NOMINAL, FailureCase
 from failsafe.records.trace import Trace
 from failsafe.simulators.contract import Camera, Simulator
 

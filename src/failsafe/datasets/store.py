@@ -5,6 +5,7 @@ data/
   manifest.json               the configuration and where it comes from
   nominal/TASK/SEED.npz       the unperturbed twin: record and trace
   cases/TASK/CASE.npz         one work item: record, perturbed rollout, recovered rollouts
+  exploration/TASK/SEED.npz   a random-exploration rollout, where `failsafe samples --explore` needed one
   tables/*.parquet            what is queried: cases, labels, attempts; made from the files above
   README.md                   the dataset card
 ```
@@ -22,9 +23,8 @@ import numpy as np
 
 from failsafe.datasets.files import LOCK, is_partial, write_atomically
 from failsafe.errors import RecordError, StoreError, UserError
-from failsafe.generation.cases import FAILING
 from failsafe.records import codec
-from failsafe.records.case import FailureCase, NominalRecord
+from failsafe.records.case import FAILING, NOMINAL, FailureCase, NominalRecord
 from failsafe.records.trace import Trace, pack, trace_from_arrays, trace_to_arrays, unpack
 
 
@@ -55,6 +55,18 @@ class Dataset:
         for name, trace in traces.items():
             arrays |= trace_to_arrays(_suffix(trace, starts.get(name, 0)), prefix=f"{name}.")
         write_atomically(self.case_path(case.task, case.case_id), pack(arrays))
+
+    def write_exploration(self, task: str, seed: int, trace: Trace) -> None:
+        """Store the random-exploration rollout of a task and seed."""
+        write_atomically(self._exploration_path(task, seed), pack(trace_to_arrays(trace)))
+
+    def has_exploration(self, task: str, seed: int) -> bool:
+        """Whether the random-exploration rollout of a task and seed is stored."""
+        return self._exploration_path(task, seed).exists()
+
+    def exploration(self, task: str, seed: int) -> Trace:
+        """Return the random-exploration rollout of a task and seed; errors as for `nominal`."""
+        return trace_from_arrays(_read(self._exploration_path(task, seed)))
 
     def has_case(self, task: str, case_id: str) -> bool:
         """Whether a work item has been done."""
@@ -94,6 +106,10 @@ class Dataset:
                 suffix = trace_from_arrays(arrays, f"{label.recovery}.")
                 traces[label.recovery] = _join(failing, suffix, label.step)
         return traces
+
+    def rollouts(self, case: FailureCase) -> dict[str, Trace]:
+        """Return all rollouts of a case by name, the nominal one first; errors as for `nominal`."""
+        return {NOMINAL: self.nominal(case.task, case.seed)[1], **self.traces(case.task, case.case_id)}
 
     def case_path(self, task: str, case_id: str) -> Path:
         """The file of a work item."""
@@ -170,6 +186,9 @@ class Dataset:
                     f"these files in {self.path} are no part of a dataset: {', '.join(foreign[:5])}; "
                     "move them away"
                 )
+
+    def _exploration_path(self, task: str, seed: int) -> Path:
+        return self.path / "exploration" / task / f"{seed:08d}.npz"
 
     def _nominal_path(self, task: str, seed: int) -> Path:
         return self.path / "nominal" / task / f"{seed:08d}.npz"

@@ -16,7 +16,7 @@ from failsafe.evaluation.statistics import RESAMPLES, SeedBootstrap, interval
 from failsafe.perturbations import MODES
 from failsafe.records.assessment import Status
 from failsafe.records.provenance import Provenance
-from failsafe.samples.plan import Kind
+from failsafe.samples.sample import Kind
 
 HEADLINE_LEAVES_OUT = (Kind.LONG_AFTER,)
 """Kinds of moments that the headline leaves out, and with it the tables by task and by mode.

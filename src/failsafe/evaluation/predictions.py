@@ -12,7 +12,7 @@ from failsafe.errors import RecordError
 from failsafe.models.contract import RecoveryModel, assess_safely
 from failsafe.records import codec
 from failsafe.records.assessment import Assessment, Window
-from failsafe.samples.plan import Sample
+from failsafe.samples.sample import Sample
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,9 @@ from failsafe.generation.nominal import NominalRollout
 from failsafe.generation.perturbed import PerturbedRollout, run_perturbed
 from failsafe.generation.verification import Verifier
 from failsafe.records import codec
-from failsafe.records.case import FailureCase, Label, Outcome, Times
+from failsafe.records.case import FAILING, FailureCase, Label, Outcome, Times
 from failsafe.records.perturbation import Perturbation
 from failsafe.records.trace import Trace
-
-FAILING = "failing"
-"""Name of the perturbed rollout among a case's traces."""
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,23 @@
-"""Rollouts in which the tool wanders about: for eyes, which are to find objects whatever the robot does.
+"""Random-exploration rollouts: the tool moves to and past objects at random.
 
-In an expert's rollouts the robot's motion says where things are: where the tool comes to rest, there is the
-goal. A network that has seen nothing else takes the motion for the picture, and is lost behind a policy that
-stops elsewhere (de Haan, Jayaraman and Levine 2019, "Causal confusion in imitation learning"). Here the tool
-goes to objects and past them, most of all where a grasp would be a little beside, and anywhere else, turned
-this way and that, and opens and closes as it pleases.
+They train the object localizer. In an expert's rollouts the robot's motion reveals where things are: the tool
+comes to rest at the goal. A network trained on them alone reads the motion instead of the image, and fails
+behind a policy that stops at another place (de Haan, Jayaraman and Levine 2019, "Causal confusion in
+imitation learning"). Here most motions end near an object, where a grasp would be slightly off; the others
+end anywhere. Orientation, speed and gripper are random.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from failsafe.errors import DivergedError, PlanError
-from failsafe.experts.tasks import Task
+from failsafe.errors import DivergedError, FailSafeError, PlanError
+from failsafe.execution.processes import SILENT, Line, work_through
+from failsafe.experts.tasks import Task, load_task
 from failsafe.records import poses
 from failsafe.records.plan import CLOSED, OPEN, Stage
 from failsafe.records.poses import Pose
@@ -23,55 +26,121 @@ from failsafe.rollouts.runner import RolloutRunner
 
 STEPS = 240
 """Control steps of a rollout."""
-_TRIES = 5
+_ATTEMPTS = 5
 _NEAR = 0.7
-"""Share of the ways that lead to an object; the others lead anywhere within reach of where the tool began."""
+"""Share of the motions that end near an object; the others end near the initial tool pose."""
 _SPREAD, _HEIGHT, _LOW = 0.04, 0.12, 0.6
-"""Metres by which the tool misses an object beside it (standard deviation), and is above it at most; share of
-the ways on which it comes to it as low as to a grasp."""
-_ANYWHERE = 0.2
+"""Horizontal distance from the object (standard deviation, m), largest height above it (m), and share of the
+motions that end at the object's own height."""
+_REACH = 0.2
+"""Largest distance from the initial tool pose along each axis, m, of motions that end at no object."""
 _LOWEST = 0.01
+"""Lowest height of the tool, m."""
 _TILT, _YAW = 0.25, 0.6
-"""Standard deviations of how the tool is turned, radians."""
+"""Standard deviations of the tool's rotation, radians."""
 
 
-def wander(task: Task, seed: int) -> Trace:
-    """A rollout of `STEPS` control steps from a seed's initial state; the same seed gives the same.
+@runtime_checkable
+class ExplorationSink(Protocol):
+    """Where random-exploration rollouts are stored."""
+
+    def has_exploration(self, task: str, seed: int) -> bool:
+        """Whether the rollout of a task and seed is stored."""
+        ...
+
+    def write_exploration(self, task: str, seed: int, trace: Trace) -> None:
+        """Store the rollout of a task and seed."""
+        ...
+
+
+class ExplorationJob:
+    """Records random-exploration rollouts in one process, and keeps the simulators that it has made.
+
+    Args:
+        sink: Where to store them; sent to the processes.
+    """
+
+    def __init__(self, sink: ExplorationSink) -> None:
+        self._sink = sink
+        self._tasks: dict[str, Task] = {}
+
+    def run(self, item: tuple[str, int], line: Line = SILENT) -> None:
+        """Record the rollout of a task and seed."""
+        name, seed = item
+        line.begin(f"{name}-{seed:06d}-exploration")
+        if name not in self._tasks:
+            self._tasks[name] = load_task(name)
+        self._sink.write_exploration(name, seed, explore(self._tasks[name], seed))
+
+    def give_up(self, item: tuple[str, int], part: str = "") -> bool:
+        """Stop the run: the samples of an initial state cannot be left out.
+
+        Raises:
+            FailSafeError: Always.
+        """
+        raise FailSafeError(
+            f"the process died twice during random exploration of {item[0]}, seed {item[1]}; "
+            "`failsafe doctor` reports what this machine supports"
+        )
+
+
+def record_explorations(sink: ExplorationSink, states: Iterable[tuple[str, int]], workers: int) -> None:
+    """Record one random-exploration rollout for every initial state that has none.
+
+    Args:
+        sink: Where to store them.
+        states: Task and seed of every initial state.
+        workers: Number of processes.
 
     Raises:
-        DivergedError: If the physics diverged again and again.
+        FailSafeError: If the physics of one diverges repeatedly, or a process dies.
     """
-    for attempt in range(_TRIES):
+    missing = [state for state in states if not sink.has_exploration(*state)]
+    if missing:
+        work_through(ExplorationJob(sink), missing, workers)
+
+
+def explore(task: Task, seed: int) -> Trace:
+    """Run `STEPS` control steps of random exploration; equal seeds give equal rollouts.
+
+    Args:
+        task: The task.
+        seed: Seed of the initial state and of the motions.
+
+    Raises:
+        DivergedError: If the physics diverges in every attempt.
+    """
+    for attempt in range(_ATTEMPTS):
         rng = np.random.default_rng([seed, attempt, 23])
         task.simulator.reset(seed)
         runner = RolloutRunner(task.simulator, max_steps=STEPS)
         first = runner.observation.tcp_pose.copy()
         try:
             while runner.step_count < STEPS:
-                runner.do(_way(rng, runner, first))
-        except PlanError:  # the rollout is over
+                runner.do(_random_stage(rng, runner, first))
+        except PlanError:  # the rollout has reached its length
             return runner.trace()
         except DivergedError:
             continue
         return runner.trace()
     raise DivergedError(
-        f"{task.name}, seed {seed}: the physics diverged {_TRIES} times under a wandering tool"
+        f"{task.name}, seed {seed}: the physics diverged in {_ATTEMPTS} attempts of random exploration"
     )
 
 
-def _way(rng: np.random.Generator, runner: RolloutRunner, first: Pose) -> Stage:
+def _random_stage(rng: np.random.Generator, runner: RolloutRunner, first: Pose) -> Stage:
     objects = runner.observation.objects
     goal = first.copy()
     if len(objects) and rng.random() < _NEAR:
         above = rng.uniform(0.0, _HEIGHT) * (rng.random() > _LOW)
         goal[:3] = objects[rng.integers(len(objects)), :3] + [*rng.normal(0.0, _SPREAD, 2), above]
     else:
-        goal[:3] += rng.uniform(-_ANYWHERE, _ANYWHERE, 3)
+        goal[:3] += rng.uniform(-_REACH, _REACH, 3)
     goal[2] = max(goal[2], _LOWEST)
     turn = rng.normal(0.0, [_TILT, _TILT, _YAW]) * (rng.random(3) < 0.5)
     goal = poses.apply_delta(goal, np.concatenate([np.zeros(3), np.clip(turn, -math.pi / 2, math.pi / 2)]))
     return Stage(
-        name="wander",
+        name="explore",
         target=tuple(map(float, goal)),
         gripper=OPEN if rng.random() < 0.5 else CLOSED,
         hold=int(rng.integers(0, 16)),

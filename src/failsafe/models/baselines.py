@@ -18,7 +18,7 @@ from failsafe.models.contract import MAX_ACTIONS, MAX_ROTATION, MAX_TRANSLATION,
 from failsafe.records import poses
 from failsafe.records.assessment import Assessment, Window, WindowSpec
 from failsafe.records.poses import Pose
-from failsafe.samples.plan import Kind, Sample
+from failsafe.samples.sample import Kind, Sample
 
 MOVING = 0.0005
 """Metres a control step below which the tool stands still and has no direction."""

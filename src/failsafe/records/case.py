@@ -11,6 +11,11 @@ from failsafe.records.codec import Migration
 from failsafe.records.perturbation import Perturbation
 from failsafe.records.plan import StagePlan, StageSpan
 
+NOMINAL = "nominal"
+"""Name of the nominal rollout."""
+FAILING = "failing"
+"""Name of the perturbed rollout among the traces of a case."""
+
 
 class Outcome(str, enum.Enum):
     """How the perturbed rollout ended, judged at its end and after settling."""

@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from failsafe.datasets.files import write_atomically
-from failsafe.datasets.frame_grids import NOMINAL, FrameGrid, case_folder, nominal_folder, open_grids
-from failsafe.datasets.store import FAILING, Dataset
+from failsafe.datasets.frame_grids import FrameGrid, case_folder, nominal_folder, open_grids
+from failsafe.datasets.store import Dataset
 from failsafe.errors import UserError
-from failsafe.records.case import FailureCase, Label, Outcome
+from failsafe.records.case import FAILING, NOMINAL, FailureCase, Label, Outcome
 
 MOMENTS = 6
 """Pictures in a row."""

@@ -6,10 +6,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-from failsafe.datasets.frame_grids import NOMINAL, FrameIndex, case_folder, nominal_folder, read_index
-from failsafe.datasets.store import FAILING, Dataset
+from failsafe.datasets.frame_grids import FrameIndex, case_folder, nominal_folder, read_index
+from failsafe.datasets.store import Dataset
 from failsafe.errors import UserError
-from failsafe.records.case import Correction, FailureCase, Label, Outcome, Verification
+from failsafe.records.case import FAILING, NOMINAL, Correction, FailureCase, Label, Outcome, Verification
 from failsafe.records.trace import Trace
 
 VERDICTS = {

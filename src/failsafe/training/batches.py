@@ -15,7 +15,7 @@ from torch import Tensor
 from failsafe.models import corrections
 from failsafe.models.compact import CompactConfig, Inputs, motion_features, stack_moments
 from failsafe.models.image_encoder import word_codes
-from failsafe.samples.plan import Kind
+from failsafe.samples.sample import Kind
 from failsafe.samples.sample_set import SampleSet
 
 _DARK, _COVERED, _LATE, _BLACK = 0.5, 0.25, 0.1, 0.03
@@ -110,7 +110,7 @@ class Batches:
         numbers = lambda values: torch.tensor(list(values), dtype=torch.float32)  # noqa: E731
         self.truth = Targets(
             failing=numbers(s.failing for s in chosen),
-            failing_weight=numbers(s.kind is not Kind.WANDERING for s in chosen),
+            failing_weight=numbers(s.kind is not Kind.EXPLORATION for s in chosen),
             mode=torch.tensor([mode_of.get(s.mode, 0) for s in chosen]),
             mode_weight=numbers(s.mode in mode_of for s in chosen),
             stage=torch.tensor([stage_of.get(s.stage, 0) for s in chosen]),

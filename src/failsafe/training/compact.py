@@ -127,7 +127,7 @@ def train_compact(
     Raises:
         UserError: If there is nothing to train on, or the folder is of another run.
     """
-    train_rows, unseen_rows = samples.indices("train"), samples.indices("train", pictures=False)
+    train_rows, unseen_rows = samples.indices("train"), samples.indices("train", images=False)
     eyes = _eyes(settings.eyes, samples.spec) if settings.eyes else None
     if eyes:
         train_rows = []
@@ -140,7 +140,7 @@ def train_compact(
             f"{', '.join(map(str, samples.paths))}"
         )
     config = _config(samples, [*train_rows, *unseen_rows], settings, eyes)
-    train_rows += [] if settings.blind or eyes else samples.wandering
+    train_rows += [] if settings.blind or eyes else samples.exploration
     used = [*train_rows, *unseen_rows]
     torch.manual_seed(settings.seed)
     keep_freed_memory()
@@ -271,7 +271,7 @@ def _eyes(name: str, spec: WindowSpec) -> CompactModel:
 def _validation(samples: SampleSet, config: CompactConfig) -> Batches | None:
     """Windows of the validation split: with pictures if there are any."""
     for pictures in (True, False):
-        if rows := samples.indices("validation", pictures=pictures):
+        if rows := samples.indices("validation", images=pictures):
             return Batches(samples, rows, config, pictures=pictures)
     return None
 
@@ -294,7 +294,7 @@ def _config(
 
 
 def _lenses(samples: SampleSet, rows: Sequence[int]) -> tuple[CameraIntrinsics, ...]:
-    seen = next(i for i in rows if samples.has_pictures(i))
+    seen = next(i for i in rows if samples.has_images(i))
     return tuple(CameraIntrinsics(float(camera[7]), bool(camera[8])) for camera in samples.cameras[seen])
 
 
@@ -312,12 +312,12 @@ def _meta(
         sample = samples.samples[i]
         seeds.setdefault(sample.task, set()).add(sample.seed)
     cameras = samples.manifests[0].config
-    seen = [samples.has_pictures(i) for i in rows]
+    seen = [samples.has_images(i) for i in rows]
     trained = {
         "samples": f"{sum(seen)} with pictures, {len(rows) - sum(seen)} without",
         "made by": command_line(),
         "from": " && ".join(
-            manifest.made_by(folder)
+            manifest.command(folder)
             for folder, manifest in zip(samples.paths, samples.manifests, strict=True)
         ),
         "settings": codec.dumps(settings),

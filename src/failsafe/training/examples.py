@@ -12,7 +12,7 @@ from failsafe.errors import UserError
 from failsafe.models.llava.answer import answer_of, format_answer
 from failsafe.models.llava.prompt import messages, pictures
 from failsafe.records.assessment import Window, WindowSpec
-from failsafe.samples.plan import Sample
+from failsafe.samples.sample import Sample
 from failsafe.training.llava_config import LlavaTrainConfig
 from failsafe.training.mixture import VisualQuestion, mixed_order, parse_mix, read_questions
 
@@ -54,7 +54,7 @@ def to_learn(samples: SampleSource) -> list[int]:
     if not known:
         raise UserError(
             "expected samples with pictures, of the split train and with a known answer, got none: those "
-            "made with --no-pictures are for the compact model alone"
+            "made with --no-images are for the compact model alone"
         )
     return known
 

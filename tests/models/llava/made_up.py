@@ -3,7 +3,7 @@
 import numpy as np
 
 from failsafe.records.assessment import Window, WindowSpec
-from failsafe.samples.plan import Kind, Sample
+from failsafe.samples.sample import Kind, Sample
 
 SPEC = WindowSpec(views=("front", "hand"), history=1, frames=2, size=28)
 STAGES = ("reach", "grasp", "lift", "goal")

@@ -22,7 +22,7 @@ from typing import Any, cast
 
 from failsafe.errors import RecordError
 from failsafe.models.contract import MAX_ACTIONS, MAX_ROTATION, MAX_TRANSLATION
-from failsafe.samples.plan import Sample
+from failsafe.samples.sample import Sample
 
 UNITS_PER = (10_000,) * 6 + (100,)
 """Units in a metre (0.1 mm), in a radian (0.1 mrad), and from a half-open gripper to an open one."""

@@ -1,0 +1,127 @@
+"""Build a set of demonstrations: render the expert's rollouts and write them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from failsafe.datasets.files import LOCK, is_partial, locked, write_atomically
+from failsafe.errors import UserError
+from failsafe.experts.tasks import check_task, load_task
+from failsafe.generation.demonstrations import record_demonstrations
+from failsafe.records import codec
+from failsafe.records.provenance import collect_provenance
+from failsafe.records.trace import Trace, pack
+from failsafe.samples.demonstrations import (
+    DemonstrationConfig,
+    DemonstrationManifest,
+    read_demonstration_manifest,
+)
+from failsafe.samples.targets import chunk_targets
+from failsafe.simulators.contract import Simulator
+
+
+def build_demonstrations(
+    config: DemonstrationConfig, out: Path, workers: int, callback: Callable[[int, int], None]
+) -> int:
+    """Make a set of demonstrations, or what is missing of one.
+
+    Args:
+        config: What the set contains.
+        out: Folder of the set.
+        workers: Number of processes.
+        callback: Called with the number of episodes done so far and in total.
+
+    Returns:
+        Number of episodes.
+
+    Raises:
+        UserError: If a task is not available, its expert fails too often, or `out` holds something else.
+    """
+    if workers < 1:
+        raise UserError(f"expected at least one process, got {workers}")
+    for task in config.tasks:
+        check_task(task)
+    manifest = out / "manifest.json"
+    if manifest.exists():
+        if read_demonstration_manifest(out).config != config:
+            raise UserError(f"{out} holds demonstrations made with other settings: choose another folder")
+    elif out.is_dir() and any(p.name != LOCK and not is_partial(p) for p in out.iterdir()):
+        raise UserError(f"expected an empty folder or one of demonstrations, got {out} with other files")
+    with locked(out):
+        if not manifest.exists():
+            write_atomically(manifest, codec.dumps(_describe(config)).encode())
+        writer = DemonstrationWriter(config, out)
+        return record_demonstrations(
+            config.tasks, config.episodes, config.first_seed, writer, workers, callback
+        )
+
+
+class DemonstrationWriter:
+    """Renders and writes demonstrations.
+
+    Args:
+        config: What the set contains.
+        out: Folder of the set.
+    """
+
+    def __init__(self, config: DemonstrationConfig, out: Path) -> None:
+        self._config = config
+        self._out = out
+
+    def has(self, task: str, seed: int) -> bool:
+        """Whether the demonstration of a task and seed is stored."""
+        return self._path(task, seed).exists()
+
+    def write(self, simulator: Simulator, task: str, seed: int, trace: Trace) -> None:
+        """Render a demonstration and store it.
+
+        Args:
+            simulator: Simulator of the task, reset to the seed.
+            task: Name of the task.
+            seed: Seed of the initial state.
+            trace: The expert's rollout.
+
+        Raises:
+            StoreError: If the folder cannot be written.
+        """
+        config, path = self._config, self._path(task, seed)
+        steps = list(range(0, len(trace), config.stride))
+        cameras = [simulator.camera(view) for view in config.views]
+        frames = np.empty((len(steps), len(cameras), config.size, config.size, 3), dtype=np.uint8)
+        for row, step in enumerate(steps):
+            simulator.restore(trace.states[step])
+            frames[row] = simulator.render(cameras, config.size)
+        buffer = io.BytesIO()
+        np.save(buffer, frames, allow_pickle=False)
+        write_atomically(path.with_suffix(".npy"), buffer.getvalue())
+        arrays = {
+            "tcp_poses": trace.tcp_poses[steps],
+            "gripper_widths": trace.gripper_widths[steps],
+            "actions": np.stack([chunk_targets(trace, step, config.chunk) for step in steps]),
+        }
+        write_atomically(path, pack(arrays))
+
+    def _path(self, task: str, seed: int) -> Path:
+        return self._out / task / f"{seed:08d}.npz"
+
+
+def _describe(config: DemonstrationConfig) -> DemonstrationManifest:
+    """Return the manifest of a configuration, with the facts of its tasks."""
+    simulators = {task: load_task(task).simulator for task in config.tasks}
+    rates = {simulator.spec.control_hz for simulator in simulators.values()}
+    if len(rates) > 1:
+        raise UserError(f"expected tasks with one control rate, got {sorted(rates)} Hz")
+    return DemonstrationManifest(
+        config=config,
+        control_hz=rates.pop(),
+        instructions={task: simulator.spec.instruction for task, simulator in simulators.items()},
+        cameras={
+            task: tuple(simulator.camera(view) for view in config.views)
+            for task, simulator in simulators.items()
+        },
+        provenance=collect_provenance(),
+    )
