@@ -14,7 +14,7 @@ from failsafe.models.baselines import fit_baselines
 from failsafe.models.contract import RecoveryModel, assess_safely, trained_on
 from failsafe.records.assessment import Status, WindowSpec
 from failsafe.records.provenance import collect_provenance, command_line
-from failsafe.samples.plan import Sample
+from failsafe.samples.sample import Sample
 from failsafe.samples.sample_set import SampleSet
 
 
@@ -109,7 +109,7 @@ class OfflineTest:
         if not train:
             return list(fit_baselines((), (), self.spec, self.truth))
         seen = SampleSet(*train)
-        chosen = [*seen.indices("train"), *seen.indices("train", pictures=False)]
+        chosen = [*seen.indices("train"), *seen.indices("train", images=False)]
         samples = [seen.samples[i] for i in chosen]
         if not samples:
             raise UserError(f"expected training samples of the split train, got none in {train[0]}")
@@ -124,7 +124,7 @@ class OfflineTest:
                 "expected training samples with other seeds than the test samples, got seed "
                 f"{seed} of {task} in both"
             )
-        windows = (seen.window(i, pictures=False) for i in chosen)
+        windows = (seen.window(i, images=False) for i in chosen)
         return list(fit_baselines(samples, windows, self.spec, self.truth))
 
     def run(
@@ -160,7 +160,7 @@ class OfflineTest:
             split=self.split,
             resamples=resamples,
             command=command_line(),
-            sources={f.name: self.sets[f.name].manifests[0].made_by(f) for f in self.folders},
+            sources={f.name: self.sets[f.name].manifests[0].command(f) for f in self.folders},
             provenance=collect_provenance(),
         )
 
@@ -202,7 +202,7 @@ def check_file_names(names: Mapping[str, object] | Sequence[str]) -> None:
 def _rows(found: SampleSet, split: str, name: str) -> list[int]:
     if rows := found.indices(split):
         return rows
-    if found.indices(split, pictures=False):
+    if found.indices(split, images=False):
         raise UserError(f"expected samples with pictures, got '{name}', which was made without them")
     raise UserError(f"expected samples of the split {split} in '{name}', got none")
 
