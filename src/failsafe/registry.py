@@ -77,6 +77,8 @@ class Registry(Mapping[str, T], Generic[T]):
         self.kind, self.noun = kind, noun
         self.prepare: Callable[[str, Any], T] | None = None
         """Check an entry, given with its name, when it is first asked for; return the entry to keep."""
+        self.result: type[Any] | None = None
+        """Class or runtime-checkable protocol of what an entry has to return, where `make` calls it."""
         self._modules = tuple(modules)
         self._imported = False
         self._registered: dict[str, T] = {}
@@ -180,7 +182,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
         Raises:
             UnknownNameError, PluginError: As `registry[name]`.
-            UserError: If the entry cannot be called like that.
+            UserError: If the entry cannot be called like that, or returns something else than `result`.
         """
         entry, argument = self.split(text)
         given = () if argument is None else (argument,)
@@ -193,7 +195,15 @@ class Registry(Mapping[str, T], Generic[T]):
             raise UserError(
                 f"expected a {self.noun} that can be made {how}, got '{text}': {error}"
             ) from error
-        return cast(Any, entry)(*given, **taken)
+        made = cast(Any, entry)(*given, **taken)
+        if self.result is not None and not isinstance(made, self.result):
+            members = [m for m in dir(self.result) if not m.startswith("_") and not hasattr(made, m)]
+            missing = f"; missing: {', '.join(members)}" if members else ""
+            raise UserError(
+                f"expected a {self.result.__module__}.{self.result.__name__} from '{text}', "
+                f"got {type(made).__name__}{missing}"
+            )
+        return made
 
     def version_of(self, text: str) -> str:
         """Return what tells one version of an entry's code from another, without importing it.
@@ -322,7 +332,9 @@ tasks: Registry[Any] = Registry("tasks", "task", ["failsafe.experts.tasks"])
 simulators: Registry[Any] = Registry("simulators", "simulator", ["failsafe.simulators.suites"])
 experts: Registry[Any] = Registry("experts", "expert", ["failsafe.experts.suites"])
 modes: Registry[Any] = Registry("modes", "mode", ["failsafe.perturbations"])
-models: Registry[Any] = Registry("models", "recovery model", ["failsafe.models.loading"])
+models: Registry[Any] = Registry(
+    "models", "recovery model", ["failsafe.models.loading", "failsafe.models.endpoints"]
+)
 policies: Registry[Any] = Registry("policies", "policy", ["failsafe.policies.loading"])
 scenarios: Registry[Any] = Registry("scenarios", "scenario", ["failsafe.evaluation.scenarios"])
 conditions: Registry[Any] = Registry("conditions", "condition")

@@ -180,7 +180,10 @@ CALIBRATE = ("calibrate", "{model}", "--policy", toy_study.POLICY, "--tasks", TA
             (*EVALUATE, "--threshold", "0.5", "--scenarios", ","),
             "expected at least one task, policy, scenario",
         ),
-        ((*EVALUATE, "--threshold", "0.5", "--tasks", "toy:pock"), "expected MODULE:FUNCTION"),
+        (
+            (*EVALUATE, "--threshold", "0.5", "--tasks", "toy:pock"),
+            "expected the name of a task or MODULE:ATTRIBUTE",
+        ),
         ((*EVALUATE, "--threshold", "nan"), "expected a finite threshold of at least 0, got nan"),
         ((*EVALUATE, "--threshold", "0.5", "--max-steps", "0"), "at least one step, got 0"),
         (
@@ -199,7 +202,10 @@ CALIBRATE = ("calibrate", "{model}", "--policy", toy_study.POLICY, "--tasks", TA
         ((*CALIBRATE, "--alpha", "1.5"), "expected alpha between 0 and 1, got 1.5"),
         ((*CALIBRATE, "--seeds", "a:b"), "expected seeds FIRST:LAST"),
         (("demonstrate", "--out", "{tmp}/out"), "expected at least one task"),
-        (("demonstrate", "toy:pock", "--out", "{tmp}/out"), "expected MODULE:FUNCTION"),
+        (
+            ("demonstrate", "toy:pock", "--out", "{tmp}/out"),
+            "expected the name of a task or MODULE:ATTRIBUTE",
+        ),
         (("demonstrate", TASK, "--episodes", "0", "--out", "{tmp}/out"), "at least one task and one episode"),
         (("demonstrate", TASK, "--workers", "-1", "--out", "{tmp}/out"), "at least one process, got -1"),
         (("demonstrate", TASK, "--out", "{model}"), "expected a folder, got a file"),

@@ -150,9 +150,9 @@ def test_results_of_other_weights_are_another_study(tmp_path: Path, run: Run) ->
 
 
 def test_what_does_not_fit_stops_the_run_with_its_sentence(tmp_path: Path, run: Run) -> None:
-    with pytest.raises(UserError, match="expected python:MODULE:CLASS"):
+    with pytest.raises(UserError, match="expected the name of a policy or MODULE:ATTRIBUTE"):
         run(bench.config(1, policies=("python:tests.evaluation.bench:Nobody",)), tmp_path / "a")
-    with pytest.raises(FailSafeError, match="expected MODULE:FUNCTION"):
+    with pytest.raises(FailSafeError, match="expected the name of a task or MODULE:ATTRIBUTE"):
         run(bench.config(1, tasks=("toy:pock",)), tmp_path / "b")
     assert not (tmp_path / "b").exists()
     with pytest.raises(PolicyError, match="looks through"):

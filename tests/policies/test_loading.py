@@ -1,5 +1,7 @@
+import hashlib
 import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,10 +127,14 @@ def test_a_policy_is_known_by_its_weights_where_they_are_here(tmp_path):
     copy.write_bytes((reference.CHECKPOINTS / "weak.safetensors").read_bytes())
     assert policy_fingerprint(f"reference:{copy}") == policy_fingerprint("reference:weak") != ""
     assert policy_fingerprint("openpi://127.0.0.1:8000") == policy_fingerprint("python:a:B") == ""
+    source = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    assert policy_fingerprint(f"python:{__name__}:Own") == policy_fingerprint(f"{__name__}:Own") == source
 
 
 def test_a_class_of_ones_own():
-    assert load_policy(f"python:{__name__}:Own").name == "own"
+    assert load_policy(f"python:{__name__}:Own").name == load_policy(f"{__name__}:Own").name == "own"
+    policy = Own()
+    assert load_policy(policy) is policy
 
 
 @pytest.mark.parametrize(
@@ -138,7 +144,7 @@ def test_a_class_of_ones_own():
         ("", "expected a policy such as"),
         ("openvla", "expected a policy such as"),
         ("openvla:127.0.0.1:8000", "expected a policy such as"),
-        ("http://127.0.0.1:8000", "expected a policy such as"),
+        ("http://127.0.0.1:8000", "expected the name of a policy or MODULE:ATTRIBUTE"),
         ("openvla://127.0.0.1", "expected openvla://HOST:PORT"),
         ("openvla://:8000", "expected openvla://HOST:PORT"),
         ("openvla://127.0.0.1:port", "expected openvla://HOST:PORT"),
@@ -163,12 +169,12 @@ def test_a_class_of_ones_own():
         ),
         ("python:Own", "expected python:MODULE:CLASS"),
         ("python:", "expected python:MODULE:CLASS"),
-        ("python::Own", "expected python:MODULE:CLASS"),
+        ("python::Own", "Empty module name"),
         ("python:no_such_module:Own", "No module named 'no_such_module'"),
         (f"python:{__name__}:Nobody", "has no attribute 'Nobody'"),
-        (f"python:{__name__}:NUMBER", "expected python:MODULE:CLASS"),
+        (f"{__name__}:NUMBER", "7 is not a callable object"),
         (f"python:{__name__}:Needy", "made without arguments"),
-        (f"python:{__name__}:Half", "missing: action_space, views, act, drop_queue"),
+        (f"python:{__name__}:Half", "missing: act, action_space, drop_queue, views"),
     ],
 )
 def test_names_that_are_none(name, words):

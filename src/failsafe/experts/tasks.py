@@ -36,6 +36,7 @@ class Task:
 
 TASKS: Registry[Callable[[], Task]] = registry.tasks
 """Tasks with a simulator and an expert of their own: functions without arguments that return a `Task`."""
+TASKS.result = Task
 
 
 def task_names() -> list[str]:
@@ -59,12 +60,7 @@ def load_task(name: str, full_meshes: bool = False) -> Task:
             cannot be imported or returns something else.
     """
     if _is_registered(name):
-        task = TASKS.make(name)
-        if not isinstance(task, Task):
-            raise UserError(
-                f"expected a failsafe.experts.tasks.Task from '{name}', got a {type(task).__name__}"
-            )
-        return dataclasses.replace(task, name=name)
+        return dataclasses.replace(TASKS.make(name), name=name)
     simulators, experts = _suites(name)
     return Task(simulators.make(name, full_meshes), experts.make(name), name)
 

@@ -1,58 +1,81 @@
-"""A recovery model by its name: the one that ships, a checkpoint, or a server."""
+"""Recovery models by name: the one that ships, a checkpoint, a server, a plugin, or a class of one's own."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
+from failsafe import registry
 from failsafe.errors import UserError
 from failsafe.models.contract import RecoveryModel
+from failsafe.registry import Registry
 
 SHIPPED = Path(__file__).parent / "checkpoints" / "compact.safetensors"
 """The compact model that comes with the package."""
 COMPACT = "compact"
 
+MODELS: Registry[Callable[..., RecoveryModel]] = registry.models
+"""Recovery models by name: a class or a function that returns a `RecoveryModel`.
 
-def load_model(name: str, any_instruction: bool = False) -> RecoveryModel:
-    """Read a model from where its name points to.
+An entry is called with the text behind "NAME:" where there is some, and with the keyword `any_instruction`
+where it has a parameter of that name. An attribute `fingerprint` of the entry, a function of the same text,
+identifies the weights.
+"""
+MODELS.result = RecoveryModel
+
+
+def load_model(name: str | RecoveryModel, any_instruction: bool = False) -> RecoveryModel:
+    """Load a recovery model.
 
     Args:
-        name: "compact" for the one that ships, the file of a compact checkpoint, the folder of a run, or the
-            folder of a FailSafe-VLM.
-        any_instruction: Let it assess instructions that it was not trained on.
+        name: One of
+
+            - "compact", the model that ships;
+            - a compact checkpoint, the folder of a training run, or the folder of a FailSafe-VLM;
+            - "openai+http://HOST:PORT/v1?model=NAME" (or "openai+https://..."), a FailSafe-VLM behind an
+              OpenAI-compatible server, with the settings of `failsafe.models.endpoints.EndpointModels`;
+            - the name of a plugin's model, or "MODULE:CLASS";
+            - a model, which is returned as it is.
+        any_instruction: Let the model assess instructions that it was not trained on.
 
     Raises:
-        UserError: If there is no such checkpoint.
-        RecordError: If it is damaged, or of another version or architecture.
+        UserError: If there is no such model, something that it needs is not installed, or a server does not
+            answer.
+        RecordError: If a checkpoint is damaged, or of another version or architecture.
     """
-    path = checkpoint_path(name)
-    if path.suffix == ".safetensors":
-        # Imported only now: who asks for one kind of model need not have what the other kind needs.
-        from failsafe.models.compact import load_compact
-
-        return load_compact(path, any_instruction)
-    if not path.is_dir():
-        raise UserError(
-            f"expected 'compact', a checkpoint made by `failsafe train`, or its folder, got '{name}'"
-        )
-    from failsafe.models.llava.model import LlavaModel
-
-    return LlavaModel(path, any_instruction=any_instruction)
+    if not isinstance(name, str):
+        return name
+    if _is_registered(name):
+        return MODELS.make(name, any_instruction=any_instruction)
+    return _load_checkpoint(checkpoint_path(name), any_instruction)
 
 
 def checkpoint_path(name: str) -> Path:
-    """The file or folder that a model's name points to, whether or not it is there."""
+    """Return the file or folder of a checkpoint, whether or not it exists."""
     path = SHIPPED if name == COMPACT else Path(name)
     inside = path / SHIPPED.name
     return inside if inside.is_file() else path
 
 
-def fingerprint(name: str) -> str:
-    """SHA-256 of a model's weights, by which thresholds and results know it; empty where there are none.
+def fingerprint(name: str | RecoveryModel) -> str:
+    """Identify a model's weights, so that results and thresholds are not mixed with those of other weights.
 
     Args:
         name: As for `load_model`.
+
+    Returns:
+        The SHA-256 of a checkpoint, name and URL of a served model, package and version of a plugin's model,
+        the SHA-256 of the source file of "MODULE:CLASS"; empty where nothing is known.
     """
+    if not isinstance(name, str):
+        return ""
+    if _is_registered(name) and name != COMPACT:
+        if version := MODELS.version_of(name):
+            return version
+        entry, argument = MODELS.split(name)
+        identify = getattr(entry, "fingerprint", None)
+        return identify(argument or "") if identify else ""
     path = checkpoint_path(name)
     digest = hashlib.sha256()
     files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
@@ -61,3 +84,28 @@ def fingerprint(name: str) -> str:
             while part := stream.read(1 << 22):
                 digest.update(part)
     return digest.hexdigest() if files else ""
+
+
+def _is_registered(name: str) -> bool:
+    return name in MODELS or (":" in name and not Path(name).exists())
+
+
+def _load_checkpoint(path: Path, any_instruction: bool) -> RecoveryModel:
+    # Imported on demand: each kind of model has requirements that the other kinds do not have.
+    if path.suffix == ".safetensors":
+        from failsafe.models.compact import load_compact
+
+        return load_compact(path, any_instruction)
+    if not path.is_dir():
+        raise UserError(
+            f"expected {', '.join(MODELS)}, MODULE:CLASS, a checkpoint made by `failsafe train` or its "
+            f"folder as a recovery model, got '{path}'"
+        )
+    from failsafe.models.llava.model import LlavaModel
+
+    return LlavaModel(path, any_instruction=any_instruction)
+
+
+@MODELS.register(COMPACT)
+def _compact(any_instruction: bool = False) -> RecoveryModel:
+    return _load_checkpoint(SHIPPED, any_instruction)

@@ -1,75 +1,84 @@
-"""Policies by name: one that ships, one behind a server, or a class of one's own."""
+"""Policies by name: a reference policy, a served one, a plugin's, or a class of one's own."""
 
 from __future__ import annotations
 
-import enum
 import importlib
 import inspect
-from collections.abc import Mapping
-from dataclasses import fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any, cast
-from urllib.parse import parse_qsl, urlsplit
 
+from failsafe import registry
 from failsafe.errors import PolicyError, UnknownNameError, UserError
+from failsafe.models.address import parse_address, read_setting
 from failsafe.models.loading import fingerprint
 from failsafe.policies.contract import ActionSpace, Policy
+from failsafe.registry import Registry
 
 FORMS = (
     "reference:weak, reference:medium, reference:strong",
     "openvla://HOST:PORT",
     "openvla-oft://HOST:PORT",
     "openpi://HOST:PORT",
-    "python:MODULE:CLASS",
+    "MODULE:CLASS",
 )
-"""What a policy can be named as; the ones with a port take settings, as in `?rate_hz=20&chunk=4`."""
+"""Forms of a policy's name. The ones with a port take settings, for example `?rate_hz=20&chunk=4`."""
 
-_SERVED = {
-    "openvla": ("failsafe.policies.openvla", "OpenVlaPolicy", "http"),
-    "openvla-oft": ("failsafe.policies.openvla", "OpenVlaOftPolicy", "http"),
-    "openpi": ("failsafe.policies.openpi", "OpenpiPolicy", "ws"),
-    "ws": ("failsafe.policies.openpi", "OpenpiPolicy", "ws"),
-    "wss": ("failsafe.policies.openpi", "OpenpiPolicy", "wss"),
-}
+POLICIES: Registry[Callable[..., Policy]] = registry.policies
+"""Policies by name: a class or a function that returns a `Policy`.
+
+An entry is called with the text behind "NAME:", or without arguments where there is none.
+"""
+POLICIES.result = Policy
+
 _NOT_IN_URLS = ("url", "api_key")
-"""Arguments that are no settings; a secret has no place in a name that is printed and written down."""
+"""Constructor arguments that are not settings. A name is printed and stored, so it must not hold a secret."""
 
 
-def load_policy(name: str) -> Policy:
-    """The policy that a name stands for.
+def load_policy(name: str | Policy) -> Policy:
+    """Load a policy.
 
-    Behind the `?` of a server can stand every field of `ActionSpace`, every number and word that the client's
-    constructor takes (`unnorm_key`, `timeout`, ...), and every picture that it sends, with the view to be
-    shown in it (`image=side`; `wrist_image=` leaves it out). The rest is as the client has it by default.
+    The settings of a server, behind the `?`, are the fields of `ActionSpace`, the numbers, flags and strings
+    that the client's constructor takes (`unnorm_key`, `timeout`, ...), and the images that it sends, each
+    with the view to send (`image=side`; `wrist_image=` omits it). The others keep the client's defaults.
 
     Args:
-        name: One of `FORMS`.
+        name: One of `FORMS`, the name of a plugin's policy, or a policy, which is returned as it is.
 
     Returns:
-        The policy; a server has not been asked for anything yet.
+        The policy. A server has not been contacted yet.
 
     Raises:
-        UserError: If there is no such policy, or what it needs is not installed.
+        UserError: If there is no such policy, or something that it needs is not installed.
     """
-    kind, colon, rest = name.partition(":")
-    if kind == "reference" and colon:
-        return _import("failsafe.policies.reference", "compact").load_reference(rest)
-    if kind == "python" and colon:
-        return _own(name, rest)
-    if kind in _SERVED and rest.startswith("//"):
-        return _served(name, kind)
-    raise UserError(f"expected a policy such as {'; '.join(FORMS)}; got '{name}'")
+    if not isinstance(name, str):
+        return name
+    if name not in POLICIES and ":" not in name:
+        raise _no_policy(name)
+    return POLICIES.make(name)
 
 
-def policy_fingerprint(name: str) -> str:
-    """SHA-256 of a policy's weights; empty for one whose weights are behind a server or in code of one's own.
+def policy_fingerprint(name: str | Policy) -> str:
+    """Identify a policy's weights or code, so that results of different ones are not mixed.
 
     Args:
         name: As for `load_policy`.
+
+    Returns:
+        The SHA-256 of a reference policy's weights, package and version of a plugin's policy, the SHA-256 of
+        the source file of "MODULE:CLASS"; empty for a served policy.
     """
-    kind, _, rest = name.partition(":")
-    if kind != "reference":
+    if not isinstance(name, str):
         return ""
-    return fingerprint(str(_import("failsafe.policies.reference", "compact").reference_path(rest)))
+    kind, _, rest = name.partition(":")
+    if kind == "reference":
+        return fingerprint(str(_import("failsafe.policies.reference", "compact").reference_path(rest)))
+    return POLICIES.version_of(rest if kind == "python" else name)
+
+
+def _no_policy(name: str) -> UserError:
+    others = [other for other in POLICIES if POLICIES.plugin_of(other)]
+    return UserError(f"expected a policy such as {'; '.join([*FORMS, *others])}; got '{name}'")
 
 
 def _import(module: str, extra: str) -> Any:
@@ -84,54 +93,78 @@ def _import(module: str, extra: str) -> Any:
         ) from error
 
 
-def _own(name: str, path: str) -> Policy:
-    module_name, colon, class_name = path.partition(":")
-    try:
-        factory: Any = getattr(importlib.import_module(module_name), class_name) if colon else None
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"expected python:MODULE:CLASS of a policy, got '{name}': {error}") from error
-    if not callable(factory):
-        raise UserError(f"expected python:MODULE:CLASS of a policy, got '{name}'")
-    try:
-        inspect.signature(factory).bind()
-    except TypeError as error:
-        raise UserError(
-            f"expected a class that can be made without arguments, got '{name}': {error}"
-        ) from error
-    policy = factory()
-    if not isinstance(policy, Policy):
-        members = ("name", "action_space", "views", "reset", "act", "drop_queue")
-        missing = [member for member in members if not hasattr(policy, member)]
-        raise UserError(
-            f"expected all of failsafe.policies.contract.Policy from '{name}', missing: {', '.join(missing)}"
-        )
-    return policy
+@POLICIES.register("reference")
+def _reference(strength: str = "") -> Policy:
+    if not strength:
+        raise _no_policy("reference")
+    return _import("failsafe.policies.reference", "compact").load_reference(strength)
 
 
-def _served(name: str, kind: str) -> Policy:
-    module, class_name, transport = _SERVED[kind]
-    try:
-        parts = urlsplit(name)
-        port, pairs = (
-            parts.port,
-            parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)),
-        )
-    except ValueError as error:
-        raise UserError(f"expected {kind}://HOST:PORT?KEY=VALUE, got '{name}': {error}") from error
-    if not parts.hostname or port is None or parts.username is not None or parts.fragment:
-        raise UserError(f"expected {kind}://HOST:PORT?KEY=VALUE, got '{name}'")
-    if len(dict(pairs)) < len(pairs):
-        raise UserError(f"expected each key once, got '{name}'")
-    factory = getattr(_import(module, "servers"), class_name)
-    settings = _settings(kind, factory, dict(pairs))
-    try:
-        return factory(f"{transport}://{parts.netloc}{parts.path}", **settings)
-    except PolicyError as error:
-        raise UserError(str(error)) from error
+@POLICIES.register("python")
+def _python(path: str = "") -> Policy:
+    """Load "python:MODULE:CLASS", the long form of "MODULE:CLASS"."""
+    if ":" not in path:
+        raise UserError(f"expected python:MODULE:CLASS of a policy, got 'python:{path}'")
+    return POLICIES.make(path)
 
 
-def _settings(kind: str, factory: Any, said: Mapping[str, str]) -> dict[str, Any]:
-    """What a client is to be made with, its defaults changed by what was said."""
+@dataclass(frozen=True)
+class _Served:
+    """The entry of a scheme: the client of a served policy.
+
+    Attributes:
+        scheme: What stands before "://" in the policy's name.
+        module: Module of the client.
+        client: Name of the client's class.
+        transport: Scheme of the URL that the client is given.
+    """
+
+    scheme: str
+    module: str
+    client: str
+    transport: str
+
+    def __call__(self, address: str = "") -> Policy:
+        """Make the client for an address.
+
+        Args:
+            address: What stands behind "SCHEME:".
+
+        Raises:
+            UserError: If the address or a setting is wrong, or the client's requirements are not installed.
+        """
+        if not address.startswith("//"):
+            raise _no_policy(f"{self.scheme}:{address}")
+        found = parse_address(self.scheme, address)
+        factory = getattr(_import(self.module, "servers"), self.client)
+        settings = _settings(self.scheme, factory, found.settings)
+        try:
+            return factory(f"{self.transport}://{found.location}", **settings)
+        except PolicyError as error:
+            raise UserError(str(error)) from error
+
+
+for _served in (
+    _Served("openvla", "failsafe.policies.openvla", "OpenVlaPolicy", "http"),
+    _Served("openvla-oft", "failsafe.policies.openvla", "OpenVlaOftPolicy", "http"),
+    _Served("openpi", "failsafe.policies.openpi", "OpenpiPolicy", "ws"),
+    _Served("ws", "failsafe.policies.openpi", "OpenpiPolicy", "ws"),
+    _Served("wss", "failsafe.policies.openpi", "OpenpiPolicy", "wss"),
+):
+    POLICIES.add(_served.scheme, _served)
+
+
+def _settings(kind: str, factory: Any, given: Mapping[str, str]) -> dict[str, Any]:
+    """Return the arguments of a client: its defaults with the given settings.
+
+    Args:
+        kind: Scheme of the policy, for messages.
+        factory: Class of the client.
+        given: The settings by key, as text.
+
+    Raises:
+        UserError: If a setting is unknown or wrong.
+    """
     defaults = {key: found.default for key, found in inspect.signature(factory).parameters.items()}
     pictures: dict[str, str] = dict(defaults["pictures"])
     space: dict[str, object] = {
@@ -144,13 +177,13 @@ def _settings(kind: str, factory: Any, said: Mapping[str, str]) -> dict[str, Any
     }
     settings: dict[str, Any] = {}
     changed: dict[str, Any] = {}
-    for key, text in said.items():
+    for key, text in given.items():
         if key in pictures:
             pictures[key] = text
         elif key in space:
-            changed[key] = _read(key, text, space[key])
+            changed[key] = read_setting(key, text, space[key])
         elif key in others:
-            settings[key] = _read(key, text, others[key])
+            settings[key] = read_setting(key, text, others[key])
         else:
             raise UnknownNameError(f"key of {kind}", key, [*pictures, *space, *others])
     try:
@@ -158,19 +191,3 @@ def _settings(kind: str, factory: Any, said: Mapping[str, str]) -> dict[str, Any
     except PolicyError as error:
         raise UserError(str(error)) from error
     return {"pictures": pictures, "action_space": stated, **settings}
-
-
-def _read(key: str, text: str, default: object) -> object:
-    """The value that a text stands for, of the type that the default has."""
-    if isinstance(default, enum.Enum):
-        known = [str(member.value) for member in type(default)]
-        if text not in known:
-            raise UnknownNameError(f"value of {key}", text, known)
-        return type(default)(text)
-    try:
-        if isinstance(default, bool):
-            return {"true": True, "false": False}[text]
-        return type(default)(text)  # pyright: ignore[reportCallIssue]
-    except (ValueError, KeyError):
-        wanted = "true or false" if isinstance(default, bool) else "a number"
-        raise UserError(f"expected {wanted} for {key}, got '{text}'") from None

@@ -15,8 +15,10 @@ import time
 from typing import Any, cast
 
 import httpx
+import numpy as np
 
 from failsafe.errors import UserError
+from failsafe.models.contract import assess_safely
 from failsafe.models.llava.answer import MAX_TOKENS, answer_schema
 from failsafe.models.llava.card import LlavaCard
 from failsafe.models.llava.prompt import pictures, prompt_text
@@ -186,6 +188,32 @@ class EndpointModel:
                 if time.monotonic() > deadline:
                     raise httpx.ReadTimeout("")
         return response.status_code, bytes(found)
+
+
+def check_answer(model: EndpointModel) -> None:
+    """Query a server once, with black images, before many queries depend on it.
+
+    Args:
+        model: The model behind the server.
+
+    Raises:
+        UserError: If there is no answer; the message says why.
+    """
+    spec = model.window_spec
+    steps = spec.history + 1
+    window = Window(
+        instruction=next(iter(model.meta.instructions), "Pick up the cube"),
+        spec=spec,
+        frames=np.zeros((len(spec.views), spec.frames, spec.size, spec.size, 3), np.uint8),
+        tcp_poses=np.tile(np.array([0.5, 0.0, 0.2, 0.0, 1.0, 0.0, 0.0], np.float32), (steps, 1)),
+        gripper_widths=np.zeros(steps, np.float32),
+    )
+    assessment = assess_safely(model, window)
+    if assessment.status is Status.REFUSED:
+        raise UserError(
+            f"expected an assessment from the model {model.name} to a first query, got none: "
+            f"{assessment.reason}; check the server and the address"
+        )
 
 
 class _NoAnswerError(Exception):
