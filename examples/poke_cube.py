@@ -20,10 +20,10 @@ class PokeCubeExpert:
 
     def solve(self, runner: RolloutRunner) -> None:
         """Carry out the task from where things are now (poses in the robot's base frame, metres)."""
-        spec, now = runner.simulator.spec, runner.observation
-        peg, cube, goal = (now.objects[spec.object_index(n)] for n in ("peg", "cube", "goal_region"))
-        peg_half = spec.objects[spec.object_index("peg")].half_extents
-        cube_half = spec.objects[spec.object_index("cube")].half_extents
+        episode, now = runner.simulator.episode, runner.observation
+        peg, cube, goal = (now.objects[episode.object_index(n)] for n in ("peg", "cube", "goal_region"))
+        peg_half = episode.objects[episode.object_index("peg")].half_extents
+        cube_half = episode.objects[episode.object_index("cube")].half_extents
         down = np.array([0.0, 1.0, 0.0, 0.0])  # the tool points down, its fingers close along y
 
         def go(name: str, x: float, y: float, z: float, gripper: float, hold: int = 4) -> None:

@@ -20,7 +20,7 @@ from failsafe.records.assessment import WindowSpec
 from failsafe.records.event import EventKind
 from failsafe.simulators.toy import ToyPush
 
-WORDS = ToyPush().spec.instruction
+WORDS = ToyPush().episode.instruction
 TASK = "ToyPush-v0"
 
 

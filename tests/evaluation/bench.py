@@ -22,6 +22,7 @@ from failsafe.monitors.monitored import MonitoredPolicy
 from failsafe.policies.contract import ActionSpace
 from failsafe.records.assessment import Assessment, WindowSpec
 from failsafe.records.episode import Episode, EpisodeKey
+from failsafe.simulators.contract import EpisodeSpec
 from failsafe.simulators.toy import ToyPick
 
 SPEC = WindowSpec(views=("front", "hand"), history=4, frames=2, size=16)
@@ -91,9 +92,10 @@ def faulty_pick() -> Task:
     """A task whose physics diverges on one seed."""
 
     class Diverging(ToyPick):
-        def reset(self, seed: int, objects: Any = None) -> None:
-            super().reset(seed, objects)
+        def reset(self, seed: int, objects: Any = None) -> EpisodeSpec:
+            episode = super().reset(seed, objects)
             toy_study.live[:] = ["ToyPick-v0", None, seed]
+            return episode
 
         def step(self, command: np.ndarray, disturbances: Any = ()) -> None:
             if toy_study.live[2] == DIVERGES:

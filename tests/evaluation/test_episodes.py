@@ -23,7 +23,7 @@ from failsafe.evaluation.episodes import (
 from failsafe.policies.contract import ActionSpace
 from failsafe.records import poses
 from failsafe.records.episode import Ending
-from failsafe.simulators.contract import Evaluation
+from failsafe.simulators.contract import EpisodeSpec, Evaluation
 from failsafe.simulators.toy import ToyPick
 
 
@@ -34,9 +34,9 @@ class Judged(ToyPick):
         self.done, self.steps = done, 0
         super().__init__()
 
-    def reset(self, seed: int, objects: Any = None) -> None:
+    def reset(self, seed: int, objects: Any = None) -> EpisodeSpec:
         self.steps = 0
-        super().reset(seed, objects)
+        return super().reset(seed, objects)
 
     def step(self, command: np.ndarray, disturbances: Any = ()) -> None:
         self.steps += 1
@@ -111,7 +111,7 @@ def test_times_are_kept_apart() -> None:
 
 # ------------------------------------------------------------------ what a policy may ask for
 
-SPEC = ToyPick().spec
+ROBOT = ToyPick().spec.embodiment
 COORDINATES = st.tuples(*[st.floats(-0.3, 0.3)] * 3)
 ROTATIONS = st.tuples(*[st.floats(-1.5, 1.5)] * 3)
 POSES = st.builds(
@@ -126,8 +126,8 @@ def within(a: np.ndarray, b: np.ndarray, metres: float, radians: float) -> bool:
 
 
 def check_clipped(wanted: np.ndarray, before: np.ndarray, measured: np.ndarray) -> None:
-    limits = (SPEC.max_translation, SPEC.max_rotation)
-    target = clip_target(wanted, before, measured, SPEC)
+    limits = ROBOT.step_limits
+    target = clip_target(wanted, before, measured, ROBOT)
     assert within(measured, target, TRACKING_LIMIT_METRES, TRACKING_LIMIT_RADIANS)
     far, turned = poses.distance(measured, target)
     at_the_leash = far > TRACKING_LIMIT_METRES - 1e-6 or turned > TRACKING_LIMIT_RADIANS - 1e-6
@@ -135,7 +135,7 @@ def check_clipped(wanted: np.ndarray, before: np.ndarray, measured: np.ndarray) 
     if within(measured, wanted, *(0.99 * limit for limit in limits)):
         np.testing.assert_array_equal(target, wanted)
     # What is asked for once more is given as it is: the arm does not creep.
-    again = clip_target(target, target, measured, SPEC)
+    again = clip_target(target, target, measured, ROBOT)
     assert max(poses.distance(again, target)) < 1e-6
 
 
@@ -158,7 +158,7 @@ def test_steps_add_up_only_as_far_as_the_leash() -> None:
     measured = target = poses.pose([0.4, 0.0, 0.3])
     reached = []
     for _ in range(6):  # the tool is held fast
-        target = clip_target(poses.apply_delta(target, [1.0, 0, 0, 0, 0, 0]), target, measured, SPEC)
+        target = clip_target(poses.apply_delta(target, [1.0, 0, 0, 0, 0, 0]), target, measured, ROBOT)
         reached.append(round(float(target[0]) - 0.4, 6))
     assert reached == [0.025, 0.05, 0.075, 0.1, 0.1, 0.1]
 

@@ -115,7 +115,7 @@ def test_an_action_of_a_kilometre_is_a_few_small_steps() -> None:
     assert episode.ending is Ending.FAILURE
     assert episode.count(EventKind.TAKE_OVER) == 1
     jumps = np.linalg.norm(np.diff(states[:, :3], axis=0), axis=1)
-    assert jumps.max() < 2 * simulator.spec.max_translation
+    assert jumps.max() < 2 * simulator.spec.embodiment.max_translation
 
 
 def test_a_take_over_begins_where_the_tool_is_and_hands_back() -> None:

@@ -46,7 +46,7 @@ def test_cameras_are_moved_alike_for_a_seed_and_each_in_its_own_way() -> None:
 @pytest.mark.parametrize("make", [ToyPick, ToyStack])
 def test_objects_are_farther_from_the_middle_by_just_so_much(make: type) -> None:
     simulator = make()
-    movable = [i for i, spec in enumerate(simulator.spec.objects) if spec.role is Role.MOVABLE]
+    movable = [i for i, spec in enumerate(simulator.episode.objects) if spec.role is Role.MOVABLE]
     for seed in range(5):
         scenario("nominal").start(simulator, seed)
         before, state = simulator.observe().objects, simulator.state()

@@ -47,9 +47,10 @@ def _seen(name, expert):
 
     class Seen(type(simulator)):
         def reset(self, seed, objects=None):
-            super().reset(seed, objects)
+            episode = super().reset(seed, objects)
             if not objects:
                 live[:] = [name, expert, seed]
+            return episode
 
     return Task(Seen(), expert)
 

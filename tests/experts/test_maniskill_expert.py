@@ -103,7 +103,7 @@ def test_the_facts_of_the_stages(stacking):
 def test_the_expert_plans_from_the_present_state(stacking):
     simulator = stacking.simulator
     simulator.reset(0)
-    index = simulator.spec.object_index("cubeA")
+    index = simulator.episode.object_index("cubeA")
     moved = simulator.observe().objects[index].copy()
     moved[:2] += [0.03, 0.04]
     simulator.reset(0, {"cubeA": moved})

@@ -1,5 +1,7 @@
 """Cutting a rollout into stages: a made-up one by hand, and the toy's, whose plans must succeed again."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,8 @@ from failsafe.records.trace import Trace
 from failsafe.rollouts.runner import RolloutRunner
 from failsafe.simulators.toy import TASKS, ToyPick
 
-SPEC = ToyPick().spec
+TOY = ToyPick()
+ROBOT, EPISODE = TOY.spec.embodiment, replace(TOY.episode, instruction="pick it up")
 DOWN = [0.0, 1.0, 0.0, 0.0]
 
 
@@ -53,7 +56,7 @@ def test_gripper_changes_and_rests_cut_a_made_up_pick():
         *([goal] * 12),
     ]
     grippers = [1.0] * 18 + [-1.0] * 26
-    plan = segment(made_up(positions, grippers, held_from=24), SPEC, "pick it up")
+    plan = segment(made_up(positions, grippers, held_from=24), ROBOT, EPISODE)
     assert plan.instruction == "pick it up"
     assert [s.name for s in plan.stages] == ["approach", "approach", "close gripper", "carry"]
     assert [s.gripper for s in plan.stages] == [1.0, 1.0, -1.0, -1.0]
@@ -77,32 +80,32 @@ def test_a_release_and_what_follows_have_their_names():
     grippers = [1.0] * 5 + [-1.0] * 9 + [1.0] * 9
     trace = made_up(positions, grippers, held_from=9)
     trace.objects[15:] = trace.objects[14]
-    names = [s.name for s in segment(trace, SPEC, "").stages]
+    names = [s.name for s in segment(trace, ROBOT, EPISODE).stages]
     assert names == ["approach", "close gripper", "carry", "open gripper", "retreat"]
 
 
 def test_a_bent_path_becomes_its_corners_and_no_more():
     corner, end = [0.5, 0.0, 0.2], [0.5, 0.2, 0.2]
     positions = [[0.4, 0.0, 0.2], *line([0.4, 0.0, 0.2], corner, 5), *line(corner, end, 10)]
-    plan = segment(made_up(positions, [1.0] * 15), SPEC, "")
+    plan = segment(made_up(positions, [1.0] * 15), ROBOT, EPISODE)
     assert len(plan.stages) == 2
     np.testing.assert_allclose(plan.stages[0].target[:3], corner, atol=1e-6)
     np.testing.assert_allclose(plan.stages[1].target[:3], end, atol=1e-6)
     # less than 3 mm of wobble is no corner
     wobbling = np.array(positions)
     wobbling[3, 2] += 0.002
-    assert len(segment(made_up(wobbling.tolist(), [1.0] * 15), SPEC, "").stages) == 2
+    assert len(segment(made_up(wobbling.tolist(), [1.0] * 15), ROBOT, EPISODE).stages) == 2
 
 
 def test_a_gripper_that_flutters_a_little_begins_no_stage():
     positions = [[0.4, 0.0, 0.2], *line([0.4, 0.0, 0.2], [0.5, 0.0, 0.2], 5)]
-    plan = segment(made_up(positions, [1.0, 0.9, 1.0, 0.95, 1.0]), SPEC, "")
+    plan = segment(made_up(positions, [1.0, 0.9, 1.0, 0.95, 1.0]), ROBOT, EPISODE)
     assert len(plan.stages) == 1
 
 
 def test_an_object_that_moves_along_the_table_is_pushed():
     positions = [[0.4, 0.0, 0.02], *line([0.4, 0.0, 0.02], [0.6, 0.0, 0.02], 10)]
-    plan = segment(made_up(positions, [-1.0] * 10, held_from=5), SPEC, "")
+    plan = segment(made_up(positions, [-1.0] * 10, held_from=5), ROBOT, EPISODE)
     assert [s.name for s in plan.stages] == ["push"]
 
 
@@ -111,7 +114,7 @@ def test_a_rollout_without_steps_has_no_plan():
     with pytest.raises(
         PlanError, match=r"^expected a rollout with at least one control step, got an empty one$"
     ):
-        segment(trace, SPEC, "")
+        segment(trace, ROBOT, EPISODE)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +141,7 @@ def test_the_plan_carried_out_open_loop_succeeds_again(task, expert, seeds, name
         if not sim.evaluate().success:
             continue
         solved += 1
-        plan = segment(runner.trace(), sim.spec, sim.spec.instruction)
+        plan = segment(runner.trace(), sim.spec.embodiment, sim.episode)
         assert {s.name for s in plan.stages} == names
         assert len(plan.stages) <= 10
         sim.reset(seed)

@@ -125,7 +125,7 @@ def test_it_does_not_run_the_hand_through_things_on_its_way():
 )
 def test_a_box_out_of_reach_is_a_plan_that_fails(task, name):
     sim = TASKS[task]()
-    far = sim.observe().objects[sim.spec.object_index(name)]
+    far = sim.observe().objects[sim.episode.object_index(name)]
     far[:2] = 1.0, 0.3
     sim.reset(0, {name: far})
     with pytest.raises(

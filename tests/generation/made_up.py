@@ -6,20 +6,25 @@ from failsafe.generation.nominal import NominalRollout
 from failsafe.generation.perturbed import PerturbedRollout
 from failsafe.perturbations import Scene
 from failsafe.records.case import NominalRecord
+from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.records.plan import OPEN, Stage, StagePlan, StageSpan
 from failsafe.records.trace import Trace
-from failsafe.simulators.contract import Exactness, ObjectSpec, Role, SimulatorSpec
+from failsafe.simulators.contract import EpisodeSpec, Exactness, ObjectSpec, Role, SimulatorSpec
 
-SPEC = SimulatorSpec(
-    task="made up",
-    instruction="do it",
-    exactness=Exactness.REPLAY,
+ROBOT = EmbodimentSpec(
+    robot="made up",
     control_hz=20.0,
-    command_size=1,
     max_translation=0.02,
     max_rotation=0.1,
-    controls_rotation=True,
-    has_gripper=True,
+    gripper_travel=0.08,
+    gripper_seconds=0.2,
+    workspace_low=(-1.0, -1.0, -1.0),
+    workspace_high=(1.0, 1.0, 1.0),
+)
+SPEC = SimulatorSpec(task="made up", exactness=Exactness.REPLAY, embodiment=ROBOT, command_size=1)
+EPISODE = EpisodeSpec(
+    seed=0,
+    instruction="do it",
     objects=(
         ObjectSpec("goal", Role.GOAL, (0.0, 0.0, 0.0)),
         ObjectSpec("cube", Role.MOVABLE, (0.02, 0.02, 0.02)),
@@ -63,7 +68,9 @@ def make_spans(*stages):
 
 def make_nominal(trace, spans):
     plan = StagePlan("do it", tuple(Stage(s.name, tuple(turned(0.0)), OPEN, 0) for s in spans))
-    scene = Scene(SPEC, plan, spans, trace.objects[0].astype(float), trace.tcp_poses[0].astype(float))
+    scene = Scene(
+        SPEC, EPISODE, plan, spans, trace.objects[0].astype(float), trace.tcp_poses[0].astype(float)
+    )
     return NominalRollout(NominalRecord("made up", 0, True, "", plan, spans), trace, scene)
 
 

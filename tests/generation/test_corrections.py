@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.generation.made_up import SPEC, make_nominal, make_spans, make_trace
+from tests.generation.made_up import ROBOT, make_nominal, make_spans, make_trace
 
 from failsafe.errors import PlanError
 from failsafe.experts.tasks import load_task
@@ -47,9 +47,9 @@ def at(x=0.0, y=0.0, z=0.0, yaw=0.0):
     st.floats(0.05, 0.6),
 )
 def test_actions_keep_the_limits_and_arrive(first, others, max_translation, max_rotation):
-    spec = dataclasses.replace(SPEC, max_translation=max_translation, max_rotation=max_rotation)
+    robot = dataclasses.replace(ROBOT, max_translation=max_translation, max_rotation=max_rotation)
     start, targets = waypoint(first), [waypoint(place) for place in others]
-    actions = to_actions(start.pose, start.gripper, targets, spec)
+    actions = to_actions(start.pose, start.gripper, targets, robot)
     assert len(actions) >= 1
     path = [start.pose]
     for action in actions:
@@ -79,13 +79,13 @@ def test_actions_keep_the_limits_and_arrive(first, others, max_translation, max_
     ],
 )
 def test_no_action_more_than_needed(start, target, count):
-    actions = to_actions(start, OPEN, [Waypoint(target, OPEN)], SPEC)
+    actions = to_actions(start, OPEN, [Waypoint(target, OPEN)], ROBOT)
     assert len(actions) == count
     assert {row[6] for row in actions} == {OPEN}
 
 
 def test_equal_steps_along_a_straight_line():
-    actions = to_actions(at(0.1), CLOSED, [Waypoint(at(0.13, yaw=-0.1), CLOSED)], SPEC)
+    actions = to_actions(at(0.1), CLOSED, [Waypoint(at(0.13, yaw=-0.1), CLOSED)], ROBOT)
     np.testing.assert_allclose(actions, [[0.015, 0, 0, 0, 0, -0.05, CLOSED]] * 2, atol=1e-9)
 
 
@@ -94,7 +94,7 @@ def test_equal_steps_along_a_straight_line():
     [(0, OPEN, CLOSED, FINGERS), (2, OPEN, CLOSED, FINGERS), (7, CLOSED, OPEN, 7), (1, 0.5, 0.4, 1)],
 )
 def test_fingers_get_their_time(moving, before, after, count):
-    actions = to_actions(at(), before, [Waypoint(at(x=0.02 * moving), after)], SPEC)
+    actions = to_actions(at(), before, [Waypoint(at(x=0.02 * moving), after)], ROBOT)
     assert len(actions) == count
     assert {row[6] for row in actions} == {after}
     still = [row[:6] for row in actions[moving:]]
@@ -104,7 +104,7 @@ def test_fingers_get_their_time(moving, before, after, count):
 def test_fingers_get_their_time_at_every_waypoint():
     down, up = at(z=-0.02), at(z=0.04)
     strategies = [Waypoint(down, CLOSED), Waypoint(down, OPEN), Waypoint(up, OPEN)]
-    actions = to_actions(at(), CLOSED, strategies, SPEC)
+    actions = to_actions(at(), CLOSED, strategies, ROBOT)
     assert [row[6] for row in actions] == [CLOSED] + [OPEN] * FINGERS + [OPEN] * 3
     assert [round(row[2], 6) for row in actions] == [-0.02, 0.0, 0.0, 0.0, 0.0, 0.02, 0.02, 0.02]
 
@@ -151,7 +151,7 @@ def test_the_nearest_point_of_a_stage_is_led_to_and_of_equals_the_later():
         make_trace(CUBE, TOOL, widths=WIDTHS), make_spans(("reach", 4), ("carry", 4, "cube"))
     )
     # 0.25 lies between 0.2 and 0.3, three steps of 2 cm from either: the later is further on
-    found = corrections._to_nominal_path(nominal, make_trace([0.5] * 2, [0.25] * 2), 1, SPEC, OPEN)
+    found = corrections._to_nominal_path(nominal, make_trace([0.5] * 2, [0.25] * 2), 1, ROBOT, OPEN)
     assert [(c.strategy, c.resume_index, c.resume_stage) for c in found] == [
         (RecoveryStrategy.NOMINAL_PATH, 0, "reach")
     ]
@@ -159,7 +159,7 @@ def test_the_nearest_point_of_a_stage_is_led_to_and_of_equals_the_later():
     assert len(found[0].actions) == 3
     # a mark that has moved is no reason against
     marked = make_trace([0.5] * 2, [0.25] * 2, goal=[3.0] * 2)
-    assert corrections._to_nominal_path(nominal, marked, 1, SPEC, OPEN) == found
+    assert corrections._to_nominal_path(nominal, marked, 1, ROBOT, OPEN) == found
 
 
 # ---------------------------------------------------------------- candidates

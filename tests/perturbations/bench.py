@@ -52,12 +52,12 @@ class Seen:
 
     def path(self, name: str = "") -> np.ndarray:
         """Poses of an object, the perturbation's own by default. [T+1, 7]"""
-        index = self.nominal.scene.spec.object_index(name or self.drawn.object)
+        index = self.nominal.scene.episode.object_index(name or self.drawn.object)
         return self.rollout.trace.objects[:, index].astype(float)
 
     def nominal_path(self, name: str = "") -> np.ndarray:
         """The same in the twin. [T+1, 7]"""
-        index = self.nominal.scene.spec.object_index(name or self.drawn.object)
+        index = self.nominal.scene.episode.object_index(name or self.drawn.object)
         return self.nominal.trace.objects[:, index].astype(float)
 
     @property
@@ -81,7 +81,7 @@ class Bench:
         self.task: Task = load_task(name)
         self.nominal = run_nominal(self.task, seed)
         assert self.nominal.record.success
-        self.movable = self.nominal.scene.spec.names(Role.MOVABLE)
+        self.movable = self.nominal.scene.episode.names(Role.MOVABLE)
 
     def stages(self, mode: str) -> list[int]:
         """Stages at which a mode applies."""

@@ -9,9 +9,10 @@ from tests.perturbations.bench import Bench
 from tests.perturbations.effects import SHOWN
 
 from failsafe.perturbations import MODES, Scene
+from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.records.perturbation import Level, Perturbation
 from failsafe.records.plan import CLOSED, OPEN, Stage, StagePlan, StageSpan
-from failsafe.simulators.contract import Exactness, ObjectSpec, Role, SimulatorSpec
+from failsafe.simulators.contract import EpisodeSpec, Exactness, ObjectSpec, Role, SimulatorSpec
 
 ASKED_FOR = {
     *("translation_x", "translation_y", "translation_z", "rotation_x", "rotation_y", "rotation_z"),
@@ -69,21 +70,31 @@ def span(name, travel=0.1, before=OPEN, gripper=OPEN, held=(), held_after=()):
     return StageSpan(name, 0, 10, travel, 0.0, before, gripper, held, held_after)
 
 
-def scene(spans, *objects, **spec):
+def scene(spans, *objects, controls_rotation=True):
     """A scene of facts alone. Objects are given as (name, role)."""
     stages = tuple(Stage(s.name, (0.5, 0.0, 0.1, 0.0, 1.0, 0.0, 0.0), s.gripper, 2) for s in spans)
-    facts = {"controls_rotation": True, "has_gripper": True, **spec}
+    dimensions = (*(True,) * 3, *(controls_rotation,) * 3, True)
     return Scene(
         spec=SimulatorSpec(
             task="made up",
-            instruction="do it",
             exactness=Exactness.REPLAY,
-            control_hz=20.0,
+            embodiment=EmbodimentSpec(
+                robot="made up",
+                control_hz=20.0,
+                max_translation=0.02,
+                max_rotation=0.1,
+                gripper_travel=0.08,
+                gripper_seconds=0.2,
+                workspace_low=(-1.0, -1.0, -1.0),
+                workspace_high=(1.0, 1.0, 1.0),
+                action_dimensions=dimensions,
+            ),
             command_size=4,
-            max_translation=0.02,
-            max_rotation=0.1,
+        ),
+        episode=EpisodeSpec(
+            seed=0,
+            instruction="do it",
             objects=tuple(ObjectSpec(name, role, (0.02, 0.02, 0.02)) for name, role in objects),
-            **facts,
         ),
         plan=StagePlan("do it", stages),
         spans=tuple(spans),

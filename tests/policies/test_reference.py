@@ -57,7 +57,7 @@ from failsafe.training.imitation import (
 )
 
 CONFIG = DemonstrationConfig(("ToyPush-v0",), 3, first_seed=50, views=("front", "hand"), size=32, stride=6)
-WORDS = ToyPush().spec.instruction
+WORDS = ToyPush().episode.instruction
 
 
 class Here:
@@ -193,7 +193,7 @@ def test_a_set_knows_what_it_is(data):
     assert data.manifest.config == CONFIG
     assert data.manifest.instructions == {"ToyPush-v0": WORDS}
     assert data.manifest.cameras == {"ToyPush-v0": tuple(ToyPush().camera(v) for v in ("front", "hand"))}
-    assert data.manifest.control_hz == ToyPush().spec.control_hz
+    assert data.manifest.control_hz == ToyPush().spec.embodiment.control_hz
     assert len(set(data.seeds)) == 3
     assert set(data.tasks) == {"ToyPush-v0"}
     assert len(data) == len(data.tasks) == len(data.seeds) == len(data.actions)
@@ -331,7 +331,7 @@ def test_what_stands_beside_the_weights(trained, data):
     assert meta.demonstrations == 3
     assert (meta.config.views, meta.config.size, meta.config.chunk) == (("front", "hand"), 32, 8)
     assert meta.config.instructions == (WORDS,)
-    assert meta.config.rate_hz == ToyPush().spec.control_hz
+    assert meta.config.rate_hz == ToyPush().spec.embodiment.control_hz
     for where, led in zip(meta.config.reach, targets_of(data), strict=True):
         np.testing.assert_allclose(where, led, atol=6e-4)
 

@@ -90,7 +90,7 @@ def make_dataset(folder: Path, copies: int = 1) -> Dataset:
     nominals: dict[str, tuple[RolloutRunner, Trace]] = {}
     for task, seed in (("ToyPick-v0", PICK_SEED), ("ToyPush-v0", PUSH_SEED)):
         runner, trace = nominals[task] = rollout(task, seed)
-        plan = StagePlan(runner.simulator.spec.instruction, tuple(runner.stages))
+        plan = StagePlan(runner.simulator.episode.instruction, tuple(runner.stages))
         dataset.write_nominal(NominalRecord(task, seed, True, "", plan, tuple(runner.spans)), trace)
     for case, traces in _cases(nominals):
         for i in range(copies):
@@ -113,7 +113,7 @@ def _cases(nominals: dict[str, tuple[RolloutRunner, Trace]]) -> list[tuple[Failu
     slip = Perturbation("slip", closing + 1, names[closing + 1], 0.25, 0.1, "m/s", object="box")
     times = Times(start, start + 2, stop)
     common = dict(
-        task="ToyPick-v0", seed=PICK_SEED, instruction=pick.simulator.spec.instruction, stage_names=names
+        task="ToyPick-v0", seed=PICK_SEED, instruction=pick.simulator.episode.instruction, stage_names=names
     )
 
     def case(
@@ -138,7 +138,7 @@ def _cases(nominals: dict[str, tuple[RolloutRunner, Trace]]) -> list[tuple[Failu
     lost = (label(stop + 4, names[closing], proven=False, successes=0),)
     push = nominals["ToyPush-v0"]
     pushed = Perturbation("translation_y", 1, push[0].spans[1].name, 0.5, 0.02, "m")
-    push_case = dict(task="ToyPush-v0", seed=PUSH_SEED, instruction=push[0].simulator.spec.instruction)
+    push_case = dict(task="ToyPush-v0", seed=PUSH_SEED, instruction=push[0].simulator.episode.instruction)
     return [
         (case("pick-open", unclosed, outcome=Outcome.FAILURE, labels=labels), both),
         (

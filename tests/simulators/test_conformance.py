@@ -11,7 +11,7 @@ from failsafe.records.trace import Disturbance
 from failsafe.simulators.conformance import Report, check_simulator
 from failsafe.simulators.conformance.bench import Bench, Broken
 from failsafe.simulators.conformance.rules import RULES
-from failsafe.simulators.contract import Camera, Exactness, Observation
+from failsafe.simulators.contract import Camera, EpisodeSpec, Exactness, GoalPredicate, Observation
 from failsafe.simulators.toy import TASKS, ToyPick
 
 
@@ -52,9 +52,9 @@ class RemembersThePast(ToyPick):
         self.episodes = 0
         super().__init__()
 
-    def reset(self, seed: int, objects: Mapping[str, np.ndarray] | None = None) -> None:
+    def reset(self, seed: int, objects: Mapping[str, np.ndarray] | None = None) -> EpisodeSpec:
         self.episodes += 1
-        super().reset(seed, objects)
+        return super().reset(seed, objects)
 
     def step(self, command: np.ndarray, disturbances: Sequence[Disturbance] = ()) -> None:
         if self.held():
@@ -72,21 +72,21 @@ class RestoresOnlyWhatIsSeen(ToyPick):
 
 
 class IgnoresThePlaces(ToyPick):
-    def reset(self, seed: int, objects: Mapping[str, np.ndarray] | None = None) -> None:
-        super().reset(seed, None)
+    def reset(self, seed: int, objects: Mapping[str, np.ndarray] | None = None) -> EpisodeSpec:
+        return super().reset(seed, None)
 
 
 class PlacesForEver(ToyPick):
     placed: Mapping[str, np.ndarray] | None = None
 
-    def reset(self, seed: int, objects: Mapping[str, np.ndarray] | None = None) -> None:
+    def reset(self, seed: int, objects: Mapping[str, np.ndarray] | None = None) -> EpisodeSpec:
         self.placed = objects or self.placed
-        super().reset(seed, self.placed)
+        return super().reset(seed, self.placed)
 
 
 class AlwaysTheSameScene(ToyPick):
-    def reset(self, seed: int, objects: Mapping[str, np.ndarray] | None = None) -> None:
-        super().reset(0, objects)
+    def reset(self, seed: int, objects: Mapping[str, np.ndarray] | None = None) -> EpisodeSpec:
+        return super().reset(0, objects)
 
 
 class LeadsAstray(ToyPick):
@@ -144,9 +144,9 @@ class StateGrows(ToyPick):
         super().step(command, disturbances)
         self.steps += 1
 
-    def reset(self, seed: int, objects: Mapping[str, np.ndarray] | None = None) -> None:
-        super().reset(seed, objects)
+    def reset(self, seed: int, objects: Mapping[str, np.ndarray] | None = None) -> EpisodeSpec:
         self.steps = 0
+        return super().reset(seed, objects)
 
     def state(self) -> np.ndarray:
         return np.concatenate([self._state, np.zeros(self.steps, dtype=np.float32)])
@@ -190,16 +190,81 @@ class ClosesOnce(ToyPick):
         self.closed = True
 
 
-class SaysNothingOfItsRate(ToyPick):
+class NamesNoRobot(ToyPick):
     def __init__(self) -> None:
         super().__init__()
-        self._spec = dataclasses.replace(self._spec, control_hz=0.0)
+        robot = dataclasses.replace(self._spec.embodiment, robot="")
+        self._spec = dataclasses.replace(self._spec, embodiment=robot)
+
+
+class StartsOutsideItsWorkspace(ToyPick):
+    def __init__(self) -> None:
+        super().__init__()
+        robot = dataclasses.replace(self._spec.embodiment, workspace_low=(0.5, -0.6, 0.0))
+        self._spec = dataclasses.replace(self._spec, embodiment=robot)
+
+
+class OpensWiderThanItSays(ToyPick):
+    def __init__(self) -> None:
+        super().__init__()
+        robot = dataclasses.replace(self._spec.embodiment, gripper_travel=0.05)
+        self._spec = dataclasses.replace(self._spec, embodiment=robot)
+
+
+class ReturnsNoEpisode(ToyPick):
+    def reset(self, seed: int, objects: Mapping[str, np.ndarray] | None = None):
+        super().reset(seed, objects)
+
+
+class KeepsTheFirstEpisode(ToyPick):
+    """Like an adapter that reads the instruction once."""
+
+    first: EpisodeSpec | None = None
+
+    @property
+    def episode(self) -> EpisodeSpec:
+        self.first = self.first or super().episode
+        return self.first
+
+
+class DrawsItsInstruction(ToyPick):
+    """Like a suite that draws a paraphrase from a generator of its own."""
+
+    def reset(self, seed: int, objects: Mapping[str, np.ndarray] | None = None) -> EpisodeSpec:
+        self.count = getattr(self, "count", 0) + 1
+        self._episode = dataclasses.replace(super().reset(seed, objects), instruction=f"pick, {self.count}")
+        return self._episode
+
+
+class AimsAtAnUnknownObject(ToyPick):
+    def reset(self, seed: int, objects: Mapping[str, np.ndarray] | None = None) -> EpisodeSpec:
+        goals = (GoalPredicate("on", ("box", "shelf")),)
+        self._episode = dataclasses.replace(super().reset(seed, objects), goals=goals)
+        return self._episode
+
+
+class LeavesAnObjectOut(ToyPick):
+    def reset(self, seed: int, objects: Mapping[str, np.ndarray] | None = None) -> EpisodeSpec:
+        episode = super().reset(seed, objects)
+        self._episode = dataclasses.replace(episode, objects=episode.objects[:1], goals=())
+        return self._episode
 
 
 @pytest.mark.parametrize(
     ("broken", "rule", "words"),
     [
-        (SaysNothingOfItsRate, "the spec is sane", "expected control_hz to be positive, got 0.0"),
+        (NamesNoRobot, "the spec is sane", "expected the name of the robot, got an empty one"),
+        (StartsOutsideItsWorkspace, "the spec is sane", "expected the tool to start inside the workspace"),
+        (OpensWiderThanItSays, "the spec is sane", "gripper_travel = 0.05 m, got 0.0800 m"),
+        (ReturnsNoEpisode, "a reset describes the episode", "to return an EpisodeSpec, got NoneType"),
+        (
+            KeepsTheFirstEpisode,
+            "a reset describes the episode",
+            "expected `episode` to be what reset returned",
+        ),
+        (DrawsItsInstruction, "a reset describes the episode", "expected the same episode for the same seed"),
+        (AimsAtAnUnknownObject, "a reset describes the episode", "expected goals about box, goal, got shelf"),
+        (LeavesAnObjectOut, "a reset describes the episode", "expected 1 objects in the observation, got 2"),
         (QuaternionsOfAnyLength, "observations have their shapes", "expected unit quaternions in objects"),
         (StateGrows, "the state keeps its size", "expected one size, got [30, 31,"),
         (HandsOutItsOwnMemory, "the state keeps its size", "memory that the next step overwrites"),

@@ -347,12 +347,17 @@ def test_covers():
 
 @pytest.mark.parametrize("name", sorted(TASKS))
 def test_specs(name):
-    spec = make(name).spec
+    simulator = make(name)
+    spec, robot = simulator.spec, simulator.spec.embodiment
     assert spec.task == name
     assert spec.exactness is Exactness.RESTORE
-    assert (spec.control_hz, spec.max_translation, spec.max_rotation) == (20.0, 0.025, 0.125)
+    assert (robot.control_hz, *robot.step_limits) == (20.0, 0.025, 0.125)
+    assert (robot.gripper_travel, robot.gripper_seconds) == (0.08, pytest.approx(0.32))
+    assert robot.controls_rotation
+    assert robot.has_gripper
     assert spec.cameras == ("front", "side", "hand")
-    assert spec.names(Role.MOVABLE)
+    assert simulator.episode.names(Role.MOVABLE)
+    assert len(simulator.episode.goals) == 1
 
 
 def test_an_unknown_task_is_refused_with_the_nearest_one():

@@ -241,7 +241,7 @@ def _render(
             path = grid_path(folder, rollout.name, camera.name)
             write_atomically(path, encode_grid(grid, frames.columns))
             written.append(path)
-    control_hz = simulator.spec.control_hz
+    control_hz = simulator.spec.embodiment.control_hz
     index = FrameIndex(size, every, look, control_hz, tuple(kept[name] for name in sorted(kept)), traces)
     _remove_stale(folder, index)
     write_atomically(folder / "index.json", codec.dumps(index).encode())

@@ -43,8 +43,8 @@ class Accident:
 
     def __init__(self, kind: str, seed: int, simulator: Simulator) -> None:
         rng = np.random.default_rng([seed, 13])
-        self._kind, self._simulator, self._spec = kind, simulator, simulator.spec
-        rate = self._spec.control_hz
+        self._kind, self._simulator, self._episode = kind, simulator, simulator.episode
+        self._rate = rate = simulator.spec.embodiment.control_hz
         self._steps = max(round(_LASTS * rate), 1)
         self._due = round(float(rng.uniform(_EARLIEST, _LATEST)) * rate)
         self._wait = round(float(rng.uniform(0.0, _LONGEST)) * rate)
@@ -66,7 +66,7 @@ class Accident:
         if self._kind == DROPPED:
             return (Disturbance(self._object, (0.0, 0.0, -FALL_SPEED, 0.0, 0.0, 0.0), friction=0.0),)
         # The last step of a push is the stop: an object left to slide goes on for an unknown way.
-        speed = PUSH * self._spec.control_hz / self._steps if since < self._steps else 0.0
+        speed = PUSH * self._rate / self._steps if since < self._steps else 0.0
         x, y = speed * math.cos(self._angle), speed * math.sin(self._angle)
         return (Disturbance(self._object, (x, y, 0.0, 0.0, 0.0, 0.0)),)
 
@@ -74,16 +74,16 @@ class Accident:
         if step != self._due:
             return False
         held = self._simulator.held()
-        free = [name for name in self._spec.names(Role.MOVABLE) if name not in held]
+        free = [name for name in self._episode.names(Role.MOVABLE) if name not in held]
         self._object = free[int(self._pick * len(free))] if free else ""
         return bool(free)
 
     def _drops(self) -> bool:
-        held = [name for name in self._simulator.held() if name in self._spec.names(Role.MOVABLE)]
+        held = [name for name in self._simulator.held() if name in self._episode.names(Role.MOVABLE)]
         if not held:
             self._object = ""
             return False
-        height = float(self._simulator.observe().objects[self._spec.object_index(held[0]), 2])
+        height = float(self._simulator.observe().objects[self._episode.object_index(held[0]), 2])
         if held[0] != self._object:
             self._object, self._height = held[0], height
         if height < self._height + _RAISED:

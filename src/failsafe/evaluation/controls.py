@@ -18,10 +18,10 @@ from failsafe.generation.oracle import recover_now
 from failsafe.models.contract import MAX_ACTIONS, MAX_TRANSLATION, RecoveryModel
 from failsafe.records import poses
 from failsafe.records.assessment import Assessment, Status, Window, WindowSpec
+from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.records.plan import CLOSED, OPEN
 from failsafe.records.poses import Pose
 from failsafe.records.trace import Trace
-from failsafe.simulators.contract import SimulatorSpec
 
 NEVER, WATCH, MONITOR = "never", "watch", "monitor"
 """The policy alone; a monitor that only looks, for calibration; the monitor."""
@@ -75,7 +75,7 @@ def make_control(condition: str, model: RecoveryModel, truth: PrivilegedState) -
     if condition == "random-nudge":
         return RandomNudge(spec, np.random.default_rng([truth.nominal.record.seed, 11])), False
     if condition == "fixed-retry":
-        return FixedRetry(model, truth.start, truth.task.simulator.spec), True
+        return FixedRetry(model, truth.start, truth.task.simulator.spec.embodiment), True
     if condition == "oracle-detector":
         return OracleDetector(model, truth), False
     if condition == "oracle-recovery":
@@ -128,7 +128,7 @@ class FixedRetry:
 
     model: RecoveryModel
     start: Pose
-    spec: SimulatorSpec
+    embodiment: EmbodimentSpec
     name: str = "fixed retry"
 
     @property
@@ -146,7 +146,7 @@ class FixedRetry:
         lifted[2] += _LIFT
         way = [Waypoint(pose, OPEN) for pose in (here, lifted, self.start)]
         # As if they were closed: fingers that are open already are given the time all the same.
-        rows = to_actions(here, CLOSED, way, self.spec)
+        rows = to_actions(here, CLOSED, way, self.embodiment)
         return Assessment(
             failure_probability=seen.failure_probability,
             stage=seen.stage,

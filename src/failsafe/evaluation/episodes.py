@@ -17,10 +17,11 @@ from failsafe.experts.tasks import Task
 from failsafe.monitors.monitored import MonitoredPolicy
 from failsafe.policies.contract import Policy, check_chunk, check_fit
 from failsafe.records import poses
+from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.records.episode import Ending, Episode, EpisodeKey
 from failsafe.records.observation import PolicyObservation
 from failsafe.records.poses import Pose
-from failsafe.simulators.contract import Camera, Simulator, SimulatorSpec
+from failsafe.simulators.contract import Camera, Simulator
 
 TRACKING_LIMIT_METRES, TRACKING_LIMIT_RADIANS = 0.1, 0.5
 """How far the pose asked for may be from the measured one: a tool that is stopped must not wind up."""
@@ -128,14 +129,14 @@ def run_episode(
     """
     simulator = task.simulator
     spec = simulator.spec
-    check_fit(policy, spec.control_hz, spec.cameras)
+    check_fit(policy, spec.embodiment.control_hz, spec.cameras)
     scenario.start(simulator, key.seed)
     cameras = {view: scenario.camera(simulator.camera(view), key.seed) for view in policy.views}
     loop = _Loop(simulator, policy, scenario, cameras, key.seed)
-    blank = Episode(key, spec.instruction, Ending.FAILURE, 0, 0.0)
+    blank = Episode(key, simulator.episode.instruction, Ending.FAILURE, 0, 0.0)
     description = ""
     try:
-        ending = loop.run(spec.instruction, limits, states)
+        ending = loop.run(simulator.episode.instruction, limits, states)
     except PolicyError as error:
         ending, description = Ending.POLICY_ERROR, str(error)
     except DivergedError as error:
@@ -146,7 +147,7 @@ def run_episode(
         blank,
         ending=ending,
         steps=loop.step,
-        robot_seconds=round(loop.step / spec.control_hz, 3),
+        robot_seconds=round(loop.step / spec.embodiment.control_hz, 3),
         policy_seconds=round(loop.seconds - blocking_latency, 4),
         monitor_seconds=round(blocking_latency, 4),
         events=tuple(policy.monitor.events) if monitored else (),
@@ -168,7 +169,7 @@ class _Loop:
     ) -> None:
         self._simulator, self._policy, self._cameras = simulator, policy, cameras
         # Neither changes within an episode, and both are made anew whenever they are asked for.
-        self._spec, self._sizes = simulator.spec, dict(policy.views)
+        self._embodiment, self._sizes = simulator.spec.embodiment, dict(policy.views)
         self._actuation = scenario.actuation(seed)
         self._accident = scenario.accident_of(simulator, seed)
         self._past: deque[PolicyObservation] = deque(maxlen=scenario.delay + 1)
@@ -239,22 +240,22 @@ class _Loop:
     def _advance(self, row: np.ndarray) -> None:
         measured = self._past[-1].tcp_pose
         wanted, self._gripper = self._policy.action_space.to_pose(row, self._target, measured)
-        self._target = clip_target(wanted, self._target, measured, self._spec)
+        self._target = clip_target(wanted, self._target, measured, self._embodiment)
         pose, gripper = self._actuation(self._target, self._gripper)
         accident = self._accident.at(self.step) if self._accident is not None else ()
         self._simulator.step(self._simulator.command(pose, gripper), accident)
 
 
-def clip_target(wanted: Pose, before: Pose, measured: Pose, spec: SimulatorSpec) -> Pose:
+def clip_target(wanted: Pose, before: Pose, measured: Pose, embodiment: EmbodimentSpec) -> Pose:
     """The pose asked for, within a step's limits of the one before or of the measured one, on a leash.
 
     Args:
         wanted: Tool pose that an action asks for.
         before: Tool pose asked for last.
         measured: Tool pose now.
-        spec: Whose limits they are.
+        embodiment: The robot whose limits apply.
     """
-    limits = (spec.max_translation, spec.max_rotation)
+    limits = embodiment.step_limits
     # A correction begins where the tool is, which may be a step behind where it was told to be.
     if not any(_within(start, wanted, *limits) for start in (before, measured)):
         wanted = poses.limit_step(before, wanted, *limits)

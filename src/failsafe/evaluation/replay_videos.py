@@ -162,7 +162,7 @@ class ReplayVideoJob:
             endings.append(self._study.episode(cell, condition, states).ending)
             states.append(simulator.state())
             reels.append(_reel(simulator, cameras, condition, states, video_folder(self._folder, cell)))
-        index = FrameIndex(SIZE, EVERY, "", spec.control_hz, tuple(cameras), tuple(reels))
+        index = FrameIndex(SIZE, EVERY, "", spec.embodiment.control_hz, tuple(cameras), tuple(reels))
         return ReplayVideo(cell, index, tuple(endings))
 
 

@@ -73,8 +73,8 @@ class Scenario:
 
     def _moved(self, simulator: Simulator) -> dict[str, Pose]:
         """Every movable object with a goal of its own beside it, moved outwards together."""
-        spec, seen = simulator.spec, simulator.observe()
-        movable = [i for i, o in enumerate(spec.objects) if o.role is Role.MOVABLE]
+        episode, seen = simulator.episode, simulator.observe()
+        movable = [i for i, o in enumerate(episode.objects) if o.role is Role.MOVABLE]
         middle = np.array([0.615, 0.0])  # of the region in which ManiSkill's tabletop tasks place objects
         out: dict[str, Pose] = {}
         for i in movable:
@@ -82,7 +82,7 @@ class Scenario:
             away = pose[:2] - middle
             length = float(np.linalg.norm(away))
             pose[:2] += self.farther * (away / length if length > 1e-6 else np.array([0.0, 1.0]))
-            out[spec.objects[i].name] = pose
+            out[episode.objects[i].name] = pose
         return out
 
 

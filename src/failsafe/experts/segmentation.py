@@ -14,9 +14,10 @@ import numpy as np
 
 from failsafe.errors import PlanError
 from failsafe.records import poses
+from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.records.plan import Stage, StagePlan
 from failsafe.records.trace import Trace
-from failsafe.simulators.contract import Role, SimulatorSpec
+from failsafe.simulators.contract import EpisodeSpec, Role
 
 GRIPPER_CHANGE = 0.25
 """Change of the gripper command, of the 2 between closed and open, that begins a new stage."""
@@ -44,13 +45,13 @@ class _Piece:
     stop: int
 
 
-def segment(trace: Trace, spec: SimulatorSpec, instruction: str) -> StagePlan:
+def segment(trace: Trace, embodiment: EmbodimentSpec, episode: EpisodeSpec) -> StagePlan:
     """Cut a successful rollout into stages.
 
     Args:
         trace: The rollout.
-        spec: Of the simulator that it was made in.
-        instruction: The task in words.
+        embodiment: The robot that moved.
+        episode: The episode that the rollout belongs to.
 
     Returns:
         A plan that begins where the rollout did, its stages named after what happens in them: "approach",
@@ -72,14 +73,14 @@ def segment(trace: Trace, spec: SimulatorSpec, instruction: str) -> StagePlan:
     ]
     last = pieces[-1]
     pieces[-1] = _Piece(last.start, last.rest, min(last.stop, last.rest + LAST_REST))
-    deeds = [_deed(trace, spec, piece) for piece in pieces]
+    deeds = [_deed(trace, episode, piece) for piece in pieces]
     stages: list[Stage] = []
     for i, piece in enumerate(pieces):
         gripped = CLOSE in deeds[:i] and OPEN not in deeds[:i]
         # What acts on nothing leads to the next deed, or away from the last.
         idle = ("move" if gripped else "approach") if any(deeds[i:]) else "retreat"
-        stages.append(_stage(deeds[i] or idle, path, trace, piece, spec))
-    return StagePlan(instruction, tuple(stages))
+        stages.append(_stage(deeds[i] or idle, path, trace, piece, embodiment))
+    return StagePlan(episode.instruction, tuple(stages))
 
 
 def _gripper_changes(commands: np.ndarray) -> list[int]:
@@ -137,17 +138,17 @@ def _straight(path: np.ndarray, piece: _Piece) -> list[_Piece]:
     return [*_straight(path, before), *_straight(path, after)]
 
 
-def _stage(name: str, path: np.ndarray, trace: Trace, piece: _Piece, spec: SimulatorSpec) -> Stage:
+def _stage(name: str, path: np.ndarray, trace: Trace, piece: _Piece, embodiment: EmbodimentSpec) -> Stage:
     """The stage that takes as long as the piece did, as far as the step limits let it."""
     metres, radians = poses.distance(path[piece.start], path[piece.rest])
-    needed = max(metres / spec.max_translation, radians / spec.max_rotation)
+    needed = max(metres / embodiment.max_translation, radians / embodiment.max_rotation)
     moving = piece.rest - piece.start
     speed = min(1.0, max(SLOWEST, needed / moving)) if moving else 1.0
     gripper = float(trace.gripper_commands[piece.stop - 1])
     return Stage(name, tuple(path[piece.stop].tolist()), gripper, piece.stop - piece.rest, speed)
 
 
-def _deed(trace: Trace, spec: SimulatorSpec, piece: _Piece) -> str:
+def _deed(trace: Trace, episode: EpisodeSpec, piece: _Piece) -> str:
     """What a piece does to the gripper or to an object; empty where it does nothing to either."""
     gripper = float(trace.gripper_commands[piece.stop - 1])
     change = gripper - float(trace.gripper_commands[piece.start - 1]) if piece.start else 0.0
@@ -156,7 +157,7 @@ def _deed(trace: Trace, spec: SimulatorSpec, piece: _Piece) -> str:
     start, stop = trace.objects[piece.start, :, :3], trace.objects[piece.stop, :, :3]
     tool = trace.tcp_poses[piece.stop, :3] - trace.tcp_poses[piece.start, :3]
     deed = ""
-    for index in map(spec.object_index, spec.names(Role.MOVABLE)):
+    for index in map(episode.object_index, episode.names(Role.MOVABLE)):
         step = stop[index] - start[index]
         if np.linalg.norm(step) <= MOVED:
             continue

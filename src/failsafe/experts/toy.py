@@ -86,13 +86,13 @@ class _Scene:
 
     def __init__(self, runner: RolloutRunner) -> None:
         self.runner = runner
-        self._spec = runner.simulator.spec
+        self._episode = runner.simulator.episode
 
     def pose(self, name: str) -> Pose:
-        return self.runner.observation.objects[self._spec.object_index(name)]
+        return self.runner.observation.objects[self._episode.object_index(name)]
 
     def lying(self, name: str) -> Lying:
-        return lying(self.pose(name), self._spec.objects[self._spec.object_index(name)].half_extents)
+        return lying(self.pose(name), self._episode.objects[self._episode.object_index(name)].half_extents)
 
     def go(self, name: str, target: Pose, gripper: float, hold: int = 2, speed: float = 1.0) -> None:
         self.runner.do(Stage(name, tuple(target.tolist()), gripper, hold, speed))
@@ -158,7 +158,7 @@ class _Scene:
         """Least distance from the middle of a finger around one box to any other box, metres."""
         offset = 0.5 * (opening + THICKNESS)
         at, room = self.pose(name), math.inf
-        for other in self._spec.objects:
+        for other in self._episode.objects:
             if other.role is not Role.MOVABLE or other.name == name:
                 continue
             box, there = self.lying(other.name), self.pose(other.name)
@@ -172,7 +172,7 @@ class _Scene:
     def _supported(self, name: str) -> bool:
         bottom = self.pose(name)[2] - self.lying(name).height
         tops = [0.0]
-        for other in self._spec.objects:
+        for other in self._episode.objects:
             if other.name != name:
                 tops.append(float(self.pose(other.name)[2]) + self.lying(other.name).height)
         return any(abs(bottom - top) < 0.003 for top in tops)

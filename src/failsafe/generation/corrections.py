@@ -19,11 +19,12 @@ from failsafe.experts.tasks import Task
 from failsafe.generation.nominal import NominalRollout
 from failsafe.records import poses
 from failsafe.records.case import RecoveryStrategy
+from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.records.plan import OPEN, Stage
 from failsafe.records.poses import Pose
 from failsafe.records.trace import Trace
 from failsafe.rollouts.runner import RolloutRunner
-from failsafe.simulators.contract import Role, SimulatorSpec
+from failsafe.simulators.contract import Role
 
 MAX_ACTIONS = 24
 """The most actions of a correction (1.2 s at 20 Hz, 0.6 m at the per-step limit)."""
@@ -75,26 +76,26 @@ def propose(
         step: The moment: the correction's first action takes the place of this step's command.
         live: A driver whose simulator is in the state at that moment; it is asked, not moved.
     """
-    spec = nominal.scene.spec
+    embodiment = nominal.scene.spec.embodiment
     start = trace.tcp_poses[step].astype(np.float64)
     gripper = float(trace.gripper_commands[step - 1]) if step else OPEN
-    found = _to_nominal_path(nominal, trace, step, spec, gripper)
+    found = _to_nominal_path(nominal, trace, step, embodiment, gripper)
     first = _first_waypoint(task, live)
     if first is not None:
         strategies = [
             (RecoveryStrategy.FRESH_PLAN, _ways_to(start, first)[0]),
             (RecoveryStrategy.FRESH_PLAN_VIA_LIFT, _ways_to(start, first)[1]),
         ]
-        if spec.has_gripper and (down := _set_down(nominal, trace, step, start, gripper)) is not None:
+        if embodiment.has_gripper and (down := _set_down(nominal, trace, step, start, gripper)) is not None:
             strategies.append((RecoveryStrategy.SET_DOWN_AND_RETRY, down))
         for strategy, waypoints in strategies:
-            actions = to_actions(start, gripper, waypoints, spec)
+            actions = to_actions(start, gripper, waypoints, embodiment)
             found.append(Candidate(strategy, actions, -1, first.name))
     return sorted((c for c in found if len(c.actions) <= MAX_ACTIONS), key=lambda c: len(c.actions))
 
 
 def to_actions(
-    start: Pose, gripper: float, waypoints: Sequence[Waypoint], spec: SimulatorSpec
+    start: Pose, gripper: float, waypoints: Sequence[Waypoint], embodiment: EmbodimentSpec
 ) -> tuple[tuple[float, ...], ...]:
     """7-DoF actions from the measured tool pose through waypoints, each within the per-step limits.
 
@@ -103,7 +104,7 @@ def to_actions(
     rows: list[tuple[float, ...]] = []
     at, fingers = start, gripper
     for waypoint in waypoints:
-        moving = poses.steps_between(at, waypoint.pose, spec.max_translation, spec.max_rotation)
+        moving = poses.steps_between(at, waypoint.pose, *embodiment.step_limits)
         settle = _FINGER_STEPS if abs(waypoint.gripper - fingers) > _SAME_GRIPPER else 0
         for pose in poses.interpolate(at, waypoint.pose, moving):
             rows.append((*poses.delta_between(at, pose).tolist(), waypoint.gripper))
@@ -114,7 +115,7 @@ def to_actions(
 
 
 def _to_nominal_path(
-    nominal: NominalRollout, trace: Trace, step: int, spec: SimulatorSpec, gripper: float
+    nominal: NominalRollout, trace: Trace, step: int, embodiment: EmbodimentSpec, gripper: float
 ) -> list[Candidate]:
     """For each stage of the plan in which the scene is the twin's, the nearest point of its path."""
     start = trace.tcp_poses[step].astype(np.float64)
@@ -126,7 +127,7 @@ def _to_nominal_path(
             if not same[at]:
                 continue
             pose = nominal.trace.tcp_poses[at].astype(np.float64)
-            cost = max(1, poses.steps_between(start, pose, spec.max_translation, spec.max_rotation))
+            cost = max(1, poses.steps_between(start, pose, *embodiment.step_limits))
             if best is None or cost <= best[0]:  # the later of equals: it is further on
                 best = (cost, at)
         if best is None:
@@ -136,7 +137,7 @@ def _to_nominal_path(
             nominal.trace.tcp_poses[at].astype(np.float64),
             float(nominal.trace.gripper_commands[at - 1] if at else OPEN),
         )
-        actions = to_actions(start, gripper, [target], spec)
+        actions = to_actions(start, gripper, [target], embodiment)
         found.append(Candidate(RecoveryStrategy.NOMINAL_PATH, actions, index, span.name))
     # Of equally short ones, the one that is furthest on is tried first.
     return sorted(found, key=lambda c: (len(c.actions), -c.resume_index))
@@ -151,7 +152,7 @@ def _in_place(nominal: NominalRollout, trace: Trace, step: int) -> Bool[np.ndarr
         for at in range(span.start, span.stop):
             held_at[at] = set(span.held)
     tool = trace.tcp_poses[step].astype(np.float64)
-    for i, spec in enumerate(nominal.scene.spec.objects):
+    for i, spec in enumerate(nominal.scene.episode.objects):
         if spec.role is not Role.MOVABLE:
             continue
         held = np.array([spec.name in names for names in held_at])
@@ -177,7 +178,7 @@ def _set_down(
 ) -> list[Waypoint] | None:
     """Lower what is carried to where it stood at first, let go, and rise; None if nothing is carried."""
     width = float(trace.gripper_widths[step])
-    for i, spec in enumerate(nominal.scene.spec.objects):
+    for i, spec in enumerate(nominal.scene.episode.objects):
         if spec.role is not Role.MOVABLE:
             continue
         now = trace.objects[step, i].astype(np.float64)

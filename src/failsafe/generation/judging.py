@@ -54,7 +54,7 @@ def failure_step(nominal: NominalRollout, rollout: PerturbedRollout, onset: int)
     """
     at = _aligned_steps(nominal, rollout)
     lost = np.zeros(len(rollout.trace) + 1, dtype=bool)
-    for i, spec in enumerate(nominal.scene.spec.objects):
+    for i, spec in enumerate(nominal.scene.episode.objects):
         if spec.role is Role.MOVABLE:
             mine, theirs = rollout.trace.objects[:, i], nominal.trace.objects[at][:, i]
             lost |= _apart(mine, theirs, LOST_METRES, LOST_RADIANS)

@@ -46,9 +46,9 @@ def run_nominal(task: Task, seed: int) -> NominalRollout:
     simulator = task.simulator
     runner, success, reason = _run_expert(task, seed, task.expert)
     if success and not runner.stages:
-        plan = segment(runner.trace(), simulator.spec, simulator.spec.instruction)
+        plan = segment(runner.trace(), simulator.spec.embodiment, simulator.episode)
         runner, success, reason = _run_expert(task, seed, PlanExpert(plan))
-    plan = StagePlan(simulator.spec.instruction, tuple(runner.stages))
+    plan = StagePlan(simulator.episode.instruction, tuple(runner.stages))
     spans = tuple(runner.spans)
     licence = simulator.spec.asset_licence
     record = NominalRecord(task.name, seed, success, reason, plan, spans, licence)
@@ -66,6 +66,7 @@ def make_nominal(task: Task, record: NominalRecord, trace: Trace) -> NominalRoll
     first = bool(len(trace.states))
     scene = Scene(
         spec=task.simulator.spec,
+        episode=task.simulator.episode,
         plan=record.plan,
         spans=record.spans,
         objects=trace.objects[0].astype(np.float64) if first else np.zeros((0, 7)),
@@ -81,7 +82,7 @@ def make_crashed_nominal(task: Task, seed: int) -> NominalRollout:
         task: The task.
         seed: Seed of the initial state, which is not tried again.
     """
-    plan = StagePlan(task.simulator.spec.instruction, ())
+    plan = StagePlan(task.simulator.episode.instruction, ())
     record = NominalRecord(task.name, seed, False, "the process ended twice during this rollout", plan, ())
     nothing = np.zeros((0, 7), dtype=np.float32)
     none = np.zeros(0, dtype=np.float32)

@@ -225,4 +225,4 @@ def carry_out(
 
 def most_steps(nominal: NominalRollout, spec: SimulatorSpec) -> int:
     """Return the control steps that a rollout with a correction may take from where it begins."""
-    return len(nominal.trace) + round(_MORE_SECONDS * spec.control_hz)
+    return len(nominal.trace) + round(_MORE_SECONDS * spec.embodiment.control_hz)

@@ -25,7 +25,7 @@ class BeliefMode(Mode):
         return bool(moving) and stage == moving[0] and bool(cls.candidates(scene, stage))
 
     def _displaced(self, name: str) -> Pose:
-        index = self.scene.spec.object_index(name)
+        index = self.scene.episode.object_index(name)
         pose = self.scene.objects[index].copy()
         pose[:3] += self.perturbation.magnitude * self.azimuth
         return pose
@@ -42,7 +42,7 @@ class MisperceivedPosition(BeliefMode):
     @classmethod
     def candidates(cls, scene: Scene, stage: int) -> tuple[str, ...]:
         """Any movable object."""
-        return scene.spec.names(Role.MOVABLE)
+        return scene.episode.names(Role.MOVABLE)
 
     def believe(self) -> Mapping[str, Pose]:
         """The object, displaced in the horizontal plane."""
@@ -60,16 +60,16 @@ class WrongObject(BeliefMode):
     @classmethod
     def candidates(cls, scene: Scene, stage: int) -> tuple[str, ...]:
         """The object that the task takes hold of, where there is another to take it for."""
-        movable = scene.spec.names(Role.MOVABLE)
+        movable = scene.episode.names(Role.MOVABLE)
         held = scene.ever_held()
         return tuple(n for n in movable if n in held) if len(movable) > 1 else ()
 
     def believe(self) -> Mapping[str, Pose]:
         """Both objects in each other's place, each at the height at which it stands."""
-        spec, name = self.scene.spec, self.perturbation.object
-        others = [n for n in spec.names(Role.MOVABLE) if n != name]
-        here = self.scene.objects[spec.object_index(name)]
-        rows = [self.scene.objects[spec.object_index(n)] for n in others]
+        episode, name = self.scene.episode, self.perturbation.object
+        others = [n for n in episode.names(Role.MOVABLE) if n != name]
+        here = self.scene.objects[episode.object_index(name)]
+        rows = [self.scene.objects[episode.object_index(n)] for n in others]
         nearest = int(np.argmin([np.linalg.norm(r[:3] - here[:3]) for r in rows]))
         there = rows[nearest]
         first, second = there.copy(), here.copy()
@@ -89,10 +89,10 @@ class WrongGoal(BeliefMode):
     def candidates(cls, scene: Scene, stage: int) -> tuple[str, ...]:
         """A mark, else a fixture, else an object that is never taken hold of (one to stack on)."""
         for role in (Role.GOAL, Role.FIXED):
-            if names := scene.spec.names(role):
+            if names := scene.episode.names(role):
                 return names
         held = scene.ever_held()
-        return tuple(n for n in scene.spec.names(Role.MOVABLE) if n not in held) if held else ()
+        return tuple(n for n in scene.episode.names(Role.MOVABLE) if n not in held) if held else ()
 
     def believe(self) -> Mapping[str, Pose]:
         """The goal, displaced in the horizontal plane."""

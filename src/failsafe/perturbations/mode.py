@@ -18,7 +18,7 @@ from failsafe.records.plan import StagePlan, StageSpan
 from failsafe.records.poses import Pose
 from failsafe.registry import Registry
 from failsafe.rollouts.hooks import Hook, StepContext
-from failsafe.simulators.contract import SimulatorSpec
+from failsafe.simulators.contract import EpisodeSpec, SimulatorSpec
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Scene:
     """What a mode may know of an episode: the nominal twin's facts, from ground truth.
 
     Attributes:
-        spec: What the simulator can do, and which objects there are.
+        spec: What the simulator can do.
+        episode: The instruction and the objects.
         plan: The nominal plan.
         spans: What each of its stages did.
         objects: Initial poses of the objects, robot base frame. [N, 7]
@@ -34,6 +35,7 @@ class Scene:
     """
 
     spec: SimulatorSpec
+    episode: EpisodeSpec
     plan: StagePlan
     spans: tuple[StageSpan, ...]
     objects: Float[np.ndarray, "N 7"]
@@ -43,7 +45,7 @@ class Scene:
         """Movable objects that are not in the grip at any time of a stage."""
         span = self.spans[stage]
         held = {*span.held, *span.held_after}
-        return tuple(o.name for o in self.spec.objects if o.role.value == "movable" and o.name not in held)
+        return tuple(o.name for o in self.episode.objects if o.role.value == "movable" and o.name not in held)
 
     def ever_held(self) -> set[str]:
         """Objects that the nominal twin grips at any time."""

@@ -29,7 +29,7 @@ class OffsetMode(Mode):
     @classmethod
     def applies(cls, scene: Scene, stage: int) -> bool:
         """Where the tool travels."""
-        if cls.axis >= 3 and not scene.spec.controls_rotation:
+        if cls.axis >= 3 and not scene.spec.embodiment.controls_rotation:
             return False
         return scene.spans[stage].travel > 0.005
 

@@ -35,10 +35,10 @@ class WorldMode(Mode):
         return bool(cls.candidates(scene, stage))
 
     def _row(self, context: StepContext) -> np.ndarray:
-        return context.observation.objects[self.scene.spec.object_index(self.perturbation.object)]
+        return context.observation.objects[self.scene.episode.object_index(self.perturbation.object)]
 
     def _seconds(self, steps: int) -> float:
-        return steps / self.scene.spec.control_hz
+        return steps / self.scene.spec.embodiment.control_hz
 
 
 class HeldMode(WorldMode):
@@ -118,12 +118,12 @@ class ObjectKnockedOver(FreeMode):
         if since == 0:
             moved += _CLEARANCE * up
             self._pivot = self._pivot + _CLEARANCE * up
-        rates = np.concatenate([moved, axis * angle]) * self.scene.spec.control_hz
+        rates = np.concatenate([moved, axis * angle]) * self.scene.spec.embodiment.control_hz
         return (Disturbance(self.perturbation.object, tuple(rates.tolist())),)
 
     def _reach(self, row: np.ndarray, direction: np.ndarray) -> float:
         """How far the object's box reaches from its origin in a direction, metres."""
-        spec = self.scene.spec.objects[self.scene.spec.object_index(self.perturbation.object)]
+        spec = self.scene.episode.objects[self.scene.episode.object_index(self.perturbation.object)]
         inside = poses.rotate(poses.quaternion_inverse(row[3:]), direction)
         return float(np.abs(inside) @ np.array(spec.half_extents))
 

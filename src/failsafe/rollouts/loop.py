@@ -42,7 +42,7 @@ class ControlLoop:
         self.state: Float32[np.ndarray, "S"] = simulator.state()
         self.observation: Observation = simulator.observe()
         self.ended = False
-        self._limits = (simulator.spec.max_translation, simulator.spec.max_rotation)
+        self._limits = simulator.spec.embodiment.step_limits
         # Only what a hook overrides is called: most rollouts have a recorder and nothing else.
         self._sensing = [hook for hook in hooks if _overrides(hook, "sense")]
         acting = [hook for hook in hooks if _overrides(hook, "before_step")]

@@ -123,7 +123,8 @@ class RolloutRunner:
             PlanError: If the rollout has run out of steps.
             DivergedError: If the physics diverges.
         """
-        limits = (self._spec.max_translation * stage.speed, self._spec.max_rotation * stage.speed)
+        metres, radians = self._spec.embodiment.step_limits
+        limits = (metres * stage.speed, radians * stage.speed)
         target, measured = stage.pose, self.observation.tcp_pose
         # The limits on hooks count from the measured pose, too. Otherwise a hook that changes nothing would
         # hold back a tool that was stopped.
@@ -178,7 +179,7 @@ class RolloutRunner:
             PlanError: If the rollout has run out of steps.
             DivergedError: If the physics diverges.
         """
-        rest = RestDetector(self._spec.control_hz) if steps is None else None
+        rest = RestDetector(self._spec.embodiment.control_hz) if steps is None else None
         steps = settle_steps(self.simulator) if steps is None else steps
         for i in range(steps):
             before = self.observation
@@ -206,7 +207,7 @@ class RolloutRunner:
 
 def settle_steps(simulator: Simulator) -> int:
     """Return the control steps of `SETTLE_SECONDS`."""
-    return round(SETTLE_SECONDS * simulator.spec.control_hz)
+    return simulator.spec.embodiment.steps(SETTLE_SECONDS)
 
 
 def _observed(trace: Trace, at: int) -> Observation:

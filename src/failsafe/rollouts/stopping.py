@@ -24,8 +24,8 @@ class StopOnSuccess(Hook):
     def on_reset(self, simulator: Simulator) -> None:
         """Take over the simulator's judgement and control rate."""
         self._simulator = simulator
-        self._hold = round(HOLD_SECONDS * simulator.spec.control_hz)
-        self._every = max(1, round(_JUDGE_EVERY_SECONDS * simulator.spec.control_hz))
+        self._hold = simulator.spec.embodiment.steps(HOLD_SECONDS)
+        self._every = simulator.spec.embodiment.steps(_JUDGE_EVERY_SECONDS)
 
     def after_step(self, result: StepResult) -> bool:
         """Judge every 0.2 s."""

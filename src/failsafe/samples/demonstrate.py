@@ -112,13 +112,13 @@ class DemonstrationWriter:
 def _describe(config: DemonstrationConfig) -> DemonstrationManifest:
     """Return the manifest of a configuration, with the facts of its tasks."""
     simulators = {task: load_task(task).simulator for task in config.tasks}
-    rates = {simulator.spec.control_hz for simulator in simulators.values()}
+    rates = {simulator.spec.embodiment.control_hz for simulator in simulators.values()}
     if len(rates) > 1:
         raise UserError(f"expected tasks with one control rate, got {sorted(rates)} Hz")
     return DemonstrationManifest(
         config=config,
         control_hz=rates.pop(),
-        instructions={task: simulator.spec.instruction for task, simulator in simulators.items()},
+        instructions={task: simulator.episode.instruction for task, simulator in simulators.items()},
         cameras={
             task: tuple(simulator.camera(view) for view in config.views)
             for task, simulator in simulators.items()

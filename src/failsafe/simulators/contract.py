@@ -14,6 +14,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
+from failsafe.errors import UnknownNameError
+from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.records.poses import Pose
 from failsafe.records.trace import Disturbance
 
@@ -36,19 +38,90 @@ class Role(str, enum.Enum):
     FIXED = "fixed"
 
 
+class JointType(str, enum.Enum):
+    """How an articulated part moves."""
+
+    PRISMATIC = "prismatic"
+    """Along its axis: a drawer."""
+    REVOLUTE = "revolute"
+    """About its axis: a door, a knob."""
+
+
 @dataclass(frozen=True)
-class ObjectSpec:
-    """An object of the scene.
+class JointSpec:
+    """The joint by which an articulated part moves.
 
     Attributes:
-        name: Its name, unique in the scene.
-        role: What it is to the task.
-        half_extents: Half the size of its bounding box in its own frame, metres. [3]
+        type: Prismatic or revolute.
+        low: Lower limit of the joint position, metres or radians.
+        high: Upper limit of the joint position, metres or radians.
+    """
+
+    type: JointType
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ObjectSpec:
+    """An object of an episode: a free body, or one part of an articulated one.
+
+    Attributes:
+        name: Name, unique in the episode.
+        role: What the object is to the task.
+        half_extents: Half the size of the bounding box in the object's own frame, metres. [3]
+        joint: The joint of an articulated part (a drawer, a door); None for a free body.
     """
 
     name: str
     role: Role
     half_extents: tuple[float, float, float]
+    joint: JointSpec | None = None
+
+
+@dataclass(frozen=True)
+class GoalPredicate:
+    """One condition of success in symbols, for example ("on", ("bowl", "plate")).
+
+    Attributes:
+        relation: Name of the relation, in the simulator's own vocabulary.
+        arguments: Names of the objects that it relates.
+    """
+
+    relation: str
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EpisodeSpec:
+    """What an episode is about: everything that may differ from one seed to the next.
+
+    Attributes:
+        seed: Seed of the initial state.
+        instruction: What the robot is told to do, in natural language.
+        objects: The objects, in the order of `Observation.objects`.
+        goals: Conditions of success, all of which must hold; empty where the simulator states none.
+    """
+
+    seed: int
+    instruction: str
+    objects: tuple[ObjectSpec, ...]
+    goals: tuple[GoalPredicate, ...] = ()
+
+    def object_index(self, name: str) -> int:
+        """Return the row of an object in `Observation.objects`.
+
+        Raises:
+            UnknownNameError: If the episode has no object of that name.
+        """
+        names = [o.name for o in self.objects]
+        if name not in names:
+            raise UnknownNameError("object", name, names)
+        return names.index(name)
+
+    def names(self, role: Role) -> tuple[str, ...]:
+        """Return the names of the objects of one role."""
+        return tuple(o.name for o in self.objects if o.role is role)
 
 
 @dataclass(frozen=True)
@@ -75,43 +148,23 @@ class Camera:
 
 @dataclass(frozen=True)
 class SimulatorSpec:
-    """What one task in one simulator is and can do.
+    """What stays the same in all episodes of one task in one simulator.
 
     Attributes:
         task: Name of the task.
-        instruction: The task in words.
         exactness: How rollouts are branched exactly.
-        control_hz: Control steps per second.
+        embodiment: The robot and its controller.
         command_size: Length D of the native command.
-        max_translation: The most that the tool may be told to move in one control step, metres.
-        max_rotation: The most that it may be told to turn in one control step, radians.
-        controls_rotation: Whether the tool's orientation can be commanded at all.
-        has_gripper: Whether there is a gripper to command.
-        objects: The objects, in the order of `Observation.objects`.
-        cameras: Names of the cameras that can be asked for, empty where nothing can be rendered.
+        cameras: Names of the cameras; empty where nothing can be rendered.
         asset_licence: Licence of what the images show.
     """
 
     task: str
-    instruction: str
     exactness: Exactness
-    control_hz: float
+    embodiment: EmbodimentSpec
     command_size: int
-    max_translation: float
-    max_rotation: float
-    controls_rotation: bool
-    has_gripper: bool
-    objects: tuple[ObjectSpec, ...]
     cameras: tuple[str, ...] = ()
     asset_licence: str = ""
-
-    def object_index(self, name: str) -> int:
-        """Row of an object in `Observation.objects`."""
-        return [o.name for o in self.objects].index(name)
-
-    def names(self, role: Role) -> tuple[str, ...]:
-        """Names of the objects of one role."""
-        return tuple(o.name for o in self.objects if o.role is role)
 
 
 @dataclass(frozen=True)
@@ -143,15 +196,26 @@ class Simulator(Protocol):
 
     @property
     def spec(self) -> SimulatorSpec:
-        """What it is and can do; may change with `reset` only in sizes of objects."""
+        """What the simulator is and can do. Never changes."""
         ...
 
-    def reset(self, seed: int, objects: Mapping[str, Pose] | None = None) -> None:
+    @property
+    def episode(self) -> EpisodeSpec:
+        """The episode that the last `reset` began. A new simulator is in the episode of some seed."""
+        ...
+
+    def reset(self, seed: int, objects: Mapping[str, Pose] | None = None) -> EpisodeSpec:
         """Begin an episode: from here on the same commands give the same states, bit for bit.
 
         Args:
-            seed: Determines the initial state.
+            seed: Determines the initial state and the episode's description.
             objects: Poses that replace the seed's own, by object name, robot base frame.
+
+        Returns:
+            The description of the episode, also available as `episode`.
+
+        Raises:
+            UnknownNameError: If `objects` names one that the episode does not have.
         """
         ...
 

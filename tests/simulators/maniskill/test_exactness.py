@@ -23,7 +23,7 @@ REPLAYS = 20
 def run_another_episode(simulator, trace, seed):
     """Leave a past behind: contacts elsewhere, objects that fly about, other friction."""
     simulator.reset(seed)
-    rng, names = np.random.default_rng(seed), simulator.spec.names(Role.MOVABLE)
+    rng, names = np.random.default_rng(seed), simulator.episode.names(Role.MOVABLE)
     for command in trace.commands[: rng.integers(1, len(trace))]:
         velocity = tuple(rng.normal(size=6) * [0.4, 0.4, 0.4, 3.0, 3.0, 3.0])
         rough = [Disturbance(str(rng.choice(names)), velocity, rng.uniform(0.0, 2.0))]

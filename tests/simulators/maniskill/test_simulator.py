@@ -50,7 +50,7 @@ def test_a_velocity_is_that_of_the_objects_origin(scenes):
     # The hook's centre of mass is 14 cm from its origin.
     simulator = ManiSkillSimulator("PullCubeTool-v1")
     simulator.reset(SEED)
-    index = simulator.spec.object_index("l_shape_tool")
+    index = simulator.episode.object_index("l_shape_tool")
     before = simulator.observe().objects[index]
     for _ in range(4):
         simulator.step(hold(simulator), [Disturbance("l_shape_tool", (0.0, 0.0, 0.5, 0.0, 0.0, 1.0))])
@@ -133,8 +133,11 @@ def test_poses_are_seen_from_the_robots_base(cube):
     actor = cube.env.cube._objs[0].pose
     np.testing.assert_allclose(base, [-0.615, 0.0, 0.0], atol=1e-6)
     np.testing.assert_allclose(cube.observe().objects[0, :3], actor.p - base, atol=1e-6)
-    assert [(o.name, o.role.value) for o in cube.spec.objects] == [("cube", "movable"), ("goal_site", "goal")]
-    np.testing.assert_allclose(cube.spec.objects[0].half_extents, 0.02, atol=1e-6)
+    assert [(o.name, o.role.value) for o in cube.episode.objects] == [
+        ("cube", "movable"),
+        ("goal_site", "goal"),
+    ]
+    np.testing.assert_allclose(cube.episode.objects[0].half_extents, 0.02, atol=1e-6)
 
 
 def test_objects_are_placed_for_one_episode(cube):

@@ -38,7 +38,7 @@ def original():
 def test_a_cube_is_as_large_heavy_and_slippery_as_said(original, task, edge, heavier, friction):
     simulator = ManiSkillSimulator(task)
     simulator.reset(SEED)
-    assert simulator.spec.instruction == original.spec.instruction
+    assert simulator.episode.instruction == original.episode.instruction
     cube, usual = body(simulator), body(original)
     (shape,) = cube.collision_shapes
     assert shape.half_size == pytest.approx([edge / 2] * 3)

@@ -31,18 +31,18 @@ class Bench:
 
     def movable(self) -> str:
         """Name of the first object that can be moved, empty where there is none."""
-        return next(iter(self.simulator.spec.names(Role.MOVABLE)), "")
+        return next(iter(self.simulator.episode.names(Role.MOVABLE)), "")
 
     def position(self, name: str) -> np.ndarray:
         """Where an object is, metres [3]."""
-        return self.simulator.observe().objects[self.simulator.spec.object_index(name), :3].copy()
+        return self.simulator.observe().objects[self.simulator.episode.object_index(name), :3].copy()
 
     def lead(self, target: Pose, gripper: float, steps: int) -> list[np.ndarray]:
         """Move the tool towards a pose within the step limits, and return the native commands."""
-        spec, commands = self.simulator.spec, []
+        limits, commands = self.simulator.spec.embodiment.step_limits, []
         goal = self.simulator.observe().tcp_pose
         for _ in range(steps):
-            goal = poses.limit_step(goal, target, spec.max_translation, spec.max_rotation)
+            goal = poses.limit_step(goal, target, *limits)
             command = self.simulator.command(goal, gripper)
             self.simulator.step(command)
             commands.append(command)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from failsafe.errors import DivergedError, MissingRendererError, UnknownNameErro
 from failsafe.records import poses
 from failsafe.records.trace import Disturbance
 from failsafe.simulators.conformance.bench import LIFTED, SEED, Bench, Broken, expect_same
-from failsafe.simulators.contract import Exactness, Observation, Role, Simulator
+from failsafe.simulators.contract import EpisodeSpec, Exactness, Observation, Role, Simulator
 
 REACH_ERROR, REACH_ANGLE = 0.005, 0.05
 """How near the tool must come to a commanded pose, metres and radians."""
@@ -23,32 +24,65 @@ PICTURE_ERROR = 0.001
 
 
 def the_spec_is_sane(bench: Bench) -> str:
-    """Rates, sizes and limits are positive, names unique, and something says what the task is."""
+    """The contract is complete, sizes are positive, camera names unique, and the embodiment is consistent."""
     contract = [name for name in vars(Simulator) if not name.startswith("_")]
     missing = [name for name in contract if not hasattr(bench.simulator, name)]
     if missing:
         raise Broken(f"expected all of failsafe.simulators.contract.Simulator, missing: {', '.join(missing)}")
     spec = bench.simulator.spec
-    for key in ("control_hz", "command_size", "max_translation", "max_rotation"):
-        value = getattr(spec, key)
-        if not (math.isfinite(value) and value > 0):
-            raise Broken(f"expected {key} to be positive, got {value}")
-    if not spec.task or not spec.instruction.strip():
-        raise Broken("expected a task name and an instruction in words, got an empty one")
-    for kind, names in (("object", [o.name for o in spec.objects]), ("camera", list(spec.cameras))):
-        if len(set(names)) != len(names):
-            raise Broken(f"expected {kind} names to be unique, got {', '.join(names)}")
-    for o in spec.objects:
+    if not spec.task:
+        raise Broken("expected a task name, got an empty one")
+    if spec.command_size < 1:
+        raise Broken(f"expected command_size to be positive, got {spec.command_size}")
+    _expect_unique("camera", spec.cameras)
+    robot = spec.embodiment  # its constructor has checked rates, limits and the workspace box
+    if not robot.robot:
+        raise Broken("expected the name of the robot, got an empty one")
+    if not math.isclose(math.hypot(*robot.tool_axis), 1.0, abs_tol=1e-6):
+        raise Broken(f"expected tool_axis to be a unit vector, got {robot.tool_axis}")
+    bench.simulator.reset(SEED)
+    seen = bench.simulator.observe()
+    if poses.distance(seen.tcp_pose, robot.clip_to_workspace(seen.tcp_pose))[0] > 0:
+        raise Broken(
+            f"expected the tool to start inside the workspace {robot.workspace_low} to "
+            f"{robot.workspace_high}, got {seen.tcp_pose[:3].round(3).tolist()}"
+        )
+    if seen.gripper_width > robot.gripper_travel + PICTURE_ERROR:
+        raise Broken(
+            f"expected the gripper to open by at most gripper_travel = {robot.gripper_travel} m, "
+            f"got {seen.gripper_width:.4f} m"
+        )
+    return f"{spec.task}: {robot.robot} at {robot.control_hz:g} Hz, exact by {spec.exactness.value}"
+
+
+def a_reset_describes_the_episode(bench: Bench) -> str:
+    """`reset` returns the `EpisodeSpec` that `episode` then has: complete, and the same for the same seed."""
+    simulator = bench.simulator
+    _reset(simulator, SEED + 1)
+    episode = _reset(simulator, SEED)
+    if not episode.instruction.strip():
+        raise Broken("expected an instruction, got an empty one")
+    names = [o.name for o in episode.objects]
+    _expect_unique("object", names)
+    for o in episode.objects:
         if not all(math.isfinite(h) and h >= 0 for h in o.half_extents):
             raise Broken(f"expected half extents of '{o.name}' in metres, got {o.half_extents}")
-    return (
-        f"{spec.task}: {len(spec.objects)} objects, {spec.control_hz:g} Hz, exact by {spec.exactness.value}"
-    )
+        if o.joint is not None and not o.joint.low <= o.joint.high:
+            raise Broken(f"expected joint limits of '{o.name}' with low <= high, got {o.joint}")
+    for goal in episode.goals:
+        if unknown := [name for name in goal.arguments if name not in names]:
+            raise Broken(f"expected goals about {', '.join(names)}, got {', '.join(unknown)}")
+    if (found := len(simulator.observe().objects)) != len(names):
+        raise Broken(f"expected {len(names)} objects in the observation, got {found}")
+    bench.disturb_other_episodes()
+    if (again := simulator.reset(SEED)) != episode:
+        raise Broken(f"expected the same episode for the same seed, got {again} after {episode}")
+    return f"'{episode.instruction}', {len(names)} objects"
 
 
 def observations_have_their_shapes(bench: Bench) -> str:
     """Poses are finite, of the contract's shapes, with unit quaternions, in an episode with contacts."""
-    count, commands = len(bench.simulator.spec.objects), bench.commands
+    count, commands = len(bench.simulator.episode.objects), bench.commands
     bench.simulator.reset(SEED)
     _look(bench.simulator.observe(), count)
     for command in commands:
@@ -118,11 +152,11 @@ def the_declared_exactness_holds(bench: Bench) -> str:
 
 def objects_can_be_placed(bench: Bench) -> str:
     """`reset(objects=...)` puts objects where it is told, and does not outlast the episode."""
-    spec, tried = bench.simulator.spec, []
+    episode, tried = bench.simulator.episode, []
     before = bench.play([])[0]
-    for name in (*spec.names(Role.MOVABLE), *spec.names(Role.GOAL)):
+    for name in (*episode.names(Role.MOVABLE), *episode.names(Role.GOAL)):
         bench.simulator.reset(SEED)
-        pose = bench.simulator.observe().objects[spec.object_index(name)].copy()
+        pose = bench.simulator.observe().objects[episode.object_index(name)].copy()
         pose[:3] += [0.031, -0.023, 0.0]
         bench.simulator.reset(SEED, {name: pose})
         off = float(np.linalg.norm(bench.position(name) - pose[:3]))
@@ -135,14 +169,21 @@ def objects_can_be_placed(bench: Bench) -> str:
 
 def commands_are_reached(bench: Bench) -> str:
     """A commanded pose is reached within 5 mm and 0.05 rad once the tool has had time."""
-    spec = bench.simulator.spec
+    robot = bench.simulator.spec.embodiment
     bench.simulator.reset(SEED)
     start = bench.simulator.observe().tcp_pose
-    delta = [0.02, -0.03, -0.02 if start[2] > 0.1 else 0.02, 0.0, 0.0, 0.3 if spec.controls_rotation else 0.0]
+    delta = [
+        0.02,
+        -0.03,
+        -0.02 if start[2] > 0.1 else 0.02,
+        0.0,
+        0.0,
+        0.3 if robot.controls_rotation else 0.0,
+    ]
     target = poses.apply_delta(start, delta)
     bench.lead(target, 1.0, 60)
     metres, radians = poses.distance(bench.simulator.observe().tcp_pose, target)
-    if metres > REACH_ERROR or (spec.controls_rotation and radians > REACH_ANGLE):
+    if metres > REACH_ERROR or (robot.controls_rotation and radians > REACH_ANGLE):
         raise Broken(
             f"expected the tool at the commanded pose, got it {metres:.4f} m and {radians:.3f} rad away"
         )
@@ -181,7 +222,7 @@ def a_forced_velocity_moves_the_object(bench: Bench) -> str:
     before = bench.position(name)
     hold = bench.simulator.command(bench.simulator.observe().tcp_pose, 1.0)
     bench.simulator.step(hold, [Disturbance(name, (*velocity.tolist(), 0.0, 0.0, 0.0))])
-    moved, expected = bench.position(name) - before, velocity / bench.simulator.spec.control_hz
+    moved, expected = bench.position(name) - before, velocity / bench.simulator.spec.embodiment.control_hz
     if not np.linalg.norm(moved - expected) <= 0.2 * np.linalg.norm(expected):
         raise Broken(f"expected '{name}' to move by {_mm(expected)} mm in one step, got {_mm(moved)} mm")
     return f"'{name}' moved by {_mm(moved)} mm, {_mm(expected)} mm expected"
@@ -218,7 +259,7 @@ def a_velocity_with_the_tool_comes_on_top(bench: Bench) -> str:
         target = poses.apply_delta(tool, [0.0, 0.01 * (step + 1), 0.0, 0.0, 0.0, 0.0])
         simulator.step(simulator.command(target, -1.0), [sinking])
     moved = bench.position(name) - simulator.observe().tcp_pose[:3] - before
-    expected = np.array([0.0, 0.0, -0.05 * steps / simulator.spec.control_hz])
+    expected = np.array([0.0, 0.0, -0.05 * steps / simulator.spec.embodiment.control_hz])
     if not np.linalg.norm(moved - expected) <= 0.003:
         raise Broken(f"expected '{name}' to move by {_mm(expected)} mm in the grip, got {_mm(moved)} mm")
     return f"'{name}' moved by {_mm(moved)} mm in the grip, {_mm(expected)} mm expected"
@@ -250,7 +291,7 @@ def held_names_what_is_in_the_grip(bench: Bench) -> str:
     bench.simulator.reset(SEED)
     if bench.simulator.held():
         raise Broken(f"expected nothing in the grip at the start, got {bench.simulator.held()}")
-    known, seen = bench.simulator.spec.names(Role.MOVABLE), set[str]()
+    known, seen = bench.simulator.episode.names(Role.MOVABLE), set[str]()
     for command in bench.commands:
         bench.simulator.step(command)
         seen.update(bench.simulator.held())
@@ -329,6 +370,7 @@ def closing_twice_is_allowed(bench: Bench) -> str:
 
 RULES: tuple[Callable[[Bench], str], ...] = (
     the_spec_is_sane,
+    a_reset_describes_the_episode,
     observations_have_their_shapes,
     the_state_keeps_its_size,
     a_reset_repeats_exactly,
@@ -348,6 +390,23 @@ RULES: tuple[Callable[[Bench], str], ...] = (
     closing_twice_is_allowed,
 )
 """Every rule, in the order in which they are tried."""
+
+
+def _reset(simulator: Simulator, seed: int) -> EpisodeSpec:
+    """Reset and check what is returned."""
+    episode = simulator.reset(seed)
+    if not isinstance(cast(object, episode), EpisodeSpec):
+        raise Broken(f"expected reset to return an EpisodeSpec, got {type(episode).__name__}")
+    if episode.seed != seed:
+        raise Broken(f"expected the episode of seed {seed}, got that of seed {episode.seed}")
+    if simulator.episode != episode:
+        raise Broken("expected `episode` to be what reset returned, got another")
+    return episode
+
+
+def _expect_unique(kind: str, names: Sequence[str]) -> None:
+    if len(set(names)) != len(names):
+        raise Broken(f"expected {kind} names to be unique, got {', '.join(names)}")
 
 
 def _look(seen: Observation, count: int) -> None:

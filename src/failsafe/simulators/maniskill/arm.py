@@ -85,6 +85,14 @@ class Arm:
         return tool_pose(self._agent)
 
     @property
+    def gripper_travel(self) -> float:
+        """Opening of the fully open gripper, metres; 0 without a gripper."""
+        if not self.has_gripper:
+            return 0.0
+        limits = [self._joints[i].limits[0] for i in self._fingers]
+        return round(float(sum(min(self._open, high) - max(self._closed, low) for low, high in limits)), 6)
+
+    @property
     def gripper_width(self) -> float:
         """Opening between the fingers, metres."""
         return float(self.articulation.qpos[self._fingers].sum()) if self.has_gripper else 0.0

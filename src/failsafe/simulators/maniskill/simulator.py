@@ -20,6 +20,7 @@ from failsafe.records.poses import Pose
 from failsafe.records.trace import Disturbance
 from failsafe.simulators.contract import (
     Camera,
+    EpisodeSpec,
     Evaluation,
     Exactness,
     Observation,
@@ -28,6 +29,7 @@ from failsafe.simulators.contract import (
     SimulatorSpec,
 )
 from failsafe.simulators.maniskill.arm import Arm
+from failsafe.simulators.maniskill.embodiments import embodiment_of
 from failsafe.simulators.maniskill.frames import base_pose
 from failsafe.simulators.maniskill.resets import Resets
 from failsafe.simulators.maniskill.scene import (
@@ -40,10 +42,6 @@ from failsafe.simulators.maniskill.scene import (
 )
 from failsafe.simulators.maniskill.tasks import make_env, read_instruction
 
-MAX_TRANSLATION = 0.025
-"""Metres per control step: 0.5 m/s at 20 Hz, a third of what a Panda may do."""
-MAX_ROTATION = 0.125
-"""Radians per control step: 2.5 rad/s at 20 Hz, what a Panda's wrist may do."""
 _FAR = 100.0
 """Metres, radians or their rates beyond which the physics has diverged."""
 
@@ -70,8 +68,16 @@ class ManiSkillSimulator(Simulator):
         self._rendered_seed: int | None = None
         # Tasks that note things down after every step (drawing) have state that is not in the physics.
         self._after_step = _overridden_after_step(self.env)
-        self._start(0)
         self._instruction = read_instruction(type(self.env))
+        self._start(0)
+        self._spec = SimulatorSpec(
+            task=task,
+            exactness=Exactness.REPLAY,
+            embodiment=embodiment_of(self.env.agent, self._arm),
+            command_size=self._arm.command_size,
+            cameras=("front", "side", "hand"),
+            asset_licence="CC BY-NC 4.0 (ManiSkill)",
+        )
 
     def _start(self, seed: int) -> None:
         """Let ManiSkill draw the initial state of a seed, and note where everything is."""
@@ -88,27 +94,20 @@ class ManiSkillSimulator(Simulator):
             self._materials: dict[str, list[tuple[Any, Any]]] = {}
         self._initial = self._layout.read()
         self._marks = {b.spec.name: b.entity.pose for b in self._bodies if b.spec.role is not Role.MOVABLE}
+        self._episode = EpisodeSpec(seed, self._instruction, tuple(b.spec for b in self._bodies))
         self._seed = seed
 
     @property
     def spec(self) -> SimulatorSpec:
-        """What the task is and can do."""
-        return SimulatorSpec(
-            task=self._task,
-            instruction=self._instruction,
-            exactness=Exactness.REPLAY,
-            control_hz=float(self.env.control_freq),
-            command_size=self._arm.command_size,
-            max_translation=MAX_TRANSLATION,
-            max_rotation=MAX_ROTATION,
-            controls_rotation=True,
-            has_gripper=self._arm.has_gripper,
-            objects=tuple(b.spec for b in self._bodies),
-            cameras=("front", "side", "hand"),
-            asset_licence="CC BY-NC 4.0 (ManiSkill)",
-        )
+        """What the simulator is and can do."""
+        return self._spec
 
-    def reset(self, seed: int, objects: Mapping[str, Pose] | None = None) -> None:
+    @property
+    def episode(self) -> EpisodeSpec:
+        """The episode that the last `reset` began."""
+        return self._episode
+
+    def reset(self, seed: int, objects: Mapping[str, Pose] | None = None) -> EpisodeSpec:
         """Begin an episode in a physics scene without a past. See the contract."""
         if seed != self._seed or self._after_step is not None:
             self._start(seed)
@@ -120,6 +119,7 @@ class ManiSkillSimulator(Simulator):
             self._body(name).entity.pose = to_sapien(poses.compose(self._base, pose))
         self._system = move_to_fresh_scene(self.env, self._entities)
         self._arm.begin()
+        return self._episode
 
     def observe(self) -> Observation:
         """Ground truth now."""

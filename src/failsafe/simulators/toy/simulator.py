@@ -10,10 +10,12 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from failsafe.errors import DivergedError, UnknownNameError
+from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.records.poses import Pose
 from failsafe.records.trace import Disturbance
 from failsafe.simulators.contract import (
     Camera,
+    EpisodeSpec,
     Evaluation,
     Exactness,
     Observation,
@@ -22,13 +24,25 @@ from failsafe.simulators.contract import (
 )
 from failsafe.simulators.toy import drawing
 from failsafe.simulators.toy.body import STATE_SIZE, RigidBody
-from failsafe.simulators.toy.gripper import ARM, MAX_OPENING, SHOULDER, within_reach
+from failsafe.simulators.toy.gripper import ARM, CLOSING_SPEED, MAX_OPENING, SHOULDER, within_reach
 from failsafe.simulators.toy.gripper import STATE_SIZE as GRIPPER_SIZE
 from failsafe.simulators.toy.physics import SUBSTEP, SUBSTEPS, World
 from failsafe.simulators.toy.tasks import PickTask, PushTask, StackTask, ToyTask
 
 DENSITY = 1000.0
 """kg/m³"""
+
+EMBODIMENT = EmbodimentSpec(
+    robot="toy",
+    control_hz=1.0 / (SUBSTEP * SUBSTEPS),
+    max_translation=0.025,
+    max_rotation=0.125,
+    gripper_travel=MAX_OPENING,
+    gripper_seconds=MAX_OPENING / CLOSING_SPEED,
+    workspace_low=(0.15, -0.6, 0.005),
+    workspace_high=(0.95, 0.6, 0.7),
+)
+"""The toy's gripper on the end of an arm that is not simulated."""
 
 
 class ToySimulator:
@@ -44,15 +58,9 @@ class ToySimulator:
         self._task = task
         self._spec = SimulatorSpec(
             task=task.name,
-            instruction=task.instruction,
             exactness=Exactness.RESTORE,
-            control_hz=1.0 / (SUBSTEP * SUBSTEPS),
+            embodiment=EMBODIMENT,
             command_size=8,
-            max_translation=0.025,
-            max_rotation=0.125,
-            controls_rotation=True,
-            has_gripper=True,
-            objects=task.objects,
             cameras=tuple(drawing.CAMERAS),
             asset_licence="Apache-2.0",
         )
@@ -69,10 +77,15 @@ class ToySimulator:
 
     @property
     def spec(self) -> SimulatorSpec:
-        """What the task is and the toy can do."""
+        """What the simulator is and can do."""
         return self._spec
 
-    def reset(self, seed: int, objects: Mapping[str, Pose] | None = None) -> None:
+    @property
+    def episode(self) -> EpisodeSpec:
+        """The episode that the last `reset` began."""
+        return self._episode
+
+    def reset(self, seed: int, objects: Mapping[str, Pose] | None = None) -> EpisodeSpec:
         """Begin an episode.
 
         Raises:
@@ -89,13 +102,15 @@ class ToySimulator:
         for name in self._goals:
             numbers += layout[name].tolist()
         self._load(np.array(numbers, dtype=np.float32))
+        self._episode = EpisodeSpec(seed, self._task.instruction, self._task.objects, self._task.goals)
+        return self._episode
 
     def observe(self) -> Observation:
         """Ground truth now."""
         numbers, at = self._state, GRIPPER_SIZE
-        objects = np.empty((len(self._spec.objects), 7))
+        objects = np.empty((len(self._task.objects), 7))
         goals = iter(self._goals)
-        for i, spec in enumerate(self._spec.objects):
+        for i, spec in enumerate(self._task.objects):
             if spec.name in self._rows:
                 start = at + self._rows[spec.name] * STATE_SIZE
                 objects[i] = numbers[start : start + 7]
@@ -161,7 +176,7 @@ class ToySimulator:
         now = self._state
         if state is not None:
             self._load(state)
-        pictures = drawing.draw(self._world, self._goals, self._spec.objects, cameras, size)
+        pictures = drawing.draw(self._world, self._goals, self._task.objects, cameras, size)
         if state is not None:
             self._load(now)
         return pictures

@@ -12,7 +12,7 @@ import numpy as np
 
 from failsafe.records import poses
 from failsafe.records.poses import Pose
-from failsafe.simulators.contract import Evaluation, ObjectSpec, Role
+from failsafe.simulators.contract import Evaluation, GoalPredicate, ObjectSpec, Role
 from failsafe.simulators.toy.body import RigidBody
 
 AT_REST = 0.05
@@ -27,6 +27,7 @@ class ToyTask(ABC):
     name: ClassVar[str]
     instruction: ClassVar[str]
     objects: ClassVar[tuple[ObjectSpec, ...]]
+    goals: ClassVar[tuple[GoalPredicate, ...]]
     home: ClassVar[tuple[float, float, float]] = HOME
 
     def generator(self, seed: int) -> np.random.Generator:
@@ -57,6 +58,7 @@ class PickTask(ToyTask):
         ObjectSpec("box", Role.MOVABLE, (0.036, 0.02, 0.025)),
         ObjectSpec("goal", Role.GOAL, (0.02, 0.02, 0.02)),
     )
+    goals = (GoalPredicate("held_at", ("box", "goal")),)
     radius: ClassVar[float] = 0.025
 
     def layout(self, rng: np.random.Generator) -> dict[str, Pose]:
@@ -85,6 +87,7 @@ class PushTask(ToyTask):
         ObjectSpec("box", Role.MOVABLE, (0.03, 0.03, 0.025)),
         ObjectSpec("goal", Role.GOAL, (0.04, 0.04, 0.001)),
     )
+    goals = (GoalPredicate("at", ("box", "goal")),)
     radius: ClassVar[float] = 0.04
 
     def layout(self, rng: np.random.Generator) -> dict[str, Pose]:
@@ -115,6 +118,7 @@ class StackTask(ToyTask):
         ObjectSpec("box_a", Role.MOVABLE, (0.02, 0.02, 0.02)),
         ObjectSpec("box_b", Role.MOVABLE, (0.026, 0.026, 0.024)),
     )
+    goals = (GoalPredicate("on", ("box_a", "box_b")),)
 
     def layout(self, rng: np.random.Generator) -> dict[str, Pose]:
         """Both boxes on the table, far enough apart for the fingers to fit between."""
