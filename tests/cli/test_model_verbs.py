@@ -12,10 +12,10 @@ from tests.cli.conftest import Verb
 from tests.models.llava.server import Server, completion, images_of
 
 from failsafe.cli.main import main
-from failsafe.cli.score import _baselines, _tell_apart
 from failsafe.datasets.files import file_name
 from failsafe.datasets.store import Dataset
 from failsafe.errors import RecordError, UserError
+from failsafe.evaluation.scoring import OfflineTest, check_file_names
 from failsafe.models.llava.card import LlavaCard, write_card
 from failsafe.samples.sample_set import SampleSet
 
@@ -184,13 +184,11 @@ def test_a_server_that_is_not_there_is_not_asked_for_every_sample(
 
 
 def test_baselines_do_not_learn_from_what_they_are_tested_on(folder: Path) -> None:
-    found = SampleSet(folder / "samples")
-    train, test = (found.indices(split) for split in ("train", "test"))
-    truth = [found.samples[i] for i in test]
-    assert len(_baselines([folder / "samples"], found.spec, truth)) == 6
-    both = found.samples[train[0]]
-    with pytest.raises(RecordError, match=f"got seed {both.seed} of {both.task} in both"):
-        _baselines([folder / "samples"], found.spec, [*truth, both])
+    samples = [folder / "samples"]
+    assert len(OfflineTest(samples).baselines(samples)) == 6
+    train = OfflineTest(samples, split="train")
+    with pytest.raises(RecordError, match=r"got seed \d+ of ToyPick-v0 in both"):
+        train.baselines(samples)
 
 
 def test_a_model_is_not_scored_on_what_it_was_trained_on(folder: Path, run: Verb) -> None:
@@ -226,7 +224,7 @@ def test_two_checkpoints_of_a_kind_are_told_apart_in_one_table(
 
 def test_answers_of_two_checkpoints_never_share_a_file() -> None:
     with pytest.raises(UserError, match="got 'runs/b' and 'runs-b'"):
-        _tell_apart(["compact", "compact"], ["runs/b", "runs-b"])
+        check_file_names(["runs/b", "runs-b"])
 
 
 def test_a_view_that_is_not_there_does_not_block_the_folder(folder: Path, run: Verb, tmp_path: Path) -> None:
@@ -249,7 +247,7 @@ def test_a_view_that_is_not_there_does_not_block_the_folder(folder: Path, run: V
         (("train", "nowhere", "--out", "x"), "expected samples made by `failsafe samples`"),
         (("score", "nowhere.safetensors", "{samples}"), "which does not exist"),
         (("score", "nowhere", "{samples}"), "expected 'compact', a checkpoint"),
-        (("score", "compact", "{samples}"), "compact looks at front, side, hand at 96 px"),
+        (("score", "compact", "{samples}"), "compact reads front, side, hand at 96 px"),
         (("score", "{run}", "{samples}", "--also", "{run}"), "expected checkpoints with different names"),
         (("train", "{samples}", "--out", "x", "--epochs", "0"), "expected epochs of at least 1, got 0"),
         (("train", "{samples}", "--out", "x", "--epochs", "2.6"), "expected whole epochs"),
@@ -271,7 +269,7 @@ def test_a_view_that_is_not_there_does_not_block_the_folder(folder: Path, run: V
             "--resume is for a training, not for --dry-run",
         ),
         (("samples", "{data}", "--out", "x", "--per-cell", "-3"), "or 0 for all, got -3"),
-        (("score", "{run}", "{unseen}"), "got 'unseen', which was made with --no-images"),
+        (("score", "{run}", "{unseen}"), "got 'unseen', which was made without them"),
         (
             ("score", "{run}", "{samples}", "--split", "tset"),
             "expected samples of the split tset in 'samples'",
