@@ -12,12 +12,14 @@ from tests.monitors.openpi_client import ACTIONS, SPEC, WORDS, answer, request
 from tests.policies.websocket_server import WebsocketServer, unpack
 from websockets.sync.client import connect
 
-from failsafe.cli.serve import is_loopback, parse_address, parse_views
+from failsafe.cli.serve import parse_address, parse_views
 from failsafe.errors import UserError
 from failsafe.models.compact import CompactConfig, CompactMeta, CompactNet, save_compact
 from failsafe.models.loading import fingerprint
 from failsafe.models.object_localizer import CameraIntrinsics
 from failsafe.monitors.calibration import Calibration, Threshold, write_calibration
+from failsafe.monitors.proxy import Proxy
+from failsafe.monitors.serving import is_loopback
 
 UPSTREAM = ("--upstream", "ws://127.0.0.1:8000")
 
@@ -117,7 +119,7 @@ def test_a_calibration_that_knows_nothing_of_the_task(checkpoint: Path, tmp_path
     weights = fingerprint(str(checkpoint))
     write_calibration(path, Calibration(0.05, str(checkpoint), "openpi", 2.0, thresholds, weights=weights))
     err = said_while_nothing_changes(checkpoint, "--calibration", str(path))
-    assert err == f"failsafe: no threshold for '{WORDS}': the monitor only looks on\n"
+    assert err == f"failsafe: no threshold for '{WORDS}': the monitor only observes\n"
 
 
 @pytest.mark.parametrize(
@@ -131,7 +133,7 @@ def test_a_calibration_that_knows_nothing_of_the_task(checkpoint: Path, tmp_path
         ((*UPSTREAM, "--views", "frnt=observation/image"), "did you mean 'front'?"),
         ((*UPSTREAM, "--views", "front"), "expected views such as front=observation/image"),
         ((*UPSTREAM, "--views", "front=a,front=b"), "images that each show another view"),
-        (("--upstream", "ws://127.0.0.1:8000?observation/image="), "expected a picture of front, side"),
+        (("--upstream", "ws://127.0.0.1:8000?observation/image="), "expected a picture of front or side"),
         ((*UPSTREAM, "--steps-per-request", "0"), "expected 1 step per request or more"),
         ((*UPSTREAM, "--steps-per-request", "65"), "expected chunks of 1 to 64 actions"),
         ((*UPSTREAM, "--deadline", "0"), "expected a deadline above 0"),
@@ -149,10 +151,10 @@ def test_what_makes_no_sense_is_one_sentence(
 
 
 @pytest.mark.slow
-def test_without_thresholds_it_only_looks_on(checkpoint: Path, tmp_path: Path) -> None:
+def test_without_thresholds_it_only_observes(checkpoint: Path, tmp_path: Path) -> None:
     log = tmp_path / "events.jsonl"
     err = said_while_nothing_changes(checkpoint, "--events", str(log))
-    assert "there are no thresholds, so the monitor only looks on" in err
+    assert "there are no thresholds, so the monitor only observes" in err
     assert {json.loads(line)["kind"] for line in log.read_text().splitlines()} == {"query"}
 
 
@@ -169,7 +171,7 @@ def test_other_machines_are_let_in_with_a_warning(
 ) -> None:
     hosts = []
 
-    class Interrupted:
+    class Interrupted(Proxy):
         port = 9000
 
         def __init__(self, upstream, make_guard, host, port) -> None:
@@ -178,17 +180,17 @@ def test_other_machines_are_let_in_with_a_warning(
         def run(self) -> None:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("failsafe.monitors.proxy.Proxy", Interrupted)
+    monkeypatch.setattr("failsafe.monitors.serving.Proxy", Interrupted)
     common = ("serve", "--monitor", str(checkpoint), "--threshold", "0.5", *UPSTREAM)
     status, out, err = run(*common)
     assert (status, err) == (0, "")
     assert out == (
-        "listening on ws://127.0.0.1:9000; compact looks on, in front of ws://127.0.0.1:8000\n"
-        "the model looks through side too, and no picture shows it: it sees black\n"
+        "listening on ws://127.0.0.1:9000; compact monitors ws://127.0.0.1:8000\n"
+        "no picture shows side: the model sees black there\n"
     )
     status, _, err = run(*common, "--listen", "0.0.0.0:9000")
     assert status == 0
-    assert err == "failsafe: anybody who reaches 0.0.0.0:9000 over the network can move the robot\n"
+    assert err == "failsafe: anyone who reaches 0.0.0.0:9000 over the network can move the robot\n"
     assert hosts == ["127.0.0.1", "0.0.0.0"]
 
 
@@ -207,4 +209,4 @@ def test_addresses() -> None:
         False,
         False,
     ]
-    assert parse_views("front=a, hand=b", ("front", "hand")) == {"a": "front", "b": "hand"}
+    assert parse_views("front=a, hand=b") == {"a": "front", "b": "hand"}
