@@ -1,7 +1,105 @@
-"""FailSafe: make robot policies survive their own failures.
+"""FailSafe: make robot policies recover from their own failures.
 
-The folders are the data flow, in this order: `records`, `simulators`, `experts`, `perturbations`,
-`generation`, `datasets`, `reports`, `cli`.
+```python
+import failsafe as fs
+
+data = fs.generate("PickCube-v1", failures=100, out="data/")  # a Dataset; run again to resume
+model = fs.load_model("compact")  # or a folder, "openai+http://127.0.0.1:8000/v1?model=...", an object
+policy = fs.guard(my_policy, model, calibration="thresholds.json")  # a policy like any other
+results = fs.evaluate(my_policy, model, tasks=["PickCube-v1"], seeds=range(5000, 5100), out="results/")
+env = fs.make_env("PickCube-v1", perturbations=["slip"])  # a gymnasium.Env
+env = fs.perturb(gym_env, ["early_release"])  # wraps a ManiSkill environment
+```
+
+Every name below is imported when it is first used, so that `import failsafe` needs no dependency and no
+time. The subpackages are the stages of the data flow: `records`, `simulators`, `rollouts`, `experts`,
+`perturbations`, `execution`, `generation`, `datasets`, `samples`, `models`, `policies`, `training`,
+`monitors`, `evaluation`, `exports`, `envs`, `reports`, `cli`. A stage imports earlier stages only.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from failsafe.datasets.generate import generate
+    from failsafe.datasets.store import Dataset, open_dataset
+    from failsafe.errors import FailSafeError, UserError
+    from failsafe.evaluation.calibrate import calibrate
+    from failsafe.evaluation.evaluate import evaluate
+    from failsafe.evaluation.study import Results
+    from failsafe.experts.tasks import Task, load_task
+    from failsafe.models.contract import RecoveryModel
+    from failsafe.models.loading import load_model
+    from failsafe.monitors.calibration import Calibration
+    from failsafe.monitors.guard import guard
+    from failsafe.monitors.monitor import MonitorSettings
+    from failsafe.policies.contract import ActionSpace, Policy, PolicyObservation
+    from failsafe.policies.loading import load_policy
+    from failsafe.records.assessment import Assessment, Window, WindowSpec
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "ActionSpace",
+    "Assessment",
+    "Calibration",
+    "Dataset",
+    "FailSafeError",
+    "MonitorSettings",
+    "Policy",
+    "PolicyObservation",
+    "RecoveryModel",
+    "Results",
+    "Task",
+    "UserError",
+    "Window",
+    "WindowSpec",
+    "calibrate",
+    "evaluate",
+    "generate",
+    "guard",
+    "load_model",
+    "load_policy",
+    "load_task",
+    "open_dataset",
+]
+
+_MODULES = {
+    "ActionSpace": "failsafe.policies.contract",
+    "Assessment": "failsafe.records.assessment",
+    "Calibration": "failsafe.monitors.calibration",
+    "Dataset": "failsafe.datasets.store",
+    "FailSafeError": "failsafe.errors",
+    "MonitorSettings": "failsafe.monitors.monitor",
+    "Policy": "failsafe.policies.contract",
+    "PolicyObservation": "failsafe.policies.contract",
+    "RecoveryModel": "failsafe.models.contract",
+    "Results": "failsafe.evaluation.study",
+    "Task": "failsafe.experts.tasks",
+    "UserError": "failsafe.errors",
+    "Window": "failsafe.records.assessment",
+    "WindowSpec": "failsafe.records.assessment",
+    "calibrate": "failsafe.evaluation.calibrate",
+    "evaluate": "failsafe.evaluation.evaluate",
+    "generate": "failsafe.datasets.generate",
+    "guard": "failsafe.monitors.guard",
+    "load_model": "failsafe.models.loading",
+    "load_policy": "failsafe.policies.loading",
+    "load_task": "failsafe.experts.tasks",
+    "open_dataset": "failsafe.datasets.store",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'failsafe' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
