@@ -26,18 +26,17 @@ if TYPE_CHECKING:
     from failsafe.datasets.generate import generate
     from failsafe.datasets.store import Dataset, open_dataset
     from failsafe.errors import FailSafeError, UserError
-    from failsafe.evaluation.calibrate import calibrate
-    from failsafe.evaluation.evaluate import evaluate
-    from failsafe.evaluation.study import Results
+    from failsafe.evaluation.results import Results
     from failsafe.experts.tasks import Task, load_task
     from failsafe.models.contract import RecoveryModel
     from failsafe.models.loading import load_model
     from failsafe.monitors.calibration import Calibration
     from failsafe.monitors.guard import guard
-    from failsafe.monitors.monitor import MonitorSettings
-    from failsafe.policies.contract import ActionSpace, Policy, PolicyObservation
+    from failsafe.monitors.settings import MonitorSettings
+    from failsafe.policies.contract import ActionSpace, Policy
     from failsafe.policies.loading import load_policy
     from failsafe.records.assessment import Assessment, Window, WindowSpec
+    from failsafe.records.observation import PolicyObservation
 
 __version__ = "0.1.0"
 
@@ -56,8 +55,6 @@ __all__ = [
     "UserError",
     "Window",
     "WindowSpec",
-    "calibrate",
-    "evaluate",
     "generate",
     "guard",
     "load_model",
@@ -72,17 +69,15 @@ _MODULES = {
     "Calibration": "failsafe.monitors.calibration",
     "Dataset": "failsafe.datasets.store",
     "FailSafeError": "failsafe.errors",
-    "MonitorSettings": "failsafe.monitors.monitor",
+    "MonitorSettings": "failsafe.monitors.settings",
     "Policy": "failsafe.policies.contract",
-    "PolicyObservation": "failsafe.policies.contract",
+    "PolicyObservation": "failsafe.records.observation",
     "RecoveryModel": "failsafe.models.contract",
-    "Results": "failsafe.evaluation.study",
+    "Results": "failsafe.evaluation.results",
     "Task": "failsafe.experts.tasks",
     "UserError": "failsafe.errors",
     "Window": "failsafe.records.assessment",
     "WindowSpec": "failsafe.records.assessment",
-    "calibrate": "failsafe.evaluation.calibrate",
-    "evaluate": "failsafe.evaluation.evaluate",
     "generate": "failsafe.datasets.generate",
     "guard": "failsafe.monitors.guard",
     "load_model": "failsafe.models.loading",

@@ -202,6 +202,20 @@ class Dataset:
                     raise
 
 
+def open_dataset(path: str | Path) -> Dataset:
+    """Open a dataset that `failsafe generate` or `failsafe.generate` made.
+
+    Args:
+        path: Folder of the dataset.
+
+    Raises:
+        UserError: If the folder has no manifest.
+    """
+    dataset = Dataset(Path(path))
+    dataset.require()
+    return dataset
+
+
 def _text(text: str) -> np.ndarray:
     return np.frombuffer(text.encode(), dtype=np.uint8)
 

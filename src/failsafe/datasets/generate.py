@@ -1,0 +1,67 @@
+"""Generate a dataset of failures and recoveries: `failsafe.generate`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from failsafe.datasets.build import build_dataset
+from failsafe.datasets.store import Dataset
+from failsafe.errors import UserError
+from failsafe.execution.processes import ignore
+from failsafe.generation.config import GenerationConfig, ModeConfig, default_modes
+from failsafe.generation.partition import Progress
+
+
+def generate(
+    tasks: str | Sequence[str],
+    *,
+    out: str | Path,
+    failures: int = 100,
+    modes: Sequence[str] | Mapping[str, ModeConfig] = (),
+    seeds: range = range(100_000),
+    labels: int = 4,
+    verify_rollouts: int = 5,
+    compound: float = 0.1,
+    workers: int | None = None,
+    shard: tuple[int, int] | None = None,
+    on_progress: Callable[[Progress], None] = ignore,
+) -> Dataset:
+    """Perturb tasks in many ways, prove the smallest correction of each failure, and store both.
+
+    Interrupted at any moment, the same call resumes. The dataset does not depend on the number of workers.
+
+    Args:
+        tasks: One task or several, by name.
+        out: Folder of the dataset.
+        failures: Failures with a verified correction to generate; harmless and unrecoverable ones are extra.
+        modes: Failure modes to draw from with equal weight, or the settings of each. Default: all modes.
+        seeds: Seeds of the initial states, in steps of 1.
+        labels: Steps after the onset of each failure to find corrections for.
+        verify_rollouts: Rollouts with each correction: one exact, the others with noise and delay.
+        compound: Share of cases with two perturbations at once, 0 to 1.
+        workers: Number of processes. Default: one per core.
+        shard: Part (i, n) of the dataset to generate here, i from 0. Default: the whole dataset.
+        on_progress: Called in this process after every nominal rollout and every case.
+
+    Returns:
+        The dataset, complete with tables and card.
+
+    Raises:
+        UserError: If a name is unknown, a number is out of range, or `out` holds another dataset.
+        StoreError: If the folder cannot be written.
+    """
+    if seeds.step != 1:
+        raise UserError(f"expected seeds in steps of 1, got {seeds}: give range(first, last)")
+    config = GenerationConfig(
+        tasks=(tasks,) if isinstance(tasks, str) else tuple(tasks),
+        failures=failures,
+        modes=modes if isinstance(modes, Mapping) else default_modes(tuple(modes)),
+        first_seed=seeds.start,
+        last_seed=seeds.stop,
+        labels=labels,
+        verify_rollouts=verify_rollouts,
+        compound=compound,
+    )
+    return build_dataset(config, Path(out), on_progress, workers or os.cpu_count() or 1, shard)
