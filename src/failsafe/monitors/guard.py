@@ -62,8 +62,8 @@ def guard(
             )
         found = loaded.threshold
     return MonitoredPolicy(
-        load_policy(policy) if isinstance(policy, str) else policy,
-        load_model(model) if isinstance(model, str) else model,
+        load_policy(policy),
+        load_model(model),
         found,
         settings,
         on_event,
@@ -83,7 +83,7 @@ def _calibration(
     if shipped is None:
         names = [found if isinstance(found, str) else found.name for found in (policy, model)]
         raise UserError(
-            f"expected thresholds for {names[0]} with the model {names[1]}, got none: make a calibration with "
-            "`failsafe calibrate` or `failsafe.calibrate`, or choose a threshold"
+            f"expected thresholds for {names[0]} with the model {names[1]}, got none: make a calibration "
+            "with `failsafe calibrate` or `failsafe.calibrate`, or choose a threshold"
         )
     return shipped

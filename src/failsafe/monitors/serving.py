@@ -89,7 +89,7 @@ def make_service(
         UserError: If a value is out of range, the server does not speak openpi's protocol, the calibration
             is of another model, or no picture shows a view of the model.
     """
-    policy = load_policy(upstream) if isinstance(upstream, str) else upstream
+    policy = load_policy(upstream)
     if not isinstance(policy, OpenpiPolicy):
         raise UserError(f"expected a server of openpi such as ws://127.0.0.1:8000, got '{upstream}'")
     if steps_per_request is not None and steps_per_request < 1:
@@ -97,7 +97,7 @@ def make_service(
     if deadline <= 0:
         raise UserError(f"expected a deadline above 0, got {deadline:g}")
     limit, settings = _limit(model, calibration, threshold, on_warning)
-    loaded = load_model(model) if isinstance(model, str) else model
+    loaded = load_model(model)
     spec, space = loaded.window_spec, policy.action_space
     for view in (views or {}).values():
         if view not in spec.views:
