@@ -9,7 +9,7 @@ help:
 	@echo "make demo    60 verified failures with their recoveries; a policy with and without the monitor; pages to open"
 	@echo "make test    lint, then the whole test suite"
 	@echo "make lint    style, types and the order of the stages"
-	@echo "make bench   the speeds and sizes that the README states, measured here"
+	@echo "make bench   the speeds and sizes that the README states, measured here; QUICK=1 to try it"
 	@echo "make tables  the full study of the monitor, and its tables into docs/tables; hours"
 	@echo "make clean   remove what the tools and the demo left; keeps $(VENV)"
 
@@ -29,8 +29,9 @@ lint: setup
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
+# QUICK=1 runs everything once, to see that it works, and writes to bench-out.
 bench: setup
-	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.run $(if $(QUICK),--quick)
 
 tables: setup
 	@bash scripts/study.sh

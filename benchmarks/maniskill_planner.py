@@ -25,11 +25,19 @@ import statistics
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Sequence
 from importlib.metadata import version
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):  # read when numpy is first imported
     os.environ.setdefault(variable, "1")
+
+Record = dict[str, Any]
+"""One episode, as a line of a results file."""
+Records = dict[tuple[str, int | None], Record]
+"""Records by task and seed; the seed is None for a task that could not be run."""
 
 RESULTS = Path(__file__).parent / "results" / "maniskill_planner.jsonl"
 MAX_EPISODE_STEPS = 100_000  # the solutions outrun the registered limits
@@ -37,7 +45,7 @@ START_TIMEOUT = 180.0
 ENDED = ("success", "failure", "no_plan")
 
 
-def make_env(task):
+def make_env(task: str) -> Any:
     """Make the environment of a task, wrapped so that steps, last action and successes are seen.
 
     Args:
@@ -50,7 +58,7 @@ def make_env(task):
         FileNotFoundError: If the task needs assets that have not been downloaded.
     """
     import gymnasium as gym
-    import mani_skill.envs  # noqa: F401  (registers the tasks)
+    import mani_skill.envs  # noqa: F401  # pyright: ignore[reportUnusedImport] registers the tasks
     import torch
     from mani_skill.utils import assets
     from mani_skill.utils.registration import REGISTERED_ENVS
@@ -58,11 +66,11 @@ def make_env(task):
     class Watch(gym.Wrapper):
         """Remembers of an episode what the solutions do not return."""
 
-        def reset(self, **kwargs):
+        def reset(self, **kwargs: Any) -> Any:
             self.steps, self.last_action, self.last_success, self.any_success = 0, None, False, False
             return self.env.reset(**kwargs)
 
-        def step(self, action):
+        def step(self, action: Any) -> Any:
             result = self.env.step(action)
             self.steps += 1
             self.last_action = action
@@ -89,7 +97,7 @@ def make_env(task):
     )
 
 
-def count_failed_plans():
+def count_failed_plans() -> list[int]:
     """Count the motions that found no plan; most solutions ignore them and go on.
 
     Returns:
@@ -99,8 +107,8 @@ def count_failed_plans():
 
     failed = [0]
 
-    def counted(move):
-        def wrapper(self, pose, dry_run=False, refine_steps=0):
+    def counted(move: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(self: Any, pose: Any, dry_run: bool = False, refine_steps: int = 0) -> Any:
             result = move(self, pose, dry_run=dry_run, refine_steps=refine_steps)
             if isinstance(result, int) and result == -1 and not dry_run:
                 failed[0] += 1
@@ -113,7 +121,9 @@ def count_failed_plans():
     return failed
 
 
-def run_episode(env, solve, task, seed, settle_steps, failed_plans):
+def run_episode(
+    env: Any, solve: Callable[..., Any], task: str, seed: int, settle_steps: int, failed_plans: list[int]
+) -> Record:
     """Run one solution and judge it at the end.
 
     Args:
@@ -129,7 +139,7 @@ def run_episode(env, solve, task, seed, settle_steps, failed_plans):
         settling.
     """
     failed_plans[0] = 0
-    record = {"task": task, "seed": seed, "outcome": "raised", "error": None}
+    record: Record = {"task": task, "seed": seed, "outcome": "raised", "error": None}
     wall, cpu = time.perf_counter(), time.process_time()
     try:
         result = solve(env, seed=seed, debug=False, vis=False)
@@ -152,13 +162,13 @@ def run_episode(env, solve, task, seed, settle_steps, failed_plans):
     return record
 
 
-def send_output_to_stderr():
+def send_output_to_stderr() -> None:
     """Send what the planner prints, from Python and from C++, to standard error."""
     sys.stdout.flush()
     os.dup2(2, 1)
 
 
-def build_case(task, seeds, settle_steps, pipe):
+def run_seeds(task: str, seeds: Sequence[int], settle_steps: int, pipe: Connection) -> None:
     """Run the episodes of one task; the body of a worker process.
 
     Args:
@@ -180,7 +190,7 @@ def build_case(task, seeds, settle_steps, pipe):
         pipe.send(run_episode(env, MP_SOLUTIONS[task], task, seed, settle_steps, failed_plans))
 
 
-def run_task(task, seeds, settle_steps, timeout):
+def run_task(task: str, seeds: Iterable[int], settle_steps: int, timeout: float) -> Generator[Record]:
     """Run the seeds of one task in a process, which is started anew after a crash or a timeout.
 
     Args:
@@ -196,7 +206,7 @@ def run_task(task, seeds, settle_steps, timeout):
     seeds = list(seeds)
     while seeds:
         ours, theirs = context.Pipe()
-        process = context.Process(target=build_case, args=(task, seeds, settle_steps, theirs))
+        process = context.Process(target=run_seeds, args=(task, seeds, settle_steps, theirs))
         process.start()
         theirs.close()
         ready = False
@@ -230,7 +240,7 @@ def run_task(task, seeds, settle_steps, timeout):
             ours.close()
 
 
-def read_records(path):
+def read_records(path: Path) -> Records:
     """Read a results file.
 
     Args:
@@ -239,7 +249,7 @@ def read_records(path):
     Returns:
         The records by (task, seed), the last one where there are several.
     """
-    records = {}
+    records: Records = {}
     if path.exists():
         for line in path.read_text().splitlines():
             record = json.loads(line)
@@ -247,7 +257,7 @@ def read_records(path):
     return records
 
 
-def markdown_table(records):
+def markdown_table(records: Records) -> str:
     """Lay out results as a Markdown table.
 
     Args:
@@ -273,7 +283,7 @@ def markdown_table(records):
         "median steps",
     )
     rows = [head, ("---",) + ("---:",) * (len(head) - 1)]
-    notes = []
+    notes: list[str] = []
     tasks = sorted({task for task, _ in records})
     for task in tasks:
         runs = [record for (name, seed), record in records.items() if name == task and seed is not None]
@@ -286,7 +296,7 @@ def markdown_table(records):
         planned = [run for run in ended if run["outcome"] != "no_plan"]
         lost = sum(run["outcome"] == "failure" and run["failed_plans"] > 0 for run in ended)
 
-        def median(key, digits, ended=ended):
+        def median(key: str, digits: int, ended: Sequence[Record] = ended) -> str:
             return f"{statistics.median(run[key] for run in ended):.{digits}f}" if ended else ""
 
         rows.append(
@@ -313,7 +323,7 @@ def markdown_table(records):
     return table + ("\n\n" + "\n".join(notes) if notes else "")
 
 
-def time_task(task, number, settle_steps):
+def time_task(task: str, number: int, settle_steps: int) -> Record:
     """Measure the rollouts per second of the planner with its simulation.
 
     Args:
@@ -346,9 +356,9 @@ def time_task(task, number, settle_steps):
     }
 
 
-def main():
+def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     add = parser.add_argument
     add("tasks", nargs="*", metavar="TASK", help="tasks to run (default: all that have a solution)")
     add("--seeds", type=int, default=50, help="number of seeds (default 50)")

@@ -1,7 +1,7 @@
-"""What `benchmarks.run` measures in its own process: rollouts, pairs, files, views.
+"""What `benchmarks.run` measures in its own process: rollouts, generation, files, views, queries.
 
-Every duration is taken twice: wall time, and CPU time of this process. On a quiet machine they agree; where
-other work runs beside, the CPU seconds say what a core of one's own would do.
+Every duration is taken twice: wall time, and CPU time of this process. On an idle machine they agree; where
+other processes run, the CPU time is closer to what an idle core would need.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,25 +20,33 @@ import numpy as np
 from benchmarks.stopwatches import Stopwatches, stopwatches
 from failsafe.datasets.store import Dataset
 from failsafe.experts.tasks import Task
-from failsafe.generation import partition as partitions
 from failsafe.generation.config import GenerationConfig
 from failsafe.generation.nominal import run_nominal
+from failsafe.generation.partition import PartitionJob
+from failsafe.models.contract import RecoveryModel
+from failsafe.records.assessment import Window
 
 VIEW_SIZE = 224
 CAMERAS = ("front", "side", "hand")
+_WARM_UP_SEED = 10_000
 
 
 @dataclass
 class Seconds:
-    """A duration."""
+    """A duration.
+
+    Attributes:
+        wall: Wall time, seconds.
+        cpu: CPU time of this process, seconds.
+    """
 
     wall: float = 0.0
     cpu: float = 0.0
 
 
 @contextlib.contextmanager
-def clock() -> Iterator[Seconds]:
-    """Measures what happens within."""
+def clock() -> Generator[Seconds]:
+    """Measure the duration of the context."""
     seconds = Seconds()
     wall, cpu = time.perf_counter(), time.process_time()
     try:
@@ -49,7 +57,14 @@ def clock() -> Iterator[Seconds]:
 
 @dataclass
 class Nominals:
-    """Unperturbed rollouts, each with its reset to a new seed."""
+    """Nominal rollouts, each with its reset to a new seed.
+
+    Attributes:
+        rollouts: Number of rollouts.
+        successes: How many of them succeed.
+        steps: Control steps of all of them.
+        seconds: Duration of all of them.
+    """
 
     rollouts: int
     successes: int
@@ -58,32 +73,35 @@ class Nominals:
 
 
 def measure_nominals(task: Task, at_least: float) -> Nominals:
-    """Run nominal rollouts of new seeds for some seconds of CPU time."""
-    run_nominal(task, 10_000)
+    """Run nominal rollouts of new seeds.
+
+    Args:
+        task: The task.
+        at_least: CPU time to spend, seconds.
+    """
+    run_nominal(task, _WARM_UP_SEED)
     rollouts = successes = steps = 0
     with clock() as seconds:
         begin = time.process_time()
-        while time.process_time() - begin < at_least:
+        while rollouts == 0 or time.process_time() - begin < at_least:
             nominal = run_nominal(task, rollouts)
-            rollouts, successes, steps = (
-                rollouts + 1,
-                successes + nominal.record.success,
-                steps + len(nominal.trace),
-            )
+            rollouts += 1
+            successes += nominal.record.success
+            steps += len(nominal.trace)
     return Nominals(rollouts, successes, steps, seconds)
 
 
 @dataclass
-class Pairs:
+class Generation:
     """A run of the generator on one task, in this process, into a folder.
 
     Attributes:
-        verdicts: How many cases came to what.
-        corrections: Labels with a proven correction.
-        seconds: Of the whole run, writing included; imports and the making of the environment are not.
-        watches: Where they went.
-        case_kb: Size of each case's file over the rollouts in it.
-        nominal_kb: Size of each nominal twin's file.
+        verdicts: Number of cases by verdict.
+        corrections: Number of labels with a proven correction.
+        seconds: Duration of the run with writing; without imports and the construction of the simulator.
+        watches: Where the time was spent.
+        case_kb: Size of each case's file over the number of its rollouts, kB.
+        nominal_kb: Size of each nominal rollout's file, kB.
     """
 
     verdicts: dict[str, int]
@@ -95,35 +113,41 @@ class Pairs:
 
     @property
     def verified(self) -> int:
-        """Failures with a proven correction."""
+        """Number of failures with a proven correction."""
         return self.verdicts.get("recoverable", 0)
 
 
-def generate(config: GenerationConfig, tasks: dict[str, Task], folder: Path) -> dict[str, int]:
-    """Run all lanes of a configuration with tasks that have been made already."""
-    verdicts: Counter[str] = Counter()
+def generate(config: GenerationConfig, tasks: Mapping[str, Task], folder: Path) -> Dataset:
+    """Generate a dataset in this process, with tasks that are loaded already.
 
-    def tell(progress: partitions.Progress) -> None:
-        verdicts[progress.verdict] += 1
-
-    load_task, partitions.load_task = partitions.load_task, tasks.__getitem__
-    try:
-        worker = partitions.LaneWorker(config, Dataset(folder), tell)
-        for partition in range(config.partitions):
-            worker.run(partition)
-    finally:
-        partitions.load_task = load_task
-    return dict(verdicts)
+    Args:
+        config: What to generate.
+        tasks: The tasks by name.
+        folder: Folder of the dataset.
+    """
+    dataset = Dataset(folder)
+    job = PartitionJob(config, dataset, tasks)
+    for partition in range(config.partitions):
+        job.run(partition)
+    return dataset
 
 
-def measure_pairs(name: str, task: Task, failures: int, labels: int, rollouts: int) -> Pairs:
-    """Make verified failures with their recoveries, over all modes."""
+def measure_generation(name: str, task: Task, failures: int, labels: int, rollouts: int) -> Generation:
+    """Generate verified failures with their corrections, over all modes.
+
+    Args:
+        name: Name of the task.
+        task: The task.
+        failures: Number of verified failures.
+        labels: Labels per failure.
+        rollouts: Rollouts per verification: the exact one, and noisy ones.
+    """
     config = GenerationConfig((name,), failures, labels=labels, verify_rollouts=rollouts)
     with tempfile.TemporaryDirectory() as folder, stopwatches() as watches:
         with clock() as seconds:
-            verdicts = generate(config, {name: task}, Path(folder))
-        dataset = Dataset(Path(folder))
+            dataset = generate(config, {name: task}, Path(folder))
         cases = list(dataset.cases())
+        verdicts = Counter(case.verdict for case in cases)
         corrections = sum(
             label.correction is not None and label.verification.proven for c in cases for label in c.labels
         )
@@ -134,12 +158,18 @@ def measure_pairs(name: str, task: Task, failures: int, labels: int, rollouts: i
             for c in cases
         ]
         nominal_kb = [path.stat().st_size / 1000 for path in dataset.nominal_files()]
-    return Pairs(verdicts, corrections, seconds, watches, case_kb, nominal_kb)
+    return Generation(dict(verdicts), corrections, seconds, watches, case_kb, nominal_kb)
 
 
 @dataclass
 class Views:
-    """Milliseconds per view by camera, and how far the light meshes' pictures are from the full ones'."""
+    """Times of single views.
+
+    Attributes:
+        light: Times with decimated meshes by camera, milliseconds.
+        full: Times with full meshes by camera, milliseconds.
+        difference: Mean absolute difference between the images of the two, of 255.
+    """
 
     light: dict[str, list[float]]
     full: dict[str, list[float]]
@@ -147,35 +177,67 @@ class Views:
 
     @staticmethod
     def best(times: dict[str, list[float]]) -> float:
-        """Mean over the cameras of each one's fastest view."""
+        """Return the mean over the cameras of each one's fastest view, milliseconds."""
         return statistics.mean(min(t) for t in times.values())
 
     @staticmethod
     def median(times: dict[str, list[float]]) -> float:
-        """Median over all views."""
+        """Return the median over all views, milliseconds."""
         return statistics.median(t for each in times.values() for t in each)
 
 
 def measure_views(light: Task, full: Task, repeats: int) -> Views:
-    """Render one view at a time, at moments spread over a nominal rollout."""
+    """Render one view at a time, at steps spread over a nominal rollout.
+
+    Args:
+        light: The task with decimated meshes.
+        full: The same task with full meshes.
+        repeats: Number of steps to render from every camera.
+    """
     nominal = run_nominal(light, 0)
     states = nominal.trace.states[np.linspace(0, len(nominal.trace), repeats).astype(int)]
     times: list[dict[str, list[float]]] = []
-    pictures: list[list[np.ndarray]] = []
+    images: list[list[np.ndarray]] = []
     for task in (light, full):
         simulator = task.simulator
         simulator.reset(0)
         cameras = [simulator.camera(name) for name in CAMERAS]
-        simulator.render(cameras, VIEW_SIZE)  # makes the renderer, and at first use the light meshes
+        simulator.render(cameras, VIEW_SIZE)  # constructs the renderer, and at first use the light meshes
         found: dict[str, list[float]] = {name: [] for name in CAMERAS}
-        seen: list[np.ndarray] = []
+        rendered: list[np.ndarray] = []
         for state in states:
             simulator.restore(state)
             for camera in cameras:
                 start = time.perf_counter()
-                seen.append(simulator.render([camera], VIEW_SIZE)[0].astype(np.int16))
+                rendered.append(simulator.render([camera], VIEW_SIZE)[0].astype(np.int16))
                 found[camera.name].append(1000 * (time.perf_counter() - start))
         times.append(found)
-        pictures.append(seen)
-    apart = [np.abs(a - b).mean() for a, b in zip(*pictures, strict=True)]
-    return Views(times[0], times[1], float(np.mean(apart)))
+        images.append(rendered)
+    differences = [np.abs(a - b).mean() for a, b in zip(*images, strict=True)]
+    return Views(times[0], times[1], float(np.mean(differences)))
+
+
+def measure_queries(model: RecoveryModel, instruction: str, queries: int) -> list[float]:
+    """Return the times of single queries of a model, milliseconds.
+
+    Args:
+        model: The model.
+        instruction: An instruction that the model knows.
+        queries: Number of queries, after one that is not counted.
+    """
+    spec = model.window_spec
+    steps = spec.history + 1
+    window = Window(
+        instruction=instruction,
+        spec=spec,
+        frames=np.full((len(spec.views), spec.frames, spec.size, spec.size, 3), 128, dtype=np.uint8),
+        tcp_poses=np.tile(np.array([0.6, 0.0, 0.2, 0.0, 1.0, 0.0, 0.0], dtype=np.float32), (steps, 1)),
+        gripper_widths=np.full(steps, 0.08, dtype=np.float32),
+    )
+    model.assess(window)
+    times: list[float] = []
+    for _ in range(queries):
+        start = time.perf_counter()
+        model.assess(window)
+        times.append(1000 * (time.perf_counter() - start))
+    return times

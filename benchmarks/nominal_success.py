@@ -1,8 +1,8 @@
 """Measure how often our experts solve their ManiSkill tasks, beside ManiSkill's own motion planning.
 
-Runs `failsafe.generation.nominal.run_nominal`, which is what `failsafe generate` starts from: success is
-judged once, at the end and after settling. Every (task, seed) appends one JSON line to the output file; pairs
-that are already there are skipped. The page is made from that file and from `maniskill_planner.jsonl` alone:
+Runs `failsafe.generation.nominal.run_nominal`, with which `failsafe generate` starts: success is judged once,
+at the end and after settling. Every (task, seed) appends one JSON line to the output file; pairs that are
+there already are skipped. The page is made from that file and from `maniskill_planner.jsonl` alone:
 
     .venv/bin/python benchmarks/nominal_success.py --seeds 100
     .venv/bin/python benchmarks/nominal_success.py --page-only
@@ -15,12 +15,19 @@ import statistics
 import sys
 import time
 import warnings
+from collections.abc import Generator, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):  # read when numpy is first imported
     os.environ.setdefault(variable, "1")
 warnings.filterwarnings("ignore", category=DeprecationWarning, module="mani_skill")
+
+Record = dict[str, Any]
+"""One rollout, as a line of a results file."""
+Records = dict[tuple[str, int | None], Record]
+"""Records by task and seed; the planner's has the seed None for a task that could not be run."""
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results" / "nominal_success.jsonl"
@@ -28,7 +35,7 @@ PLANNER = FOLDER / "results" / "maniskill_planner.jsonl"
 PAGE = FOLDER.parent / "docs" / "experts.md"
 
 
-def run_task(name, seeds):
+def run_task(name: str, seeds: Sequence[int]) -> Generator[Record]:
     """Let our expert solve a task from each seed.
 
     Args:
@@ -59,7 +66,7 @@ def run_task(name, seeds):
     task.simulator.close()
 
 
-def read_records(path):
+def read_records(path: Path) -> Records:
     """Read a results file.
 
     Args:
@@ -72,7 +79,7 @@ def read_records(path):
     return {(r["task"], r["seed"]): r for r in map(json.loads, lines)}
 
 
-def share(successes):
+def share(successes: Sequence[bool]) -> str:
     """Write a list of booleans as "48/50 (96 %)".
 
     Args:
@@ -86,13 +93,13 @@ def share(successes):
     return f"{sum(successes)}/{len(successes)} ({100 * sum(successes) / len(successes):.0f} %)"
 
 
-def milliseconds(records):
+def milliseconds(records: Iterable[Record]) -> str:
     """The median CPU time of the rollouts that ended, in ms, as text; empty where there is none."""
     seconds = [r["cpu_seconds"] for r in records if r.get("cpu_seconds") is not None]
     return f"{1000 * statistics.median(seconds):.0f}" if seconds else ""
 
 
-def table(ours, planner):
+def table(ours: Records, planner: Records) -> tuple[str, str]:
     """Lay out both results side by side.
 
     Args:
@@ -118,7 +125,7 @@ def table(ours, planner):
                 milliseconds(theirs.values()),
             )
         )
-        reasons = {}
+        reasons: dict[str, list[str]] = {}
         for seed, record in sorted(mine.items()):
             if not record["success"]:
                 reasons.setdefault(record["reason"], []).append(str(seed))
@@ -127,7 +134,7 @@ def table(ours, planner):
     return text, "\n".join(notes) or "- none"
 
 
-def page(ours, planner):
+def page(ours: Records, planner: Records) -> str:
     """Write the documentation page.
 
     Args:
@@ -170,21 +177,25 @@ Made by `benchmarks/nominal_success.py` from `benchmarks/results/nominal_success
 """
 
 
-def _seeds(records):
+def _seeds(records: Records) -> str:
     seeds = [seed for _, seed in records if seed is not None]
     return f"{min(seeds)} to {max(seeds)}" if seeds else "none"
 
 
-def main():
-    """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line.
+
+    Args:
+        arguments: The command line; None for that of this process.
+    """
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     add = parser.add_argument
     add("tasks", nargs="*", metavar="TASK", help="tasks to run (default: all that have a solution)")
     add("--seeds", type=int, default=100, help="number of seeds, from 0 on (default 100)")
     add("--out", type=Path, default=RESULTS, help="JSON lines file")
     add("--page", type=Path, default=PAGE, help="Markdown page to write")
     add("--page-only", action="store_true", help="run nothing, make the page from what is there")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     if not args.page_only:
         from failsafe.experts.maniskill import maniskill_tasks
 

@@ -1,8 +1,11 @@
-"""The speeds and sizes that the README states, measured on this machine in one run: `make bench`.
+"""Measure the speeds and sizes that the README states, on this machine: `make bench`.
 
-Prints a table with the target of each figure beside it, and writes `benchmarks/results/bench.json` and
-`docs/bench.md`. Beside the generator it runs the same tasks through ManiSkill's own planner and `env.step`,
-in an environment with numpy below 2 that `setup_mplib_env.sh` makes at the first run.
+Prints each figure with its target, and writes `benchmarks/results/bench.json` and `docs/bench.md`. Beside the
+generator it runs the same tasks through ManiSkill's own planner and `env.step`, in an environment with numpy
+below 2 that `setup_mplib_env.sh` makes at the first run. `--quick` (`make bench QUICK=1`) runs all but the
+planner once, in about a minute, to see that it works, and writes to `bench-out`.
+
+A benchmark is a function `(bench, sizes)` in `BENCHMARKS` that adds its figures to `bench`.
 """
 
 from __future__ import annotations
@@ -15,110 +18,83 @@ import statistics
 import subprocess
 import sys
 import warnings
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks import measures
-from benchmarks.measures import Pairs, Seconds, clock
-from benchmarks.report import Bench, machine, page, where_time_goes
+from benchmarks.measures import Seconds, clock
+from benchmarks.report import Bench, machine, page, time_shares
+from benchmarks.sizes import FULL, QUICK, Sizes
 from benchmarks.stopwatches import PHYSICS, Stopwatches
 from benchmarks.workers import measure_workers
 from failsafe.errors import MissingRendererError
 from failsafe.experts.tasks import Task, load_task
+from failsafe.models.loading import load_model
 
 HERE = Path(__file__).resolve().parent
-TASKS = ("PickCube-v1", "PushCube-v1", "StackCube-v1")
+QUICK_OUT = HERE.parent / "bench-out"
 MPLIB_ENV = "FAILSAFE_MPLIB_ENV"
-_MPLIB_EPISODES = 15
 
 
-def run_generation(bench: Bench, quick: float) -> tuple[dict[str, Seconds], list[tuple[str, Pairs]]]:
-    """Nominal rollouts and verified pairs; returns what starting took, and the runs."""
-    starts: dict[str, Seconds] = {}
-    with clock() as starts["imports (torch, ManiSkill, SAPIEN)"]:
-        importlib.import_module("failsafe.experts.maniskill").maniskill_tasks()
+def run_generation(bench: Bench, sizes: Sizes) -> None:
+    """Measure nominal rollouts, verified failures and files."""
+    with clock() as bench.starts["imports (torch, ManiSkill, SAPIEN)"]:
+        importlib.import_module("failsafe.simulators.maniskill.simulator")
     tasks: dict[str, Task] = {}
-    for name in TASKS:
-        with clock() as starts[f"environment of {name}"]:
+    for name in sizes.tasks:
+        with clock() as bench.starts[f"environment of {name}"]:
             tasks[name] = load_task(name)
-    for name in TASKS:
-        n = measures.measure_nominals(tasks[name], 8.0 * quick)
-        bench.nominal_per_cpu_second[name] = n.rollouts / n.seconds.cpu
+    for name, task in tasks.items():
+        nominals = measures.measure_nominals(task, sizes.nominal_seconds)
+        bench.nominal_per_cpu_second[name] = nominals.rollouts / nominals.seconds.cpu
         bench.add_rate(
             f"nominal rollouts with reset, per core, {name}",
-            n.rollouts,
-            n.seconds,
+            nominals.rollouts,
+            nominals.seconds,
             least=25 if name == "PickCube-v1" else None,
-            note=f"{n.successes}/{n.rollouts} succeed, {n.steps / n.rollouts:.0f} steps",
+            note=f"{nominals.successes}/{nominals.rollouts} succeed, "
+            f"{nominals.steps / nominals.rollouts:.0f} steps",
         )
-    runs: list[tuple[str, Pairs]] = []
-    for words, failures, labels, rollouts, least in (
-        ("one label, exact check alone", 64, 1, 1, 4.0),
-        ("four labels, exact + 4 noisy rollouts", 24, 4, 5, 1.0),
+    first = sizes.tasks[0]
+    for run, failures, labels, rollouts, least in (
+        ("one label, exact check alone", sizes.one_label_failures, 1, 1, 6.0),
+        ("four labels, exact + 4 noisy rollouts", sizes.four_label_failures, 4, 5, 1.5),
     ):
-        pairs = measures.measure_pairs(
-            "PickCube-v1", tasks["PickCube-v1"], max(4, round(failures * quick)), labels, rollouts
-        )
-        runs.append((words, pairs))
-        tried = ", ".join(f"{n} {verdict}" for verdict, n in sorted(pairs.verdicts.items()))
-        bench.add_rate(
-            f"verified pairs, per core, {words}", pairs.verified, pairs.seconds, least=least, note=tried
-        )
-        bench.add_rate(f"labelled corrections, per core, {words}", pairs.corrections, pairs.seconds)
-    for words, pairs in runs:
-        cost = Stopwatches.cost() * sum(pairs.watches.calls.values()) / pairs.seconds.wall
+        found = measures.measure_generation(first, tasks[first], failures, labels, rollouts)
+        bench.runs[run] = found
+        cases = ", ".join(f"{n} {verdict}" for verdict, n in sorted(found.verdicts.items()))
+        rate = f"verified failures, per core, {run}"
+        bench.add_rate(rate, found.verified, found.seconds, least=least, note=cases)
+        bench.add_rate(f"labelled corrections, per core, {run}", found.corrections, found.seconds)
+        overhead = Stopwatches.cost() * found.watches.calls.total() / found.seconds.wall
         bench.add(
-            f"share inside the physics engine's step, {words}",
-            100 * pairs.watches.seconds[PHYSICS] / pairs.seconds.wall,
+            f"share of the time in the physics engine's step, {run}",
+            100 * found.watches.seconds[PHYSICS] / found.seconds.wall,
             "%",
-            least=60,
-            note=f"measuring it took {100 * cost:.1f} %",
+            note=f"measuring it took {100 * overhead:.1f} %",
         )
     for task in tasks.values():
         task.simulator.close()
-    return starts, runs
+    _add_files(bench, found)
 
 
-def report_files(bench: Bench, pairs: Pairs) -> None:
-    """Sizes on disk."""
-    kb = pairs.case_kb + pairs.nominal_kb
+def _add_files(bench: Bench, run: measures.Generation) -> None:
+    kb = run.case_kb + run.nominal_kb
     bench.add(
         "an episode on disk, without images",
-        statistics.mean(pairs.case_kb),
+        statistics.mean(run.case_kb),
         "kB",
         most=50,
-        note=f"file over rollouts, {len(pairs.case_kb)} cases; nominal twins "
-        f"{statistics.mean(pairs.nominal_kb):.3g} kB; largest {max(kb):.3g} kB",
+        note=f"file over rollouts, {len(run.case_kb)} cases; nominal rollouts "
+        f"{statistics.mean(run.nominal_kb):.3g} kB; largest {max(kb):.3g} kB",
     )
 
 
-def run_views(bench: Bench, quick: float) -> None:
-    """Pictures with decimated and with full meshes."""
-    try:
-        light, full = load_task("PickCube-v1"), load_task("PickCube-v1", full_meshes=True)
-        views = measures.measure_views(light, full, max(3, round(12 * quick)))
-    except MissingRendererError as error:
-        bench.add("a 224x224 view, decimated meshes", None, "ms", most=15, note=f"no renderer: {error}")
-        return
-    for words, times, most in (("decimated", views.light, 15.0), ("full", views.full, None)):
-        bench.add(
-            f"a 224x224 view, {words} meshes",
-            views.median(times),
-            "ms",
-            most=most,
-            note=f"median; fastest {views.best(times):.3g} ms ("
-            + ", ".join(f"{name} {min(t):.3g}" for name, t in times.items())
-            + ")",
-        )
-    bench.add("mean difference of the two, of 255", views.difference, "", most=1.5)
-    for task in (light, full):
-        task.simulator.close()
-
-
-def run_workers(bench: Bench) -> None:
-    """Two workers against one, and a worker's memory."""
-    scaling = measure_workers(TASKS[0], TASKS[1:])
+def run_workers(bench: Bench, sizes: Sizes) -> None:
+    """Measure two workers against one, and a worker's memory."""
+    scaling = measure_workers(sizes)
     rounds = ", ".join(f"{one:.1f}/{two:.1f}" for one, two in scaling.rounds)
     bench.add(
         "two workers' rate over one's",
@@ -128,11 +104,90 @@ def run_workers(bench: Bench) -> None:
         note=f"{scaling.cpu:.3g} in CPU time; a bare loop on this machine {scaling.loop:.3g}; "
         f"seconds alone/both: {rounds}",
     )
-    bench.add("peak memory of a worker, three tasks", scaling.peak_mb, "MB", most=1500, note="VmHWM")
+    number = len(sizes.tasks)
+    bench.add(f"peak memory of a worker, tasks: {number}", scaling.peak_mb, "MB", most=1500, note="VmHWM")
 
 
-def find_mplib_env(given: Path | None) -> Path | str:
-    """The environment with mplib, made if need be; or why there is none."""
+def run_views(bench: Bench, sizes: Sizes) -> None:
+    """Measure images with decimated and with full meshes."""
+    name = sizes.tasks[0]
+    try:
+        light, full = load_task(name), load_task(name, full_meshes=True)
+        views = measures.measure_views(light, full, sizes.views)
+    except MissingRendererError as error:
+        bench.add("a 224x224 view, decimated meshes", None, "ms", most=15, note=f"no renderer: {error}")
+        return
+    for meshes, times, most in (("decimated", views.light, 15.0), ("full", views.full, None)):
+        fastest = ", ".join(f"{camera} {min(found):.3g}" for camera, found in times.items())
+        bench.add(
+            f"a 224x224 view, {meshes} meshes",
+            views.median(times),
+            "ms",
+            most=most,
+            note=f"median; fastest {views.best(times):.3g} ms ({fastest})",
+        )
+    bench.add("mean difference of the two, of 255", views.difference, "", most=1.5)
+    for task in (light, full):
+        task.simulator.close()
+
+
+def run_queries(bench: Bench, sizes: Sizes) -> None:
+    """Measure queries of the recovery model that ships."""
+    model = load_model("compact", any_instruction=True)
+    times = measures.measure_queries(model, "pick up the cube", sizes.queries)
+    bench.add(
+        "a query of the compact recovery model",
+        statistics.median(times),
+        "ms",
+        note=f"median of {len(times)}, one thread; slowest {max(times):.3g} ms",
+    )
+
+
+def run_planner(bench: Bench, sizes: Sizes, environment: Path | str) -> None:
+    """Measure the same tasks through ManiSkill's own planner and `env.step`, beside our nominal rollouts.
+
+    Args:
+        bench: The figures.
+        sizes: The amount of work.
+        environment: Folder of the environment with mplib, or why there is none.
+    """
+    for name in sizes.tasks:
+        title = f"ManiSkill's own planner and env.step, {name}"
+        measured = (
+            environment
+            if isinstance(environment, str)
+            else _time_planner(environment, name, sizes.planner_episodes)
+        )
+        if isinstance(measured, str):
+            bench.add(title, None, "/s", note=f"skipped: {measured}")
+            continue
+        theirs = Seconds(measured["seconds"], measured["cpu_seconds"])
+        successes = f"{measured['successes']}/{measured['rollouts']} succeed"
+        bench.add_rate(title, measured["rollouts"], theirs, note=successes)
+        bench.add(
+            f"our nominal rollouts over it, {name}",
+            bench.nominal_per_cpu_second[name] * theirs.cpu / measured["rollouts"],
+            "x",
+            note="rates per CPU second; ours include settling before success is judged, theirs do not",
+        )
+
+
+def _time_planner(environment: Path, task: str, episodes: int) -> dict[str, Any] | str:
+    python, script = environment / "bin" / "python", HERE / "maniskill_planner.py"
+    command = [str(python), str(script), "--time", task, str(episodes)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+        return json.loads(done.stdout.strip().splitlines()[-1])
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def find_mplib_environment(given: Path | None) -> Path | str:
+    """Return the environment with mplib, made if need be; or why there is none.
+
+    Args:
+        given: Folder to use; None for the one of `MPLIB_ENV`, or one in the repository.
+    """
     if given is None and MPLIB_ENV in os.environ:
         given = Path(os.environ[MPLIB_ENV])
     folder = given or HERE.parent / ".venv-mplib"
@@ -146,84 +201,90 @@ def find_mplib_env(given: Path | None) -> Path | str:
     try:
         subprocess.run(command, check=True, timeout=900, capture_output=True, text=True, env=environment)
     except (OSError, subprocess.SubprocessError) as error:
-        said = str(getattr(error, "stderr", "") or error).strip().splitlines()
-        return f"its environment could not be made: {said[-1] if said else error}"
+        output = str(getattr(error, "stderr", "") or error).strip().splitlines()
+        return f"its environment could not be made: {output[-1] if output else error}"
     return folder
 
 
-def run_baseline(bench: Bench, env: Path | str, quick: float) -> None:
-    """The same tasks through ManiSkill's own planner and `env.step`, beside our nominal rollouts."""
-    for name in TASKS:
-        title = f"ManiSkill's own planner and env.step, {name}"
-        measured = (
-            env if isinstance(env, str) else _time_planner(env, name, max(3, round(_MPLIB_EPISODES * quick)))
-        )
-        if isinstance(measured, str):
-            bench.add(title, None, "/s", note=f"skipped: {measured}")
-            continue
-        theirs = Seconds(measured["seconds"], measured["cpu_seconds"])
-        bench.add_rate(
-            title,
-            measured["rollouts"],
-            theirs,
-            note=f"{measured['successes']}/{measured['rollouts']} succeed",
-        )
-        bench.add(
-            f"our nominal rollouts over it, {name}",
-            bench.nominal_per_cpu_second[name] * theirs.cpu / measured["rollouts"],
-            "x",
-            note="rates per CPU second; ours hold still for 0.6 s before success is judged, theirs do not",
-        )
+BENCHMARKS: tuple[Callable[[Bench, Sizes], None], ...] = (
+    run_generation,
+    run_workers,
+    run_views,
+    run_queries,
+)
 
 
-def _time_planner(env: Path, task: str, episodes: int) -> dict[str, Any] | str:
-    command = [str(env / "bin" / "python"), str(HERE / "maniskill_planner.py"), "--time", task, str(episodes)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-        return json.loads(done.stdout.strip().splitlines()[-1])
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
-        return f"{type(error).__name__}: {error}"
+@dataclass(frozen=True)
+class Arguments:
+    """The command line.
+
+    Attributes:
+        quick: Whether to run everything once, to see that it works.
+        out: Folder to write to; None for where the repository keeps the figures.
+        planner: Whether to run ManiSkill's own planner.
+        mplib_environment: Folder of the environment with mplib; None to find or make one.
+    """
+
+    quick: bool
+    out: Path | None
+    planner: bool
+    mplib_environment: Path | None
 
 
-def main() -> None:
-    """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--mplib-env", type=Path, help=f"environment with mplib (default: ${MPLIB_ENV}, .venv-mplib)"
-    )
-    parser.add_argument("--no-mplib", action="store_true", help="leave ManiSkill's own planner out")
-    parser.add_argument(
-        "--quick", type=float, default=1.0, help="share of the work, to try the benchmark itself"
-    )
-    parser.add_argument(
-        "--out", type=Path, help="folder to write to (default: where the repository keeps them)"
-    )
-    args = parser.parse_args()
+def parse(arguments: list[str] | None = None) -> Arguments:
+    """Return the command line's arguments.
+
+    Args:
+        arguments: The arguments; None for those of this process.
+    """
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    add = parser.add_argument
+    add("--quick", action="store_true", help="run everything once, to see that it works")
+    add("--out", type=Path, help="folder to write to (default: where the repository keeps the figures)")
+    add("--no-mplib", action="store_true", help="leave ManiSkill's own planner out")
+    add("--mplib-env", type=Path, help=f"environment with mplib (default: ${MPLIB_ENV}, .venv-mplib)")
+    found = parser.parse_args(arguments)
+    out = QUICK_OUT if found.quick and found.out is None else found.out
+    return Arguments(found.quick, out, not (found.no_mplib or found.quick), found.mplib_env)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, print and write.
+
+    Args:
+        arguments: The command line; None for that of this process.
+    """
+    options = parse(arguments)
     warnings.filterwarnings("ignore")
+    sizes = QUICK if options.quick else FULL
     facts = machine() | {"load average at the start": _load()}
     bench = Bench()
-    starts, runs = run_generation(bench, args.quick)
-    report_files(bench, runs[1][1])
-    run_workers(bench)
-    run_views(bench, args.quick)
-    run_baseline(bench, "not asked for" if args.no_mplib else find_mplib_env(args.mplib_env), args.quick)
+    for benchmark in BENCHMARKS:
+        benchmark(bench, sizes)
+    environment = find_mplib_environment(options.mplib_environment) if options.planner else "not asked for"
+    run_planner(bench, sizes, environment)
     facts["load average at the end"] = _load()
-    for words, pairs in runs:
-        print(f"\nwhere the time goes, {words}:")
-        print("\n".join(f"  {share:5.1f} %  {name}" for name, share in where_time_goes(pairs)))
+    for name, run in bench.runs.items():
+        print(f"\nwhere the time is spent, {name}:")
+        print("\n".join(f"  {share:5.1f} %  {part}" for part, share in time_shares(run).items()))
     print("\n" + "\n".join(f"{key}: {value}" for key, value in facts.items()))
-    results = args.out or HERE / "results"
-    text = page(bench, facts, starts, runs)
-    (args.out / "bench.md" if args.out else HERE.parent / "docs" / "bench.md").write_text(text)
+    _write(bench, facts, options.out)
+    missed = [row.name for row in bench.rows if row.met is False]
+    print(f"missed: {', '.join(missed)}" if missed else "every target that was measured is met")
+
+
+def _write(bench: Bench, facts: dict[str, str], out: Path | None) -> None:
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    (out / "bench.md" if out else HERE.parent / "docs" / "bench.md").write_text(page(bench, facts))
     plain = {
         "machine": facts,
         "figures": [asdict(row) for row in bench.rows],
-        "where_the_time_goes_percent": {words: dict(where_time_goes(pairs)) for words, pairs in runs},
-        "once_per_process_s": {name: round(seconds.wall, 3) for name, seconds in starts.items()},
+        "time_shares_percent": {name: time_shares(run) for name, run in bench.runs.items()},
+        "once_per_process_s": {name: round(seconds.wall, 3) for name, seconds in bench.starts.items()},
     }
-    (results / "bench.json").write_text(json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
-    missed = [row.name for row in bench.rows if row.met is False]
-    print(f"missed: {', '.join(missed)}" if missed else "every target that was measured is met")
+    text = json.dumps(plain, indent=1, ensure_ascii=False) + "\n"
+    ((out or HERE / "results") / "bench.json").write_text(text)
 
 
 def _load() -> str:

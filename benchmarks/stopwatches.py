@@ -1,26 +1,46 @@
-"""Where the time of generation goes: time spent in functions of the adapter that do not call one another."""
+"""Where the time of generation is spent: time in functions of the adapter that do not call one another."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
 from failsafe.datasets.store import Dataset
 
+PHYSICS = "physics engine's step"
+_WATCHED = {
+    "reset": "ManiSkill's reset, fresh scene",
+    "observe": "observe",
+    "state": "read the state",
+    "evaluate": "ManiSkill's evaluate",
+    "held": "what is held",
+}
+"""Methods of the adapter, and their names in the table."""
+
 
 @dataclass
 class Stopwatches:
-    """Time spent in a few functions that do not call one another, and what measuring it costs."""
+    """Time spent in a few functions that do not call one another.
 
-    seconds: Counter[str] = field(default_factory=Counter)
-    calls: Counter[str] = field(default_factory=Counter)
+    Attributes:
+        seconds: Time by name.
+        calls: Number of calls by name.
+    """
+
+    seconds: Counter[str] = field(default_factory=Counter[str])
+    calls: Counter[str] = field(default_factory=Counter[str])
 
     def wrap(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The same function, with its time added to `name`."""
+        """Return the function, with its time added to a name.
+
+        Args:
+            name: The name.
+            function: The function.
+        """
         seconds, calls, now = self.seconds, self.calls, time.perf_counter
 
         def timed(*args: Any, **kwargs: Any) -> Any:
@@ -28,14 +48,14 @@ class Stopwatches:
             try:
                 return function(*args, **kwargs)
             finally:
-                seconds[name] += now() - start
+                seconds[name] += now() - start  # pyright: ignore[reportArgumentType] a Counter of floats
                 calls[name] += 1
 
         return timed
 
     @staticmethod
     def cost() -> float:
-        """Seconds that one call through a stopwatch takes longer."""
+        """Return how much longer a call takes through a stopwatch, seconds."""
 
         def nothing() -> None:
             pass
@@ -64,19 +84,9 @@ class _TimedSystem:
         return getattr(self._system, name)
 
 
-PHYSICS = "physics engine's step"
-_WATCHED = {
-    "reset": "ManiSkill's reset, fresh scene",
-    "observe": "observe",
-    "state": "read the state",
-    "evaluate": "ManiSkill's evaluate",
-    "held": "what is held",
-}
-
-
 @contextlib.contextmanager
-def stopwatches() -> Iterator[Stopwatches]:
-    """Watch the ManiSkill adapter, the scripts' slowest helper and the store at work."""
+def stopwatches() -> Generator[Stopwatches]:
+    """Time the ManiSkill adapter, the slowest function of its solution scripts, and the store."""
     from mani_skill.examples.motionplanning.panda.run import MP_SOLUTIONS
 
     from failsafe.simulators.maniskill import simulator
@@ -91,8 +101,11 @@ def stopwatches() -> Iterator[Stopwatches]:
             stack.callback(setattr, owner, name, getattr(owner, name))
             setattr(owner, name, value)
 
-        patch(simulator, "move_to_fresh_scene", lambda *args: _TimedSystem(fresh_scene(*args), watches))
-        patch(Arm, "_solve", watches.wrap("inverse kinematics", Arm._solve))
+        def timed_scene(*args: Any) -> Any:
+            return _TimedSystem(fresh_scene(*args), watches)
+
+        patch(simulator, "move_to_fresh_scene", timed_scene)
+        patch(Arm, "_solve", watches.wrap("inverse kinematics", getattr(Arm, "_solve")))  # noqa: B009 private
         for method, name in _WATCHED.items():
             original = getattr(simulator.ManiSkillSimulator, method)
             patch(simulator.ManiSkillSimulator, method, watches.wrap(name, original))

@@ -49,6 +49,7 @@ class Compared:
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--policy", default="reference:weak")
     parser.add_argument("--seeds", default="400200:400208", help="first and last (exclusive) of each task")

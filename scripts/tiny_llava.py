@@ -19,6 +19,7 @@ from failsafe.training.examples import to_learn
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("samples", type=Path, help="folder made by `failsafe samples`")
     parser.add_argument("out", type=Path, help="folder for the checkpoint")

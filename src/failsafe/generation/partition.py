@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -76,14 +77,15 @@ class PartitionJob:
     Args:
         config: What the dataset is to hold.
         sink: Where to put it; travels to the processes.
+        tasks: Tasks that have been loaded already, by name; others are loaded when they are needed.
     """
 
-    def __init__(self, config: GenerationConfig, sink: Sink) -> None:
+    def __init__(self, config: GenerationConfig, sink: Sink, tasks: Mapping[str, Task] | None = None) -> None:
         self._config = config
         self._sink = sink
         self._line = SILENT
         self._given_up: set[str] = set()
-        self._tasks: dict[str, Task] = {}
+        self._tasks: dict[str, Task] = dict(tasks or {})
         self._nominals: dict[str, NominalRollout] = {}
 
     def run(self, item: int, line: Line = SILENT) -> None:

@@ -1,0 +1,44 @@
+"""The quick variant of `make bench`: every benchmark runs, and its files can be read."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from benchmarks.sizes import FULL, QUICK
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.maniskill
+@pytest.mark.slow
+def test_every_benchmark_runs(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.run", "--quick", "--out", str(tmp_path)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    figures = {row["name"]: row for row in json.loads((tmp_path / "bench.json").read_text())["figures"]}
+    measured = {name for name, row in figures.items() if row["value"] is not None}
+    for part in ("nominal rollouts", "verified failures", "on disk", "two workers", "memory", "a query"):
+        assert any(part in name for name in measured), (part, done.stdout)
+    failures = figures["verified failures, per core, one label, exact check alone"]
+    assert failures["value"] > 0
+    assert "| nominal rollouts" in (tmp_path / "bench.md").read_text()
+
+
+def test_the_quick_variant_measures_less():
+    for name in ("nominal_seconds", "one_label_failures", "views", "queries", "loop"):
+        assert getattr(QUICK, name) < getattr(FULL, name)
+
+
+@pytest.mark.maniskill
+def test_the_page_about_experts(tmp_path):
+    from benchmarks.nominal_success import main
+
+    results, page = tmp_path / "results.jsonl", tmp_path / "experts.md"
+    for _ in range(2):  # the second run finds every rollout done
+        main(["PushCube-v1", "--seeds", "1", "--out", str(results), "--page", str(page)])
+    assert len(results.read_text().splitlines()) == 1
+    assert "| PushCube-v1 | 1/1 (100 %) |" in page.read_text()
