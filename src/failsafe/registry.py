@@ -21,7 +21,7 @@ What an entry has to be is stated where its kind is defined:
 | `models` | a function or class that returns a `RecoveryModel` | `failsafe.models.loading` |
 | `policies` | a function or class that returns a `Policy` | `failsafe.policies.loading` |
 | `scenarios` | a `Scenario` | `failsafe.evaluation.scenarios` |
-| `conditions` | a `Condition` | `failsafe.evaluation.controls` |
+| `conditions` | a `Condition` | `failsafe.evaluation.conditions` |
 | `executors` | a function or class that returns an `Executor` | `failsafe.execution` |
 | `exporters` | a function that writes a dataset in another format | `failsafe.exports` |
 """
@@ -228,9 +228,9 @@ class Registry(Mapping[str, T], Generic[T]):
         return hashlib.sha256(source).hexdigest()
 
     def in_order(self, names: Iterable[str]) -> list[str]:
-        """Sort names as the registry lists them, those of the form "MODULE:ATTRIBUTE" last and as given."""
-        known, wanted = list(self), list(names)
-        return [name for name in known if name in wanted] + [name for name in wanted if name not in known]
+        """Sort names as the registry lists them, those of the form "MODULE:ATTRIBUTE" last and by name."""
+        known, wanted = list(self), set(names)
+        return [name for name in known if name in wanted] + sorted(wanted - set(known))
 
     def plugin_of(self, name: str) -> Plugin | None:
         """Return the plugin that adds a name, None for a built-in entry. Does not import the plugin."""
@@ -337,7 +337,7 @@ models: Registry[Any] = Registry(
 )
 policies: Registry[Any] = Registry("policies", "policy", ["failsafe.policies.loading"])
 scenarios: Registry[Any] = Registry("scenarios", "scenario", ["failsafe.evaluation.scenarios"])
-conditions: Registry[Any] = Registry("conditions", "condition")
+conditions: Registry[Any] = Registry("conditions", "condition", ["failsafe.evaluation.conditions"])
 executors: Registry[Any] = Registry("executors", "executor")
 exporters: Registry[Any] = Registry("exporters", "exporter")
 

@@ -171,7 +171,7 @@ CALIBRATE = ("calibrate", "{model}", "--policy", toy_study.POLICY, "--tasks", TA
         ((*EVALUATE, "--threshold", "0.5", "--seeds", "7:7"), "expected seeds FIRST:LAST"),
         ((*EVALUATE, "--threshold", "0.5", "--seeds=-3:7"), "expected seeds FIRST:LAST"),
         ((*EVALUATE, "--threshold", "0.5", "--shard", "2/2"), "expected a shard I/N"),
-        ((*EVALUATE, "--threshold", "0.5", "--conditions", "sometimes"), "unknown arm 'sometimes'"),
+        ((*EVALUATE, "--threshold", "0.5", "--conditions", "sometimes"), "unknown condition 'sometimes'"),
         (
             (*EVALUATE, "--threshold", "0.5", "--scenarios", "nominl"),
             "unknown scenario 'nominl': did you mean",

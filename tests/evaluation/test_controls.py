@@ -12,7 +12,8 @@ from tests.evaluation import toy_study
 
 from failsafe.errors import UnknownNameError
 from failsafe.evaluation import controls
-from failsafe.evaluation.controls import CONTROLS, PrivilegedState, make_control
+from failsafe.evaluation.conditions import CONDITIONS, CONTROLS
+from failsafe.evaluation.controls import PrivilegedState
 from failsafe.evaluation.paired import Change, pairs_of
 from failsafe.evaluation.results import Results
 from failsafe.evaluation.study import StudyJob
@@ -68,6 +69,12 @@ def window(widths: tuple[float, ...] = (0.08,) * 5, at: Any = None) -> Window:
     )
 
 
+def make_control(condition: str, model: Any, truth: PrivilegedState) -> Any:
+    control = CONDITIONS[condition].control
+    assert control is not None
+    return control(model, truth)
+
+
 def carry_out(rows: Any, start: np.ndarray) -> list[np.ndarray]:
     """The poses that actions lead to, each within the limits."""
     way = [start]
@@ -81,11 +88,12 @@ def carry_out(rows: Any, start: np.ndarray) -> list[np.ndarray]:
 
 def test_every_control_is_made_by_its_name(known: Callable[..., PrivilegedState]) -> None:
     own = {condition: make_control(condition, Model(), known()) for condition in CONTROLS}
-    assert {condition: model.name for condition, (model, _) in own.items()} == {
+    assert {condition: model.name for condition, model in own.items()} == {
         condition: condition.replace("-", " ") for condition in CONTROLS
     }
-    assert [condition for condition, (_, threshold) in own.items() if threshold] == ["fixed-retry"]
-    assert {model.window_spec for model, _ in own.values()} == {SPEC}
+    calibrated = [condition for condition in CONTROLS if CONDITIONS[condition].threshold is None]
+    assert calibrated == ["fixed-retry"]
+    assert {model.window_spec for model in own.values()} == {SPEC}
     with pytest.raises(UnknownNameError, match="did you mean 'random-nudge'"):
         make_control("random-nuge", Model(), known())
 
@@ -103,7 +111,7 @@ def test_always_nudge_lifts_by_5_cm_at_every_look_and_hands_back(
     known: Callable[..., PrivilegedState], widths: tuple[float, ...], gripper: float
 ) -> None:
     truth = known()
-    model, _ = make_control("always-nudge", Model(), truth)
+    model = make_control("always-nudge", Model(), truth)
     for _ in range(3):
         assessment = model.assess(window(widths))
         assert assessment.failure_probability == 1.0
@@ -115,7 +123,7 @@ def test_always_nudge_lifts_by_5_cm_at_every_look_and_hands_back(
 
 
 def test_random_nudge_goes_anywhere_at_a_fifth_of_the_looks(known: Callable[..., PrivilegedState]) -> None:
-    first, again = (make_control("random-nudge", Model(), known())[0] for _ in range(2))
+    first, again = (make_control("random-nudge", Model(), known()) for _ in range(2))
     said = [first.assess(window()) for _ in range(500)]
     assert said == [again.assess(window()) for _ in range(500)], "the draws are the seed's"
     ends = np.array([carry_out(assessment.actions, poses.IDENTITY)[-1][:3] for assessment in said])
@@ -128,7 +136,7 @@ def test_random_nudge_goes_anywhere_at_a_fifth_of_the_looks(known: Callable[...,
 
 def test_fixed_retry_opens_rises_and_goes_back(known: Callable[..., PrivilegedState]) -> None:
     truth = known()
-    model, _ = make_control("fixed-retry", Model(), truth)
+    model = make_control("fixed-retry", Model(), truth)
     here = window().tcp_poses[-1].astype(np.float64)
     assessment = model.assess(window((0.04,) * 5))
     assert (assessment.failure_probability, assessment.mode) == (0.5, "slip"), "the alarm is the model's"
@@ -147,20 +155,20 @@ def test_oracles_are_silent_where_nothing_fails_and_until_the_expert_is_done(
     known: Callable[..., PrivilegedState], condition: str, fails: bool, early: bool
 ) -> None:
     done = len(known().nominal.trace)
-    model, _ = make_control(condition, Model(), known(fails, done - 1 if early else done))
+    model = make_control(condition, Model(), known(fails, done - 1 if early else done))
     assert model.assess(window()).failure_probability == 0.0
 
 
 def test_the_oracle_detector_acts_as_the_model_would(known: Callable[..., PrivilegedState]) -> None:
     done = len(known().nominal.trace)
-    plain, _ = make_control("oracle-detector", Model(), known(True, done))
+    plain = make_control("oracle-detector", Model(), known(True, done))
     said = plain.assess(window())
     assert (said.failure_probability, said.actions, said.continuation) == (1.0, (ROW,), ())
-    thorough, _ = make_control("oracle-detector", Thorough(), known(True, done))
+    thorough = make_control("oracle-detector", Thorough(), known(True, done))
     assert thorough.assess(window()).actions == (ROW,) * 5
     truth = known(True, done)
     truth.in_charge = lambda: True
-    going_on, _ = make_control("oracle-detector", Model(), truth)
+    going_on = make_control("oracle-detector", Model(), truth)
     assert going_on.assess(window()) == Model().assess(window()), "in a take-over it is the model's turn"
 
 
@@ -174,7 +182,7 @@ def test_the_oracle_of_recovery_gives_a_way_that_works_as_actions(
     asked: list[Any] = []
     way = truth.nominal.trace
     monkeypatch.setattr(controls, "recover_now", lambda *given: asked.append(given) or way)
-    model, _ = make_control("oracle-recovery", Model(), truth)
+    model = make_control("oracle-recovery", Model(), truth)
     assessment = assess_safely(model, window(at=at))
     ((spare, _, seen, fingers),) = asked
     assert spare is truth.spare, "nothing is tried out in the episode's own simulator"

@@ -188,7 +188,7 @@ def test_the_thresholds_are_those_of_the_policy(tmp_path: Path, monkeypatch: pyt
         ({"policies": ()}, "at least one task"),
         ({"scenarios": ()}, "at least one task"),
         ({"last_seed": 0}, "at least one task"),
-        ({"conditions": ("sometimes",)}, "unknown arm 'sometimes'"),
+        ({"conditions": ("sometimes",)}, "unknown condition 'sometimes'"),
         ({"scenarios": ("nominl",)}, "did you mean 'nominal'"),
         ({"threshold": -0.5}, "expected a finite threshold of at least 0, got -0.5"),
         ({"threshold": float("inf")}, "expected a finite threshold of at least 0, got inf"),

@@ -9,8 +9,8 @@ import tyro
 
 from failsafe.cli.evaluate import parse_range
 from failsafe.cli.output import ProgressReporter, print_json
+from failsafe.evaluation.conditions import WATCH
 from failsafe.evaluation.config import StudyConfig, study_items
-from failsafe.evaluation.controls import WATCH
 from failsafe.evaluation.episodes import EpisodeLimits
 from failsafe.evaluation.study import run_study
 from failsafe.models.loading import fingerprint

@@ -9,8 +9,8 @@ from pathlib import Path
 from failsafe.cli.output import ProgressReporter
 from failsafe.cli.report import publish, say
 from failsafe.errors import UserError
+from failsafe.evaluation.conditions import CONTROLS, MONITOR, NEVER
 from failsafe.evaluation.config import StudyConfig, study_items
-from failsafe.evaluation.controls import CONTROLS, MONITOR, NEVER
 from failsafe.evaluation.episodes import EpisodeLimits
 from failsafe.evaluation.study import run_study
 from failsafe.models.loading import COMPACT, fingerprint

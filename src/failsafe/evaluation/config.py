@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from failsafe.errors import UserError
-from failsafe.evaluation.controls import CONDITIONS, MONITOR, NEVER, WATCH
+from failsafe.evaluation.conditions import CONDITIONS, MONITOR, NEVER, WATCH
 from failsafe.evaluation.episodes import EpisodeLimits
 from failsafe.evaluation.scenarios import scenario
 from failsafe.monitors.calibration import Calibration
@@ -62,8 +62,7 @@ class StudyConfig:
                     f"but the monitor's is {self.settings.drift:g}"
                 )
         for condition in self.conditions:
-            if condition not in CONDITIONS:
-                raise UserError(f"unknown arm '{condition}'. There are: {', '.join(CONDITIONS)}")
+            CONDITIONS[condition]  # raises for an unknown name
         for name in self.scenarios:
             scenario(name)
 
@@ -100,9 +99,5 @@ def conditions_to_run(config: StudyConfig) -> list[str]:
 
     A monitor that only looks leaves the policy as it is, so that nothing need be run beside it.
     """
-    alone = set(config.conditions) != {WATCH}
-    return [
-        condition
-        for condition in CONDITIONS
-        if condition in config.conditions or (condition == NEVER and alone)
-    ]
+    alone = {NEVER} if set(config.conditions) != {WATCH} else set[str]()
+    return CONDITIONS.in_order({*config.conditions, *alone})

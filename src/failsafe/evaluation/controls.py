@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from failsafe.errors import UnknownNameError
 from failsafe.experts.tasks import Task
 from failsafe.generation.corrections import Waypoint, to_actions
 from failsafe.generation.nominal import NominalRollout
@@ -23,10 +22,6 @@ from failsafe.records.plan import CLOSED, OPEN
 from failsafe.records.poses import Pose
 from failsafe.records.trace import Trace
 
-NEVER, WATCH, MONITOR = "never", "watch", "monitor"
-"""The policy alone; a monitor that only looks, for calibration; the monitor."""
-CONTROLS = ("always-nudge", "random-nudge", "fixed-retry", "oracle-detector", "oracle-recovery")
-CONDITIONS = (NEVER, WATCH, MONITOR, *CONTROLS)
 _LIFT = 0.08
 _RANDOM_SHARE = 0.2
 """Share of looks at which the random control acts."""
@@ -56,31 +51,6 @@ class PrivilegedState:
     def start(self) -> Pose:
         """Tool pose at the beginning."""
         return self.nominal.trace.tcp_poses[0].astype(np.float64)
-
-
-def make_control(condition: str, model: RecoveryModel, truth: PrivilegedState) -> tuple[RecoveryModel, bool]:
-    """The recovery model of a control, and whether it takes the model's own threshold.
-
-    Args:
-        condition: Name of the control.
-        model: The recovery model that the controls stand beside.
-        truth: What only a control may know.
-
-    Raises:
-        UnknownNameError: If there is no such control.
-    """
-    spec = model.window_spec
-    if condition == "always-nudge":
-        return AlwaysNudge(spec, truth), False
-    if condition == "random-nudge":
-        return RandomNudge(spec, np.random.default_rng([truth.nominal.record.seed, 11])), False
-    if condition == "fixed-retry":
-        return FixedRetry(model, truth.start, truth.task.simulator.spec.embodiment), True
-    if condition == "oracle-detector":
-        return OracleDetector(model, truth), False
-    if condition == "oracle-recovery":
-        return OracleRecovery(spec, truth), False
-    raise UnknownNameError("control", condition, CONTROLS)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from failsafe.evaluation.controls import CONDITIONS, MONITOR, NEVER
+from failsafe.evaluation.conditions import CONDITIONS, MONITOR, NEVER
 from failsafe.evaluation.statistics import mcnemar, wilson
 from failsafe.records.episode import Ending, Episode
 from failsafe.records.event import Event, EventKind
@@ -206,6 +206,8 @@ def summarise(episodes: Iterable[Episode]) -> Summary:
             rows.append(_row((task, name, policy, condition), pairs))
 
     # What is as in training comes first, all tasks together last.
+    ranks = {name: rank for rank, name in enumerate(CONDITIONS.in_order({row.condition for row in rows}))}
+
     def order(row: Row) -> tuple[object, ...]:
         last = row.task == ALL_TASKS
         return (
@@ -214,7 +216,7 @@ def summarise(episodes: Iterable[Episode]) -> Summary:
             row.policy,
             last,
             row.task,
-            CONDITIONS.index(row.condition),
+            ranks[row.condition],
         )
 
     return Summary(tuple(sorted(rows, key=order)))

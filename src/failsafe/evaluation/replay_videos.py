@@ -21,8 +21,8 @@ from failsafe.datasets.files import file_name, locked, write_atomically
 from failsafe.datasets.frame_grids import FrameIndex, TraceFrames, columns_for, encode_grid, grid_path
 from failsafe.datasets.frames import EVERY, SIZE
 from failsafe.errors import FailSafeError
+from failsafe.evaluation.conditions import MONITOR, NEVER
 from failsafe.evaluation.config import StudyConfig, StudyItem
-from failsafe.evaluation.controls import MONITOR, NEVER
 from failsafe.evaluation.paired import Change, Pair
 from failsafe.evaluation.results import Results
 from failsafe.evaluation.scenarios import scenario

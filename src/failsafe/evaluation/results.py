@@ -60,7 +60,15 @@ class Results:
     def file(self, key: EpisodeKey) -> Path:
         """Where an episode's record is."""
         task, policy = file_name(key.task), file_name(key.policy)
-        return self.path / "episodes" / task / key.scenario / policy / key.condition / f"{key.seed:08d}.json"
+        return (
+            self.path
+            / "episodes"
+            / task
+            / file_name(key.scenario)
+            / policy
+            / file_name(key.condition)
+            / f"{key.seed:08d}.json"
+        )
 
     def read(self, key: EpisodeKey) -> Episode | None:
         """The record of an episode, None where it has not been run."""

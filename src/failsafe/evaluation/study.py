@@ -10,8 +10,9 @@ from jaxtyping import Float32
 
 from failsafe.datasets.files import locked
 from failsafe.errors import UserError
+from failsafe.evaluation.conditions import CONDITIONS, NEVER
 from failsafe.evaluation.config import StudyConfig, StudyItem, conditions_to_run, study_items
-from failsafe.evaluation.controls import MONITOR, NEVER, WATCH, PrivilegedState, make_control
+from failsafe.evaluation.controls import PrivilegedState
 from failsafe.evaluation.episodes import run_episode
 from failsafe.evaluation.results import Results
 from failsafe.evaluation.scenarios import scenario
@@ -116,7 +117,7 @@ class StudyJob:
         where, task = scenario(cell.scenario), self.task(cell)
         self._load(cell)
         policy = self._policies[cell.policy]
-        if condition != NEVER:
+        if CONDITIONS[condition].monitored:
             policy = self._guard(cell, condition, policy)
         return run_episode(task, policy, cell.key(condition), where, self._config.limits, states=states)
 
@@ -125,23 +126,22 @@ class StudyJob:
         if cell.policy not in self._policies:
             self._policies[cell.policy] = load_policy(cell.policy)
         _check_fresh(self._policies[cell.policy], cell.policy, cell)
-        if set(self._config.conditions) != {NEVER}:
+        if any(CONDITIONS[condition].monitored for condition in self._config.conditions):
             if self._model is None:
                 self._model = load_model(self._config.monitor)
             _check_fresh(self._model, self._config.monitor, cell)
 
     def _guard(self, cell: StudyItem, condition: str, policy: Policy) -> MonitoredPolicy:
         assert self._model is not None
-        settings = self._config.settings
+        chosen, settings = CONDITIONS[condition], self._config.settings
         calibration = self._config.calibrations.get(cell.policy)
         threshold = calibration.threshold if calibration else self._config.threshold
-        if condition == WATCH:
-            return MonitoredPolicy(policy, self._model, np.inf, settings)
-        if condition == MONITOR:
+        if chosen.threshold is not None:
+            threshold = chosen.threshold
+        if chosen.control is None:
             return MonitoredPolicy(policy, self._model, threshold, settings)
         truth = self._truth(cell)
-        model, own = make_control(condition, self._model, truth)
-        guarded = MonitoredPolicy(policy, model, threshold if own else 0.0, settings)
+        guarded = MonitoredPolicy(policy, chosen.control(self._model, truth), threshold, settings)
         truth.step = lambda: guarded.monitor.step
         truth.in_charge = lambda: guarded.monitor.in_control
         return guarded

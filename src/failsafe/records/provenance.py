@@ -6,8 +6,10 @@ import importlib.metadata
 import platform
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from failsafe.registry import used_plugins
 
 _PACKAGES = ("failsafe-vla", "numpy", "mani_skill", "sapien", "torch", "pyarrow")
 
@@ -21,12 +23,14 @@ class Provenance:
         dirty: Whether that checkout had uncommitted changes.
         versions: Versions of Python and of the packages that take part.
         platform: Operating system and processor.
+        plugins: Version of each plugin of which an entry took part, by package.
     """
 
     commit: str
     dirty: bool
     versions: dict[str, str]
     platform: str
+    plugins: dict[str, str] = field(default_factory=dict[str, str])
 
 
 def collect_provenance() -> Provenance:
@@ -38,7 +42,8 @@ def collect_provenance() -> Provenance:
         except importlib.metadata.PackageNotFoundError:
             continue
     commit, dirty = _checkout()
-    return Provenance(commit, dirty, versions, f"{platform.system()}-{platform.machine()}")
+    plugins = {plugin.distribution: plugin.version for plugin in used_plugins()}
+    return Provenance(commit, dirty, versions, f"{platform.system()}-{platform.machine()}", plugins)
 
 
 def command_line() -> str:

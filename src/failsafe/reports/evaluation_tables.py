@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from failsafe.evaluation.controls import CONDITIONS, MONITOR, NEVER
+from failsafe.evaluation.conditions import CONDITIONS, MONITOR, NEVER
 from failsafe.evaluation.paired import ALL_TASKS, Change, Pair, Row, Summary
 from failsafe.evaluation.scenarios import scenario
 from failsafe.evaluation.statistics import wilson
@@ -156,7 +156,8 @@ def effort_table(summary: Summary) -> Table:
     )
     head += ("waiting", "no verdict", "asked for help")
     rows: list[tuple[TableCell, ...]] = []
-    for row in (row for condition in CONDITIONS for row in _whole(summary, condition)):
+    conditions = CONDITIONS.in_order({row.condition for row in summary.rows})
+    for row in (row for condition in conditions for row in _whole(summary, condition)):
         alone = row.condition == NEVER
         did = (
             _number(None if alone else row.alarms, ".2f"),
