@@ -1,4 +1,4 @@
-"""From a configuration to a dataset folder: begin or go on, run, then make tables and card."""
+"""Make a dataset from a configuration: start or resume generation, then write tables and card."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from failsafe.datasets.card import write_card
 from failsafe.datasets.files import locked, remove_partials, write_atomically
-from failsafe.datasets.manifest import Manifest, differing_keys, read_manifest, write_manifest
+from failsafe.datasets.manifest import GENERATOR, Manifest, differing_keys, read_manifest, write_manifest
 from failsafe.datasets.store import Dataset
 from failsafe.datasets.tables import write_tables
 from failsafe.errors import StoreError, UserError
@@ -21,58 +21,67 @@ from failsafe.records.provenance import collect_provenance
 def build_dataset(
     config: GenerationConfig,
     folder: Path,
-    tell: Callable[[Progress], None],
+    callback: Callable[[Progress], None],
     workers: int = 1,
     shard: tuple[int, int] | None = None,
 ) -> Dataset:
-    """Make a dataset, or what is still missing of one.
+    """Make a dataset, or what is missing of one.
+
+    A complete dataset of an earlier version gets new tables and a new card; its episodes are left alone.
 
     Args:
-        config: What it is to hold.
-        folder: Where; what is there already must be of the same configuration.
-        tell: Called after every work item.
+        config: The configuration.
+        folder: Folder of the dataset; what it holds must have the same configuration.
+        callback: Called after every case.
         workers: Number of processes.
-        shard: Which part (i, n) of it to make, None for the whole.
+        shard: Make shard (i, n) only, None for the whole dataset.
 
     Raises:
-        StoreError: If the folder cannot be written, or holds something else.
-        UserError: If it holds a dataset of another configuration.
+        StoreError: If the folder cannot be written or holds something else.
+        UserError: If it holds a dataset of another configuration, or an incomplete one of an earlier version.
     """
     dataset = Dataset(folder)
     dataset.check_files()
     with locked(folder):
         name = f"{shard[0]}/{shard[1]}" if shard else ""
-        _begin(dataset, Manifest(config, collect_provenance(), name))
-        work_through(PartitionJob(config, dataset), partitions_of(config, shard), workers, hear=tell)
+        manifest = _begin(dataset, Manifest(config, collect_provenance(), name))
+        if manifest.generator == GENERATOR:
+            work_through(PartitionJob(config, dataset), partitions_of(config, shard), workers, hear=callback)
         _finish(dataset)
     return dataset
 
 
 def partitions_of(config: GenerationConfig, shard: tuple[int, int] | None) -> list[int]:
-    """The lanes of a part (i, n) of a run, or of all of it."""
+    """Return the partitions of shard (i, n) of a run, or of all of it for None."""
     return [n for n in range(config.partitions) if shard is None or n % shard[1] == shard[0]]
 
 
 def merge_datasets(folder: Path, parts: Sequence[Path]) -> Dataset:
-    """Put shards together to the dataset that one run would have made.
+    """Merge shards into the dataset that one run would have made.
+
+    Args:
+        folder: Folder of the merged dataset.
+        parts: Folders of the shards.
 
     Raises:
-        UserError: If the parts are of different configurations, or one is missing.
-        StoreError: If the folder cannot be written, holds something else, or parts contradict each other.
+        UserError: If the shards have different configurations or versions, or one is missing or incomplete.
+        StoreError: If the folder cannot be written, holds something else, or shards contradict each other.
     """
     manifests = [read_manifest(part) for part in parts]
     first = manifests[0]
     for part, manifest in zip(parts, manifests, strict=True):
         if keys := differing_keys(first.config, manifest.config):
             raise UserError(f"{part} was made with another configuration than {parts[0]}: {', '.join(keys)}")
+        if manifest.generator != first.generator:
+            raise UserError(f"{part} was made by another version of FailSafe than {parts[0]}: make it again")
     _check_complete(manifests)
     for part, manifest in zip(parts, manifests, strict=True):
         if not manifest.complete:
-            raise UserError(f"{part} is not finished: run the command that made it again, then merge")
+            raise UserError(f"{part} is not complete: run the command that made it again, then merge")
     dataset = Dataset(folder)
     dataset.check_files()
     with locked(folder):
-        _begin(dataset, Manifest(first.config, first.provenance))
+        _begin(dataset, Manifest(first.config, first.provenance, generator=first.generator))
         for part in parts:
             source = Dataset(part)
             for path in [*source.nominal_files(), *source.case_files()]:
@@ -81,31 +90,39 @@ def merge_datasets(folder: Path, parts: Sequence[Path]) -> Dataset:
     return dataset
 
 
-def _begin(dataset: Dataset, manifest: Manifest) -> None:
-    """Write the manifest, or check that it is the one that is there."""
+def _begin(dataset: Dataset, manifest: Manifest) -> Manifest:
+    """Write the manifest, or check the one in the folder; return the one in the folder."""
     if (dataset.path / "manifest.json").exists():
-        _check_same(read_manifest(dataset.path), manifest, dataset.path)
+        present = read_manifest(dataset.path)
+        _check_same(present, manifest, dataset.path)
     else:
         write_manifest(dataset.path, manifest)
+        present = manifest
     remove_partials(dataset.path)
+    return present
 
 
 def _finish(dataset: Dataset) -> None:
-    """Make what is derived from the work items, tables and card, and note that all are there."""
+    """Write tables and card, and mark the dataset as complete."""
     manifest = read_manifest(dataset.path)
     write_tables(dataset)
     write_card(dataset, manifest)
     write_manifest(dataset.path, dataclasses.replace(manifest, complete=True))
 
 
-def _check_same(there: Manifest, wanted: Manifest, folder: Path) -> None:
-    keys = differing_keys(there.config, wanted.config)
-    if there.shard != wanted.shard:
+def _check_same(present: Manifest, wanted: Manifest, folder: Path) -> None:
+    keys = differing_keys(present.config, wanted.config)
+    if present.shard != wanted.shard:
         keys.append("shard")
     if keys:
         raise UserError(
             f"{folder} holds a dataset made with other settings ({', '.join(keys)}): give the same ones to "
-            "go on with it, or choose another folder with --out"
+            "continue it, or choose another folder"
+        )
+    if present.generator != wanted.generator and not present.complete:
+        raise UserError(
+            f"{folder} holds part of a dataset that an earlier version began: make it again with "
+            f"`failsafe generate --manifest {folder / 'manifest.json'} --out FOLDER`"
         )
 
 
@@ -127,6 +144,8 @@ def _copy(source: Path, target: Path) -> None:
     data = source.read_bytes()
     if target.exists():
         if target.read_bytes() != data:
-            raise StoreError(f"{source} and {target} hold different results for the same work item")
+            raise StoreError(
+                f"expected equal results for one case, got different ones: {source} and {target}"
+            )
         return
     write_atomically(target, data)

@@ -1,4 +1,4 @@
-"""The manifest: the configuration that regenerates a dataset, and where the dataset comes from."""
+"""The manifest of a dataset: the configuration that makes it again, and the origin of the data."""
 
 from __future__ import annotations
 
@@ -14,28 +14,33 @@ from failsafe.generation.config import GenerationConfig, config_from_plain
 from failsafe.records import codec
 from failsafe.records.provenance import Provenance
 
-FORMAT = "Manifest/1"
+FORMAT = "Manifest/2"
+_VERSION_1 = "Manifest/1"
+GENERATOR = 2
+"""Version of generation: raised when equal configurations no longer give equal datasets."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a dataset is.
+    """Configuration and origin of a dataset.
 
     Attributes:
         config: The configuration.
-        provenance: Commit, versions and platform of the run that began it.
-        shard: "i/n" for a part of it, empty for the whole.
-        complete: Whether the run that makes it has come to its end.
+        provenance: Commit, versions and platform of the run that started it.
+        shard: "i/n" for a shard, empty for a whole dataset.
+        complete: Whether the run has finished.
+        generator: Version of generation that started it, see `GENERATOR`.
     """
 
     config: GenerationConfig
     provenance: Provenance
     shard: str = ""
     complete: bool = False
+    generator: int = GENERATOR
 
     @property
     def command(self) -> str:
-        """The command that makes this dataset again where the modes have their default settings."""
+        """The command that makes this dataset again, if its modes have their default settings."""
         config = self.config
         parts = [
             "failsafe generate",
@@ -52,24 +57,33 @@ class Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Store a manifest; errors as for `write_atomically`."""
+    """Write the manifest of a dataset.
+
+    Args:
+        folder: Folder of the dataset.
+        manifest: Its manifest.
+
+    Raises:
+        StoreError: If the file cannot be written.
+    """
     plain = {
         "format": FORMAT,
         "config": manifest.config.to_plain(),
         "provenance": codec.to_plain(manifest.provenance),
         "shard": manifest.shard,
         "complete": manifest.complete,
+        "generator": manifest.generator,
     }
     text = json.dumps(plain, indent=1, sort_keys=True) + "\n"
     write_atomically(folder / "manifest.json", text.encode())
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a dataset.
+    """Read the manifest of a dataset.
 
     Raises:
         UserError: If the folder has none.
-        RecordError: If it is damaged or of another version.
+        RecordError: If it is damaged or of an unknown version.
     """
     path = folder / "manifest.json"
     try:
@@ -80,10 +94,15 @@ def read_manifest(folder: Path) -> Manifest:
         ) from error
     except ValueError as error:
         raise RecordError(f"{path}: expected JSON, got something that does not parse ({error})") from error
-    if not isinstance(plain, Mapping) or cast(Mapping[str, Any], plain).get("format") != FORMAT:
-        raise RecordError(f"{path}: expected format '{FORMAT}'; read it with the version that wrote it")
-    fields = cast(dict[str, Any], plain)
-    keys = {"format", "config", "provenance", "shard", "complete"}
+    fields = dict(cast(Mapping[str, Any], plain)) if isinstance(plain, Mapping) else {}
+    if fields.get("format") == _VERSION_1:
+        fields |= {"format": FORMAT, "generator": 1}
+    if fields.get("format") != FORMAT:
+        raise RecordError(
+            f"{path}: expected format '{FORMAT}', got '{fields.get('format', 'no format')}': read it with the "
+            "version of FailSafe that wrote it"
+        )
+    keys = {"format", "config", "provenance", "shard", "complete", "generator"}
     if fields.keys() != keys:
         wrong = sorted(fields.keys() ^ keys)
         raise RecordError(f"{path}: expected the keys {', '.join(sorted(keys))}; missing or unknown: {wrong}")
@@ -92,10 +111,11 @@ def read_manifest(folder: Path) -> Manifest:
         provenance=codec.from_plain(Provenance, fields["provenance"], str(path)),
         shard=str(fields["shard"]),
         complete=bool(fields["complete"]),
+        generator=int(fields["generator"]),
     )
 
 
 def differing_keys(a: GenerationConfig, b: GenerationConfig) -> list[str]:
-    """Names of the settings in which two configurations differ."""
+    """Return the names of the settings in which two configurations differ."""
     first, second = a.to_plain(), b.to_plain()
     return [key for key in first if first[key] != second[key]]
