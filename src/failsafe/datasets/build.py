@@ -145,7 +145,7 @@ def _copy(source: Path, target: Path) -> None:
     if target.exists():
         if target.read_bytes() != data:
             raise StoreError(
-                f"expected equal results for one case, got different ones: {source} and {target}"
+                f"expected equal results of one case, got others in {source} and {target}"
             )
         return
     write_atomically(target, data)

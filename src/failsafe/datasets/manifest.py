@@ -99,8 +99,8 @@ def read_manifest(folder: Path) -> Manifest:
         fields |= {"format": FORMAT, "generator": 1}
     if fields.get("format") != FORMAT:
         raise RecordError(
-            f"{path}: expected format '{FORMAT}', got '{fields.get('format', 'no format')}': read it with the "
-            "version of FailSafe that wrote it"
+            f"{path}: expected format '{FORMAT}', got '{fields.get('format', 'no format')}': read it with "
+            "the version of FailSafe that wrote it"
         )
     keys = {"format", "config", "provenance", "shard", "complete", "generator"}
     if fields.keys() != keys:
