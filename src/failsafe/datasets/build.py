@@ -144,8 +144,6 @@ def _copy(source: Path, target: Path) -> None:
     data = source.read_bytes()
     if target.exists():
         if target.read_bytes() != data:
-            raise StoreError(
-                f"expected equal results of one case, got others in {source} and {target}"
-            )
+            raise StoreError(f"expected equal results of one case, got others in {source} and {target}")
         return
     write_atomically(target, data)
