@@ -338,7 +338,9 @@ models: Registry[Any] = Registry(
 policies: Registry[Any] = Registry("policies", "policy", ["failsafe.policies.loading"])
 scenarios: Registry[Any] = Registry("scenarios", "scenario", ["failsafe.evaluation.scenarios"])
 conditions: Registry[Any] = Registry("conditions", "condition", ["failsafe.evaluation.conditions"])
-executors: Registry[Any] = Registry("executors", "executor")
+executors: Registry[Any] = Registry(
+    "executors", "executor", ["failsafe.execution.serial", "failsafe.execution.processes"]
+)
 exporters: Registry[Any] = Registry("exporters", "exporter")
 
 KINDS: Mapping[str, Registry[Any]] = {

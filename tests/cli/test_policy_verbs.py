@@ -191,7 +191,7 @@ CALIBRATE = ("calibrate", "{model}", "--policy", toy_study.POLICY, "--tasks", TA
             "max_takeovers to be finite and at least 0",
         ),
         ((*EVALUATE, "--threshold", "0.5", "--deadline", "0"), "deadline above 0 seconds, got 0"),
-        ((*EVALUATE, "--threshold", "0.5", "--workers", "-1"), "expected at least one process, got -1"),
+        ((*EVALUATE, "--threshold", "0.5", "--workers", "-1"), "expected at least 1 worker, got -1"),
         (EVALUATE, "there are no thresholds for python:tests.evaluation.toy_study:Replayer"),
         (
             (*EVALUATE, "--monitor", "{model}", "--threshold", "0.5", "--seeds", "900:901"),
@@ -207,7 +207,7 @@ CALIBRATE = ("calibrate", "{model}", "--policy", toy_study.POLICY, "--tasks", TA
             "expected the name of a task or MODULE:ATTRIBUTE",
         ),
         (("demonstrate", TASK, "--episodes", "0", "--out", "{tmp}/out"), "at least one task and one episode"),
-        (("demonstrate", TASK, "--workers", "-1", "--out", "{tmp}/out"), "at least one process, got -1"),
+        (("demonstrate", TASK, "--workers", "-1", "--out", "{tmp}/out"), "at least 1 worker, got -1"),
         (("demonstrate", TASK, "--out", "{model}"), "expected a folder, got a file"),
         (("imitate", "{tmp}/none", "--out", "{tmp}/a.safetensors"), "made by `failsafe demonstrate`"),
         (("imitate", "{tmp}/none", "--steps", "0", "--out", "{tmp}/a.safetensors"), "got 0, 0 and 96"),

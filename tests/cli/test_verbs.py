@@ -92,7 +92,7 @@ def test_merge_and_check_adapter(made: Path, tmp_path: Path, run: Verb) -> None:
         (["generate", "ToyPick-v0", "--seeds", "five"], "expected --seeds A:B"),
         (["generate", "ToyPick-v0", "--failures", "-1"], "expected --failures to be at least 1, got -1"),
         (["generate", "ToyPick-v0", "--shard", "3/2"], "expected --shard i/n with 0 <= i < n, got 3/2"),
-        (["generate", "ToyPick-v0", "--workers", "0"], "expected --workers to be at least 1, got 0"),
+        (["generate", "ToyPick-v0", "--workers", "0"], "expected at least 1 worker, got 0"),
         (["generate", "ToyPush-v0", "--modes", "slip"], "none of the modes asked for applies to ToyPush-v0"),
     ],
 )

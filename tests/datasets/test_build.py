@@ -18,8 +18,9 @@ import pytest
 from failsafe.datasets.build import build_dataset, merge_datasets
 from failsafe.datasets.store import Dataset
 from failsafe.errors import StoreError, UserError
+from failsafe.execution.processes import ProcessExecutor
+from failsafe.execution.serial import SerialExecutor
 from failsafe.generation.config import GenerationConfig, default_modes
-from failsafe.generation.partition import PartitionJob
 from failsafe.records.case import Outcome
 
 MODES = ("translation_x", "no_op", "object_dropped", "early_release")
@@ -44,7 +45,7 @@ def content(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "data"
-    build_dataset(small(), folder, lambda _: None)
+    build_dataset(small(), folder)
     return folder
 
 
@@ -64,20 +65,20 @@ def test_a_run_gives_what_was_asked_for(whole: Path) -> None:
 
 
 def test_workers_do_not_change_the_bytes(whole: Path, tmp_path: Path) -> None:
-    build_dataset(small(), tmp_path / "data", lambda _: None, workers=3)
+    build_dataset(small(), tmp_path / "data", executor=ProcessExecutor(3))
     assert content(tmp_path / "data") == content(whole)
 
 
 def test_shards_merge_to_the_same_bytes(whole: Path, tmp_path: Path) -> None:
     parts = [tmp_path / f"part{i}" for i in range(3)]
     for i, part in enumerate(parts):
-        build_dataset(small(), part, lambda _: None, shard=(i, 3))
+        build_dataset(small(), part, shard=(i, 3))
     merge_datasets(tmp_path / "data", parts)
     assert content(tmp_path / "data") == content(whole)
 
 
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:
-    build_dataset(small(2), tmp_path / "part", lambda _: None, shard=(1, 2))
+    build_dataset(small(2), tmp_path / "part", shard=(1, 2))
     with pytest.raises(UserError, match="these shards are missing: 0/2"):
         merge_datasets(tmp_path / "data", [tmp_path / "part"])
 
@@ -85,14 +86,14 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
 def test_other_settings_are_refused_and_nothing_is_touched(whole: Path) -> None:
     before = content(whole)
     with pytest.raises(UserError, match=r"other settings \(failures\)"):
-        build_dataset(small(9), whole, lambda _: None)
+        build_dataset(small(9), whole)
     assert content(whole) == before
 
 
 def test_a_folder_with_something_else_in_it_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(StoreError, match=r"with thesis\.tex; choose another"):
-        build_dataset(small(), tmp_path, lambda _: None)
+        build_dataset(small(), tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -101,7 +102,7 @@ def test_foreign_files_among_the_cases_are_named(whole: Path) -> None:
     foreign.write_text("mine")
     try:
         with pytest.raises(StoreError, match=r"no part of a dataset: cases/notes\.txt"):
-            build_dataset(small(), whole, lambda _: None)
+            build_dataset(small(), whole)
         assert foreign.read_text() == "mine"
     finally:
         foreign.unlink()
@@ -123,16 +124,11 @@ def test_a_disk_that_cannot_be_written_ends_in_one_sentence(
             raise OSError(code, os.strerror(code))
         fsync(descriptor)
 
-    def in_process(job: PartitionJob, partitions: list[int], workers: int, hear: object) -> None:
-        for partition in partitions:
-            job.run(partition)
-
-    monkeypatch.setattr("failsafe.datasets.build.work_through", in_process)
     with monkeypatch.context() as broken:
         broken.setattr(os, "fsync", full)
         with pytest.raises(StoreError, match=sentence):
-            build_dataset(small(), tmp_path / "data", lambda _: None)
-    build_dataset(small(), tmp_path / "data", lambda _: None)
+            build_dataset(small(), tmp_path / "data", executor=SerialExecutor())
+    build_dataset(small(), tmp_path / "data", executor=SerialExecutor())
     assert content(tmp_path / "data") == content(whole)
 
 
@@ -180,7 +176,7 @@ def test_a_worker_that_dies_costs_one_item(tmp_path: Path) -> None:
     config = small(
         6, tasks=("tests.datasets.crashing:make",), modes=default_modes(("no_op", "early_release"))
     )
-    build_dataset(config, tmp_path / "data", lambda _: None, workers=2)
+    build_dataset(config, tmp_path / "data", executor=ProcessExecutor(2))
     cases = list(Dataset(tmp_path / "data").cases())
     crashed = [case for case in cases if case.outcome is Outcome.CRASHED]
     assert crashed

@@ -15,6 +15,7 @@ from tests.evaluation.bench import Glance, Wanderer, play
 from tests.policies.websocket_server import WebsocketServer, pack
 
 from failsafe.evaluation.study import run_study
+from failsafe.execution.processes import ProcessExecutor
 from failsafe.monitors.monitored import MonitoredPolicy
 from failsafe.monitors.settings import MonitorSettings
 from failsafe.policies.openpi import OpenpiPolicy
@@ -184,7 +185,7 @@ def test_a_policy_that_goes_wrong_or_dies_loses_its_own_episode_alone(tmp_path: 
     """One run of ten seeds in processes of their own, on eight of which something else goes wrong."""
     study = bench.config(10, ("never",), policies=(bench.FAULTY,))
     told: list[int] = []
-    results = run_study(study, tmp_path / "results", 1, lambda cell: told.append(cell.seed))
+    results = run_study(study, tmp_path / "results", ProcessExecutor(1), lambda cell: told.append(cell.seed))
     assert sorted(told) == list(range(10))
     found = {episode.key.seed: episode for episode in results.episodes()}
     assert sorted(found) == list(range(10))

@@ -18,6 +18,7 @@ from failsafe.evaluation.replay_videos import (
     video_folder,
 )
 from failsafe.evaluation.results import Results
+from failsafe.execution.serial import SerialExecutor
 from failsafe.records.episode import Ending, Episode, EpisodeKey
 from failsafe.records.event import Event, EventKind
 
@@ -97,7 +98,7 @@ def test_a_video_shows_what_is_recorded(results: Results, tmp_path: Path) -> Non
         assert sheet.size == (6 * 224, 6 * 224)
     # What has been filmed is not filmed again: that would need a process without the tiny monitor.
     told: list[int] = []
-    assert make_replay_videos(results, [pair], folder, 1, told.append) == [video]
+    assert make_replay_videos(results, [pair], folder, SerialExecutor(), told.append) == [video]
     assert told == [1]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from failsafe.datasets.build import build_dataset
+from failsafe.execution.processes import ProcessExecutor
 from failsafe.generation.config import GenerationConfig
 from failsafe.models.compact import CompactModel
 from failsafe.models.conformance import check_model
@@ -93,15 +94,14 @@ def test_what_it_knows_it_has_from_the_pictures(tmp_path: Path) -> None:
         labels=3,
         verify_rollouts=1,
     )
-    build_dataset(config, tmp_path / "data", lambda _: None, workers=2)
+    build_dataset(config, tmp_path / "data", executor=ProcessExecutor(2))
     model = load_model(COMPACT)
     assert isinstance(model, CompactModel)
     build_samples(
         [tmp_path / "data"],
         tmp_path / "samples",
         SampleConfig(window=model.window_spec, only_split="test"),
-        2,
-        lambda done, total: None,
+        ProcessExecutor(2),
     )
     samples = SampleSet(tmp_path / "samples")
     rows = samples.indices("test")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from failsafe.evaluation import study
 from failsafe.evaluation.config import StudyConfig, StudyItem, study_items
 from failsafe.evaluation.results import Results
 from failsafe.evaluation.study import StudyJob, run_study
+from failsafe.execution.contract import ignore
+from failsafe.execution.serial import SerialExecutor
 from failsafe.monitors.calibration import Calibration
 from failsafe.records.episode import Ending
 
@@ -28,19 +30,16 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a study in this process, with a model at hand; says which cells were worked at."""
     worked: list[StudyItem] = []
 
-    def one_by_one(job: Any, items: Iterable[StudyItem], workers: int, tell: Any) -> None:
-        for item in items:
-            job.run(item)
-            worked.append(item)
-            tell(item)
+    class Recording(SerialExecutor):
+        def run(self, job: Any, items: Any, on_done: Any, on_message: Any = ignore) -> None:
+            super().run(job, items, lambda item: worked.append(item) or on_done(item), on_message)
 
-    monkeypatch.setattr(study, "work_through", one_by_one)
     monkeypatch.setattr(study, "load_model", lambda name: Glance())
 
     def command(config: StudyConfig, out: Path, shard: tuple[int, int] = (0, 1)) -> list[StudyItem]:
         worked.clear()
         told: list[StudyItem] = []
-        run_study(config, out, 1, told.append, shard)
+        run_study(config, out, Recording(), told.append, shard)
         assert sorted(told, key=str) == sorted(study_items(config, shard), key=str)
         return list(worked)
 

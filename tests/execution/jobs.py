@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from failsafe.errors import UnknownNameError
-from failsafe.execution.processes import SILENT, Line
+from failsafe.execution.contract import SILENT, Reporter
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class Marks:
             os._exit(1)
         self.__dict__.update(state)
 
-    def run(self, item: str, line: Line = SILENT) -> None:
+    def run(self, item: str, reporter: Reporter = SILENT) -> None:
         if item == "in parts":
-            self._in_parts(line)
+            self._in_parts(reporter)
             return
         tries = len(list(self.folder.glob(f"{item}.try*")))
         (self.folder / f"{item}.try{tries}").touch()
@@ -35,14 +35,14 @@ class Marks:
             raise ZeroDivisionError("a bug")
         (self.folder / f"{item}.done").touch()
 
-    def _in_parts(self, line: Line) -> None:
+    def _in_parts(self, reporter: Reporter) -> None:
         for part in ("one", "two", "three"):
             if not (self.folder / f"{part}.done").exists():
-                line.begin(part)
+                reporter.begin(part)
                 if part == "two" and not (self.folder / f"in parts-{part}.given-up").exists():
                     os._exit(1)
                 (self.folder / f"{part}.done").touch()
-                line.tell(f"{part} is done")
+                reporter.report(f"{part} is done")
 
     def give_up(self, item: str, part: str = "") -> bool:
         if part:

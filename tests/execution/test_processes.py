@@ -8,13 +8,13 @@ import pytest
 from tests.execution.jobs import Marks
 
 from failsafe.errors import FailSafeError
-from failsafe.execution.processes import ignore, work_through
+from failsafe.execution.processes import ProcessExecutor
 
 
 def test_a_process_that_dies_costs_its_item_only(tmp_path: Path) -> None:
     job, told = Marks(tmp_path), list[str]()
     items = ["first", "dies", "dies once", "last"]
-    work_through(job, items, 2, told.append)
+    ProcessExecutor(2).run(job, items, told.append)
     assert sorted(told) == sorted(items)
     assert job.marks("done") == ["dies once", "first", "last"]
     assert job.marks("given-up") == ["dies"]
@@ -24,7 +24,7 @@ def test_a_process_that_dies_costs_its_item_only(tmp_path: Path) -> None:
 
 def test_what_is_left_of_an_item_that_was_given_up_is_done(tmp_path: Path) -> None:
     job, told = Marks(tmp_path), list[str]()
-    work_through(job, ["dies in parts", "last"], 1, told.append)
+    ProcessExecutor(1).run(job, ["dies in parts", "last"], told.append)
     assert sorted(told) == ["dies in parts", "last"], "each is told once"
     assert len(job.marks("given-up")) == 3
     assert len(list(tmp_path.glob("dies in parts.try*"))) == 6, "two tries for each part"
@@ -32,7 +32,7 @@ def test_what_is_left_of_an_item_that_was_given_up_is_done(tmp_path: Path) -> No
 
 def test_a_part_that_kills_two_processes_is_given_up_and_the_others_are_done(tmp_path: Path) -> None:
     job, told, heard = Marks(tmp_path), list[str](), list[str]()
-    work_through(job, ["in parts", "last"], 2, told.append, heard.append)
+    ProcessExecutor(2).run(job, ["in parts", "last"], told.append, heard.append)
     assert sorted(told) == ["in parts", "last"], "each is told once"
     assert job.marks("given-up") == ["in parts-two"]
     assert heard == ["one is done", "two is done", "three is done"], "what was done is not done again"
@@ -40,26 +40,26 @@ def test_a_part_that_kills_two_processes_is_given_up_and_the_others_are_done(tmp
 
 def test_processes_that_die_before_they_begin_stop_the_work(tmp_path: Path) -> None:
     (tmp_path / "stillborn").touch()
-    with pytest.raises(FailSafeError, match="2 processes died before they had begun"):
-        work_through(Marks(tmp_path), ["first", "last"], 1, ignore)
+    with pytest.raises(FailSafeError, match="2 workers died before they had started"):
+        ProcessExecutor(1).run(Marks(tmp_path), ["first", "last"])
     assert Marks(tmp_path).marks("given-up") == [], "no item is blamed"
 
 
 def test_what_an_item_raises_on_purpose_is_its_sentence(tmp_path: Path) -> None:
     with pytest.raises(FailSafeError) as caught:
-        work_through(Marks(tmp_path), ["unknown"], 1, ignore)
+        ProcessExecutor(1).run(Marks(tmp_path), ["unknown"])
     assert str(caught.value) == "unknown task 'Pick'. There are: Push."
 
 
 def test_a_bug_is_shown_with_its_traceback_and_not_retried(tmp_path: Path) -> None:
     job = Marks(tmp_path)
     with pytest.raises(RuntimeError, match="ZeroDivisionError: a bug") as caught:
-        work_through(job, ["bug", "last"], 1, ignore)
+        ProcessExecutor(1).run(job, ["bug", "last"])
     assert "jobs.py" in str(caught.value)
     assert not isinstance(caught.value, FailSafeError)
     assert job.marks("try0") == ["bug"]
 
 
 def test_no_items_are_no_work(tmp_path: Path) -> None:
-    work_through(Marks(tmp_path), [], 3, ignore)
+    ProcessExecutor(3).run(Marks(tmp_path), [])
     assert list(tmp_path.iterdir()) == []

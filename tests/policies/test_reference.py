@@ -3,7 +3,6 @@
 import hashlib
 import os
 import pickle
-from concurrent.futures import Future
 from dataclasses import fields, replace
 
 import numpy as np
@@ -12,8 +11,9 @@ import torch
 from safetensors.torch import save_file
 
 from failsafe.errors import PolicyError, RecordError, UnknownNameError, UserError
+from failsafe.execution.serial import SerialExecutor
 from failsafe.experts.tasks import load_task
-from failsafe.generation import demonstrations
+from failsafe.generation.demonstrations import DemonstrationJob
 from failsafe.generation.nominal import run_nominal
 from failsafe.models.image_encoder import word_codes
 from failsafe.models.object_localizer import PLACE_SCALE, project
@@ -60,28 +60,8 @@ CONFIG = DemonstrationConfig(("ToyPush-v0",), 3, first_seed=50, views=("front", 
 WORDS = ToyPush().episode.instruction
 
 
-class Here:
-    """In place of a pool of processes: everything in this one, when it is asked for."""
-
-    def __init__(self, workers, mp_context=None):
-        pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def submit(self, function, *given):
-        future = Future()
-        future.result = lambda: function(*given)
-        return future
-
-
 def record(config, out, tell=lambda done, total: None):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demonstrations, "ProcessPoolExecutor", Here)
-        return build_demonstrations(config, out, 1, tell)
+    return build_demonstrations(config, out, SerialExecutor(), tell)
 
 
 def contents(folder):
@@ -236,21 +216,21 @@ def test_a_run_that_was_killed_goes_on_where_it_was(folder, tmp_path):
 def test_a_run_that_was_killed_before_it_began_is_no_obstacle(tmp_path, monkeypatch):
     (tmp_path / ".lock").touch()
     (tmp_path / ".manifest.json.1.partial").touch()
-    monkeypatch.setattr(demonstrations, "_record_one", lambda *_: True)
+    monkeypatch.setattr(DemonstrationJob, "_record", lambda *_: True)
     assert record(CONFIG, tmp_path) == 3
 
 
 def test_seeds_that_the_expert_fails_on_are_left_out(tmp_path, monkeypatch):
     tried = []
 
-    def one(sink, task, seed):
-        tried.append(seed)
-        return seed not in (50, 52)
+    def one(job, item):
+        tried.append(item.seed)
+        return item.seed not in (50, 52)
 
-    monkeypatch.setattr(demonstrations, "_record_one", one)
+    monkeypatch.setattr(DemonstrationJob, "_record", one)
     record(CONFIG, tmp_path / "a")
     assert tried == [50, 51, 52, 53, 54]
-    monkeypatch.setattr(demonstrations, "_record_one", lambda *_: False)
+    monkeypatch.setattr(DemonstrationJob, "_record", lambda *_: False)
     with pytest.raises(UserError, match="expected 3 successful episodes of ToyPush-v0, got 0 from 26 seeds"):
         record(CONFIG, tmp_path / "b")
 
@@ -263,8 +243,6 @@ def test_other_settings_and_other_folders_are_refused(folder, tmp_path):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(UserError, match="with other files"):
         record(CONFIG, tmp_path)
-    with pytest.raises(UserError, match="at least one process, got -1"):
-        build_demonstrations(CONFIG, tmp_path / "new", -1, lambda *_: None)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ import torch
 from failsafe.datasets.build import build_dataset
 from failsafe.datasets.store import Dataset
 from failsafe.errors import RecordError, UserError
+from failsafe.execution.processes import ProcessExecutor
+from failsafe.execution.serial import SerialExecutor
 from failsafe.experts.tasks import load_task
 from failsafe.generation.config import GenerationConfig, default_modes
 from failsafe.generation.exploration import STEPS, explore
@@ -42,7 +44,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
         labels=3,
         verify_rollouts=1,
     )
-    build_dataset(config, path, lambda _: None, workers=2)
+    build_dataset(config, path, executor=ProcessExecutor(2))
     return Dataset(path)
 
 
@@ -146,7 +148,7 @@ def test_a_leak_fails_loudly(planned: list[Sample]) -> None:
 def test_windows_are_what_the_trace_shows(dataset: Dataset, tmp_path: Path) -> None:
     config = SampleConfig(window=WINDOW, jitter_metres=0.05, jitter_degrees=5.0)
     out = tmp_path / "samples"
-    count = build_samples([dataset.path], out, config, 1, lambda done, total: None)
+    count = build_samples([dataset.path], out, config, SerialExecutor())
     samples = SampleSet(out)
     assert len(samples) == count
     for index in (0, count // 2, count - 1):
@@ -206,8 +208,8 @@ def test_a_window_holds_no_time(dataset: Dataset) -> None:
 def test_a_tool_that_wanders_about(dataset: Dataset, tmp_path: Path) -> None:
     """Windows for eyes alone: many places of the tool, nothing said of failing, and in no split's numbers."""
     config = SampleConfig(window=WINDOW, splits=("train",), explore=3)
-    for name, workers in (("a", 1), ("b", 2)):
-        build_samples([dataset.path], tmp_path / name, config, workers, lambda done, total: None)
+    for name, executor in (("a", SerialExecutor()), ("b", ProcessExecutor(2))):
+        build_samples([dataset.path], tmp_path / name, config, executor)
     files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*.np[yz]"))
     for file in files:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
@@ -240,7 +242,7 @@ def test_where_things_are_in_the_pictures_there_they_are(dataset: Dataset, tmp_p
     """At the place of the box in a picture its colour is seen, unless the hand is in front of it."""
     window = WindowSpec(views=("front", "side", "hand"), history=6, frames=1, size=64)
     config = SampleConfig(window=window, jitter_metres=0.05, jitter_degrees=5.0)
-    build_samples([dataset.path], tmp_path / "samples", config, 2, lambda done, total: None)
+    build_samples([dataset.path], tmp_path / "samples", config, ProcessExecutor(2))
     samples = SampleSet(tmp_path / "samples")
     tool = torch.from_numpy(samples.tcp_poses[:, -1])
     points = torch.from_numpy(samples.objects[:, :, :3])
@@ -258,14 +260,14 @@ def test_where_things_are_in_the_pictures_there_they_are(dataset: Dataset, tmp_p
         assert len(red["at"]) > 20
         assert np.mean(red["at"]) > 0.6 > 0.3 > np.mean(red["mirrored"])
     unseen = SampleConfig(window=window, images=False)
-    build_samples([dataset.path], tmp_path / "unseen", unseen, 2, lambda done, total: None)
+    build_samples([dataset.path], tmp_path / "unseen", unseen, ProcessExecutor(2))
     assert np.isnan(SampleSet(tmp_path / "unseen").cameras).all()
 
 
 def test_samples_resume_and_repeat_byte_for_byte(dataset: Dataset, tmp_path: Path) -> None:
     config = SampleConfig(window=WINDOW)
-    build_samples([dataset.path], tmp_path / "a", config, 1, lambda done, total: None)
-    build_samples([dataset.path], tmp_path / "b", config, 2, lambda done, total: None)
+    build_samples([dataset.path], tmp_path / "a", config, SerialExecutor())
+    build_samples([dataset.path], tmp_path / "b", config, ProcessExecutor(2))
     files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*.np[yz]"))
     assert files
     for file in files:
@@ -277,14 +279,20 @@ def test_samples_resume_and_repeat_byte_for_byte(dataset: Dataset, tmp_path: Pat
     with pytest.raises(UserError, match="is not complete"):
         SampleSet(tmp_path / "b")
     asked: list[int] = []
-    build_samples([dataset.path], tmp_path / "b", config, 1, lambda done, total: asked.append(total - done))
+    build_samples(
+        [dataset.path],
+        tmp_path / "b",
+        config,
+        SerialExecutor(),
+        lambda done, total: asked.append(total - done),
+    )
     assert 0 < asked[0] < len(SampleSet(tmp_path / "b"))  # only what was missing
     assert gone.read_bytes() == (tmp_path / "a" / files[-1].with_suffix(".npz")).read_bytes()
 
 
 def test_samples_of_an_earlier_version_are_to_be_made_again(dataset: Dataset, tmp_path: Path) -> None:
     config = SampleConfig(window=WINDOW, images=False)
-    build_samples([dataset.path], tmp_path, config, 1, lambda done, total: None)
+    build_samples([dataset.path], tmp_path, config, SerialExecutor())
     file = sorted(tmp_path.glob("*/*.npz"))[0]
     arrays = unpack(file.read_bytes(), str(file))
     del arrays["cameras"]
@@ -296,7 +304,7 @@ def test_samples_of_an_earlier_version_are_to_be_made_again(dataset: Dataset, tm
 @pytest.mark.parametrize("what", ["tcp_poses", "gripper_widths"])
 def test_numbers_that_are_none_are_named(dataset: Dataset, tmp_path: Path, what: str) -> None:
     config = SampleConfig(window=WINDOW, images=False)
-    build_samples([dataset.path], tmp_path, config, 1, lambda done, total: None)
+    build_samples([dataset.path], tmp_path, config, SerialExecutor())
     file = sorted(tmp_path.glob("*/*.npz"))[0]
     arrays = unpack(file.read_bytes(), str(file))
     broken = arrays[what].copy()
@@ -320,14 +328,10 @@ def test_a_rollout_with_numbers_that_are_none_is_not_cut(dataset: Dataset) -> No
 
 
 def test_other_settings_need_another_folder(dataset: Dataset, tmp_path: Path) -> None:
-    build_samples([dataset.path], tmp_path, SampleConfig(window=WINDOW), 1, lambda done, total: None)
+    build_samples([dataset.path], tmp_path, SampleConfig(window=WINDOW), SerialExecutor())
     with pytest.raises(UserError, match="made with other settings"):
         build_samples(
-            [dataset.path],
-            tmp_path,
-            SampleConfig(window=WINDOW, jitter_metres=0.1),
-            1,
-            lambda done, total: None,
+            [dataset.path], tmp_path, SampleConfig(window=WINDOW, jitter_metres=0.1), SerialExecutor()
         )
 
 

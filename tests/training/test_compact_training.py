@@ -10,6 +10,7 @@ import torch
 
 from failsafe.datasets.build import build_dataset
 from failsafe.errors import UserError
+from failsafe.execution.processes import ProcessExecutor
 from failsafe.generation.config import GenerationConfig, default_modes
 from failsafe.models.compact import CompactConfig, CompactNet, load_compact
 from failsafe.models.object_localizer import (
@@ -53,12 +54,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         labels=3,
         verify_rollouts=1,
     )
-    build_dataset(config, folder / "data", lambda _: None, workers=2)
+    build_dataset(config, folder / "data", executor=ProcessExecutor(2))
     window = WindowSpec(views=("front", "side"), history=6, frames=2, size=32)
     seen = SampleConfig(window=window)
     unseen = SampleConfig(window=window, splits=("train",), failing_share=0.0, every=3, images=False)
     for name, config in (("samples", seen), ("unseen", unseen)):
-        build_samples([folder / "data"], folder / name, config, 2, lambda done, total: None)
+        build_samples([folder / "data"], folder / name, config, ProcessExecutor(2))
     return folder
 
 
@@ -171,7 +172,7 @@ def test_a_tool_that_wanders_about_teaches_the_eyes_alone(folder: Path, tmp_path
     """Said to be failing or not, such a window weighs nothing; where its objects are does."""
     window = SampleSet(folder / "samples").spec
     config = SampleConfig(window=window, splits=("train",), explore=4)
-    build_samples([folder / "data"], tmp_path / "exploration", config, 2, lambda done, total: None)
+    build_samples([folder / "data"], tmp_path / "exploration", config, ProcessExecutor(2))
     both = SampleSet(folder / "samples", tmp_path / "exploration")
     path = train_compact(both, CompactTraining(epochs=1, **SMALL), tmp_path / "run", lambda report: None)
     model = load_compact(path)
@@ -220,13 +221,13 @@ def test_proprioception_alone_gives_far_less_away(tmp_path: Path) -> None:
         labels=3,
         verify_rollouts=1,
     )
-    build_dataset(config, tmp_path / "data", lambda _: None, workers=2)
+    build_dataset(config, tmp_path / "data", executor=ProcessExecutor(2))
     window = WindowSpec(views=("front", "side"), history=6, frames=2, size=32)
     learned = SampleConfig(window, splits=("train",), failing_share=0.0, every=3, images=False)
     held_out = SampleConfig(window, splits=("validation", "calibration", "test"), images=False)
     seen = SampleConfig(window, splits=("train",))
     for name, made in {"unseen": learned, "held": held_out, "seen": seen}.items():
-        build_samples([tmp_path / "data"], tmp_path / name, made, 2, lambda done, total: None)
+        build_samples([tmp_path / "data"], tmp_path / name, made, ProcessExecutor(2))
     held = SampleSet(tmp_path / "held")
     right: dict[bool, float] = {}
     for blind in (False, True):

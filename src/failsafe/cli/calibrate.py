@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import tyro
@@ -13,6 +12,7 @@ from failsafe.evaluation.conditions import WATCH
 from failsafe.evaluation.config import StudyConfig, study_items
 from failsafe.evaluation.episodes import EpisodeLimits
 from failsafe.evaluation.study import run_study
+from failsafe.execution.loading import load_executor
 from failsafe.models.loading import fingerprint
 from failsafe.monitors.calibration import calibrate as calibrate_scores
 from failsafe.monitors.calibration import check_alpha, write_calibration
@@ -32,6 +32,7 @@ def calibrate(
     seeds: str = "400000:400100",
     max_steps: int = 400,
     workers: int | None = None,
+    executor: str = "processes",
     json: bool = False,
 ) -> int:
     """Find alarm thresholds that at most a share alpha of successful episodes exceed.
@@ -48,6 +49,7 @@ def calibrate(
         seeds: FIRST:LAST seeds that nothing else uses.
         max_steps: Control steps after which an episode is over.
         workers: Processes; as many as there are cores by default.
+        executor: Where it runs: processes, serial (this process, for debugging), or MODULE:ATTRIBUTE.
         json: Print the thresholds as JSON.
     """
     check_alpha(alpha)
@@ -69,7 +71,7 @@ def calibrate(
         results = run_study(
             config,
             out.with_suffix(".episodes"),
-            workers or os.cpu_count() or 1,
+            load_executor(executor, workers),
             lambda cell: reporter.advance(1),
         )
     watched = [e for e in results.episodes() if e.key.condition == WATCH]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import tyro
 
 from failsafe.cli.output import ProgressReporter, print_json
 from failsafe.errors import UserError
+from failsafe.execution.loading import load_executor
 from failsafe.samples.demonstrate import build_demonstrations
 from failsafe.samples.demonstrations import DemonstrationConfig
 
@@ -25,6 +25,7 @@ def demonstrate(
     stride: int = 3,
     chunk: int = 8,
     workers: int | None = None,
+    executor: str = "processes",
     json: bool = False,
 ) -> int:
     """Record and render successful episodes of the experts.
@@ -41,6 +42,7 @@ def demonstrate(
         stride: Control steps from one picture to the next.
         chunk: Control steps that the recorded commands reach ahead.
         workers: Processes; as many as there are cores by default.
+        executor: Where it runs: processes, serial (this process, for debugging), or MODULE:ATTRIBUTE.
         json: Print the result as JSON.
     """
     if not tasks:
@@ -55,7 +57,7 @@ def demonstrate(
             reporter.advance(done - last)
             last = done
 
-        made = build_demonstrations(config, out, workers or os.cpu_count() or 1, tell)
+        made = build_demonstrations(config, out, load_executor(executor, workers), tell)
     if json:
         print_json({"folder": str(out), "episodes": made})
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from failsafe.evaluation.conditions import CONTROLS, MONITOR, NEVER
 from failsafe.evaluation.config import StudyConfig, study_items
 from failsafe.evaluation.episodes import EpisodeLimits
 from failsafe.evaluation.study import run_study
+from failsafe.execution.loading import load_executor
 from failsafe.models.loading import COMPACT, fingerprint
 from failsafe.monitors.calibration import Calibration, read_calibration, shipped_calibration
 from failsafe.monitors.settings import MonitorSettings
@@ -35,6 +35,7 @@ def evaluate(
     asynchronous: bool = False,
     deadline: float = 5.0,
     workers: int | None = None,
+    executor: str = "processes",
     shard: str = "0/1",
     videos: int = 3,
     json: bool = False,
@@ -62,6 +63,7 @@ def evaluate(
         asynchronous: The policy goes on while the model thinks.
         deadline: Seconds after which a verdict is dropped.
         workers: Processes; as many as there are cores by default.
+        executor: Where it runs: processes, serial (this process, for debugging), or MODULE:ATTRIBUTE.
         shard: I/N: run the i-th of n parts, from 0; `failsafe report` takes the parts together.
         videos: Film at most so many episodes of each kind for the page, 0 for none; a shard has no films.
         json: Print the summary as JSON.
@@ -85,12 +87,11 @@ def evaluate(
         limits=EpisodeLimits(max_steps),
     )
     part = parse_shard(shard)
+    run_on = load_executor(executor, workers)
     with ProgressReporter("initial states", len(study_items(config, part)), quiet=json) as reporter:
-        results = run_study(
-            config, out, workers or os.cpu_count() or 1, lambda cell: reporter.advance(1), part
-        )
+        results = run_study(config, out, run_on, lambda cell: reporter.advance(1), part)
     whole = part == (0, 1)
-    summary, page = publish(results, out / "report.html", videos if whole else 0, workers, json)
+    summary, page = publish(results, out / "report.html", videos if whole else 0, run_on, json)
     say(summary, page, json)
     asked = sum(row.asked_for_help for row in summary.rows if row.condition == MONITOR)
     return 3 if asked else 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from pathlib import Path
@@ -13,6 +12,7 @@ from failsafe.cli.output import ProgressReporter, print_json
 from failsafe.datasets.build import build_dataset, partitions_of
 from failsafe.datasets.manifest import read_manifest
 from failsafe.errors import UserError
+from failsafe.execution.loading import load_executor
 from failsafe.experts.tasks import check_task
 from failsafe.generation.config import (
     GenerationConfig,
@@ -40,6 +40,7 @@ def generate(
     compound: float = 0.1,
     manifest: Path | None = None,
     workers: int | None = None,
+    executor: str = "processes",
     shard: str = "",
     json: bool = False,
 ) -> int:
@@ -59,6 +60,7 @@ def generate(
         compound: Share of the cases with two perturbations at once.
         manifest: Take tasks and all settings from this manifest.json, to make its dataset again.
         workers: Processes; as many as there are cores by default.
+        executor: Where it runs: processes, serial (this process, for debugging), or MODULE:ATTRIBUTE.
         shard: Part i/n of the dataset to make here, i from 0; `failsafe merge` puts parts together.
         json: Print the result as JSON.
     """
@@ -81,9 +83,7 @@ def generate(
     part = parse_shard(shard, config.partitions) if shard else None
     for task in config.tasks:
         check_task(task)
-    count = workers if workers is not None else (os.cpu_count() or 1)
-    if count < 1:
-        raise UserError(f"expected --workers to be at least 1, got {count}")
+    run_on = load_executor(executor, workers)
     begun = time.monotonic()
     wanted = sum(len(partition_targets(config, partition)) for partition in partitions_of(config, part))
     verdicts: Counter[str] = Counter()
@@ -97,7 +97,7 @@ def generate(
             note = ", ".join(f"{n} {v}" for v, n in sorted(verdicts.items()) if v != "nominal")
             reporter.advance(int(progress.target_done), note)
 
-        build_dataset(config, out, tell, count, part)
+        build_dataset(config, out, tell, run_on, part)
     seconds = time.monotonic() - begun
     verified, nominal_failed = verdicts["recoverable"], verdicts["nominal_failed"]
     if json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from failsafe.datasets.frames import EVERY, SIZE, write_steps
 from failsafe.datasets.render import RenderOptions, choose_cases, render_dataset
 from failsafe.datasets.store import Dataset
 from failsafe.errors import UserError
+from failsafe.execution.loading import load_executor
 from failsafe.experts.tasks import load_task
 
 
@@ -25,6 +25,7 @@ def render(
     every: int = EVERY,
     verdicts: str = "recoverable,unrecoverable",
     workers: int | None = None,
+    executor: str = "processes",
     full_meshes: bool = False,
     skip_damaged: bool = False,
     episode: str = "",
@@ -42,6 +43,7 @@ def render(
         every: A frame of every so many control steps; marked moments and the end are always there.
         verdicts: Which work items, separated by commas.
         workers: Processes; as many as there are cores by default.
+        executor: Where it runs: processes, serial (this process, for debugging), or MODULE:ATTRIBUTE.
         full_meshes: Render the robot's full meshes instead of the decimated ones.
         skip_damaged: Leave out damaged files instead of stopping at the first.
         episode: With --steps: the work item to write single moments of, as PNG files.
@@ -69,16 +71,19 @@ def render(
     with ProgressReporter("episodes", len(cases), quiet=json) as reporter:
         pictures = 0
 
-        def tell(episodes: int, made: int) -> None:
+        def tell(episodes: int, new: int) -> None:
             nonlocal pictures
-            pictures += made
+            pictures += new
             reporter.advance(episodes, f"{pictures} pictures")
 
         view = RenderOptions(cameras, size, every, full_meshes)
-        total = render_dataset(dataset, cases, view, workers or os.cpu_count() or 1, tell)
+        made = render_dataset(dataset, cases, view, load_executor(executor, workers), tell)
     seconds = time.monotonic() - begun
     if json:
-        print_json({"episodes": len(cases), "pictures": total, "seconds": round(seconds, 1)})
+        result = {"episodes": len(cases), "pictures": made.pictures, "seconds": round(seconds, 1)}
+        print_json(result | {"lost": list(made.lost)})
     else:
-        print(f"{data}: {total} pictures of {len(cases)} episodes, after {seconds:.0f} s")
+        print(f"{data}: {made.pictures} pictures of {len(cases)} episodes, after {seconds:.0f} s")
+        if made.lost:
+            print(f"not rendered, because rendering killed two processes each: {', '.join(made.lost)}")
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import tyro
@@ -14,6 +13,8 @@ from failsafe.evaluation.episode_table import write_episode_table
 from failsafe.evaluation.paired import Summary, pairs_of, summarise
 from failsafe.evaluation.replay_videos import choose, make_replay_videos
 from failsafe.evaluation.results import Results
+from failsafe.execution.contract import Executor
+from failsafe.execution.loading import load_executor
 from failsafe.records import codec
 from failsafe.reports.evaluation import FILMS, format_summary, tables_markdown, write_report
 
@@ -27,6 +28,7 @@ def report(
     tables: Path | None = None,
     ledger: Path | None = None,
     workers: int | None = None,
+    executor: str = "processes",
     json: bool = False,
 ) -> int:
     """Write the page of an evaluation, and print its tables.
@@ -40,11 +42,13 @@ def report(
         tables: Write the tables as Markdown, too, to this file.
         ledger: Write the records of all episodes, too, to this one file (Parquet).
         workers: Processes; as many as there are cores by default.
+        executor: Where it runs: processes, serial (this process, for debugging), or MODULE:ATTRIBUTE.
         json: Print the summary as JSON.
     """
     study = Results(results)
     study.take_in(shards)
-    summary, page = publish(study, out or results / "report.html", videos, workers, json)
+    run_on = load_executor(executor, workers)
+    summary, page = publish(study, out or results / "report.html", videos, run_on, json)
     if tables is not None:
         write_atomically(tables, tables_markdown(study, summary).encode())
     if ledger is not None:
@@ -54,7 +58,7 @@ def report(
 
 
 def publish(
-    results: Results, page: Path, videos: int, workers: int | None, quiet: bool
+    results: Results, page: Path, videos: int, executor: Executor, quiet: bool
 ) -> tuple[Summary, Path]:
     """Film a few episodes and write the page.
 
@@ -62,7 +66,7 @@ def publish(
         results: The study.
         page: The page.
         videos: The most films of each kind.
-        workers: Processes; as many as there are cores where it is None.
+        executor: Renders the videos.
         quiet: Show no progress.
 
     Raises:
@@ -73,9 +77,7 @@ def publish(
     episodes = list(results.episodes())
     chosen = choose(pairs_of(episodes), videos)
     with ProgressReporter("videos", len(chosen), quiet or not chosen) as reporter:
-        made = make_replay_videos(
-            results, chosen, page.parent / FILMS, workers or os.cpu_count() or 1, reporter.advance
-        )
+        made = make_replay_videos(results, chosen, page.parent / FILMS, executor, reporter.advance)
     return summarise(episodes), write_report(results, page, made)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections import Counter
@@ -12,6 +11,7 @@ import tyro
 
 from failsafe.cli.output import ProgressReporter, print_json
 from failsafe.errors import UserError
+from failsafe.execution.loading import load_executor
 from failsafe.records.assessment import WindowSpec
 from failsafe.samples.manifest import SampleConfig
 from failsafe.samples.render import build_samples
@@ -37,6 +37,7 @@ def samples(
     explore: int = 0,
     images: bool = True,
     workers: int | None = None,
+    executor: str = "processes",
     json: bool = False,
 ) -> int:
     """Cut training windows out of datasets: rendered once, split by seed.
@@ -60,7 +61,8 @@ def samples(
         explore: Take so many samples of one random-exploration rollout per initial state, and no others, to
             train the object localizer of the compact model. With --splits train.
         images: Render the windows; the compact model learns from image-free samples, too, which are cheap.
-        workers: Processes that render; as many as there are cores by default.
+        workers: Processes; as many as there are cores by default.
+        executor: Where it runs: processes, serial (this process, for debugging), or MODULE:ATTRIBUTE.
         json: Print the result as JSON.
     """
     if not data:
@@ -92,7 +94,7 @@ def samples(
         last = done
 
     try:
-        count = build_samples(data, out, config, workers or os.cpu_count() or 1, tell)
+        count = build_samples(data, out, config, load_executor(executor, workers), tell)
     finally:
         if reporter is not None:
             reporter.__exit__(None, None, None)

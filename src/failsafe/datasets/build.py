@@ -12,7 +12,8 @@ from failsafe.datasets.manifest import GENERATOR, Manifest, differing_keys, read
 from failsafe.datasets.store import Dataset
 from failsafe.datasets.tables import write_tables
 from failsafe.errors import StoreError, UserError
-from failsafe.execution.processes import work_through
+from failsafe.execution.contract import Executor, ignore
+from failsafe.execution.processes import ProcessExecutor
 from failsafe.generation.config import GenerationConfig
 from failsafe.generation.partition import PartitionJob, Progress
 from failsafe.records.provenance import collect_provenance
@@ -21,8 +22,8 @@ from failsafe.records.provenance import collect_provenance
 def build_dataset(
     config: GenerationConfig,
     folder: Path,
-    callback: Callable[[Progress], None],
-    workers: int = 1,
+    callback: Callable[[Progress], None] = ignore,
+    executor: Executor | None = None,
     shard: tuple[int, int] | None = None,
 ) -> Dataset:
     """Make a dataset, or what is missing of one.
@@ -33,7 +34,7 @@ def build_dataset(
         config: The configuration.
         folder: Folder of the dataset; what it holds must have the same configuration.
         callback: Called after every case.
-        workers: Number of processes.
+        executor: Runs the partitions; None for one process beside this one.
         shard: Make shard (i, n) only, None for the whole dataset.
 
     Raises:
@@ -46,7 +47,8 @@ def build_dataset(
         name = f"{shard[0]}/{shard[1]}" if shard else ""
         manifest = _begin(dataset, Manifest(config, collect_provenance(), name))
         if manifest.generator == GENERATOR:
-            work_through(PartitionJob(config, dataset), partitions_of(config, shard), workers, hear=callback)
+            job, partitions = PartitionJob(config, dataset), partitions_of(config, shard)
+            (executor or ProcessExecutor(1)).run(job, partitions, on_message=callback)
         _finish(dataset)
     return dataset
 

@@ -1,19 +1,17 @@
-"""Render a whole dataset: work items grouped by initial state, in several processes."""
+"""Render a whole dataset: the cases of one initial state are one item of the job."""
 
 from __future__ import annotations
 
 import itertools
-import multiprocessing as mp
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
 from failsafe.datasets.cameras import parse_cameras
 from failsafe.datasets.frames import render_case, render_nominal
 from failsafe.datasets.store import Dataset
-from failsafe.errors import FailSafeError, UnknownNameError
+from failsafe.errors import UnknownNameError
+from failsafe.execution.contract import SILENT, Executor, Reporter, ignore
 from failsafe.experts.tasks import Task, load_task
 from failsafe.records.case import FailureCase
 
@@ -49,71 +47,119 @@ def choose_cases(dataset: Dataset, verdicts: Collection[str], skip_damaged: bool
     return [case for case in dataset.cases(skip_damaged) if case.verdict in verdicts]
 
 
+@dataclass(frozen=True)
+class RenderSummary:
+    """What `render_dataset` made.
+
+    Attributes:
+        pictures: Number of pictures rendered.
+        lost: Names of the cases, and of the nominal rollouts as TASK/SEED, that killed their worker twice.
+    """
+
+    pictures: int
+    lost: tuple[str, ...]
+
+
 def render_dataset(
     dataset: Dataset,
     cases: Sequence[FailureCase],
     view: RenderOptions,
-    workers: int,
-    tell: Callable[[int, int], None],
-) -> int:
-    """Render work items and their twins, leaving out what has been rendered with the same settings.
+    executor: Executor,
+    on_progress: Callable[[int, int], None] = ignore,
+) -> RenderSummary:
+    """Render cases and their nominal rollouts, except those that are rendered with the same settings.
 
     Args:
         dataset: Where the traces are and the frames go.
-        cases: The work items.
-        view: How to look.
-        workers: Number of processes.
-        tell: Called with the numbers of work items and of pictures that have just been done.
-
-    Returns:
-        Number of pictures made.
+        cases: The cases to render.
+        view: Cameras, size and rate of the frames.
+        executor: Runs the rendering.
+        on_progress: Called with the numbers of cases and of pictures that have just been done.
 
     Raises:
-        FailSafeError: What `render_case` raises, or that a process died.
+        FailSafeError: What `render_case` raises.
     """
     key = lambda case: (case.task, case.seed)  # noqa: E731
-    groups = [list(group) for _, group in itertools.groupby(sorted(cases, key=key), key=key)]
+    items = [
+        RenderItem(task, seed, tuple(case.case_id for case in group))
+        for (task, seed), group in itertools.groupby(sorted(cases, key=key), key=key)
+    ]
+    job = RenderJob(dataset.path, view)
     total = 0
-    context = mp.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        jobs = {pool.submit(_render_group, dataset.path, group, view): len(group) for group in groups}
-        try:
-            for job in as_completed(jobs):
-                pictures = job.result()
-                total += pictures
-                tell(jobs[job], pictures)
-        except BrokenProcessPool as error:
-            raise FailSafeError(
-                "a rendering process died; what is rendered is kept, so run the same command again, and see "
-                "`failsafe doctor` if it happens again"
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
-    return total
+
+    def count(progress: tuple[int, int]) -> None:
+        nonlocal total
+        total += progress[1]
+        on_progress(*progress)
+
+    executor.run(job, items, on_message=count)
+    return RenderSummary(total, tuple(sorted(job.lost)))
 
 
-_tasks: dict[tuple[str, bool], Task] = {}
-"""The simulators of a rendering process: making one costs a second."""
+@dataclass(frozen=True)
+class RenderItem:
+    """The cases of one initial state, which share the nominal rollout and the reset of the simulator.
+
+    Attributes:
+        task: Name of the task.
+        seed: Seed of the initial state.
+        case_ids: The cases.
+    """
+
+    task: str
+    seed: int
+    case_ids: tuple[str, ...]
 
 
-def _render_group(folder: Path, cases: list[FailureCase], view: RenderOptions) -> int:
-    """Render the work items of one initial state, and their common twin; the number of pictures."""
-    dataset = Dataset(folder)
-    name = cases[0].task
-    key = (name, view.full_meshes)
-    if key not in _tasks:
-        _tasks[key] = load_task(name, view.full_meshes)
-    simulator = _tasks[key].simulator
-    cameras = parse_cameras(simulator, view.cameras)
-    look = "full meshes" if view.full_meshes else ""
-    pictures = 0
+class RenderJob:
+    """Renders the cases of one initial state after the other.
 
-    def count(made: int) -> None:
-        nonlocal pictures
-        pictures += made
+    Args:
+        folder: Folder of the dataset.
+        view: Cameras, size and rate of the frames.
 
-    seed = cases[0].seed
-    render_nominal(dataset, simulator, name, seed, cameras, view.size, view.every, count, look)
-    for case in cases:
-        render_case(dataset, simulator, case, cameras, view.size, view.every, count, look)
-    return pictures
+    Attributes:
+        lost: Names of the cases and nominal rollouts that were given up.
+    """
+
+    def __init__(self, folder: Path, view: RenderOptions) -> None:
+        self._folder, self._view = folder, view
+        self._tasks: dict[str, Task] = {}
+        self.lost: set[str] = set()
+
+    def run(self, item: RenderItem, reporter: Reporter = SILENT) -> None:
+        """Render the nominal rollout and the cases; report the numbers of cases and of pictures of each."""
+        dataset, view = Dataset(self._folder), self._view
+        look = "full meshes" if view.full_meshes else ""
+        if item.task not in self._tasks:
+            self._tasks[item.task] = load_task(item.task, view.full_meshes)
+        simulator = self._tasks[item.task].simulator
+        cameras = parse_cameras(simulator, view.cameras)
+        pictures = 0
+
+        def count(made: int) -> None:
+            nonlocal pictures
+            pictures += made
+
+        for part in (_nominal_name(item), *item.case_ids):
+            if part in self.lost:
+                continue
+            reporter.begin(part)
+            pictures, is_case = 0, part in item.case_ids
+            if is_case:
+                case = dataset.case(item.task, part)
+                render_case(dataset, simulator, case, cameras, view.size, view.every, count, look)
+            else:
+                render_nominal(
+                    dataset, simulator, item.task, item.seed, cameras, view.size, view.every, count, look
+                )
+            reporter.report((int(is_case), pictures))
+
+    def give_up(self, item: RenderItem, part: str = "") -> bool:
+        """Skip a case that killed its worker twice, or the whole item if none had begun."""
+        self.lost.update([part] if part else item.case_ids)
+        return bool(part)
+
+
+def _nominal_name(item: RenderItem) -> str:
+    return f"{item.task}/{item.seed}"

@@ -27,7 +27,7 @@ from failsafe.evaluation.paired import Change, Pair
 from failsafe.evaluation.results import Results
 from failsafe.evaluation.scenarios import scenario
 from failsafe.evaluation.study import StudyJob
-from failsafe.execution.processes import SILENT, Line, work_through
+from failsafe.execution.contract import SILENT, Executor, Reporter, ignore
 from failsafe.records import codec
 from failsafe.records.episode import Ending, Episode
 from failsafe.records.event import EventKind
@@ -92,7 +92,11 @@ def video_folder(folder: Path, cell: StudyItem) -> Path:
 
 
 def make_replay_videos(
-    results: Results, pairs: Sequence[Pair], folder: Path, workers: int, tell: Callable[[int], None]
+    results: Results,
+    pairs: Sequence[Pair],
+    folder: Path,
+    executor: Executor,
+    on_progress: Callable[[int], None] = ignore,
 ) -> list[ReplayVideo]:
     """Film pairs that have not been filmed; where that fails, a film says why instead.
 
@@ -100,8 +104,8 @@ def make_replay_videos(
         results: The study that they are of.
         pairs: What to film.
         folder: Where the films go.
-        workers: Number of processes.
-        tell: Called with the number of films that have just been made.
+        executor: Renders the videos.
+        on_progress: Called with the number of films that have just been made.
     """
     if not pairs:
         return []
@@ -109,8 +113,8 @@ def make_replay_videos(
     job = ReplayVideoJob(results.manifest.config, results.path, folder)
     with locked(folder):
         todo = [cell for cell in cells if (found := job.read(cell)) is None or found.frames is None]
-        tell(len(cells) - len(todo))
-        work_through(job, todo, workers, lambda _: tell(1))
+        on_progress(len(cells) - len(todo))
+        executor.run(job, todo, lambda _: on_progress(1))
     return [video for cell in cells if (video := job.read(cell))]
 
 
@@ -126,7 +130,7 @@ class ReplayVideoJob:
     def __init__(self, config: StudyConfig, results: Path, folder: Path) -> None:
         self._study, self._folder = StudyJob(config, results), folder
 
-    def run(self, item: StudyItem, line: Line = SILENT) -> None:
+    def run(self, item: StudyItem, reporter: Reporter = SILENT) -> None:
         """Film an initial state."""
         try:
             video = self._video(item)

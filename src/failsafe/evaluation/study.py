@@ -16,7 +16,7 @@ from failsafe.evaluation.controls import PrivilegedState
 from failsafe.evaluation.episodes import run_episode
 from failsafe.evaluation.results import Results
 from failsafe.evaluation.scenarios import scenario
-from failsafe.execution.processes import SILENT, Line, work_through
+from failsafe.execution.contract import SILENT, Executor, Reporter, ignore
 from failsafe.experts.tasks import Task, check_task, load_task
 from failsafe.generation.nominal import run_nominal
 from failsafe.models.contract import RecoveryModel, trained_on
@@ -30,8 +30,8 @@ from failsafe.records.episode import Ending, Episode
 def run_study(
     config: StudyConfig,
     out: Path,
-    workers: int,
-    tell: Callable[[StudyItem], None],
+    executor: Executor,
+    on_done: Callable[[StudyItem], None] = ignore,
     shard: tuple[int, int] = (0, 1),
 ) -> Results:
     """Run all episodes of a study that have not been run.
@@ -39,8 +39,8 @@ def run_study(
     Args:
         config: What is evaluated.
         out: Folder of the results.
-        workers: Number of processes.
-        tell: Called after every cell.
+        executor: Runs the items.
+        on_done: Called with every item that is done, now or by an earlier run.
         shard: Number of this shard, from 0, and of all.
 
     Raises:
@@ -54,10 +54,10 @@ def run_study(
         todo: list[StudyItem] = []
         for cell in study_items(config, shard):
             if all(results.has(cell.key(condition)) for condition in conditions_to_run(config)):
-                tell(cell)
+                on_done(cell)
             else:
                 todo.append(cell)
-        work_through(StudyJob(config, out), todo, workers, tell)
+        executor.run(StudyJob(config, out), todo, on_done)
     return results
 
 
@@ -76,7 +76,7 @@ class StudyJob:
         self._policies: dict[str, Policy] = {}
         self._model: RecoveryModel | None = None
 
-    def run(self, item: StudyItem, line: Line = SILENT) -> None:
+    def run(self, item: StudyItem, reporter: Reporter = SILENT) -> None:
         """Run the arms of a cell that have not been run."""
         self._load(item)
         for condition in conditions_to_run(self._config):

@@ -1,7 +1,7 @@
-"""Work for several processes that may die: one item at a time to each, a dead one costs what it was at.
+"""Run a job in several processes on this machine, one item at a time in each.
 
-Simulators do crash a process now and then. What it was at is tried once more, in a new process, and given up
-if that one dies of it, too.
+Simulators crash a process now and then. A process that dies costs only the item (or the part of it) that it
+was running: it is run once more in a new process, and given up if that process dies too.
 """
 
 from __future__ import annotations
@@ -9,148 +9,113 @@ from __future__ import annotations
 import multiprocessing as mp
 import os
 import traceback
-from collections import Counter, deque
-from collections.abc import Callable, Hashable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection, wait
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic
 
+from failsafe import registry
 from failsafe.errors import FailSafeError, UserError
+from failsafe.execution.contract import Item, Job, Reporter, ignore
+from failsafe.execution.retries import Retries
+from failsafe.execution.threads import single_threaded
 
-Item = TypeVar("Item", bound=Hashable)
-Item_contra = TypeVar("Item_contra", contravariant=True)
-MAX_CRASHES = 2
-"""Times that something may kill a process before it is given up."""
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-_THERE, _BEGIN, _NEWS, _DONE, _ERROR, _BUG = "there", "begin", "news", "done", "error", "bug"
-"""What a process says: that it is there, what part of the item it begins, something about it, that it is done
-with it, or why it stops."""
+_READY, _BEGIN, _MESSAGE, _DONE, _ERROR, _BUG = "ready", "begin", "message", "done", "error", "bug"
+"""Kinds of what a process sends."""
 
 
-def ignore(_: Any) -> None:
-    """Nobody listens."""
-
-
-class Line:
-    """What a process at work on an item says to the one that gave it.
+@registry.executors.register("processes")
+class ProcessExecutor:
+    """Runs items in processes of this machine.
 
     Args:
-        send: Takes what is said, a word and what goes with it; by default nobody does.
-    """
-
-    def __init__(self, send: Callable[[tuple[str, Any]], None] = ignore) -> None:
-        self._send = send
-
-    def begin(self, part: str) -> None:
-        """A part of the item is begun: if the process dies, this is what it died of."""
-        self._send((_BEGIN, part))
-
-    def tell(self, news: object) -> None:
-        """Something that the others are to hear of."""
-        self._send((_NEWS, news))
-
-
-SILENT = Line()
-
-
-@runtime_checkable
-class Job(Protocol[Item_contra]):
-    """What a process does. It is sent to every new process, which keeps what it makes there."""
-
-    def run(self, item: Item_contra, line: Line = SILENT) -> None:
-        """Do one item, and store what comes of it; goes on where a process that died has left it."""
-        ...
-
-    def give_up(self, item: Item_contra, part: str = "") -> bool:
-        """A part of an item has killed two processes; whether something of the item is still to be done.
-
-        It is called where the items are handed out. `part` is empty where none had been begun.
-        """
-        ...
-
-
-def work_through(
-    job: Job[Item],
-    items: Iterable[Item],
-    workers: int,
-    done: Callable[[Item], None] = ignore,
-    hear: Callable[[Any], None] = ignore,
-) -> None:
-    """Do all items.
-
-    Args:
-        job: What is done with an item; must survive being pickled.
-        items: The items, no two alike.
-        workers: Number of processes.
-        done: Called in this process after every item.
-        hear: Called in this process with what `Line.tell` is told.
+        workers: Number of processes; None for the number of cores.
 
     Raises:
-        FailSafeError: What an item raised on purpose; or that processes die before they have begun one.
-        RuntimeError: What it raised by mistake, with its traceback.
+        UserError: If `workers` is less than 1.
     """
-    if workers < 1:
-        raise UserError(f"expected at least one process, got {workers}")
-    for name in _THREADS:  # the work is many small steps: threads of one worker only take time from others
-        os.environ.setdefault(name, "1")
-    todo, again = deque(items), deque[Item]()
-    crashes: Counter[tuple[Item, str]] = Counter()
-    stillborn = 0
-    running: list[_Process[Item]] = []
-    try:
-        while todo or again or running:
-            while (todo or again) and len(running) < workers:
-                # What killed a process goes to a new one, which knows what has been given up.
-                running.append(_Process(job, (again or todo).popleft()))
-            for ready in wait([process.connection for process in running]):
-                process = next(p for p in running if p.connection is ready)
-                try:
-                    said, content = process.connection.recv()
-                except (EOFError, OSError):
-                    running.remove(process)
-                    process.stop()
-                    stillborn += not process.there
-                    if stillborn >= MAX_CRASHES:
-                        raise FailSafeError(
-                            f"{MAX_CRASHES} processes died before they had begun to work; "
-                            "`failsafe doctor` says what this machine can do"
-                        ) from None
-                    if _is_left(job, process, crashes):
-                        again.append(process.item)
-                    else:
-                        done(process.item)
-                    continue
-                if said == _THERE:
-                    process.there = True
-                elif said == _BEGIN:
-                    process.part = content
-                elif said == _NEWS:
-                    hear(content)
-                elif said == _ERROR:
-                    raise content
-                elif said == _BUG:
-                    raise RuntimeError(f"a process stopped at {process.item}:\n{content}")
-                else:
-                    done(process.item)
-                    if todo:
-                        process.give(todo.popleft())
-                    else:
+
+    def __init__(self, workers: int | None = None) -> None:
+        self.workers = (os.cpu_count() or 1) if workers is None else workers
+        if self.workers < 1:
+            raise UserError(f"expected at least 1 worker, got {self.workers}")
+
+    def run(
+        self,
+        job: Job[Item],
+        items: Iterable[Item],
+        on_done: Callable[[Item], None] = ignore,
+        on_message: Callable[[Any], None] = ignore,
+    ) -> None:
+        """Run a job on every item; see `Executor.run`.
+
+        Raises:
+            FailSafeError: If the job raises one, or if processes die before they have started.
+            RuntimeError: If the job raises any other exception; the message holds the traceback.
+        """
+        waiting = iter(items)
+        again = deque[Item]()  # items whose process died
+        retries = Retries(job)
+        running: list[_Process[Item]] = []
+        try:
+            while True:
+                while len(running) < self.workers:
+                    # An item that killed a process needs a new one, which knows what has been given up.
+                    item = again.popleft() if again else next(waiting, None)
+                    if item is None:
+                        break
+                    running.append(_Process(job, item))
+                if not running:
+                    return
+                for connection in wait([process.connection for process in running]):
+                    process = next(p for p in running if p.connection is connection)
+                    try:
+                        kind, content = process.connection.recv()
+                    except (EOFError, OSError):
                         running.remove(process)
                         process.stop()
-    finally:
-        for process in running:
-            process.stop()
+                        if not process.ready:
+                            retries.unstarted()
+                            again.append(process.item)
+                        elif retries.crashed(process.item, process.part):
+                            again.append(process.item)
+                        else:
+                            on_done(process.item)
+                        continue
+                    if kind == _READY:
+                        process.ready = True
+                    elif kind == _BEGIN:
+                        process.part = content
+                    elif kind == _MESSAGE:
+                        on_message(content)
+                    elif kind == _ERROR:
+                        raise content
+                    elif kind == _BUG:
+                        raise RuntimeError(f"a worker process failed on {process.item}:\n{content}")
+                    else:
+                        on_done(process.item)
+                        item = next(waiting, None)
+                        if item is not None:
+                            process.give(item)
+                        else:
+                            running.remove(process)
+                            process.stop()
+        finally:
+            for process in running:
+                process.stop()
 
 
 class _Process(Generic[Item]):
-    """A process, the item that it is at, and the part of it that it has begun."""
+    """A process with the item that it runs, and the part of the item that has begun."""
 
     def __init__(self, job: Job[Item], item: Item) -> None:
         context = mp.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(job, theirs), daemon=True)
-        self._process.start()
+        with single_threaded():  # the process inherits the environment
+            self._process.start()
         theirs.close()
-        self.there = False
+        self.ready = False
         self.give(item)
 
     def give(self, item: Item) -> None:
@@ -158,7 +123,7 @@ class _Process(Generic[Item]):
         try:
             self.connection.send(item)
         except (BrokenPipeError, OSError):
-            return  # it has died: reading from it will say so
+            return  # the process has died: the next read from the connection fails
 
     def stop(self) -> None:
         self._process.terminate()
@@ -166,28 +131,19 @@ class _Process(Generic[Item]):
         self.connection.close()
 
 
-def _is_left(job: Job[Item], dead: _Process[Item], crashes: Counter[tuple[Item, str]]) -> bool:
-    """Whether something of a dead process's item is still to be done."""
-    if not dead.there:  # what never began died of nothing that it was given
-        return True
-    blamed = dead.item, dead.part
-    crashes[blamed] += 1
-    if crashes[blamed] < MAX_CRASHES:
-        return True
-    del crashes[blamed]
-    return job.give_up(*blamed)
-
-
 def _serve(job: Job[Any], connection: Connection) -> None:
-    line = Line(connection.send)
+    """Run items from the connection until the caller is gone."""
+    reporter = Reporter(
+        lambda part: connection.send((_BEGIN, part)), lambda message: connection.send((_MESSAGE, message))
+    )
     try:
-        connection.send((_THERE, None))
+        connection.send((_READY, None))
         while True:
-            job.run(connection.recv(), line)
+            job.run(connection.recv(), reporter)
             connection.send((_DONE, None))
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
-        return  # whoever asked for the work is gone
+        return
     except FailSafeError as error:
         connection.send((_ERROR, error))
-    except Exception:  # a bug of ours is no crash of the simulator: it is shown, not retried
+    except Exception:  # a bug is no crash of the simulator: it is shown, not retried
         connection.send((_BUG, traceback.format_exc()))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing as mp
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from failsafe.errors import UserError
+from failsafe.execution.contract import SILENT, Executor, Reporter, ignore
 from failsafe.experts.tasks import Task, load_task
 from failsafe.generation.nominal import run_nominal
 from failsafe.records.trace import Trace
@@ -35,17 +34,18 @@ def record_demonstrations(
     episodes: int,
     first_seed: int,
     sink: DemonstrationSink,
-    workers: int,
-    callback: Callable[[int, int], None],
+    executor: Executor,
+    callback: Callable[[int, int], None] = ignore,
 ) -> int:
     """Let the expert solve every task until enough episodes succeed; stored ones are not run again.
 
     Args:
         tasks: Names of the tasks.
         episodes: Successful episodes of each task.
-        first_seed: Seed of the first episode; seeds that the expert fails on are skipped.
+        first_seed: Seed of the first episode. Seeds that the expert fails on, or that kill their worker
+            twice, are skipped.
         sink: Where to store the demonstrations.
-        workers: Number of processes.
+        executor: Runs the episodes.
         callback: Called with the number of episodes done so far and in total.
 
     Returns:
@@ -54,39 +54,72 @@ def record_demonstrations(
     Raises:
         UserError: If the expert of a task fails on too many seeds.
     """
-    total, done = episodes * len(tasks), 0
-    with ProcessPoolExecutor(workers, mp_context=mp.get_context("spawn")) as pool:
+    seeds = range(first_seed, first_seed + 2 * episodes + SPARE_SEEDS)
+    job = DemonstrationJob(sink)
+    tried, succeeded = dict.fromkeys(tasks, 0), dict.fromkeys(tasks, 0)
+
+    def count(task: str) -> None:
+        succeeded[task] += 1
+        callback(sum(succeeded.values()), episodes * len(tasks))
+
+    # Each round tries as many further seeds as failed in the round before. So the first successful seeds of a
+    # task are recorded, whatever the executor and the number of workers.
+    while True:
+        items: list[DemonstrationItem] = []
         for task in tasks:
-            succeeded = 0
-            seeds = range(first_seed, first_seed + 2 * episodes + SPARE_SEEDS)
-            jobs = [pool.submit(_record_one, sink, task, seed) for seed in seeds[:episodes]]
-            spare = iter(seeds[episodes:])
-            while jobs and succeeded < episodes:
-                if jobs.pop(0).result():
-                    succeeded, done = succeeded + 1, done + 1
-                    callback(done, total)
-                elif (seed := next(spare, None)) is not None:
-                    jobs.append(pool.submit(_record_one, sink, task, seed))
-            if succeeded < episodes:
-                raise UserError(
-                    f"expected {episodes} successful episodes of {task}, got {succeeded} from {len(seeds)} "
-                    "seeds: ask for fewer, or give the task a better expert"
-                )
-    return total
+            batch = seeds[tried[task] :][: episodes - succeeded[task]]
+            items += [DemonstrationItem(task, seed) for seed in batch]
+            tried[task] += len(batch)
+        if not items:
+            break
+        executor.run(job, items, on_message=count)
+    for task, number in succeeded.items():
+        if number < episodes:
+            raise UserError(
+                f"expected {episodes} successful episodes of {task}, got {number} from {len(seeds)} "
+                "seeds: ask for fewer, or give the task a better expert"
+            )
+    return episodes * len(tasks)
 
 
-_tasks: dict[str, Task] = {}
-"""The simulators of a process: making one takes a second."""
+class DemonstrationItem(NamedTuple):
+    """One episode to record.
+
+    Attributes:
+        task: Name of the task.
+        seed: Seed of the initial state.
+    """
+
+    task: str
+    seed: int
 
 
-def _record_one(sink: DemonstrationSink, task_name: str, seed: int) -> bool:
-    """Record one episode; return whether the expert succeeded."""
-    if sink.has(task_name, seed):
-        return True
-    if task_name not in _tasks:
-        _tasks[task_name] = load_task(task_name)
-    task = _tasks[task_name]
-    nominal = run_nominal(task, seed)
-    if nominal.record.success:
-        sink.write(task.simulator, task_name, seed, nominal.trace)
-    return nominal.record.success
+class DemonstrationJob:
+    """Records one episode after the other, and reports the task of each that succeeded.
+
+    Args:
+        sink: Where to store the demonstrations; sent to the workers.
+    """
+
+    def __init__(self, sink: DemonstrationSink) -> None:
+        self._sink = sink
+        self._tasks: dict[str, Task] = {}
+
+    def run(self, item: DemonstrationItem, reporter: Reporter = SILENT) -> None:
+        """Record an episode unless it is stored."""
+        if self._sink.has(item.task, item.seed) or self._record(item):
+            reporter.report(item.task)
+
+    def give_up(self, item: DemonstrationItem, part: str = "") -> bool:
+        """Treat a seed that killed its worker twice like one that the expert fails on."""
+        return False
+
+    def _record(self, item: DemonstrationItem) -> bool:
+        """Return whether the expert succeeded."""
+        if item.task not in self._tasks:
+            self._tasks[item.task] = load_task(item.task)
+        task = self._tasks[item.task]
+        nominal = run_nominal(task, item.seed)
+        if nominal.record.success:
+            self._sink.write(task.simulator, item.task, item.seed, nominal.trace)
+        return nominal.record.success

@@ -16,7 +16,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from failsafe.errors import DivergedError, FailSafeError, PlanError
-from failsafe.execution.processes import SILENT, Line, work_through
+from failsafe.execution.contract import SILENT, Executor, Reporter
 from failsafe.experts.tasks import Task, load_task
 from failsafe.records import poses
 from failsafe.records.plan import CLOSED, OPEN, Stage
@@ -64,10 +64,10 @@ class ExplorationJob:
         self._sink = sink
         self._tasks: dict[str, Task] = {}
 
-    def run(self, item: tuple[str, int], line: Line = SILENT) -> None:
+    def run(self, item: tuple[str, int], reporter: Reporter = SILENT) -> None:
         """Record the rollout of a task and seed."""
         name, seed = item
-        line.begin(f"{name}-{seed:06d}-exploration")
+        reporter.begin(f"{name}-{seed:06d}-exploration")
         if name not in self._tasks:
             self._tasks[name] = load_task(name)
         self._sink.write_exploration(name, seed, explore(self._tasks[name], seed))
@@ -84,20 +84,20 @@ class ExplorationJob:
         )
 
 
-def record_explorations(sink: ExplorationSink, states: Iterable[tuple[str, int]], workers: int) -> None:
+def record_explorations(sink: ExplorationSink, states: Iterable[tuple[str, int]], executor: Executor) -> None:
     """Record one random-exploration rollout for every initial state that has none.
 
     Args:
         sink: Where to store them.
         states: Task and seed of every initial state.
-        workers: Number of processes.
+        executor: Runs them.
 
     Raises:
         FailSafeError: If the physics of one diverges repeatedly, or a process dies.
     """
     missing = [state for state in states if not sink.has_exploration(*state)]
     if missing:
-        work_through(ExplorationJob(sink), missing, workers)
+        executor.run(ExplorationJob(sink), missing)
 
 
 def explore(task: Task, seed: int) -> Trace:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from failsafe.errors import FailSafeError, UserError
-from failsafe.execution.processes import SILENT, Line
+from failsafe.execution.contract import SILENT, Reporter
 from failsafe.experts.tasks import Task, load_task
 from failsafe.generation.candidates import CandidateStatistics
 from failsafe.generation.cases import CaseSpec, build_case, unbuilt_case
@@ -83,18 +83,18 @@ class PartitionJob:
     def __init__(self, config: GenerationConfig, sink: Sink, tasks: Mapping[str, Task] | None = None) -> None:
         self._config = config
         self._sink = sink
-        self._line = SILENT
+        self._reporter = SILENT
         self._given_up: set[str] = set()
         self._tasks: dict[str, Task] = dict(tasks or {})
         self._nominals: dict[str, NominalRollout] = {}
 
-    def run(self, item: int, line: Line = SILENT) -> None:
-        """Work through a lane; the line is told `Progress` after every work item.
+    def run(self, item: int, reporter: Reporter = SILENT) -> None:
+        """Generate one partition; report a `Progress` after every case.
 
         Raises:
             UserError: If the expert solves none of the task's initial states.
         """
-        partition, self._line = item, line
+        partition, self._reporter = item, reporter
         sampler, statistics = PartitionSampler(self._config, partition), CandidateStatistics()
         done_here: set[str] = set()
         for target in partition_targets(self._config, partition):
@@ -115,7 +115,7 @@ class PartitionJob:
                 done_here.add(case.case_id)
                 done = (case.verified and new) or attempt == self._config.attempts - 1
                 mode = drawn.perturbations[0].mode
-                line.tell(Progress(partition, task_name, mode, case.verdict, done, resumed))
+                reporter.report(Progress(partition, task_name, mode, case.verdict, done, resumed))
                 if done:
                     break
 
@@ -168,11 +168,11 @@ class PartitionJob:
         if name in self._given_up:
             nominal = make_crashed_nominal(task, seed)
         else:
-            self._line.begin(name)
+            self._reporter.begin(name)
             nominal = run_nominal(task, seed)
         self._sink.write_nominal(nominal.record, nominal.trace)
         verdict = "nominal" if nominal.record.success else "nominal_failed"
-        self._line.tell(Progress(partition, task_name, "", verdict, False, False))
+        self._reporter.report(Progress(partition, task_name, "", verdict, False, False))
         return nominal
 
     def _case(
@@ -188,7 +188,7 @@ class PartitionJob:
                 "the process died twice while at work on it",
             )
         else:
-            self._line.begin(item.case_id)
+            self._reporter.begin(item.case_id)
             finished = build_case(
                 self._task(item.task),
                 nominal,

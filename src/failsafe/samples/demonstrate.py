@@ -10,6 +10,7 @@ import numpy as np
 
 from failsafe.datasets.files import LOCK, is_partial, locked, write_atomically
 from failsafe.errors import UserError
+from failsafe.execution.contract import Executor, ignore
 from failsafe.experts.tasks import check_task, load_task
 from failsafe.generation.demonstrations import record_demonstrations
 from failsafe.records import codec
@@ -25,14 +26,17 @@ from failsafe.simulators.contract import Simulator
 
 
 def build_demonstrations(
-    config: DemonstrationConfig, out: Path, workers: int, callback: Callable[[int, int], None]
+    config: DemonstrationConfig,
+    out: Path,
+    executor: Executor,
+    callback: Callable[[int, int], None] = ignore,
 ) -> int:
     """Make a set of demonstrations, or what is missing of one.
 
     Args:
         config: What the set contains.
         out: Folder of the set.
-        workers: Number of processes.
+        executor: Runs the episodes.
         callback: Called with the number of episodes done so far and in total.
 
     Returns:
@@ -41,8 +45,6 @@ def build_demonstrations(
     Raises:
         UserError: If a task is not available, its expert fails too often, or `out` holds something else.
     """
-    if workers < 1:
-        raise UserError(f"expected at least one process, got {workers}")
     for task in config.tasks:
         check_task(task)
     manifest = out / "manifest.json"
@@ -56,7 +58,7 @@ def build_demonstrations(
             write_atomically(manifest, codec.dumps(_describe(config)).encode())
         writer = DemonstrationWriter(config, out)
         return record_demonstrations(
-            config.tasks, config.episodes, config.first_seed, writer, workers, callback
+            config.tasks, config.episodes, config.first_seed, writer, executor, callback
         )
 
 

@@ -91,6 +91,7 @@ class SampleManifest:
         sources: The command that makes each source dataset, in the order of `Sample.source`.
         provenance: Commit and versions of the run that started it.
         complete: Whether the run has finished.
+        lost: TASK/SEED-SOURCE of every initial state that is left out because it killed its worker twice.
     """
 
     FORMAT: ClassVar[int] = 2
@@ -102,6 +103,7 @@ class SampleManifest:
     sources: tuple[str, ...]
     provenance: Provenance
     complete: bool = False
+    lost: tuple[str, ...] = ()
 
     def command(self, folder: Path) -> str:
         """Return the commands that make this set again in a folder, its datasets beside it first."""

@@ -1,14 +1,12 @@
-"""Build a sample set: select samples, cut and render their windows in several processes, write them."""
+"""Build a sample set: select samples, cut and render their windows, write them."""
 
 from __future__ import annotations
 
 import io
 import itertools
 import json
-import multiprocessing as mp
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,8 @@ from jaxtyping import UInt8
 from failsafe.datasets.files import locked, write_atomically
 from failsafe.datasets.manifest import read_manifest
 from failsafe.datasets.store import Dataset
-from failsafe.errors import FailSafeError, RecordError, UserError
+from failsafe.errors import RecordError, UserError
+from failsafe.execution.contract import SILENT, Executor, Reporter, ignore
 from failsafe.experts.tasks import Task, load_task
 from failsafe.generation.exploration import record_explorations
 from failsafe.records import codec
@@ -38,8 +37,8 @@ def build_samples(
     sources: Sequence[Path],
     out: Path,
     config: SampleConfig,
-    workers: int,
-    callback: Callable[[int, int], None],
+    executor: Executor,
+    callback: Callable[[int, int], None] = ignore,
 ) -> int:
     """Make a sample set, or what is missing of one.
 
@@ -49,15 +48,14 @@ def build_samples(
         sources: Folders of the datasets.
         out: Folder of the sample set.
         config: Its configuration.
-        workers: Number of processes.
+        executor: Runs the recording and the rendering.
         callback: Called with the number of samples done so far and in total.
 
     Returns:
-        Number of samples.
+        Number of samples, without those that were given up because they killed their worker twice.
 
     Raises:
         UserError: If the datasets contain no such samples, or `out` holds samples made with other settings.
-        FailSafeError: If a process died.
     """
     datasets = [Dataset(path) for path in sources]
     commands = tuple(read_manifest(dataset.path).command for dataset in datasets)
@@ -77,106 +75,156 @@ def build_samples(
     if config.explore:
         for dataset in datasets:
             with locked(dataset.path):
-                record_explorations(dataset, explored_states(dataset, config), workers)
+                record_explorations(dataset, explored_states(dataset, config), executor)
     samples = select_samples(datasets, config)
     check_leaks(samples)
     with locked(out):
         _write_manifest(out, manifest)
-        key = lambda s: (s.task, s.seed, s.source)  # noqa: E731
-        groups = [list(group) for _, group in itertools.groupby(sorted(samples, key=key), key=key)]
-        _render_groups([d.path for d in datasets], out, config, groups, workers, callback)
-        _write_manifest(out, SampleManifest(config, commands, manifest.provenance, complete=True))
-    return len(samples)
+        lost = _render_groups([d.path for d in datasets], out, config, samples, executor, callback)
+        names = tuple(group.name for group in lost)
+        _write_manifest(out, replace(manifest, complete=True, lost=names))
+    return len(samples) - sum(len(group.samples) for group in lost)
 
 
 def _write_manifest(out: Path, manifest: SampleManifest) -> None:
     write_atomically(out / "manifest.json", codec.dumps(manifest).encode())
 
 
+@dataclass(frozen=True)
+class SampleGroup:
+    """The samples of one initial state of one source dataset: one file.
+
+    Attributes:
+        samples: The samples, in a fixed order.
+    """
+
+    samples: tuple[Sample, ...]
+
+    @property
+    def name(self) -> str:
+        """TASK/SEED-SOURCE: the path of the file, without its suffix."""
+        first = self.samples[0]
+        return f"{first.task}/{first.seed:08d}-{first.source}"
+
+
 def _render_groups(
     sources: list[Path],
     out: Path,
     config: SampleConfig,
-    groups: list[list[Sample]],
-    workers: int,
+    samples: list[Sample],
+    executor: Executor,
     callback: Callable[[int, int], None],
-) -> None:
-    total = sum(map(len, groups))
-    missing = [g for g in groups if not _group_path(out, g[0]).exists()]
-    done = total - sum(map(len, missing))
-    callback(done, total)
-    context = mp.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        jobs = {pool.submit(_render_group, sources, out, config, group): len(group) for group in missing}
-        try:
-            for job in as_completed(jobs):
-                job.result()
-                done += jobs[job]
-                callback(done, total)
-        except BrokenProcessPool as error:
-            raise FailSafeError(
-                "a rendering process died; what is rendered is kept, so run the same command again"
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+) -> list[SampleGroup]:
+    """Write the files that are missing; return the groups that killed their worker twice."""
+    key = lambda s: (s.task, s.seed, s.source)  # noqa: E731
+    groups = [SampleGroup(tuple(g)) for _, g in itertools.groupby(sorted(samples, key=key), key=key)]
+    job = SampleJob(sources, out, config)
+    missing = [group for group in groups if not job.path(group).exists()]
+    done = len(samples) - sum(len(group.samples) for group in missing)
+    callback(done, len(samples))
+
+    def count(group: SampleGroup) -> None:
+        nonlocal done
+        done += len(group.samples)
+        callback(done, len(samples))
+
+    executor.run(job, missing, count)
+    return job.lost
 
 
-_tasks: dict[str, Task] = {}
-"""The simulators of a rendering process: making one takes a second."""
+class SampleJob:
+    """Cuts and renders the windows of one initial state after the other.
 
+    Args:
+        sources: Folders of the datasets.
+        out: Folder of the sample set.
+        config: Its configuration.
 
-def _group_path(out: Path, sample: Sample) -> Path:
-    return out / sample.task / f"{sample.seed:08d}-{sample.source}.npz"
+    Attributes:
+        lost: The groups that were given up.
+    """
 
+    def __init__(self, sources: Sequence[Path], out: Path, config: SampleConfig) -> None:
+        self._sources, self._out, self._config = sources, out, config
+        self._tasks: dict[str, Task] = {}
+        self.lost: list[SampleGroup] = []
 
-def _render_group(sources: list[Path], out: Path, config: SampleConfig, samples: list[Sample]) -> None:
-    """Cut the windows of one initial state, render them unless the set is image-free, and write them."""
-    first, spec = samples[0], config.window
-    dataset = Dataset(sources[first.source])
-    traces: dict[str, dict[str, Trace]] = {}
-    for sample in samples:
-        if sample.case_id not in traces:
-            traces[sample.case_id] = _traces(dataset, sample)
-    chosen = [traces[sample.case_id][sample.rollout] for sample in samples]
-    path = _group_path(out, first)
-    tcp_poses = np.empty((len(samples), spec.history + 1, 7), dtype=np.float32)
-    widths = np.empty((len(samples), spec.history + 1), dtype=np.float32)
-    objects = np.full((len(samples), MAX_OBJECTS, 7), np.nan, dtype=np.float32)
-    camera_rows = np.full((len(samples), len(spec.views), 9), np.nan, dtype=np.float32)
-    continuation = np.full((len(samples), CONTINUATION_STEPS, 7), np.nan, dtype=np.float32)
-    for row, (sample, trace) in enumerate(zip(samples, chosen, strict=True)):
-        try:
-            tcp_poses[row], widths[row] = cut_proprioception(trace, sample.step, spec.history)
-        except RecordError as error:
-            raise RecordError(f"{sample.name}: {error}") from error
-        present = trace.objects[sample.step][:MAX_OBJECTS]
-        objects[row, : len(present)] = present
-        if sample.kind in (Kind.NOMINAL, Kind.RECOVERED):
-            continuation[row] = chunk_targets(trace, sample.step, CONTINUATION_STEPS)
-    if config.images:
-        simulator = _task(first.task).simulator
-        cameras = [window_cameras(simulator, config, sample.name) for sample in samples]
-        buffer = io.BytesIO()
-        np.save(buffer, _images(simulator, config, samples, chosen, cameras), allow_pickle=False)
-        write_atomically(path.with_suffix(".npy"), buffer.getvalue())
-        camera_rows[:] = [[camera.numbers for camera in views] for views in cameras]
-    records = json.dumps([codec.to_plain(sample) for sample in samples], sort_keys=True).encode()
-    arrays = {
-        "records": np.frombuffer(records, dtype=np.uint8),
-        "tcp_poses": tcp_poses,
-        "gripper_widths": widths,
-        "objects": objects,
-        "cameras": camera_rows,
-        "continuation": continuation,
-    }
-    write_atomically(path, pack(arrays))
+    def path(self, group: SampleGroup) -> Path:
+        """Return the file of a group's records and proprioception; its images are beside it."""
+        return self._out / f"{group.name}.npz"
+
+    def run(self, item: SampleGroup, reporter: Reporter = SILENT) -> None:
+        """Cut the windows of one initial state, render them unless the set is image-free, and write them."""
+        samples, config, spec = item.samples, self._config, self._config.window
+        first = samples[0]
+        dataset = Dataset(self._sources[first.source])
+        traces: dict[str, dict[str, Trace]] = {}
+        for sample in samples:
+            if sample.case_id not in traces:
+                traces[sample.case_id] = self._traces(dataset, sample)
+        chosen = [traces[sample.case_id][sample.rollout] for sample in samples]
+        path = self.path(item)
+        tcp_poses = np.empty((len(samples), spec.history + 1, 7), dtype=np.float32)
+        widths = np.empty((len(samples), spec.history + 1), dtype=np.float32)
+        objects = np.full((len(samples), MAX_OBJECTS, 7), np.nan, dtype=np.float32)
+        camera_rows = np.full((len(samples), len(spec.views), 9), np.nan, dtype=np.float32)
+        continuation = np.full((len(samples), CONTINUATION_STEPS, 7), np.nan, dtype=np.float32)
+        for row, (sample, trace) in enumerate(zip(samples, chosen, strict=True)):
+            try:
+                tcp_poses[row], widths[row] = cut_proprioception(trace, sample.step, spec.history)
+            except RecordError as error:
+                raise RecordError(f"{sample.name}: {error}") from error
+            present = trace.objects[sample.step][:MAX_OBJECTS]
+            objects[row, : len(present)] = present
+            if sample.kind in (Kind.NOMINAL, Kind.RECOVERED):
+                continuation[row] = chunk_targets(trace, sample.step, CONTINUATION_STEPS)
+        if config.images:
+            simulator = self._task(first.task).simulator
+            cameras = [window_cameras(simulator, config, sample.name) for sample in samples]
+            buffer = io.BytesIO()
+            np.save(buffer, _images(simulator, config, samples, chosen, cameras), allow_pickle=False)
+            write_atomically(path.with_suffix(".npy"), buffer.getvalue())
+            camera_rows[:] = [[camera.numbers for camera in views] for views in cameras]
+        records = json.dumps([codec.to_plain(sample) for sample in samples], sort_keys=True).encode()
+        arrays = {
+            "records": np.frombuffer(records, dtype=np.uint8),
+            "tcp_poses": tcp_poses,
+            "gripper_widths": widths,
+            "objects": objects,
+            "cameras": camera_rows,
+            "continuation": continuation,
+        }
+        write_atomically(path, pack(arrays))
+
+    def give_up(self, item: SampleGroup, part: str = "") -> bool:
+        """Leave out the samples of an initial state that killed its worker twice."""
+        self.lost.append(item)
+        return False
+
+    def _task(self, name: str) -> Task:
+        if name not in self._tasks:
+            self._tasks[name] = load_task(name)
+        return self._tasks[name]
+
+    def _traces(self, dataset: Dataset, sample: Sample) -> dict[str, Trace]:
+        """Return the rollouts of the sample's case, or the one rollout of a sample without a case."""
+        if sample.kind is Kind.EXPLORATION:
+            return {sample.rollout: dataset.exploration(sample.task, sample.seed)}
+        if sample.rollout == NOMINAL:
+            return {NOMINAL: dataset.nominal(sample.task, sample.seed)[1]}
+        traces = dataset.traces(sample.task, sample.case_id)
+        if sample.rollout not in traces:
+            raise RecordError(
+                f"{sample.case_id}: expected a rollout '{sample.rollout}', got {', '.join(traces)}"
+            )
+        return traces
 
 
 def _images(
     simulator: Simulator,
     config: SampleConfig,
-    samples: list[Sample],
-    traces: list[Trace],
+    samples: Sequence[Sample],
+    traces: Sequence[Trace],
     cameras: list[list[Camera]],
 ) -> UInt8[np.ndarray, "N V F S S 3"]:
     """Render the windows of one initial state, each from its own cameras."""
@@ -186,21 +234,3 @@ def _images(
     for row, (sample, trace) in enumerate(zip(samples, traces, strict=True)):
         frames[row], _, _ = cut_window(simulator, trace, sample.step, spec, cameras[row])
     return frames
-
-
-def _task(name: str) -> Task:
-    if name not in _tasks:
-        _tasks[name] = load_task(name)
-    return _tasks[name]
-
-
-def _traces(dataset: Dataset, sample: Sample) -> dict[str, Trace]:
-    """Return the rollouts of the sample's case, or the one rollout of a sample without a case."""
-    if sample.kind is Kind.EXPLORATION:
-        return {sample.rollout: dataset.exploration(sample.task, sample.seed)}
-    if sample.rollout == NOMINAL:
-        return {NOMINAL: dataset.nominal(sample.task, sample.seed)[1]}
-    traces = dataset.traces(sample.task, sample.case_id)
-    if sample.rollout not in traces:
-        raise RecordError(f"{sample.case_id}: expected a rollout '{sample.rollout}', got {', '.join(traces)}")
-    return traces
