@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from failsafe.datasets.build import build_dataset
 from failsafe.datasets.store import Dataset
 from failsafe.errors import UserError
-from failsafe.execution.processes import ignore
+from failsafe.execution.contract import Executor, ignore
+from failsafe.execution.loading import load_executor
 from failsafe.generation.config import GenerationConfig, ModeConfig, default_modes
 from failsafe.generation.partition import Progress
 
@@ -25,6 +25,7 @@ def generate(
     verify_rollouts: int = 5,
     compound: float = 0.1,
     workers: int | None = None,
+    executor: str | Executor = "processes",
     shard: tuple[int, int] | None = None,
     on_progress: Callable[[Progress], None] = ignore,
 ) -> Dataset:
@@ -41,7 +42,8 @@ def generate(
         labels: Steps after the onset of each failure to find corrections for.
         verify_rollouts: Rollouts with each correction: one exact, the others with noise and delay.
         compound: Share of cases with two perturbations at once, 0 to 1.
-        workers: Number of processes. Default: one per core.
+        workers: Number of workers. Default: one per core.
+        executor: Where the work runs: "processes", "serial", "MODULE:ATTRIBUTE", or an object.
         shard: Part (i, n) of the dataset to generate here, i from 0. Default: the whole dataset.
         on_progress: Called in this process after every nominal rollout and every case.
 
@@ -64,4 +66,4 @@ def generate(
         verify_rollouts=verify_rollouts,
         compound=compound,
     )
-    return build_dataset(config, Path(out), on_progress, workers or os.cpu_count() or 1, shard)
+    return build_dataset(config, Path(out), on_progress, load_executor(executor, workers), shard)
