@@ -201,7 +201,7 @@ def test_a_value_of_another_type_is_refused_by_its_path(changes, message):
 
 
 def test_text_that_is_no_json_object_is_refused():
-    with pytest.raises(RecordError, match=r"^f: expected JSON, got something that does not parse \("):
+    with pytest.raises(RecordError, match=r"^f: expected JSON, got text that does not parse \("):
         codec.loads(Outer, "{", "f")
     with pytest.raises(RecordError, match=r"^f: expected a JSON object, got list$"):
         codec.loads(Outer, "[]", "f")

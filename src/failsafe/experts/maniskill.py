@@ -130,7 +130,7 @@ def _planner_class(runner: RolloutRunner, simulator: ManiSkillSimulator, script_
             target = poses.compose(base_inverse, _pose_array(pose))
             if dry_run:
                 return {} if simulator.reachable(target) else -1
-            target = simulator.draw_in(target)
+            target = simulator.closest_reachable(target)
             name, hold = _pose_name(_caller(script_file), pose), _HOLD + refine_steps
             runner.do(Stage(name, tuple(target.tolist()), self._gripper, hold, self._speed))
             return {}

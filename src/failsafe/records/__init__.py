@@ -1,1 +1,1 @@
-"""What crosses a border between stages: frozen, versioned, free of any simulator."""
+"""Frozen, versioned records that the stages exchange. Nothing here imports a simulator or torch."""

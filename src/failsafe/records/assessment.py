@@ -1,4 +1,4 @@
-"""What a recovery model sees, and what it says: the window and the verdict."""
+"""Input and output of a recovery model: the window and the assessment."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from failsafe.errors import AssessmentError
 
 @dataclass(frozen=True)
 class WindowSpec:
-    """What windows a model looks at.
+    """Format of a model's input windows.
 
     Attributes:
         views: Names of the cameras, in order.
-        history: Control steps H that a window reaches back.
-        frames: Moments F with a picture, evenly spread over those steps, the present one the last.
-        size: Height and width of a picture, pixels.
+        history: Number H of past control steps in a window.
+        frames: Number F of time steps with images, evenly spaced over the history; the last is the current.
+        size: Height and width of an image, pixels.
     """
 
     views: tuple[str, ...] = ("front", "side", "hand")
@@ -29,7 +29,7 @@ class WindowSpec:
 
     @property
     def offsets(self) -> tuple[int, ...]:
-        """Control steps of the pictures relative to now, oldest first: (-10, -5, 0)."""
+        """Control steps of the images relative to the current step, oldest first: (-10, -5, 0)."""
         return (
             tuple(round(x) for x in np.linspace(-self.history, 0, self.frames)) if self.frames > 1 else (0,)
         )
@@ -37,17 +37,18 @@ class WindowSpec:
 
 @dataclass(frozen=True)
 class Window:
-    """The last moments of an episode, as a monitor has them: pictures and proprioception, nothing else.
+    """The recent past of an episode as a monitor observes it: images and proprioception.
 
-    There is neither a stage nor a step count in it: both would tell the outcome without a look at the scene.
+    A window holds neither the stage nor the step count, because a model could infer the outcome from them
+    without the scene.
 
     Attributes:
-        instruction: The task in words.
-        spec: Views, moments and size of what follows.
-        frames: Pictures, RGB, by view and moment, the oldest first. [V, F, S, S, 3]
+        instruction: What the robot is told to do, in natural language.
+        spec: Format of the arrays below.
+        frames: RGB images by view and time, oldest first. [V, F, S, S, 3]
         tcp_poses: Tool pose at each of the last H steps and now, robot base frame. [H+1, 7]
-        gripper_widths: Measured opening of the gripper at the same moments, metres. [H+1]
-        name: Where the window comes from, empty at run time; for an oracle to look it up by.
+        gripper_widths: Measured gripper opening at the same steps, metres. [H+1]
+        name: Name of the sample, by which an oracle finds the truth; empty at run time.
     """
 
     instruction: str
@@ -58,11 +59,14 @@ class Window:
     name: str = ""
 
     def check(self, wanted: WindowSpec) -> None:
-        """Make sure that a model can look at the window.
+        """Check that the window has the format that a model expects.
+
+        Args:
+            wanted: The model's format.
 
         Raises:
-            AssessmentError: If views, history, number or size of the pictures are not as wanted, or if
-                something in the proprioception is not a finite number.
+            AssessmentError: If views, history, or the number or size of the images differ, or if the
+                proprioception holds NaN or infinity.
         """
         for what in ("views", "history", "frames", "size"):
             expected, got = getattr(wanted, what), getattr(self.spec, what)
@@ -71,46 +75,46 @@ class Window:
         size, steps = wanted.size, wanted.history + 1
         shape = (len(wanted.views), wanted.frames, size, size, 3)
         if self.frames.shape != shape:
-            raise AssessmentError(f"expected pictures of shape {shape}, got {self.frames.shape}")
+            raise AssessmentError(f"expected images of shape {shape}, got {self.frames.shape}")
         if len(self.tcp_poses) != steps or len(self.gripper_widths) != steps:
             raise AssessmentError(
-                f"expected a history of {steps} moments (H + 1), got {len(self.tcp_poses)}: an episode can "
-                "be assessed once it is that long"
+                f"expected a history of {steps} time steps (H + 1), got {len(self.tcp_poses)}: assess the "
+                "episode once it is that long"
             )
         if not (np.isfinite(self.tcp_poses).all() and np.isfinite(self.gripper_widths).all()):
             raise AssessmentError("expected finite proprioception, got NaN or infinity in the window")
 
 
 class Status(str, enum.Enum):
-    """Whether there is an answer."""
+    """Whether an assessment is usable."""
 
     OK = "ok"
     UNREADABLE = "unreadable"
-    """The model answered, and the answer does not parse."""
+    """The model's answer does not parse."""
     REFUSED = "refused"
-    """The model could not look at the window, or failed in doing so."""
+    """The model rejected the window or raised."""
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """What a model makes of a window.
+    """A model's output for one window.
 
     Attributes:
-        status: Whether there is an answer; where there is none, nothing below but `raw` and `reason` counts.
-        failure_probability: How likely it is that the episode fails if nothing is done.
-        stage: The sub-task that is going on, in words.
-        mode: What kind of failure, with its axis ("translation_x"), empty where there is none.
-        mode_probability: How sure the model is of the kind, given that there is a failure.
+        status: Whether the assessment is usable. If not, only `raw` and `reason` below are meaningful.
+        failure_probability: Probability that the episode fails without a correction, in [0, 1].
+        stage: Name of the current stage.
+        mode: Failure mode with its axis ("translation_x"); empty without a failure.
+        mode_probability: Probability of that mode given a failure, in [0, 1].
         actions: 1..K rows `[dx, dy, dz, rx, ry, rz, gripper]` (m, rotation vector in rad, -1 closed to +1
-            open), one a control step, the first from the measured tool pose; none where nothing is to do.
+            open), one per control step, the first from the measured tool pose; empty: no correction. [K, 7]
         continuation: Actions of the same form that the expert would take next from here if nothing failed; a
             monitor may execute them after a correction, before it hands back.
         frame: Frame of the deltas.
-        needs_help: Whether the model takes the failure for one that no action brings back.
-        explanation: One sentence.
-        raw: The answer as the model gave it.
-        reason: Why there is no answer.
-        latency: Seconds that the assessment took.
+        needs_help: Whether the model considers the failure unrecoverable.
+        explanation: One sentence for a person.
+        raw: The model's unparsed answer.
+        reason: Why the assessment is not usable.
+        latency: Time that the assessment took, seconds.
     """
 
     status: Status = Status.OK
@@ -129,5 +133,5 @@ class Assessment:
 
     @property
     def failing(self) -> bool:
-        """Failing or not, at even odds."""
+        """Whether a failure is more likely than not."""
         return self.status is Status.OK and self.failure_probability >= 0.5

@@ -1,4 +1,4 @@
-"""What one work item found: a cause, its outcome, and for each of its moments a proven way back."""
+"""Failure cases: a perturbation, its outcome, and a verified correction for each labelled step."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class BranchMethod(str, enum.Enum):
     """How a rollout was brought into the state of a recorded one."""
 
     RESTORE = "restore"
-    """The recorded state was put back."""
+    """The recorded state was restored."""
     REPLAY = "replay"
     """The recorded commands were repeated from the same initial state."""
 
 
 class RecoveryStrategy(str, enum.Enum):
-    """Which reference a correction leads to."""
+    """The reference that a correction returns to."""
 
     NOMINAL_PATH = "nominal_path"
     FRESH_PLAN = "fresh_plan"
@@ -47,13 +47,13 @@ class RecoveryStrategy(str, enum.Enum):
 
 @dataclass(frozen=True)
 class Times:
-    """Four moments of a failure, in control steps of the perturbed rollout; None where it never came.
+    """The four times of a failure, in control steps of the perturbed rollout; None: did not occur.
 
     Attributes:
         injection_step: First step on which the cause acts.
-        onset_step: First physical effect: the state leaves the nominal twin's.
-        failure_step: From here on what the stage was to achieve stays out of reach.
-        detection_step: When a monitor noticed; generation leaves it empty.
+        onset_step: First physical effect: the state differs from the nominal rollout's.
+        failure_step: From this step on, the goal of the stage is no longer reached.
+        detection_step: Step of a monitor's first alarm. Generation leaves it empty.
     """
 
     injection_step: int | None = None
@@ -64,17 +64,17 @@ class Times:
 
 @dataclass(frozen=True)
 class Correction:
-    """The smallest sequence of actions that leads back.
+    """The shortest action sequence after which the task succeeds again.
 
     Attributes:
         actions: K rows `[dx, dy, dz, rx, ry, rz, gripper]`: metres, rotation vector in radians, gripper -1
-            closed to +1 open; one row a control step. The first moves on from the measured tool pose, each
-            next one from the pose commanded before.
+            closed to +1 open; one row per control step. The first delta starts from the measured tool pose,
+            each next one from the previously commanded pose. [K, 7]
         frame: Frame of the deltas: "robot_base".
-        strategy: Which reference it leads to.
-        resume_stage: Name of the stage at which the plan goes on after the hand-back.
-        resume_index: Index of that stage in the nominal plan, or -1 where a fresh plan goes on.
-        plan_stages: Names of the stages that were carried out after the hand-back.
+        strategy: The reference that the correction returns to.
+        resume_stage: Name of the stage that follows the hand-back.
+        resume_index: Index of that stage in the nominal plan; -1 for a fresh plan.
+        plan_stages: Names of the stages executed after the hand-back.
     """
 
     actions: tuple[tuple[float, ...], ...]
@@ -87,14 +87,15 @@ class Correction:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One candidate that was tried.
+    """One tested candidate for a correction.
 
     Attributes:
-        strategy: Which reference it leads to.
-        actions: Number of its actions.
-        success: Whether the rollout with it ended in success.
-        reason: Why not, empty where it did.
-        screened: Whether it failed from an inexact branch already, and was not tried from an exact one.
+        strategy: The reference that the candidate returns to.
+        actions: Number of actions.
+        success: Whether the rollout with the candidate succeeded.
+        reason: Why the rollout did not succeed; empty after a success.
+        screened: Whether the candidate already failed from an inexact branch and was not tested from an
+            exact one.
     """
 
     strategy: RecoveryStrategy
@@ -106,24 +107,24 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Verification:
-    """The evidence for a correction, or for there being none.
+    """The proof of a correction, or of the absence of one.
 
     Attributes:
-        prefix_exact: Every branch of the proof began in the recorded state, bit for bit.
-        without_succeeds: End of the arm without the correction (a proof needs False).
-        with_succeeds: End of the exact arm with it (a proof needs True).
-        rollouts: Rollouts with the correction, the exact one included.
-        successes: How many of them ended in success.
-        attempts: Every candidate that was tried, shortest first.
-        noise: What the rollouts after the first had added, in words.
-        branch: How the branches of the proof were brought into that state.
-        noisy_branch: How the noisy rollouts were, None where there are none. RESTORE is inexact where the
-            simulator is exact by REPLAY only.
-        fault_ended_succeeds: End of a branch in which the cause ends as in the branch with the correction,
-            but no action corrects anything and the nominal plan goes on at its present stage. Where it is
-            True, an expert that knows the true target absorbs the error by itself; a policy that does not
-            know it may not.
-            None where it was not tried: it is tried only where a correction is proven.
+        prefix_exact: Whether every branch of the proof began in the recorded state, bit for bit.
+        without_succeeds: Result of the branch without the correction (a proof needs False).
+        with_succeeds: Result of the exact branch with the correction (a proof needs True).
+        rollouts: Number of rollouts with the correction, the exact one included.
+        successes: Number of these that succeeded.
+        attempts: Every tested candidate, shortest first.
+        noise: Description of the noise added to the rollouts after the first.
+        branch: How the branches of the proof reached the recorded state.
+        noisy_branch: How the noisy rollouts reached the recorded state; None without noisy rollouts.
+            RESTORE is inexact where the simulator is exact by REPLAY only.
+        fault_ended_succeeds: Result of the branch in which the cause ends at the same step as in the branch
+            with the correction, no action corrects anything, and the nominal plan continues at its current
+            stage. True: an expert that knows the true target absorbs the error without a correction. A
+            policy that does not know the target may still fail. None: not tested, because no correction is
+            proven.
     """
 
     prefix_exact: bool
@@ -139,25 +140,25 @@ class Verification:
 
     @property
     def proven(self) -> bool:
-        """Without it the rollout fails, with it it succeeds, from the same state."""
+        """Whether, from the same state, the rollout fails without the correction and succeeds with it."""
         return self.prefix_exact and self.with_succeeds and not self.without_succeeds
 
     @property
     def recoverability(self) -> float | None:
-        """Share of the rollouts with the correction that succeeded; None where none was run."""
+        """Share of successful rollouts with the correction; None if none was run."""
         return self.successes / self.rollouts if self.rollouts else None
 
 
 @dataclass(frozen=True)
 class Label:
-    """One moment of a failure, and what to do there.
+    """One labelled step of a failure, with the correction that applies there.
 
     Attributes:
-        step: Control step of the perturbed rollout before which the correction would begin.
-        stage: Name of the stage that is being executed there.
-        correction: The shortest verified way back, or None where none verified: unrecoverable.
-        verification: The evidence either way.
-        recovery: Name of the recovered rollout's trace in the case's file, empty where there is none.
+        step: Control step of the perturbed rollout before which the correction begins.
+        stage: Name of the stage executed at that step.
+        correction: The shortest verified correction; None if none was verified (unrecoverable).
+        verification: The proof.
+        recovery: Name of the recovered rollout's trace in the case's file; empty if there is none.
     """
 
     step: int
@@ -169,16 +170,16 @@ class Label:
 
 @dataclass(frozen=True)
 class NominalRecord:
-    """The unperturbed twin of every case of one task and seed.
+    """The nominal (unperturbed) rollout that all cases of one task and seed share.
 
     Attributes:
         task: Name of the task.
-        seed: Seed of its initial state.
-        success: Whether it ended in success.
-        reason: Why it did not, empty where it did.
-        plan: The stages that the expert went through.
-        spans: What each stage did, measured.
-        asset_licence: Licence of what pictures of it show, empty where nothing is owed.
+        seed: Seed of the initial state.
+        success: Whether the rollout succeeded.
+        reason: Why the rollout did not succeed; empty after a success.
+        plan: The stages that the expert executed.
+        spans: Measured facts about each stage.
+        asset_licence: Licence of the assets visible in rendered images; empty if none applies.
     """
 
     RECORD_NAME: ClassVar[str] = "Nominal"
@@ -194,21 +195,21 @@ class NominalRecord:
 
 @dataclass(frozen=True)
 class FailureCase:
-    """One work item: a task and seed, one perturbation or two at once, and everything that was found.
+    """One task and seed with one perturbation, or two at once, and the outcome.
 
     Attributes:
         case_id: Name of the case, made from task, seed and perturbations.
         task: Name of the task.
-        seed: Seed of the initial state, the nominal twin's.
-        instruction: The task in words.
+        seed: Seed of the initial state, shared with the nominal rollout.
+        instruction: What the robot was told to do, in natural language.
         perturbations: The causes.
         outcome: How the rollout ended.
-        reason: More about the outcome, in words.
-        times: Injection, onset, failure, detection.
-        labels: Moments after the onset, each with its correction or without one.
-        stage_names: Names of the stages that the perturbed rollout went through.
-        partition: Lane of the run that asked for the case.
-        target: Number of the wanted failure, within the run, that the case was an attempt at.
+        reason: Explanation of the outcome.
+        times: Steps of injection, onset, failure and detection.
+        labels: Labelled steps after the onset.
+        stage_names: Names of the stages that the perturbed rollout executed.
+        partition: Index of the run's partition that requested the case.
+        target: Index, within the run, of the requested failure that the case was built for.
     """
 
     FORMAT: ClassVar[int] = 3
@@ -232,21 +233,21 @@ class FailureCase:
 
     @property
     def verified(self) -> bool:
-        """A true failure for which at least one correction is proven."""
+        """Whether the case is a failure with at least one proven correction."""
         return self.outcome is Outcome.FAILURE and any(
             label.correction is not None and label.verification.proven for label in self.labels
         )
 
     @property
     def verdict(self) -> str:
-        """One word for tables and filters: the outcome, with failures told apart by their recovery."""
+        """The outcome in one word; failures are split into recoverable and unrecoverable."""
         if self.outcome is not Outcome.FAILURE or not self.labels:
             return self.outcome.value
         return "recoverable" if self.verified else "unrecoverable"
 
 
 def _from_version_1(fields: dict[str, Any]) -> dict[str, Any]:
-    """Rename the fields that version 1 of the record named otherwise."""
+    """Rename the fields of version 1."""
 
     def renamed(plain: dict[str, Any]) -> dict[str, Any]:
         return {"strategy" if key == "way" else key: value for key, value in plain.items()}
@@ -255,14 +256,14 @@ def _from_version_1(fields: dict[str, Any]) -> dict[str, Any]:
     for label in labels:
         if label.get("correction"):
             label["correction"] = renamed(label["correction"])
-        evidence = dict(label["verification"])
-        label["verification"] = {**evidence, "attempts": [renamed(a) for a in evidence["attempts"]]}
+        proof = dict(label["verification"])
+        label["verification"] = {**proof, "attempts": [renamed(a) for a in proof["attempts"]]}
     fields = {**fields, "labels": labels, "partition": fields.get("lane", 0), "target": fields.get("slot", 0)}
     return {key: value for key, value in fields.items() if key not in ("lane", "slot")}
 
 
 def _from_version_2(fields: dict[str, Any]) -> dict[str, Any]:
-    """Note how branches were made before this was recorded: always by replay."""
+    """Fill in the branch method, which version 2 did not record: always replay."""
 
     def with_method(label: dict[str, Any]) -> dict[str, Any]:
         verification = dict(label["verification"])

@@ -1,9 +1,9 @@
 """Records as JSON and back: versioned, strict, without pickle.
 
-A record is a frozen dataclass. At the top of a file it carries `"format"`: its name and version
+A record is a frozen dataclass. Its file carries a key `"format"` with the record's name and version
 (`FORMAT: ClassVar[int]` of its class, 1 by default). `MIGRATIONS: ClassVar[Mapping[str, Migration]]` maps the
 format of an older version to a function that updates its fields. Any other version and any unknown key is
-refused, because a key that nobody reads is a setting that silently does nothing.
+refused: an ignored key would be a setting without effect.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from failsafe.errors import RecordError, UnknownNameError
 
 T = TypeVar("T")
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
-"""Turns the fields of an older version of a record into those of the present one."""
+"""Converts the fields of an older version of a record to the current version."""
 
 
 def to_plain(value: Any) -> Any:
-    """A record, or anything made of records, as JSON's own types."""
+    """Convert a record, or a container of records, to JSON types."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, enum.Enum):
@@ -44,37 +44,42 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(cls: type[T], data: Any, where: str = "") -> T:
-    """The record of type `cls` that `data` (JSON's types) describes.
+    """Build a record from JSON types.
 
     Args:
         cls: A frozen dataclass.
-        data: What `to_plain` made of one.
-        where: Path of the value inside the file, for the error message.
+        data: The result of `to_plain`.
+        where: Name of the file or field, for error messages.
 
     Raises:
-        RecordError: On a missing field, or a value of another type.
-        UnknownNameError: On a key that the record does not have.
+        RecordError: If a field is missing or has the wrong type.
+        UnknownNameError: If there is a key without a field.
     """
     return cast(T, _decode(cls, data, where or cls.__name__))
 
 
 def dumps(record: Any) -> str:
-    """One line of JSON with the record's format on it; equal records give equal text."""
+    """Return one line of JSON with the record's format; equal records give equal text."""
     plain = {"format": _format(type(record)), **to_plain(record)}
     return json.dumps(plain, sort_keys=True, allow_nan=False, separators=(",", ":"))
 
 
 def loads(cls: type[T], text: str, where: str = "") -> T:
-    """Read what `dumps` wrote.
+    """Read the text that `dumps` wrote, older versions included.
+
+    Args:
+        cls: A frozen dataclass.
+        text: The text.
+        where: Name of the file, for error messages.
 
     Raises:
-        RecordError: If the text is no JSON object, or of another format or version.
+        RecordError: If the text is not a JSON object, or has another format or version.
     """
     where = where or cls.__name__
     try:
         data = json.loads(text)
     except ValueError as error:
-        raise RecordError(f"{where}: expected JSON, got something that does not parse ({error})") from error
+        raise RecordError(f"{where}: expected JSON, got text that does not parse ({error})") from error
     if not isinstance(data, dict):
         raise RecordError(f"{where}: expected a JSON object, got {type(data).__name__}")
     fields = cast(dict[str, Any], data)
@@ -126,7 +131,7 @@ def _decode(hint: Any, data: Any, where: str) -> Any:
 
 @functools.cache
 def _hints(cls: type[Any]) -> dict[str, Any]:
-    """The types of a record's fields; finding them takes longer than reading a record."""
+    """Return the types of a record's fields. Cached, as finding them takes longer than reading a record."""
     return typing.get_type_hints(cls)
 
 

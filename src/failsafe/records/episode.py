@@ -1,4 +1,4 @@
-"""The record of one evaluated episode: what came of it, and every event on the way. No frames."""
+"""The record of one evaluated episode: its outcome and every monitor event, without frames."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ class Ending(str, enum.Enum):
     SUCCESS = "success"
     FAILURE = "failure"
     POLICY_ERROR = "policy_error"
-    """The policy gave no action that could be used."""
+    """The policy returned no valid action."""
     DIVERGED = "diverged"
     CRASHED = "crashed"
-    """The process died twice while at work on it."""
+    """The worker process died twice during the episode."""
 
 
 @dataclass(frozen=True)
 class EpisodeKey:
-    """Which episode it is; equal keys are equal episodes.
+    """Identity of an episode: equal keys denote the same episode.
 
     Attributes:
         task: Name of the task.
-        scenario: What is unlike training: "nominal" or the name of a scenario.
-        policy: The base policy, as it was asked for.
+        scenario: Name of the scenario; "nominal" is the training distribution.
+        policy: The base policy, as the user named it.
         condition: "never" for the policy alone, "monitor", or the name of a control.
         seed: Seed of the initial state.
     """
@@ -44,19 +44,19 @@ class EpisodeKey:
 
 @dataclass(frozen=True)
 class Episode:
-    """What came of an episode.
+    """The outcome of an episode.
 
     Attributes:
-        key: Which one it is.
-        instruction: The task in words.
-        ending: How it ended.
-        steps: Control steps.
-        robot_seconds: Seconds that those take on the robot.
-        policy_seconds: Seconds of computing the base policy's actions.
-        monitor_seconds: Seconds in which the monitor held up the policy.
-        events: What the monitor did and saw.
-        description: Why it ended so, where that needs saying.
-        onset: Control step in which an accident began, None where there was none.
+        key: Identity of the episode.
+        instruction: What the robot was told to do, in natural language.
+        ending: How the episode ended.
+        steps: Number of control steps.
+        robot_seconds: Duration of these steps on the robot, seconds.
+        policy_seconds: Computing time of the base policy, seconds.
+        monitor_seconds: Time for which the monitor blocked the policy (blocking latency), seconds.
+        events: Event log of the monitor.
+        description: Explanation of an ending that is neither success nor failure.
+        onset: Control step at which a perturbation of the world set in; None without one.
     """
 
     FORMAT: ClassVar[int] = 2
@@ -75,21 +75,21 @@ class Episode:
 
     @property
     def success(self) -> bool:
-        """Whether the task was done, at the end and after settling."""
+        """Whether the task succeeded, at the end and after settling."""
         return self.ending is Ending.SUCCESS
 
     def count(self, kind: EventKind) -> int:
-        """How many events of a kind there were."""
+        """Return the number of events of one kind."""
         return sum(event.kind is kind for event in self.events)
 
     @property
     def top_score(self) -> float | None:
-        """The monitor's highest score, None where it has none."""
+        """The monitor's highest score; None without scores."""
         return max((e.score for e in self.events if e.score is not None), default=None)
 
 
 def _from_version_1(fields: dict[str, Any]) -> dict[str, Any]:
-    """Rename the fields that version 1 of the record named otherwise."""
+    """Rename the fields of version 1."""
     key, events = dict(fields["key"]), [dict(event) for event in fields.get("events", ())]
     key["condition"] = key.pop("arm")
     for event in events:

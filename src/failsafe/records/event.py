@@ -1,4 +1,4 @@
-"""What a monitor did and saw in an episode, as a list of events: the evidence behind every number."""
+"""The event log of a monitor. Every reported number about a monitor is computed from it."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from dataclasses import dataclass
 
 
 class EventKind(str, enum.Enum):
-    """What happened."""
+    """Type of an event."""
 
     QUERY = "query"
-    """The model was asked and has answered."""
+    """The model answered a query."""
     ALARM = "alarm"
-    """The score passed the threshold."""
+    """The score exceeded the threshold."""
     TAKE_OVER = "take_over"
-    """The correction's first action was given in place of the policy's."""
+    """The first action of a correction replaced the policy's."""
     AGAIN = "again"
-    """The correction was not enough: another one follows it in the same take-over."""
+    """Another correction follows within the same take-over."""
     HAND_BACK = "hand_back"
-    """The policy is in charge again, its queue dropped."""
+    """The policy controls the robot again. Its queued actions were dropped."""
     CHECK = "check"
-    """A look after a take-over: whether things are better."""
+    """Query after a take-over: whether the failure persists."""
     REFUSAL = "refusal"
-    """An alarm that nothing was done about, with the reason."""
+    """An alarm without a take-over; the description says why."""
     FAULT = "fault"
-    """The model raised, hung, or answered with what cannot be used; the policy stays in charge."""
+    """The model raised, timed out, or returned an invalid assessment. The policy stays in control."""
     UNREADABLE = "unreadable"
-    """The model's answer could not be read."""
+    """The model's answer did not parse."""
     LATE = "late"
-    """A verdict came after its deadline and was dropped."""
+    """An assessment arrived after its deadline and was dropped."""
     HELP = "help"
     """The monitor has given up and asks for help."""
 
@@ -38,16 +38,16 @@ class Event:
     """One event of an episode.
 
     Attributes:
-        step: Control step, counted from the episode's beginning.
-        kind: What happened.
-        score: The monitor's score then, log odds that have added up; None where there is none.
-        threshold: The score above which it believes.
-        probability: The model's own probability of failure.
-        stage: Sub-task that the model sees.
-        mode: Kind of failure that the model sees.
+        step: Control step, counted from the beginning of the episode.
+        kind: Type of the event.
+        score: The monitor's CUSUM score (accumulated log odds); None without a score.
+        threshold: The score above which the monitor alarms.
+        probability: The model's probability of failure.
+        stage: Stage that the model recognizes.
+        mode: Failure mode that the model recognizes.
         actions: Number of actions of the correction.
-        latency: Seconds that the model took.
-        description: The verdict's explanation, or the reason.
+        latency: Time that the model took, seconds.
+        description: The model's explanation, or the reason for the event.
     """
 
     step: int

@@ -1,4 +1,4 @@
-"""A perturbation, fully drawn: with the seed and the plan it determines the rollout."""
+"""A perturbation with all its random draws: with the seed and the plan it determines the rollout."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 class Level(str, enum.Enum):
-    """Where along the robot's loop a cause acts."""
+    """Level of cause: where in the robot's loop a perturbation acts."""
 
     BELIEF = "belief"
     PLAN = "plan"
@@ -21,13 +21,13 @@ class Perturbation:
 
     Attributes:
         mode: Name of the mode, for example "translation_x".
-        stage: Index of the stage of the nominal plan at which it sets in.
-        stage_name: That stage's name.
-        moment: Where in the stage it sets in, 0 (its first step) to 1 (its last).
-        magnitude: How strong, in the mode's own unit, signed where the mode has two directions.
+        stage: Index of the stage of the nominal plan in which the perturbation sets in.
+        stage_name: Name of that stage.
+        moment: Fraction of the stage at which the perturbation sets in, 0 (first step) to 1 (last step).
+        magnitude: Size in the mode's unit, with a sign if the mode has two directions.
         unit: Unit of the magnitude ("m", "rad", "steps", "m/s").
-        direction: Azimuth in the robot's base frame in radians, for modes that act in the horizontal plane.
-        object: Name of the object that it acts on, empty for the robot itself.
+        direction: Azimuth in the robot base frame, radians; for modes that act in the horizontal plane.
+        object: Name of the affected object; empty for the robot.
     """
 
     mode: str
@@ -41,7 +41,7 @@ class Perturbation:
 
     @property
     def description(self) -> str:
-        """The perturbation as a clause that a person reads."""
+        """The perturbation as a clause for a person."""
         mode = self.mode.replace("_", " ")
         on = f" ({self.object})" if self.object else ""
         return f"{mode}{on}: {self.magnitude:.3g} {self.unit}, {self.moment:.0%} into '{self.stage_name}'"

@@ -1,4 +1,4 @@
-"""A task as a plan: stages, each a tool pose to reach, a gripper command, and a name in words."""
+"""A plan: stages, each with a tool pose to reach, a gripper command and a name."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ CLOSED = -1.0
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage (sub-task) of a plan.
+    """One stage of a plan.
 
     Attributes:
-        name: What the stage does, in the expert's words ("reach", "close gripper").
+        name: What the stage does, as the expert names it ("reach", "close gripper").
         target: Tool pose to reach [7], robot base frame (m, quaternion wxyz).
         gripper: Gripper command held during the stage, -1 closed to +1 open.
-        hold: Control steps for which the target is held once the path to it has been commanded.
-        speed: Share of the simulator's per-step limits that the path uses, in (0, 1].
+        hold: Control steps for which the target is held after the path to it.
+        speed: Share of the embodiment's step limits that the path uses, in (0, 1].
     """
 
     name: str
@@ -38,7 +38,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class StagePlan:
-    """A way to do one task from one initial state; executed open loop it does it again."""
+    """The stages that solve one task from one initial state when executed open loop.
+
+    Attributes:
+        instruction: What the robot is told to do, in natural language.
+        stages: The stages, in order.
+    """
 
     instruction: str
     stages: tuple[Stage, ...]
@@ -46,18 +51,18 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class StageSpan:
-    """What the nominal twin shows of one stage: the facts by which a perturbation knows where it applies.
+    """Measured facts about one stage of the nominal rollout, which decide where perturbations apply.
 
     Attributes:
         name: Name of the stage.
         start: First control step of the stage.
-        stop: One past its last control step.
+        stop: One past the last control step.
         travel: Length of the commanded path of the tool, metres.
         turn: Rotation of the commanded path, radians.
         gripper_before: Gripper command before the stage.
         gripper: Gripper command in the stage.
-        held: Objects in the grip when the stage begins.
-        held_after: Objects in the grip when it ends.
+        held: Objects held when the stage begins.
+        held_after: Objects held when the stage ends.
     """
 
     name: str
@@ -72,7 +77,7 @@ class StageSpan:
 
     @property
     def steps(self) -> int:
-        """Control steps that the stage takes."""
+        """Number of control steps of the stage."""
         return self.stop - self.start
 
     @property

@@ -1,7 +1,7 @@
 """Arithmetic of poses: `[x, y, z, qw, qx, qy, qz]`, metres and unit quaternions, float64.
 
-Written on plain floats because a control step happens hundreds of thousands of times per dataset, and
-NumPy's functions take longer to begin than three numbers to multiply.
+The functions compute on plain floats: a dataset takes hundreds of thousands of control steps, and calling a
+NumPy function takes longer than multiplying three numbers.
 """
 
 from __future__ import annotations
@@ -17,32 +17,37 @@ from numpy.typing import NDArray
 Pose = Float[np.ndarray, "7"]
 Quaternion = Float[np.ndarray, "4"]
 Vector = Sequence[Any] | np.ndarray
-"""Numbers in a row. (Checked at run time, NumPy's `ArrayLike` refuses tuples.)"""
+"""A sequence of numbers. (Run-time type checks of NumPy's `ArrayLike` reject tuples.)"""
 
 LARGEST = 1e6
-"""The largest number of an action (m, rad) that is taken for one: the sines of much larger ones overflow."""
+"""Largest valid number of an action (m, rad): the sine of a much larger number overflows."""
 IDENTITY: NDArray[np.float64] = np.array([0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0])
 
 
 def pose(position: Vector, quaternion: Vector = (1.0, 0.0, 0.0, 0.0)) -> Pose:
-    """A pose from a position [3] in metres and a quaternion wxyz [4], which is normalised."""
+    """Return a pose [7].
+
+    Args:
+        position: Metres. [3]
+        quaternion: Orientation wxyz, which is normalised. [4]
+    """
     q = np.asarray(quaternion, dtype=np.float64)
     return np.concatenate([np.asarray(position, dtype=np.float64), q / np.linalg.norm(q)])
 
 
 def quaternion_multiply(a: Quaternion, b: Quaternion) -> Quaternion:
-    """Hamilton product: the rotation b followed by the rotation a."""
+    """Return the Hamilton product ab: the rotation b followed by the rotation a."""
     return np.array(_multiply(a.tolist(), b.tolist()))
 
 
 def quaternion_inverse(q: Quaternion) -> Quaternion:
-    """Inverse of a unit quaternion."""
+    """Return the inverse of a unit quaternion."""
     w, x, y, z = q.tolist()
     return np.array([w, -x, -y, -z])
 
 
 def rotate(q: Quaternion, vector: Vector) -> Float[np.ndarray, "3"]:
-    """A vector [3] turned by a unit quaternion."""
+    """Rotate a vector [3] by a unit quaternion."""
     w, x, y, z = q.tolist()
     vx, vy, vz = np.asarray(vector, dtype=np.float64).tolist()
     # With u = (x, y, z): v + w t + u x t, where t = 2 u x v.
@@ -57,35 +62,39 @@ def rotate(q: Quaternion, vector: Vector) -> Float[np.ndarray, "3"]:
 
 
 def from_rotation_vector(vector: Vector) -> Quaternion:
-    """Unit quaternion of a rotation vector [3] in radians."""
+    """Return the unit quaternion of a rotation vector [3] in radians."""
     return np.array(_from_vector(*np.asarray(vector, dtype=np.float64).tolist()))
 
 
 def to_rotation_vector(q: Quaternion) -> Float[np.ndarray, "3"]:
-    """Rotation vector [3] in radians, of length at most pi, of a unit quaternion."""
+    """Return the rotation vector [3] in radians, of length at most pi, of a unit quaternion."""
     return np.array(_to_vector(*q.tolist()))
 
 
 def compose(a: Pose, b: Pose) -> Pose:
-    """The pose b, given in the frame a, in the frame that a is given in."""
+    """Transform the pose b from the frame a to the frame in which a is given."""
     return np.concatenate([a[:3] + rotate(a[3:], b[:3]), quaternion_multiply(a[3:], b[3:])])
 
 
 def inverse(a: Pose) -> Pose:
-    """The pose that undoes a."""
+    """Return the inverse transform of a pose."""
     q = quaternion_inverse(a[3:])
     return np.concatenate([-rotate(q, a[:3]), q])
 
 
 def relative(a: Pose, b: Pose) -> Pose:
-    """The pose b as seen from the frame a."""
+    """Transform the pose b to the frame a. Both are given in the same frame."""
     return compose(inverse(a), b)
 
 
 def apply_delta(start: Pose, delta: Vector) -> Pose:
-    """A pose moved by `[dx, dy, dz, rx, ry, rz]` (m, rad), both in the frame that the pose is given in.
+    """Move a pose by a 6-DoF delta.
 
-    The rotation vector turns the tool about its own origin, with axes of the outer frame.
+    The rotation vector rotates the tool about its own origin, with the axes of the outer frame.
+
+    Args:
+        start: The pose.
+        delta: `[dx, dy, dz, rx, ry, rz]` (m, rad) in the frame in which the pose is given. [6]
     """
     x, y, z, *before = start.tolist()
     dx, dy, dz, rx, ry, rz = np.asarray(delta, dtype=np.float64).tolist()
@@ -95,7 +104,7 @@ def apply_delta(start: Pose, delta: Vector) -> Pose:
 
 
 def delta_between(start: Pose, end: Pose) -> Float[np.ndarray, "6"]:
-    """The `[dx, dy, dz, rx, ry, rz]` for which `apply_delta(start, ...)` is `end`."""
+    """Return the delta [6] (m, rad) for which `apply_delta(start, delta)` is `end`."""
     x, y, z, w, i, j, k = start.tolist()
     to_x, to_y, to_z, *q = end.tolist()
     turn = _to_vector(*_multiply(q, (w, -i, -j, -k)))
@@ -103,25 +112,38 @@ def delta_between(start: Pose, end: Pose) -> Float[np.ndarray, "6"]:
 
 
 def distance(a: Pose, b: Pose) -> tuple[float, float]:
-    """How far two poses lie apart: metres, radians."""
+    """Return the distance of two poses in metres and radians."""
     delta = delta_between(a, b)
     return math.sqrt(delta[:3].dot(delta[:3])), math.sqrt(delta[3:].dot(delta[3:]))
 
 
 def angles_between(a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n"]:
-    """Rotation angle in radians between rows of unit quaternions."""
+    """Return the rotation angles in radians between the rows of two arrays of unit quaternions."""
     dot = np.clip(np.abs(np.sum(a * b, axis=-1)), 0.0, 1.0)
     return 2.0 * np.arccos(dot)
 
 
 def steps_between(start: Pose, end: Pose, max_translation: float, max_rotation: float) -> int:
-    """Least number of equal steps from start to end that keep both per-step limits (m, rad)."""
+    """Return the least number of equal steps from start to end within the step limits.
+
+    Args:
+        start: First pose.
+        end: Last pose.
+        max_translation: Limit of one step, metres.
+        max_rotation: Limit of one step, radians.
+    """
     metres, radians = distance(start, end)
     return max(math.ceil(metres / max_translation - 1e-9), math.ceil(radians / max_rotation - 1e-9))
 
 
 def interpolate(start: Pose, end: Pose, steps: int) -> Float[np.ndarray, "steps 7"]:
-    """Poses on the straight line from start to end, start left out, end included (slerp)."""
+    """Return equally spaced poses on the straight line from start to end (slerp).
+
+    Args:
+        start: First pose, which is not returned.
+        end: Last pose, which is returned.
+        steps: Number of poses.
+    """
     delta = delta_between(start, end)
     path = np.empty((steps, 7))
     for i in range(steps):
@@ -132,7 +154,14 @@ def interpolate(start: Pose, end: Pose, steps: int) -> Float[np.ndarray, "steps 
 
 
 def limit_step(start: Pose, end: Pose, max_translation: float, max_rotation: float) -> Pose:
-    """The farthest pose towards end that one step may reach; end itself where it lies within."""
+    """Return the farthest pose towards `end` within the limits of one step; `end` if it is within.
+
+    Args:
+        start: Pose before the step.
+        end: Desired pose after the step.
+        max_translation: Limit of one step, metres.
+        max_rotation: Limit of one step, radians.
+    """
     delta = delta_between(start, end)
     metres = math.sqrt(float(delta[:3] @ delta[:3]))
     radians = math.sqrt(float(delta[3:] @ delta[3:]))

@@ -1,4 +1,4 @@
-"""Where a dataset comes from: commit, versions, machine, configuration."""
+"""The provenance of a dataset: commit, versions, machine."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _PACKAGES = ("failsafe-vla", "numpy", "mani_skill", "sapien", "torch", "pyarrow"
 
 @dataclass(frozen=True)
 class Provenance:
-    """What is needed to tell whether two datasets could be the same.
+    """The software and machine that wrote a dataset.
 
     Attributes:
         commit: Commit of the FailSafe checkout, empty for an installed release.
         dirty: Whether that checkout had uncommitted changes.
-        versions: Versions of Python and of the packages that take part.
+        versions: Versions of Python and of the packages that affect results.
         platform: Operating system and processor.
         plugins: Version of each plugin of which an entry took part, by package.
     """
@@ -34,7 +34,7 @@ class Provenance:
 
 
 def collect_provenance() -> Provenance:
-    """The provenance of the running process."""
+    """Return the provenance of the running process."""
     versions = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -47,7 +47,7 @@ def collect_provenance() -> Provenance:
 
 
 def command_line() -> str:
-    """The command that runs, as a user would type it."""
+    """Return the command line of the running process, as a user would type it."""
     import shlex
 
     name = Path(sys.argv[0]).name

@@ -1,6 +1,6 @@
-"""A rollout as data: commands, and what the simulator's state was at every control step.
+"""A rollout as data: the commands and the simulator state of every control step.
 
-Frames are not part of it: they are rendered from it, whenever and from wherever they are needed.
+A trace holds no frames. Frames are rendered from its states, from any camera.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from failsafe.errors import RecordError
 
 @dataclass(frozen=True)
 class Disturbance:
-    """What the world does to one object for the length of one control step.
+    """An external influence on one object during one control step.
 
     Attributes:
         object: Name of the object.
-        velocity: `[vx, vy, vz, wx, wy, wz]` (m/s, rad/s, robot base frame) that the object is forced to move
-            with, or None to leave it to the physics.
-        friction: Friction coefficient between this object and the gripper, or None to leave it as it is.
-        with_tool: Whether the velocity comes on top of the tool's own motion, which carries the object along.
+        velocity: `[vx, vy, vz, wx, wy, wz]` imposed on the object (m/s, rad/s, robot base frame); None: not
+            imposed.
+        friction: Friction coefficient between the object and the gripper; None: unchanged.
+        with_tool: Whether the velocity is relative to the tool, which carries the object along.
     """
 
     object: str
@@ -37,15 +37,15 @@ class Trace:
     """One rollout of T control steps.
 
     Attributes:
-        commands: The simulator's native command of every step, from which a replay is exact. [T, D]
+        commands: Native command of every step. Replaying them is exact. [T, D]
         targets: Commanded tool pose of every step, robot base frame (m, quaternion wxyz). [T, 7]
         gripper_commands: Commanded gripper of every step, -1 closed to +1 open. [T]
-        stages: Index of the stage of the plan being executed in every step. [T]
+        stages: Index of the stage executed in every step. [T]
         tcp_poses: Tool pose before every step and after the last, robot base frame. [T+1, 7]
-        gripper_widths: Opening of the gripper in metres. [T+1]
-        objects: Poses of the objects that the simulator's spec names, robot base frame. [T+1, N, 7]
-        states: The simulator's whole state, in its own layout. [T+1, S]
-        disturbances: What the world did, as (step, disturbance), in the order of the steps.
+        gripper_widths: Measured gripper opening, metres. [T+1]
+        objects: Poses of the episode's objects, robot base frame. [T+1, N, 7]
+        states: Complete simulator state, in the simulator's own layout. [T+1, S]
+        disturbances: External influences as (step, disturbance), in the order of the steps.
     """
 
     commands: Float32[np.ndarray, "T D"]
@@ -59,20 +59,20 @@ class Trace:
     disturbances: tuple[tuple[int, Disturbance], ...] = ()
 
     def __len__(self) -> int:
-        """Number of control steps."""
+        """Return the number of control steps."""
         return len(self.commands)
 
     def disturbances_at(self, step: int) -> list[Disturbance]:
-        """What the world did in one step."""
+        """Return the disturbances of one step."""
         return [d for at, d in self.disturbances if at == step]
 
     def same_states(self, other: Trace) -> bool:
-        """Whether both went through the same states, bit for bit."""
+        """Return whether both traces have the same states, bit for bit."""
         return self.states.shape == other.states.shape and self.states.tobytes() == other.states.tobytes()
 
 
 _DISTURBANCE_COLUMNS = 9
-"""Step, six velocities, friction, whether they are the tool's."""
+"""Step, six velocities, friction, `with_tool`."""
 _ARRAYS = (
     "commands",
     "targets",
@@ -86,7 +86,12 @@ _ARRAYS = (
 
 
 def trace_to_arrays(trace: Trace, prefix: str = "") -> dict[str, np.ndarray]:
-    """A trace as named arrays for an `.npz` file; disturbances become numbers and names."""
+    """Convert a trace to named arrays for an `.npz` file.
+
+    Args:
+        trace: The trace.
+        prefix: Prefix of the names of the arrays.
+    """
     arrays: dict[str, np.ndarray] = {prefix + name: getattr(trace, name) for name in _ARRAYS}
     rows = [
         [step, *(d.velocity or [np.nan] * 6), np.nan if d.friction is None else d.friction, d.with_tool]
@@ -100,10 +105,14 @@ def trace_to_arrays(trace: Trace, prefix: str = "") -> dict[str, np.ndarray]:
 
 
 def trace_from_arrays(arrays: dict[str, np.ndarray], prefix: str = "") -> Trace:
-    """Read what `trace_to_arrays` made.
+    """Convert the arrays of `trace_to_arrays` back to a trace.
+
+    Args:
+        arrays: The arrays.
+        prefix: Prefix of the names of the arrays.
 
     Raises:
-        RecordError: If an array is missing.
+        RecordError: If an array is missing or has the wrong shape.
     """
     missing = [n for n in (*_ARRAYS, "disturbances", "disturbed") if prefix + n not in arrays]
     if missing:
@@ -130,17 +139,21 @@ def trace_from_arrays(arrays: dict[str, np.ndarray], prefix: str = "") -> Trace:
 
 
 def pack(arrays: dict[str, np.ndarray]) -> bytes:
-    """Named arrays as the bytes of a compressed `.npz`; equal arrays give equal bytes."""
+    """Return named arrays as the bytes of a compressed `.npz`; equal arrays give equal bytes."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # pyright: ignore[reportArgumentType]
     return buffer.getvalue()
 
 
 def unpack(data: bytes, where: str) -> dict[str, np.ndarray]:
-    """Read what `pack` wrote; never unpickles.
+    """Read the bytes that `pack` wrote. Never unpickles.
+
+    Args:
+        data: The bytes.
+        where: Name of the file, for error messages.
 
     Raises:
-        RecordError: If the bytes are no such archive.
+        RecordError: If the bytes are not an archive of arrays.
     """
     try:
         if not data.startswith(b"PK"):

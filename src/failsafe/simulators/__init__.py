@@ -1,1 +1,1 @@
-"""One small contract for any physics engine, and the engines that speak it."""
+"""The contract of a simulator, its conformance suite, and one package for each physics engine."""

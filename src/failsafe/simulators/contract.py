@@ -1,6 +1,6 @@
-"""The contract of a simulator: one task in one physics engine, with what it can do declared.
+"""The contract of a simulator: one task in one physics engine, with declared capabilities.
 
-Poses are in the robot's base frame, metres and quaternions wxyz. One call of `step` is one control step.
+Poses are in the robot base frame, in metres, with quaternions wxyz. One call of `step` is one control step.
 `failsafe check-adapter MODULE:CLASS` runs the conformance suite on an implementation.
 """
 
@@ -21,20 +21,20 @@ from failsafe.records.trace import Disturbance
 
 
 class Exactness(str, enum.Enum):
-    """How a rollout is branched without leaving it: the proof of a correction rests on this."""
+    """The way to branch a rollout exactly. Proofs of corrections depend on it."""
 
     RESTORE = "restore"
-    """`restore(state)` puts back a state of a rollout, and the same commands then give the same states."""
+    """After `restore(state)` the same commands give the same states, bit for bit."""
     REPLAY = "replay"
-    """Only the same commands from the same `reset` do."""
+    """Only a replay from `reset` gives the same states, bit for bit."""
 
 
 class Role(str, enum.Enum):
-    """What an object is to the task."""
+    """The role of an object in the task."""
 
     MOVABLE = "movable"
     GOAL = "goal"
-    """A mark without a body: a place, not a thing."""
+    """A marker without a body, such as a target region."""
     FIXED = "fixed"
 
 
@@ -42,9 +42,9 @@ class JointType(str, enum.Enum):
     """How an articulated part moves."""
 
     PRISMATIC = "prismatic"
-    """Along its axis: a drawer."""
+    """The part slides along an axis, as a drawer does."""
     REVOLUTE = "revolute"
-    """About its axis: a door, a knob."""
+    """The part turns about an axis, as a door or a knob does."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class ObjectSpec:
 
     Attributes:
         name: Name, unique in the episode.
-        role: What the object is to the task.
+        role: Role in the task.
         half_extents: Half the size of the bounding box in the object's own frame, metres. [3]
         joint: The joint of an articulated part (a drawer, a door); None for a free body.
     """
@@ -81,11 +81,11 @@ class ObjectSpec:
 
 @dataclass(frozen=True)
 class GoalPredicate:
-    """One condition of success in symbols, for example ("on", ("bowl", "plate")).
+    """One symbolic condition of success, for example ("on", ("bowl", "plate")).
 
     Attributes:
-        relation: Name of the relation, in the simulator's own vocabulary.
-        arguments: Names of the objects that it relates.
+        relation: Name of the relation, as the simulator calls it.
+        arguments: Names of the related objects.
     """
 
     relation: str
@@ -94,13 +94,13 @@ class GoalPredicate:
 
 @dataclass(frozen=True)
 class EpisodeSpec:
-    """What an episode is about: everything that may differ from one seed to the next.
+    """The description of an episode: everything that may differ between seeds.
 
     Attributes:
         seed: Seed of the initial state.
         instruction: What the robot is told to do, in natural language.
         objects: The objects, in the order of `Observation.objects`.
-        goals: Conditions of success, all of which must hold; empty where the simulator states none.
+        goals: Conditions of success, all of which must hold; empty if the simulator states none.
     """
 
     seed: int
@@ -126,13 +126,14 @@ class EpisodeSpec:
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera to render from.
+    """A camera.
 
     Attributes:
         name: Name of the view.
-        pose: Pose in the robot's base frame, or in the tool's if `mounted`; looks along +x, z up. [7]
+        pose: Pose in the robot base frame, or in the tool frame if `mounted`. The optical axis is +x, the
+            image's upward direction is +z. [7]
         fov: Vertical field of view, radians.
-        mounted: Whether it moves with the tool.
+        mounted: Whether the camera moves with the tool.
     """
 
     name: str
@@ -142,21 +143,21 @@ class Camera:
 
     @property
     def numbers(self) -> tuple[float, ...]:
-        """Pose (7), field of view, and 1 if it is mounted: what networks and arrays know a camera by."""
+        """Pose (7), field of view, and 1 if mounted: the camera as a vector [9]."""
         return (*self.pose, self.fov, float(self.mounted))
 
 
 @dataclass(frozen=True)
 class SimulatorSpec:
-    """What stays the same in all episodes of one task in one simulator.
+    """The description of a simulator: everything that is the same in all episodes of its task.
 
     Attributes:
         task: Name of the task.
-        exactness: How rollouts are branched exactly.
+        exactness: The way to branch a rollout exactly.
         embodiment: The robot and its controller.
         command_size: Length D of the native command.
-        cameras: Names of the cameras; empty where nothing can be rendered.
-        asset_licence: Licence of what the images show.
+        cameras: Names of the cameras; empty if the simulator cannot render.
+        asset_licence: Licence of the assets visible in rendered images.
     """
 
     task: str
@@ -169,12 +170,12 @@ class SimulatorSpec:
 
 @dataclass(frozen=True)
 class Observation:
-    """Ground truth of one moment, in terms that any manipulation task has.
+    """Ground truth of the current state.
 
     Attributes:
         tcp_pose: Tool pose, robot base frame. [7]
-        gripper_width: Opening of the gripper, metres.
-        objects: Object poses in the order of the spec, robot base frame. [N, 7]
+        gripper_width: Measured gripper opening, metres.
+        objects: Object poses in the order of `EpisodeSpec.objects`, robot base frame. [N, 7]
     """
 
     tcp_pose: Float[np.ndarray, "7"]
@@ -184,7 +185,12 @@ class Observation:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The task's own judgement of one moment: whether it is done, and the terms that say so."""
+    """The task's own success criterion, applied to the current state.
+
+    Attributes:
+        success: Whether the task is solved.
+        terms: Values from which the criterion is computed, by name.
+    """
 
     success: bool
     terms: Mapping[str, float] = field(default_factory=dict[str, float])
@@ -196,20 +202,20 @@ class Simulator(Protocol):
 
     @property
     def spec(self) -> SimulatorSpec:
-        """What the simulator is and can do. Never changes."""
+        """The description of the simulator. Never changes."""
         ...
 
     @property
     def episode(self) -> EpisodeSpec:
-        """The episode that the last `reset` began. A new simulator is in the episode of some seed."""
+        """The current episode, as the last `reset` returned it. A new simulator is in an episode, too."""
         ...
 
     def reset(self, seed: int, objects: Mapping[str, Pose] | None = None) -> EpisodeSpec:
-        """Begin an episode: from here on the same commands give the same states, bit for bit.
+        """Begin an episode. After equal resets, equal commands give equal states, bit for bit.
 
         Args:
             seed: Determines the initial state and the episode's description.
-            objects: Poses that replace the seed's own, by object name, robot base frame.
+            objects: Poses that replace those of the seed, by object name, robot base frame.
 
         Returns:
             The description of the episode, also available as `episode`.
@@ -220,58 +226,75 @@ class Simulator(Protocol):
         ...
 
     def observe(self) -> Observation:
-        """Ground truth now."""
+        """Return the ground truth of the current state."""
         ...
 
     def held(self) -> tuple[str, ...]:
-        """Names of the objects in the grip now, judged by contact."""
+        """Return the names of the held objects, determined by contact."""
         ...
 
     def state(self) -> Float32[np.ndarray, "S"]:
-        """The whole state now, in a layout of the simulator's own that stays the same within a task."""
+        """Return a copy of the complete state, in a layout that is the same in all episodes."""
         ...
 
     def restore(self, state: Float32[np.ndarray, "S"]) -> None:
-        """Put a state back: exact only where the spec says RESTORE, else good for pictures alone."""
+        """Set the state. Exact if the spec declares RESTORE; otherwise good for images and screening only."""
         ...
 
     def command(self, target: Pose, gripper: float) -> Float32[np.ndarray, "D"]:
-        """The native command that leads the tool to a pose (robot base frame), gripper in [-1, 1].
+        """Return the native command that moves the tool to a pose.
 
-        Continues from the command given to `step` last. A pose out of reach is approached as far as it goes.
+        The command continues from the last one given to `step`. For a pose out of reach, it moves the tool as
+        close as possible.
+
+        Args:
+            target: Tool pose, robot base frame. [7]
+            gripper: Gripper command, -1 closed to +1 open.
         """
         ...
 
     def step(self, command: Float32[np.ndarray, "D"], disturbances: Sequence[Disturbance] = ()) -> None:
         """Advance one control step.
 
+        Args:
+            command: Native command from `command`. [D]
+            disturbances: External influences during this step.
+
         Raises:
             DivergedError: If the state is no longer finite.
+            UnknownNameError: If a disturbance names an object that the episode does not have.
         """
         ...
 
     def evaluate(self) -> Evaluation:
-        """Judge this moment."""
+        """Apply the task's success criterion to the current state."""
         ...
 
     def render(
         self, cameras: Sequence[Camera], size: int, state: Float32[np.ndarray, "S"] | None = None
     ) -> UInt8[np.ndarray, "V H W 3"]:
-        """Pictures of this moment, square; or of another state of this episode, which goes on untouched.
+        """Render square RGB images of the current state, or of another state of the episode.
+
+        The current state does not change.
+
+        Args:
+            cameras: The V cameras.
+            size: Height and width, pixels.
+            state: State to render; None: the current state. [S]
 
         Raises:
-            MissingRendererError: If nothing can render on this machine.
+            MissingRendererError: If this machine has no renderer.
         """
         ...
 
     def camera(self, name: str) -> Camera:
-        """One of the spec's cameras.
+        """Return a camera of the spec.
 
         Raises:
-            UnknownNameError: If there is none of that name.
+            UnknownNameError: If the spec has no camera of that name.
         """
         ...
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release all resources. May be called twice."""
         ...

@@ -172,10 +172,10 @@ def test_a_pose_out_of_reach_is_approached(cube):
 
 def test_a_target_just_out_of_reach_is_drawn_in(cube):
     start = cube.observe().tcp_pose
-    np.testing.assert_array_equal(cube.draw_in(start), start)
+    np.testing.assert_array_equal(cube.closest_reachable(start), start)
     ways = [poses.apply_delta(start, [x, x / 2, -0.15, 0.0, 0.0, 0.0]) for x in np.arange(0.0, 0.4, 0.02)]
     beyond = next(pose for pose in ways if not cube.reachable(pose))
-    nearer = cube.draw_in(beyond)
+    nearer = cube.closest_reachable(beyond)
     assert cube.reachable(nearer)
     assert 0.0 < np.linalg.norm(nearer[:3] - beyond[:3]) < 0.05
     np.testing.assert_array_equal(nearer[2:], beyond[2:])  # as high as before, turned as before

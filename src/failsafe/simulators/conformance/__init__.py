@@ -1,8 +1,8 @@
-"""The conformance suite: what every simulator must do, tried on one.
+"""The conformance suite: rules that every simulator must satisfy.
 
-`check_simulator` is what `failsafe check-adapter MODULE:CLASS` runs: `rules` holds the rules, each a
-function, `bench` the ways to move a simulator that they share. A dataset's proofs rest on the rules about
-exactness, so these are tried on motion with contacts.
+`failsafe check-adapter MODULE:CLASS` runs `check_simulator`. Each rule is a function in `rules`; `bench`
+holds the motions that the rules share. Proofs of corrections depend on the rules about exactness, which
+therefore run on motions with contacts.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from failsafe.simulators.contract import Simulator
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One rule, and whether it is kept.
+    """The result of one rule.
 
     Attributes:
-        name: Name of the check.
-        passed: Whether the rule is kept.
-        sentence: What was seen, or which part of the rule is not kept.
+        name: Name of the rule.
+        passed: Whether the simulator satisfies the rule.
+        sentence: The measurement, or how the simulator violates the rule.
     """
 
     name: str
@@ -35,8 +35,8 @@ class Report:
     """The outcome of the suite for one simulator.
 
     Attributes:
-        task: The task that it was tried on.
-        checks: Every check, in order.
+        task: The task of the simulator.
+        checks: The results, in the order of the rules.
     """
 
     task: str
@@ -44,26 +44,26 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether every rule is kept."""
+        """Whether all rules are satisfied."""
         return all(check.passed for check in self.checks)
 
     @property
     def failed(self) -> tuple[str, ...]:
-        """Names of the rules that are not kept."""
+        """Names of the violated rules."""
         return tuple(check.name for check in self.checks if not check.passed)
 
 
 def check_simulator(
     factory: Callable[[], Simulator], rules: Sequence[Callable[[Bench], str]] = RULES
 ) -> Report:
-    """Try every rule on a simulator.
+    """Check a simulator against rules.
 
     Args:
-        factory: Makes a simulator; a class without arguments will do.
-        rules: What to try, the contract's own rules by default.
+        factory: Makes a simulator, for example a class without arguments.
+        rules: The rules; by default all of the contract.
 
     Returns:
-        One result for each rule. A rule that raises counts as not kept, with what it raised.
+        One result for each rule. A rule that raises any exception counts as violated.
     """
     bench = Bench(factory)
     task = bench.simulator.spec.task
@@ -74,7 +74,7 @@ def check_simulator(
             results.append(CheckResult(name, True, rule(bench)))
         except Broken as broken:
             results.append(CheckResult(name, False, str(broken)))
-        except Exception as error:  # whatever the code under test raises is a finding about it
+        except Exception as error:  # any exception of the code under test is a violation
             results.append(CheckResult(name, False, f"raised {type(error).__name__}: {error}"))
     return Report(task, tuple(results))
 

@@ -1,4 +1,4 @@
-"""A simulator under test, and the ways to move it that the rules share."""
+"""A simulator under test, and the motions that the rules share."""
 
 from __future__ import annotations
 
@@ -14,34 +14,62 @@ from failsafe.records.trace import Disturbance
 from failsafe.simulators.contract import Role, Simulator
 
 SEED = 3
-"""The episode that is looked at; others are run in between."""
-LIFTED = 50
-"""Commands of `Bench.commands` after which the object, where it was grasped, is in the air."""
+"""Seed of the tested episode. Other episodes run in between."""
+OPEN, CLOSED = 1.0, -1.0
+MOTION = (
+    # Offset from the object (m), gripper, duration (s).
+    ((0.0, 0.0, 0.08), OPEN, 1.0),
+    ((0.0, 0.0, 0.0), OPEN, 0.6),
+    ((0.0, 0.0, 0.0), CLOSED, 0.5),
+    ((0.0, 0.0, 0.07), CLOSED, 0.4),
+    ((0.06, 0.04, -0.01), CLOSED, 0.7),
+    ((0.06, 0.04, 0.05), OPEN, 0.5),
+)
+"""Move above an object, go down, close the gripper, lift, push the object aside, open the gripper."""
+LIFTED_PHASES = 4
+"""Number of phases of `MOTION` after which the object is lifted, if the grasp succeeded."""
 
 
 class Broken(Exception):
-    """A rule is not kept; the message says which part of it and how far off."""
+    """A rule is violated; the message states what was expected and what was measured."""
 
 
 class Bench:
-    """A simulator under test, and the ways to move it that the checks share."""
+    """A simulator under test, and the motions that the rules share.
+
+    Args:
+        factory: Makes the simulator.
+    """
 
     def __init__(self, factory: Callable[[], Simulator]) -> None:
         self.simulator = factory()
 
     def movable(self) -> str:
-        """Name of the first object that can be moved, empty where there is none."""
+        """Return the name of the first movable object; empty if there is none."""
         return next(iter(self.simulator.episode.names(Role.MOVABLE)), "")
 
     def position(self, name: str) -> np.ndarray:
-        """Where an object is, metres [3]."""
+        """Return the position [3] of an object, robot base frame, metres."""
         return self.simulator.observe().objects[self.simulator.episode.object_index(name), :3].copy()
 
-    def lead(self, target: Pose, gripper: float, steps: int) -> list[np.ndarray]:
-        """Move the tool towards a pose within the step limits, and return the native commands."""
+    def steps(self, seconds: float) -> int:
+        """Return the number of control steps of a duration."""
+        return self.simulator.spec.embodiment.steps(seconds)
+
+    def move_to(self, target: Pose, gripper: float, seconds: float) -> list[np.ndarray]:
+        """Move the tool towards a pose within the step limits.
+
+        Args:
+            target: Tool pose, robot base frame. [7]
+            gripper: Gripper command, -1 closed to +1 open.
+            seconds: Duration of the motion.
+
+        Returns:
+            The native commands.
+        """
         limits, commands = self.simulator.spec.embodiment.step_limits, []
         goal = self.simulator.observe().tcp_pose
-        for _ in range(steps):
+        for _ in range(self.steps(seconds)):
             goal = poses.limit_step(goal, target, *limits)
             command = self.simulator.command(goal, gripper)
             self.simulator.step(command)
@@ -50,25 +78,31 @@ class Bench:
 
     @functools.cached_property
     def commands(self) -> list[np.ndarray]:
-        """An episode with contacts: go to an object, close on it, lift, shove it aside, let go."""
+        """Native commands of an episode with contacts, see `MOTION`."""
         self.simulator.reset(SEED)
         start = self.simulator.observe().tcp_pose
         name = self.movable()
         at = self.position(name) if name else start[:3] - [0.0, 0.0, 0.05]
         commands: list[np.ndarray] = []
-        for offset, gripper, steps in (
-            ((0.0, 0.0, 0.08), 1.0, 20),
-            ((0.0, 0.0, 0.0), 1.0, 12),
-            ((0.0, 0.0, 0.0), -1.0, 10),
-            ((0.0, 0.0, 0.07), -1.0, 8),
-            ((0.06, 0.04, -0.01), -1.0, 14),
-            ((0.06, 0.04, 0.05), 1.0, 10),
-        ):
-            commands += self.lead(poses.pose(at + np.array(offset), start[3:]), gripper, steps)
+        for offset, gripper, seconds in MOTION:
+            commands += self.move_to(poses.pose(at + np.array(offset), start[3:]), gripper, seconds)
         return commands
 
+    @property
+    def lifting_commands(self) -> list[np.ndarray]:
+        """The commands up to the point where a grasped object is lifted."""
+        return self.commands[: sum(self.steps(seconds) for *_, seconds in MOTION[:LIFTED_PHASES])]
+
     def play(self, commands: Iterable[np.ndarray], seed: int | None = SEED) -> list[np.ndarray]:
-        """States before each command and after the last; goes on from the present one if seed is None."""
+        """Execute native commands.
+
+        Args:
+            commands: The commands.
+            seed: Seed to reset to; None: continue from the current state.
+
+        Returns:
+            The states before each command and after the last.
+        """
         if seed is not None:
             self.simulator.reset(seed)
         states = [self.simulator.state()]
@@ -78,7 +112,7 @@ class Bench:
         return states
 
     def disturb_other_episodes(self) -> None:
-        """Leave as much of a past behind as an episode can: others, with contacts and other friction."""
+        """Run other episodes with contacts and changed friction, which must not affect later episodes."""
         name = self.movable()
         for seed in (SEED + 1, SEED + 2):
             self.play(self.commands[: len(self.commands) // 2], seed)
@@ -89,10 +123,15 @@ class Bench:
 
 
 def expect_same(first: Sequence[np.ndarray], second: Sequence[np.ndarray], when: str) -> None:
-    """Two runs of states, bit for bit.
+    """Check that two sequences of states are equal, bit for bit.
+
+    Args:
+        first: The expected states.
+        second: The other states.
+        when: When the states must be equal, for the message.
 
     Raises:
-        Broken: If they differ.
+        Broken: If the sequences differ.
     """
     for step, (a, b) in enumerate(zip(first, second, strict=True)):
         if a.tobytes() != b.tobytes():

@@ -1,6 +1,6 @@
-"""The rules of the contract, one function each: the docstring is the rule.
+"""The rules of the contract, one function each. The docstring states the rule.
 
-A rule returns what was seen, or raises `Broken` with which part of it is not kept and how far off.
+A rule returns a sentence with its measurement, or raises `Broken` with what was expected and measured.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ import numpy as np
 from failsafe.errors import DivergedError, MissingRendererError, UnknownNameError
 from failsafe.records import poses
 from failsafe.records.trace import Disturbance
-from failsafe.simulators.conformance.bench import LIFTED, SEED, Bench, Broken, expect_same
+from failsafe.simulators.conformance.bench import CLOSED, OPEN, SEED, Bench, Broken, expect_same
 from failsafe.simulators.contract import EpisodeSpec, Exactness, Observation, Role, Simulator
 
 REACH_ERROR, REACH_ANGLE = 0.005, 0.05
-"""How near the tool must come to a commanded pose, metres and radians."""
-PICTURE_ERROR = 0.001
-"""How well a restored state must agree with the recorded one, metres."""
+"""Largest distance between the tool and a reached pose, metres and radians."""
+RESTORE_ERROR = 0.001
+"""Largest distance between a restored and the recorded position, metres."""
+REACH_SECONDS = 3.0
+"""Time in which a pose near the start must be reached."""
+SLIDE_SECONDS = 0.6
+"""Time without friction in which a held object must slide out of the grip."""
 
 
 def the_spec_is_sane(bench: Bench) -> str:
@@ -47,7 +51,7 @@ def the_spec_is_sane(bench: Bench) -> str:
             f"expected the tool to start inside the workspace {robot.workspace_low} to "
             f"{robot.workspace_high}, got {seen.tcp_pose[:3].round(3).tolist()}"
         )
-    if seen.gripper_width > robot.gripper_travel + PICTURE_ERROR:
+    if seen.gripper_width > robot.gripper_travel + RESTORE_ERROR:
         raise Broken(
             f"expected the gripper to open by at most gripper_travel = {robot.gripper_travel} m, "
             f"got {seen.gripper_width:.4f} m"
@@ -84,15 +88,15 @@ def observations_have_their_shapes(bench: Bench) -> str:
     """Poses are finite, of the contract's shapes, with unit quaternions, in an episode with contacts."""
     count, commands = len(bench.simulator.episode.objects), bench.commands
     bench.simulator.reset(SEED)
-    _look(bench.simulator.observe(), count)
+    _check_observation(bench.simulator.observe(), count)
     for command in commands:
         bench.simulator.step(command)
-        _look(bench.simulator.observe(), count)
+        _check_observation(bench.simulator.observe(), count)
     return f"tool and {count} objects, over {len(commands)} steps"
 
 
 def the_state_keeps_its_size(bench: Bench) -> str:
-    """The state is a finite float32 vector of one size, in all episodes and all steps."""
+    """The state is a finite float32 vector of the same size in all episodes and steps."""
     states = bench.play(bench.commands)
     for seed in (SEED + 1, SEED + 2):
         states += bench.play(bench.commands[:3], seed)
@@ -110,7 +114,7 @@ def the_state_keeps_its_size(bench: Bench) -> str:
 
 
 def a_reset_repeats_exactly(bench: Bench) -> str:
-    """The same seed and commands give the same states, bit for bit, also after other episodes."""
+    """Equal seeds and commands give equal states, bit for bit, even after other episodes."""
     first = bench.play(bench.commands)
     for _ in range(2):
         bench.disturb_other_episodes()
@@ -120,8 +124,8 @@ def a_reset_repeats_exactly(bench: Bench) -> str:
     if name:
         end = bench.position(name)
         bench.simulator.reset(SEED)
-        moved = f"'{name}' ended {np.linalg.norm(end - bench.position(name)):.3f} m from where it was"
-    return f"three times {len(bench.commands)} steps alike ({moved})"
+        moved = f"'{name}' moved by {np.linalg.norm(end - bench.position(name)):.3f} m"
+    return f"{len(bench.commands)} equal steps in three runs ({moved})"
 
 
 def seeds_differ(bench: Bench) -> str:
@@ -133,7 +137,7 @@ def seeds_differ(bench: Bench) -> str:
 
 
 def the_declared_exactness_holds(bench: Bench) -> str:
-    """RESTORE: going on from a restored state is exact. REPLAY: going on after a replayed prefix is."""
+    """RESTORE: continuing from a restored state is exact. REPLAY: continuing after a replayed prefix is."""
     commands = bench.commands
     states = bench.play(commands)
     exactness = bench.simulator.spec.exactness
@@ -144,14 +148,14 @@ def the_declared_exactness_holds(bench: Bench) -> str:
             bench.simulator.restore(states[at])
             again = bench.play(commands[at:], seed=None)
         else:
-            bench.play([*commands[:at], *commands[:5]])  # one branch from there
+            bench.play([*commands[:at], *commands[:5]])  # one branch from the prefix
             again = bench.play(commands)[at:]  # the other
         expect_same(states[at:], again, f"from step {at} on")
-    return f"exact by {exactness.value} from a quarter, a half and three quarters of the episode on"
+    return f"exact by {exactness.value} from 25%, 50% and 75% of the episode"
 
 
 def objects_can_be_placed(bench: Bench) -> str:
-    """`reset(objects=...)` puts objects where it is told, and does not outlast the episode."""
+    """`reset(objects=...)` places objects, for one episode only."""
     episode, tried = bench.simulator.episode, []
     before = bench.play([])[0]
     for name in (*episode.names(Role.MOVABLE), *episode.names(Role.GOAL)):
@@ -160,7 +164,7 @@ def objects_can_be_placed(bench: Bench) -> str:
         pose[:3] += [0.031, -0.023, 0.0]
         bench.simulator.reset(SEED, {name: pose})
         off = float(np.linalg.norm(bench.position(name) - pose[:3]))
-        if not off <= PICTURE_ERROR:
+        if not off <= RESTORE_ERROR:
             raise Broken(f"expected '{name}' at the pose given to reset, got it {off:.4f} m away")
         tried.append(name)
     expect_same([before], bench.play([]), "in a reset without `objects` after one with them")
@@ -168,7 +172,7 @@ def objects_can_be_placed(bench: Bench) -> str:
 
 
 def commands_are_reached(bench: Bench) -> str:
-    """A commanded pose is reached within 5 mm and 0.05 rad once the tool has had time."""
+    """A commanded pose is reached within 5 mm and 0.05 rad in 3 s."""
     robot = bench.simulator.spec.embodiment
     bench.simulator.reset(SEED)
     start = bench.simulator.observe().tcp_pose
@@ -181,17 +185,17 @@ def commands_are_reached(bench: Bench) -> str:
         0.3 if robot.controls_rotation else 0.0,
     ]
     target = poses.apply_delta(start, delta)
-    bench.lead(target, 1.0, 60)
+    bench.move_to(target, OPEN, REACH_SECONDS)
     metres, radians = poses.distance(bench.simulator.observe().tcp_pose, target)
     if metres > REACH_ERROR or (robot.controls_rotation and radians > REACH_ANGLE):
         raise Broken(
             f"expected the tool at the commanded pose, got it {metres:.4f} m and {radians:.3f} rad away"
         )
-    return f"{metres * 1000:.2f} mm and {radians:.4f} rad off after 60 steps"
+    return f"{metres * 1000:.2f} mm and {radians:.4f} rad off after {REACH_SECONDS:g} s"
 
 
 def too_large_a_step_does_no_harm(bench: Bench) -> str:
-    """A pose far beyond the step limits, or out of reach, is approached; the state stays finite."""
+    """The tool approaches a pose beyond the step limits or out of reach; the state stays finite."""
     bench.simulator.reset(SEED)
     start = bench.simulator.observe().tcp_pose
     for delta in ([0.3, 0.2, 0.0, 0.0, 0.0, 1.5], [5.0, 0.0, 0.0, 0.0, 0.0, 0.0]):
@@ -199,7 +203,7 @@ def too_large_a_step_does_no_harm(bench: Bench) -> str:
         for _ in range(5):
             before = bench.simulator.observe().tcp_pose
             try:
-                bench.simulator.step(bench.simulator.command(target, 1.0))
+                bench.simulator.step(bench.simulator.command(target, OPEN))
             except DivergedError as error:
                 raise Broken(
                     f"expected the tool to approach the pose, but the physics diverged ({error})"
@@ -207,20 +211,20 @@ def too_large_a_step_does_no_harm(bench: Bench) -> str:
             moved = float(np.linalg.norm(bench.simulator.observe().tcp_pose[:3] - before[:3]))
             if not (np.isfinite(bench.simulator.state()).all() and moved < 0.5):
                 raise Broken(
-                    f"expected a finite state and a tool that moves steadily, got a leap of {moved:.3g} m"
+                    f"expected a finite state and a smooth motion, got a jump of {moved:.3g} m in one step"
                 )
-    return "0.36 m at once, and 5 m, with a finite state"
+    return "targets 0.36 m and 5 m away, with a finite state"
 
 
 def a_forced_velocity_moves_the_object(bench: Bench) -> str:
-    """`Disturbance.velocity` moves the object by velocity x time, whatever gravity and contacts say."""
+    """`Disturbance.velocity` moves the object by velocity x time, despite gravity and contacts."""
     name = bench.movable()
     if not name:
         return "no movable object"
     bench.simulator.reset(SEED)
     velocity = np.array([0.2, 0.1, 0.2])
     before = bench.position(name)
-    hold = bench.simulator.command(bench.simulator.observe().tcp_pose, 1.0)
+    hold = bench.simulator.command(bench.simulator.observe().tcp_pose, OPEN)
     bench.simulator.step(hold, [Disturbance(name, (*velocity.tolist(), 0.0, 0.0, 0.0))])
     moved, expected = bench.position(name) - before, velocity / bench.simulator.spec.embodiment.control_hz
     if not np.linalg.norm(moved - expected) <= 0.2 * np.linalg.norm(expected):
@@ -229,44 +233,45 @@ def a_forced_velocity_moves_the_object(bench: Bench) -> str:
 
 
 def friction_can_be_set(bench: Bench) -> str:
-    """`Disturbance.friction` is accepted, and an object in the grip slides out of it where there is none."""
+    """`Disturbance.friction` is applied: without friction, a held object slides out of the grip."""
     name = bench.movable()
     if not name:
         return "no movable object"
-    bench.play(bench.commands[:LIFTED])
+    bench.play(bench.lifting_commands)
     held, before = name in bench.simulator.held(), bench.position(name)
-    hold = bench.simulator.command(bench.simulator.observe().tcp_pose, -1.0)
-    for friction in (2.0, *([0.0] * 12)):
+    hold = bench.simulator.command(bench.simulator.observe().tcp_pose, CLOSED)
+    for friction in (2.0, *([0.0] * bench.steps(SLIDE_SECONDS))):
         bench.simulator.step(hold, [Disturbance(name, None, friction)])
     if not np.isfinite(bench.simulator.state()).all():
         raise Broken("expected a finite state after a change of friction, got NaN or infinity")
     fallen = float((before - bench.position(name))[2])
     if held and fallen < 0.01:
         raise Broken(f"expected '{name}' to slide out of the grip, got it {fallen:.4f} m lower")
-    return f"'{name}' slid down by {fallen:.3f} m" if held else f"accepted; '{name}' was not in the grip"
+    return f"'{name}' slid down by {fallen:.3f} m" if held else f"accepted; '{name}' was not held"
 
 
-def a_velocity_with_the_tool_comes_on_top(bench: Bench) -> str:
-    """With `Disturbance.with_tool` the tool carries the object along, and the velocity comes on top."""
+def a_velocity_with_the_tool_is_relative_to_it(bench: Bench) -> str:
+    """With `Disturbance.with_tool` the velocity is relative to the tool."""
     name, simulator = bench.movable(), bench.simulator
-    bench.play(bench.commands[:LIFTED])
+    bench.play(bench.lifting_commands)
     if name not in simulator.held():
-        return "nothing in the grip to try it on"
+        return "not tested: nothing is held"
     tool = simulator.observe().tcp_pose
     before = bench.position(name) - tool[:3]
-    steps, sinking = 4, Disturbance(name, (0.0, 0.0, -0.05, 0.0, 0.0, 0.0), 0.0, with_tool=True)
+    control_hz, steps = simulator.spec.embodiment.control_hz, bench.steps(0.2)
+    sinking = Disturbance(name, (0.0, 0.0, -0.05, 0.0, 0.0, 0.0), 0.0, with_tool=True)
     for step in range(steps):
-        target = poses.apply_delta(tool, [0.0, 0.01 * (step + 1), 0.0, 0.0, 0.0, 0.0])
-        simulator.step(simulator.command(target, -1.0), [sinking])
+        target = poses.apply_delta(tool, [0.0, 0.2 * (step + 1) / control_hz, 0.0, 0.0, 0.0, 0.0])
+        simulator.step(simulator.command(target, CLOSED), [sinking])
     moved = bench.position(name) - simulator.observe().tcp_pose[:3] - before
-    expected = np.array([0.0, 0.0, -0.05 * steps / simulator.spec.embodiment.control_hz])
+    expected = np.array([0.0, 0.0, -0.05 * steps / control_hz])
     if not np.linalg.norm(moved - expected) <= 0.003:
         raise Broken(f"expected '{name}' to move by {_mm(expected)} mm in the grip, got {_mm(moved)} mm")
     return f"'{name}' moved by {_mm(moved)} mm in the grip, {_mm(expected)} mm expected"
 
 
-def looking_changes_nothing(bench: Bench) -> str:
-    """`observe`, `state`, `held`, `evaluate` and `command` leave the episode as it would be without them."""
+def queries_change_nothing(bench: Bench) -> str:
+    """`observe`, `state`, `held`, `evaluate` and `command` do not change the episode."""
     simulator = bench.simulator
     undisturbed = bench.play(bench.commands)
     simulator.reset(SEED)
@@ -277,31 +282,31 @@ def looking_changes_nothing(bench: Bench) -> str:
         simulator.held()
         simulator.state()
         simulator.command(poses.apply_delta(seen.tcp_pose, [0.01, 0.0, 0.01, 0.0, 0.0, 0.0]), -1.0)
-        seen.tcp_pose[:], seen.objects[:] = 0.0, 0.0  # what was handed out is the caller's
+        seen.tcp_pose[:], seen.objects[:] = 0.0, 0.0  # the caller may change what it received
         simulator.step(command)
         states.append(simulator.state())
-    expect_same(undisturbed, states, "when it was looked at in every step")
+    expect_same(undisturbed, states, "with queries in every step")
     if simulator.evaluate() != simulator.evaluate():
-        raise Broken("expected the same judgement of the same moment twice, got two")
-    return f"{len(bench.commands)} steps with and without"
+        raise Broken("expected the same evaluation of the same state twice, got two")
+    return f"{len(bench.commands)} equal steps with and without queries"
 
 
 def held_names_what_is_in_the_grip(bench: Bench) -> str:
-    """`held` names movable objects only, and none while the gripper stands open at the start."""
+    """`held` names movable objects only, and none at the start, where the gripper is open."""
     bench.simulator.reset(SEED)
     if bench.simulator.held():
-        raise Broken(f"expected nothing in the grip at the start, got {bench.simulator.held()}")
+        raise Broken(f"expected nothing to be held at the start, got {bench.simulator.held()}")
     known, seen = bench.simulator.episode.names(Role.MOVABLE), set[str]()
     for command in bench.commands:
         bench.simulator.step(command)
         seen.update(bench.simulator.held())
     if seen - set(known):
         raise Broken(f"expected names of movable objects, got {', '.join(sorted(seen - set(known)))}")
-    return f"seen in the grip: {', '.join(sorted(seen)) or 'nothing'}"
+    return f"held: {', '.join(sorted(seen)) or 'nothing'}"
 
 
 def a_restored_state_shows_the_same_scene(bench: Bench) -> str:
-    """After `restore` everything is within 1 mm of where it was, however exact the simulator is."""
+    """After `restore` all positions are within 1 mm of the recorded ones, whatever the exactness."""
     bench.simulator.reset(SEED)
     moments: list[tuple[np.ndarray, Observation]] = []
     for command in bench.commands:
@@ -313,38 +318,36 @@ def a_restored_state_shows_the_same_scene(bench: Bench) -> str:
         pairs = [(now.tcp_pose, seen.tcp_pose), *zip(now.objects, seen.objects, strict=True)]
         off = max(float(np.linalg.norm(a[:3] - b[:3])) for a, b in pairs)
         turned = max(poses.distance(a, b)[1] for a, b in pairs)
-        if not (off <= PICTURE_ERROR and turned <= 0.01):
+        if not (off <= RESTORE_ERROR and turned <= 0.01):
             raise Broken(f"expected the recorded scene, got one that is {off:.4f} m and {turned:.3f} rad off")
-    return f"{len(moments[::5])} moments of an episode"
+    return f"{len(moments[::5])} states of an episode"
 
 
-def pictures_can_be_taken(bench: Bench) -> str:
-    """Every camera of the spec gives a square picture that shows something, and leaves the state alone."""
+def images_can_be_rendered(bench: Bench) -> str:
+    """Every camera of the spec gives a square image with content. Rendering does not change the state."""
     simulator = bench.simulator
     cameras = [simulator.camera(name) for name in simulator.spec.cameras]
     if not cameras:
         return "no cameras"
     before = bench.play([])[0]
     try:
-        pictures = simulator.render(cameras, 64)
+        images = simulator.render(cameras, 64)
     except MissingRendererError as error:
-        return f"not tried: {error}"
-    if pictures.shape != (len(cameras), 64, 64, 3) or pictures.dtype != np.uint8:
-        raise Broken(
-            f"expected uint8 [{len(cameras)}, 64, 64, 3], got {pictures.dtype} {list(pictures.shape)}"
-        )
-    blank = [c.name for c, p in zip(cameras, pictures, strict=True) if p.min() == p.max()]
+        return f"not tested: {error}"
+    if images.shape != (len(cameras), 64, 64, 3) or images.dtype != np.uint8:
+        raise Broken(f"expected uint8 [{len(cameras)}, 64, 64, 3], got {images.dtype} {list(images.shape)}")
+    blank = [c.name for c, p in zip(cameras, images, strict=True) if p.min() == p.max()]
     if blank:
-        raise Broken(f"expected pictures of something, got one colour from {', '.join(blank)}")
-    expect_same([before], [simulator.state()], "after taking pictures")
+        raise Broken(f"expected images with content, got a single colour from {', '.join(blank)}")
+    expect_same([before], [simulator.state()], "after rendering")
     return ", ".join(simulator.spec.cameras)
 
 
 def unknown_names_are_refused(bench: Bench) -> str:
-    """A camera or object that does not exist raises UnknownNameError, and is never passed over."""
+    """An unknown camera or object raises UnknownNameError and is never ignored."""
     simulator, name = bench.simulator, "no such thing"
     simulator.reset(SEED)
-    hold = simulator.command(simulator.observe().tcp_pose, 1.0)
+    hold = simulator.command(simulator.observe().tcp_pose, OPEN)
     attempts: Sequence[tuple[str, Callable[[], object]]] = (
         ("camera", lambda: simulator.camera(name)),
         ("step", lambda: simulator.step(hold, [Disturbance(name, (0.0,) * 6)])),
@@ -357,12 +360,12 @@ def unknown_names_are_refused(bench: Bench) -> str:
             continue
         except Exception as error:
             raise Broken(f"expected UnknownNameError from `{method}`, got {type(error).__name__}") from error
-        raise Broken(f"expected UnknownNameError from `{method}`, but the name was accepted")
+        raise Broken(f"expected UnknownNameError from `{method}`, but `{method}` accepted the name")
     return "camera, step, reset"
 
 
 def closing_twice_is_allowed(bench: Bench) -> str:
-    """`close` may be called again. The last rule: nothing can be tried after it."""
+    """`close` may be called twice. This is the last rule, as the simulator is closed afterwards."""
     bench.simulator.close()
     bench.simulator.close()
     return "a second call does nothing"
@@ -381,15 +384,15 @@ RULES: tuple[Callable[[Bench], str], ...] = (
     too_large_a_step_does_no_harm,
     a_forced_velocity_moves_the_object,
     friction_can_be_set,
-    a_velocity_with_the_tool_comes_on_top,
-    looking_changes_nothing,
+    a_velocity_with_the_tool_is_relative_to_it,
+    queries_change_nothing,
     held_names_what_is_in_the_grip,
     a_restored_state_shows_the_same_scene,
-    pictures_can_be_taken,
+    images_can_be_rendered,
     unknown_names_are_refused,
     closing_twice_is_allowed,
 )
-"""Every rule, in the order in which they are tried."""
+"""All rules, in the order in which they are checked."""
 
 
 def _reset(simulator: Simulator, seed: int) -> EpisodeSpec:
@@ -409,7 +412,7 @@ def _expect_unique(kind: str, names: Sequence[str]) -> None:
         raise Broken(f"expected {kind} names to be unique, got {', '.join(names)}")
 
 
-def _look(seen: Observation, count: int) -> None:
+def _check_observation(seen: Observation, count: int) -> None:
     for what, got, shape in (("tcp_pose", seen.tcp_pose, (7,)), ("objects", seen.objects, (count, 7))):
         if got.shape != shape:
             raise Broken(f"expected {what} of shape {shape}, got {got.shape}")

@@ -1,1 +1,1 @@
-"""ManiSkill on SAPIEN, driven directly."""
+"""The adapter of ManiSkill, which steps SAPIEN directly."""

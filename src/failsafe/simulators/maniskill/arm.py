@@ -1,4 +1,4 @@
-"""The robot of a ManiSkill task: inverse kinematics, joint targets, grip."""
+"""The robot of a ManiSkill task: inverse kinematics, joint targets, held objects."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from failsafe.simulators.maniskill.frames import base_in_root, tool_in_link, too
 from failsafe.simulators.maniskill.scene import SceneBody, to_array, to_sapien
 
 _GRIP_FORCE = 0.5
-"""Newtons per finger from which on an object counts as held, as in ManiSkill's `is_grasping`."""
+"""Least force of each finger on a held object, newtons, as in ManiSkill's `is_grasping`."""
 _REACH_TOLERANCE = (0.005, 0.05)
-"""How far (m, rad) the stretched arm may stay short of a target before the target counts as out of reach."""
+"""Largest distance (m, rad) between a target within reach and the pose that the arm reaches."""
 _PULL, _LONGEST_PULL = 0.01, 0.15
-"""Metres by which a target beyond the arm's reach is drawn in, at a time and at most."""
+"""Step and limit of moving a target out of reach towards the robot, metres."""
 _LIMIT_MARGIN = 0.01
-"""Radians kept from every joint limit."""
+"""Distance kept from every joint limit, radians."""
 _BENT = 0.3
-"""Radians by which an elbow, a joint that bends one way only, stays bent: a straight arm is singular, and the
-inverse kinematics finds no way back from it. It costs a few millimetres of reach."""
+"""Least angle of a joint that bends in one direction only, such as an elbow, radians. A straight arm is
+singular, and the inverse kinematics does not recover from it. The limit costs a few millimetres of reach."""
 
 _TWO_TURNS = 2 * np.pi - _LIMIT_MARGIN
-_FASTEST = 0.3
-"""Radians that a joint of an arm with endless joints goes in a control step: 6 rad/s at 20 Hz."""
+_FASTEST = 6.0
+"""Largest commanded speed of the joints of an arm with endless joints, rad/s."""
 
 
 class Arm:
@@ -56,7 +56,7 @@ class Arm:
         if gripper is not None:
             self._closed = float(np.min(gripper.config.lower))
             self._open = float(np.max(gripper.config.upper))
-        # A robot may have joints (a base that drives, a head) that are neither: they stay where they are.
+        # Other joints (a mobile base, a head) keep their positions.
         self._mask = np.zeros(len(names), dtype=np.int32)
         self._mask[[names.index(j._objs[0].name) for j in controllers["arm"].joints]] = 1
         limits = np.concatenate([joint.limits for joint in self._joints])
@@ -76,7 +76,7 @@ class Arm:
 
     @property
     def command_size(self) -> int:
-        """Number of joint targets: one per active joint, fingers included."""
+        """Number of joint targets: one for each active joint, fingers included."""
         return len(self._joints)
 
     @property
@@ -94,38 +94,51 @@ class Arm:
 
     @property
     def gripper_width(self) -> float:
-        """Opening between the fingers, metres."""
+        """Measured gripper opening, metres."""
         return float(self.articulation.qpos[self._fingers].sum()) if self.has_gripper else 0.0
 
     def velocity_at(self, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """How a point that moves with the tool does so: linear and angular velocity, world (m/s, rad/s)."""
+        """Return the velocity of a point that moves with the tool.
+
+        Args:
+            point: World frame, metres. [3]
+
+        Returns:
+            Linear velocity (m/s) and angular velocity (rad/s), world frame. [3], [3]
+        """
         angular = np.asarray(self._tcp.angular_velocity, dtype=np.float64)
         return self._tcp.linear_velocity + np.cross(angular, point - self._tcp.entity_pose.p), angular
 
     def begin(self) -> None:
-        """Forget earlier commands: the joints are to stay where they are."""
+        """Begin an episode: set all joint targets to the current positions."""
         self._last = self.articulation.qpos.astype(np.float64)
         self.drive(self._last.astype(np.float32))
 
     def drive(self, command: Float32[np.ndarray, "D"]) -> None:
-        """Set every joint's target, which the next command continues from."""
+        """Set the targets of all joints. The next command continues from them."""
         for joint, target in zip(self._joints, command.tolist(), strict=True):
             joint.set_drive_target(target)
         self._last = command.astype(np.float64)
 
     def command(self, target: Pose, gripper: float) -> Float32[np.ndarray, "D"]:
-        """Joint targets for a tool pose in the base frame and a gripper in [-1, 1].
+        """Return the joint targets for a tool pose.
 
-        Beyond the workspace the arm stretches as far as it goes, as a real one would.
+        If the pose is out of reach, the arm stretches towards it as far as possible.
+
+        Args:
+            target: Tool pose, robot base frame. [7]
+            gripper: Gripper command, -1 closed to +1 open.
         """
         solution = self._solve(target, self._last)
         if self._endless.size:
-            # The inverse kinematics counts them within one turn. Where two of them are in line, they may turn
-            # against each other as they like: whatever it finds, no joint is to whip round.
+            # The inverse kinematics returns angles within one turn. Two aligned endless joints can rotate
+            # against each other without limit, so the speed of the joints is bounded.
             turns = np.round((self._last - solution)[self._endless] / (2 * np.pi))
             solution[self._endless] += 2 * np.pi * turns
-            solution = np.clip(solution, self._last - _FASTEST, self._last + _FASTEST)
-            # PhysX knows a joint's position within two turns.
+            fastest = _FASTEST / self._agent._control_freq
+            fastest = _FASTEST / self._agent._control_freq
+            solution = np.clip(solution, self._last - fastest, self._last + fastest)
+            # PhysX represents joint positions within two turns.
             solution[self._endless] = np.clip(solution[self._endless], -_TWO_TURNS, _TWO_TURNS)
         if self.has_gripper:
             opening = self._closed + (min(max(gripper, -1.0), 1.0) + 1) / 2 * (self._open - self._closed)
@@ -133,15 +146,23 @@ class Arm:
         return solution.astype(np.float32)
 
     def reachable(self, target: Pose, steps: int = 12) -> bool:
-        """Whether the straight way from the present joint targets, taken in `steps`, ends at a tool pose."""
+        """Return whether a straight path from the current joint targets reaches a tool pose.
+
+        Args:
+            target: Tool pose, robot base frame. [7]
+            steps: Number of poses on the path for which the inverse kinematics is solved.
+        """
         joints = self._last
         for pose in poses.interpolate(self._tool_pose(joints), target, steps):
             joints = self._solve(pose, joints)
         metres, radians = poses.distance(self._tool_pose(joints), target)
         return metres <= _REACH_TOLERANCE[0] and radians <= _REACH_TOLERANCE[1]
 
-    def draw_in(self, target: Pose) -> Pose:
-        """The target, or what of it can be reached nearer to the robot's axis, as one leans over less."""
+    def closest_reachable(self, target: Pose) -> Pose:
+        """Return the target, moved towards the robot's axis until it is within reach, by at most 15 cm.
+
+        If no such pose is within reach, return the target.
+        """
         outwards = target[:2] / max(float(np.linalg.norm(target[:2])), 1e-9)
         for pull in np.arange(0.0, _LONGEST_PULL, _PULL):
             nearer = target.copy()
@@ -151,7 +172,12 @@ class Arm:
         return target
 
     def held(self, system: Any, bodies: list[SceneBody]) -> tuple[str, ...]:
-        """Names of the bodies that the two fingers press on from opposite sides."""
+        """Return the names of the bodies that both fingers press on from opposite sides.
+
+        Args:
+            system: The PhysX system.
+            bodies: The objects of the task.
+        """
         if len(self.finger_links) != 2:
             return ()
         pressed: dict[tuple[int, int], np.ndarray] = {}
@@ -185,12 +211,12 @@ class Arm:
         return to_array(pose if self._tool is None else pose * self._tool)
 
     def _solve(self, target: Pose, start: np.ndarray) -> np.ndarray:
-        """Joint positions for a tool pose, by the closed-loop inverse kinematics of Pinocchio.
+        """Return the joint positions for a tool pose, by Pinocchio's closed-loop inverse kinematics.
 
         A full Gauss-Newton step (dt = 1) converges in a few iterations from a start one control step away,
-        ten times faster than the default. What lies beyond a joint limit is brought back, and the other
-        joints asked to make up for it: the Panda has one joint more than a pose needs. At the edge of the
-        workspace, where no exact solution exists, a damped one comes near.
+        ten times faster than the default step. A joint beyond its limit is held at the limit, and the
+        problem is solved for the other joints: a redundant arm such as the Panda can compensate. Where no
+        exact solution exists, a damped solver returns an approximate one.
         """
         pose = to_sapien(target)
         if self._base is not None:
@@ -201,7 +227,7 @@ class Arm:
         return joints if converged else self._solve_within_limits(pose, start, damped=True)[0]
 
     def _solve_within_limits(self, pose: Any, start: np.ndarray, damped: bool) -> tuple[np.ndarray, bool]:
-        """Solve, hold the joints that went past their limits at them, and solve for the rest, in turn."""
+        """Solve, hold joints beyond their limits at the limits, and solve again for the others."""
         joints, mask = start, self._mask
         settings = (1e-4, 100, 0.5, 1e-2) if damped else (1e-5, 30, 1.0, 1e-6)
         for _ in range(4):

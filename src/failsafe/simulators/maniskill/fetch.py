@@ -1,7 +1,7 @@
-"""A Fetch that stands at the table as a Panda would: the other arm whose meshes come with ManiSkill.
+"""A Fetch with a static base at the table, in the place of a Panda.
 
-ManiSkill's own Fetch drives up to what it is to do. This one stands still, its torso up, so near that its
-arm reaches what a Panda would reach from behind the table; the table is moved away from it to make room.
+ManiSkill's own Fetch drives to its task. This one stands still with a raised torso, close enough to reach
+what a Panda behind the table reaches. The table is moved away from the robot to make room for its base.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from mani_skill.agents.robots.fetch.fetch import FETCH_WHEELS_COLLISION_BIT, Fet
 from mani_skill.utils.scene_builder.table import TableSceneBuilder
 
 _ROOT = -0.55
-"""Where it stands on ManiSkill's x axis, metres. A Panda stands at -0.615."""
+"""Position of the robot on ManiSkill's x axis, metres. A Panda stands at -0.615."""
 _TABLE = 0.36
-"""Where the middle of the table is: its edge is 30 cm ahead of the robot's axis, as its base is round."""
+"""Position of the middle of the table, metres: the edge is 30 cm ahead of the robot's axis."""
 _TABLE_HEIGHT = 0.9196429
 _STIFF = 1e5
 _HOME = (0.0, 0.0, 0.0, 0.386, 0.0, 0.0, 0.0, -1.2824, 0.0, 1.648, 0.0, 1.2051, -np.pi, 0.04, 0.04)
-"""Joint positions (m, rad) in which the tool points down, 15 cm above the middle of where objects lie."""
+"""Initial joint positions (m, rad): the tool points down, 15 cm above the middle of the object area."""
 _ARM = [5, *range(7, 13)]
 _OPEN = 0.04
-"""Metres that a finger opens: as far as a Panda's, of the 5 cm that it could."""
+"""Opening of each finger, metres: a Panda's, although the hardware allows 5 cm."""
 
 
 @register_agent()
 class StandingFetch(Fetch):
-    """A Fetch whose base, torso and head stay where they are."""
+    """A Fetch with a static base, torso and head."""
 
     uid = "fetch_standing"
     base_in_root = sapien.Pose([-0.615 - _ROOT, 0.0, _TABLE_HEIGHT])
-    """Where a Panda's base would be."""
+    """Base frame of a Panda at the same table."""
     tool_in_link = sapien.Pose([0.02, 0.0, 0.0], [np.sqrt(0.5), 0.0, np.sqrt(0.5), 0.0])
-    """Its gripper points along +x; the tips of the fingers are 1 cm beyond the tool, as a Panda's are."""
+    """The gripper points along +x. The fingertips are 1 cm beyond the tool, as a Panda's are."""
 
     @property
     def _controller_configs(self) -> dict[str, Any]:
-        """Joint positions, as ManiSkill's, for joints that hold still against what the arm does to them."""
+        """Joint position control as in ManiSkill, with stiff joints in base and body."""
         modes: dict[str, Any] = super()._controller_configs
         mode = deepcopy_dict(modes["pd_joint_pos"])
         stiff: dict[str, Any] = {"stiffness": _STIFF, "damping": _STIFF, "force_limit": _STIFF}
@@ -51,7 +51,7 @@ class StandingFetch(Fetch):
         return {"pd_joint_pos": mode}
 
     def is_static(self, threshold: float = 0.2, base_threshold: float = 0.05) -> torch.Tensor:
-        """Whether the arm stands still, judged as a Panda's: ManiSkill's Fetch lets it go backwards."""
+        """Return whether the arm is static, by a Panda's criterion: ManiSkill's ignores negative speeds."""
         robot: Any = self.robot
         speeds: torch.Tensor = robot.get_qvel()[..., :-2]
         return speeds.abs().amax(1) <= threshold
@@ -61,7 +61,7 @@ class FetchTable(TableSceneBuilder):
     """ManiSkill's table with a `StandingFetch` at it."""
 
     def initialize(self, env_idx: torch.Tensor) -> None:
-        """Put table and robot where they belong, the arm a little off, as ManiSkill does with a Panda."""
+        """Place table and robot, with ManiSkill's noise on the initial joint positions."""
         super().initialize(env_idx)
         env: Any = self.env
         table: Any = self.table

@@ -1,7 +1,7 @@
-"""Where base and tool of a robot are: the frames that every pose outside the adapter is stated in.
+"""The base frame and the tool frame of a robot, in which poses outside the adapter are given.
 
-The tool's frame is a Panda's: +z is where the fingers point, +y where they close. The base frame is a Panda's
-place at a table: on its top. A robot that has other frames says how they lie to these (`fetch.py`).
+The tool frame is the Panda's: the fingers point along +z and close along +y. The base frame is that of a
+Panda at a table, with the origin on the table top. A robot with other frames states the offsets (`fetch.py`).
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ import sapien
 
 
 def base_in_root(agent: Any) -> sapien.Pose | None:
-    """The base frame as seen from the root of the robot's articulation; None where they are the same."""
+    """Return the base frame relative to the root of the robot's articulation; None if they are equal."""
     return getattr(agent, "base_in_root", None)
 
 
 def tool_in_link(agent: Any) -> sapien.Pose | None:
-    """The tool's frame as seen from the link that is the tool; None where they are the same."""
+    """Return the tool frame relative to the tool link; None if they are equal."""
     return getattr(agent, "tool_in_link", None)
 
 
 def base_pose(agent: Any) -> sapien.Pose:
-    """The base frame in the world."""
+    """Return the base frame, world frame."""
     root, offset = agent.robot._objs[0].pose, base_in_root(agent)
     return root if offset is None else root * offset
 
 
 def tool_pose(agent: Any) -> sapien.Pose:
-    """The tool in the world."""
+    """Return the tool pose, world frame."""
     link, offset = agent.tcp._objs[0].entity_pose, tool_in_link(agent)
     return link if offset is None else link * offset

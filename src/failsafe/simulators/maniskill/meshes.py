@@ -1,8 +1,8 @@
-"""Lighter visual meshes for robots, made at first use and kept on disk.
+"""Simplified visual meshes for robots, made at first use and cached on disk.
 
-Without a GPU a picture's cost is its triangles: 157,000 in a Panda, 425,000 more in the camera on its wrist.
-A tenth of them looks the same at the sizes that policies see. The assets may not be passed on under this
-project's licence, so the lighter meshes are made on the user's machine.
+Without a GPU the rendering time depends on the number of triangles: 157,000 in a Panda and 425,000 in its
+wrist camera. At the image sizes of policies, a tenth of them gives the same images. The licence of the
+assets does not allow redistribution, so the meshes are simplified on the user's machine.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 _FORMAT = 1
-"""To be raised whenever `simplified` answers differently, so that files of older versions are not read."""
+"""Version of the algorithm. Increase it with every change of `simplified`, so that old files are not read."""
 
 
 class Mesh(NamedTuple):
-    """Triangles with one normal per vertex; vertices in the units of the file that they come from."""
+    """Triangles with one normal for each vertex; vertices in the units of their file."""
 
     vertices: Float[np.ndarray, "n 3"]
     triangles: Integer[np.ndarray, "m 3"]
@@ -34,13 +34,13 @@ class Mesh(NamedTuple):
 
 @dataclass(frozen=True)
 class Detail:
-    """How much of a mesh is kept.
+    """Level of detail of a simplified mesh.
 
     Attributes:
-        ratio: Share of the triangles.
-        least: Triangles kept in any case, so that small parts seen from close by (fingers) stay whole.
-        most: Triangles that are never exceeded, whatever the share.
-        crease: Angle between neighbouring faces from which on the edge is sharp, radians.
+        ratio: Share of triangles to keep.
+        least: Least number of triangles, so that small parts close to a camera (fingers) keep their shape.
+        most: Largest number of triangles.
+        crease: Angle between adjacent faces above which their edge is sharp, radians.
     """
 
     ratio: float = 0.1
@@ -49,32 +49,32 @@ class Detail:
     crease: float = 0.7
 
     def target(self, triangles: int) -> int:
-        """Triangles to keep of so many."""
+        """Return how many of a number of triangles to keep."""
         return min(triangles, self.most, max(self.least, round(self.ratio * triangles)))
 
 
 def cache_folder() -> Path:
-    """Where meshes are kept: `meshes` in `$FAILSAFE_CACHE`, else in `~/.cache/failsafe`."""
+    """Return the cache folder: `meshes` in `$FAILSAFE_CACHE`, else in `~/.cache/failsafe`."""
     return Path(os.environ.get("FAILSAFE_CACHE") or "~/.cache/failsafe").expanduser().absolute() / "meshes"
 
 
 def simplified(
     vertices: Float[np.ndarray, "n 3"], triangles: Integer[np.ndarray, "m 3"], detail: Detail
 ) -> Mesh:
-    """A mesh with fewer triangles and fresh normals.
+    """Return a mesh with fewer triangles and new normals.
 
     Args:
-        vertices: Corners, which may be repeated (renderers split them along every edge). [n, 3]
+        vertices: Vertices, possibly repeated (renderers split them along every edge). [n, 3]
         triangles: Rows of `vertices`. [m, 3]
-        detail: How much to keep.
+        detail: Level of detail.
     """
     target = detail.target(len(triangles))
-    # An edge whose two faces do not share their vertices is a border that no simplification may cross.
+    # Simplification does not cross edges whose faces do not share vertices.
     points, faces = _weld(vertices, triangles)
     points, faces = _decimate(points, faces, target)
     cell = float(np.linalg.norm(np.ptp(vertices, axis=0))) / 1000
     while len(faces) > 1.2 * target:
-        # Fine relief all over (the camera's housing) resists until its vertices are merged in small cells.
+        # Fine relief (the camera's housing) simplifies only after merging vertices in small cells.
         points, faces = _decimate(*_weld(np.round(points / cell) * cell, faces), target)
         cell *= 2
     return _with_normals(points, faces, detail.crease)
@@ -86,9 +86,15 @@ def load_simplified(
     detail: Detail,
     folder: Path,
 ) -> Mesh:
-    """What `simplified` answers, from the folder where it is known already.
+    """Return the result of `simplified`, cached in a folder.
 
-    A folder that cannot be written costs time, not the picture.
+    If the folder is not writable, the mesh is simplified again in every process.
+
+    Args:
+        vertices: Vertices. [n, 3]
+        triangles: Rows of `vertices`. [m, 3]
+        detail: Level of detail.
+        folder: The cache folder.
     """
     key = hashlib.sha256(repr((_FORMAT, detail, vertices.shape, triangles.shape)).encode())
     key.update(np.ascontiguousarray(vertices, dtype=np.float32).tobytes())
@@ -98,7 +104,7 @@ def load_simplified(
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             return Mesh(file["vertices"], file["triangles"], file["normals"])
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
-        pass  # not there, or damaged: made again
+        pass  # missing or damaged: simplify again
     mesh = simplified(vertices, triangles, detail)
     with contextlib.suppress(OSError):
         _write(path, mesh)
@@ -106,11 +112,11 @@ def load_simplified(
 
 
 class MeshLibrary:
-    """The lighter meshes of one process, read from disk once.
+    """The simplified meshes of one process, each read from disk once.
 
     Args:
-        detail: How much of each mesh is kept.
-        folder: Where they are kept on disk; `cache_folder()` if None.
+        detail: Level of detail.
+        folder: The cache folder; None: `cache_folder()`.
     """
 
     def __init__(self, detail: Detail | None = None, folder: Path | None = None) -> None:
@@ -119,13 +125,13 @@ class MeshLibrary:
         self._meshes: dict[tuple[str, int], Mesh] = {}
 
     def lighten(self, entities: Iterable[Any]) -> int:
-        """Put lighter meshes in place of the full ones on SAPIEN entities that are in a scene.
+        """Replace the meshes of SAPIEN entities in a scene by simplified ones.
 
-        Poses, scales and materials stay; so do shapes that are no meshes, and parts with a texture, whose
-        coordinates would be lost.
+        Poses, scales and materials do not change. Shapes that are not meshes, and parts with a texture (whose
+        coordinates would be lost), are kept.
 
         Returns:
-            How many triangles the meshes of these entities have now.
+            Number of triangles of the entities afterwards.
         """
         import sapien
 
@@ -149,7 +155,7 @@ class MeshLibrary:
         return total
 
     def _lighter(self, shape: Any, index: int) -> Any:
-        """A shape of one part of a mesh."""
+        """Return the simplified shape of one part of a mesh."""
         import sapien
 
         part = shape.parts[index]
@@ -167,8 +173,8 @@ class MeshLibrary:
         return lighter
 
     def _mesh(self, filename: str, index: int, part: Any) -> Mesh:
-        # On disk the key is the content, which has to be read back from the renderer. Within one process a
-        # file does not change; a mesh without one could be anything.
+        # On disk the key is the content, which is slow to read back from the renderer. Within a process the
+        # file name is sufficient; a mesh without a file is not cached in memory.
         key = (filename, index)
         if not filename or key not in self._meshes:
             mesh = load_simplified(part.vertices, part.triangles, self._detail, self._folder)
@@ -179,7 +185,7 @@ class MeshLibrary:
 def _weld(
     vertices: Float[np.ndarray, "n 3"], triangles: Integer[np.ndarray, "m 3"]
 ) -> tuple[Float[np.ndarray, "p 3"], Integer[np.ndarray, "k 3"]]:
-    """The same surface with every point once, and without the triangles that thereby vanish."""
+    """Merge equal vertices, and remove the triangles that become degenerate."""
     points, rows = np.unique(vertices.astype(np.float64), axis=0, return_inverse=True)
     faces = rows.reshape(-1)[triangles]
     a, b, c = faces.T
@@ -189,7 +195,7 @@ def _weld(
 def _decimate(
     points: Float[np.ndarray, "p 3"], faces: Integer[np.ndarray, "m 3"], target: int
 ) -> tuple[Float[np.ndarray, "q 3"], Integer[np.ndarray, "k 3"]]:
-    """As near to `target` triangles as the shape allows."""
+    """Reduce a mesh to about `target` triangles."""
     import fast_simplification
 
     if target >= len(faces):
@@ -199,7 +205,7 @@ def _decimate(
 
 
 def _with_normals(points: Float[np.ndarray, "p 3"], faces: Integer[np.ndarray, "m 3"], crease: float) -> Mesh:
-    """Give every corner the area-weighted mean normal of the faces around it that no crease parts from it."""
+    """Compute area-weighted vertex normals, averaged over adjacent faces without a crease between them."""
     corners = points[faces]
     weighted = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     unit = weighted / np.maximum(np.linalg.norm(weighted, axis=1, keepdims=True), 1e-30)
@@ -215,7 +221,7 @@ def _with_normals(points: Float[np.ndarray, "p 3"], faces: Integer[np.ndarray, "
 
 
 def _write(path: Path, mesh: Mesh) -> None:
-    """Write as a whole or not at all: other workers may be writing the same file."""
+    """Write a file atomically, as other workers may write the same file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     try:

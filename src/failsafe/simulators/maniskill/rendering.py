@@ -1,6 +1,6 @@
-"""Pictures of ManiSkill tasks, from a second environment of the task whose state the adapter sets.
+"""Images of ManiSkill tasks, rendered in a second environment whose state the adapter sets.
 
-SAPIEN's cameras are asked directly: ManiSkill's sensors go through torch, and render what nobody looks at.
+The module uses SAPIEN's cameras directly. ManiSkill's sensors go through torch and render more than needed.
 """
 
 from __future__ import annotations
@@ -27,15 +27,21 @@ from failsafe.simulators.maniskill.scene import to_array, to_sapien
 from failsafe.simulators.maniskill.tasks import make_env
 
 _SHADERS = "minimal"
-"""The shader pack of ManiSkill's own image observations: what policies trained there have seen."""
+"""The shader pack of ManiSkill's own image observations."""
 _NEAR, _FAR = 0.01, 100.0
-"""Distances between which a camera sees, metres."""
+"""Near and far plane of the cameras, metres."""
 _CUDA_PROBE = "import sapien; sapien.render.RenderSystem(sapien.Device('cuda'))"
 _PROBE_SECONDS = 60
 
 
 def look_at(eye: Sequence[float], target: Sequence[float], up: Sequence[float] = (0.0, 0.0, 1.0)) -> Pose:
-    """The pose [7] of a camera at `eye` [3] (m) that looks along its +x at `target` [3], `up` [3] upwards."""
+    """Return the pose of a camera at one point that looks at another [7].
+
+    Args:
+        eye: Position of the camera, metres. [3]
+        target: Point on the optical axis, metres. [3]
+        up: Upward direction. [3]
+    """
     forward = np.subtract(target, eye).astype(np.float64)
     forward /= np.linalg.norm(forward)
     left = np.cross(np.asarray(up, dtype=np.float64), forward)
@@ -45,7 +51,7 @@ def look_at(eye: Sequence[float], target: Sequence[float], up: Sequence[float] =
     return poses.pose(np.array(eye), np.array([w, x, y, z]))
 
 
-# Where a Panda stands, the middle of ManiSkill's tables is 0.615 m ahead, and objects lie within 0.2 m of it.
+# In a Panda's base frame the middle of ManiSkill's table is at x = 0.615 m. Objects lie within 0.2 m of it.
 _CAMERAS = {
     camera.name: camera
     for camera in (
@@ -62,10 +68,10 @@ _CAMERAS = {
 
 
 def default_camera(name: str) -> Camera:
-    """`front` (across the table, at the robot), `side` (from the robot's right) or `hand` (over the fingers).
+    """Return a default camera: `front` (facing the robot), `side` (at its right) or `hand` (on the tool).
 
     Raises:
-        UnknownNameError: If the name is another.
+        UnknownNameError: If there is no camera of that name.
     """
     if name not in _CAMERAS:
         raise UnknownNameError("camera", name, _CAMERAS)
@@ -74,10 +80,10 @@ def default_camera(name: str) -> Camera:
 
 @functools.cache
 def rendering_device() -> str:
-    """The device that renders here: "cuda" where there is one that can, else "cpu".
+    """Return the rendering device of this machine: "cuda" if it can render, else "cpu".
 
     Raises:
-        MissingRendererError: If there is neither.
+        MissingRendererError: If neither can render.
     """
     if _cuda_renders():
         return "cuda"
@@ -85,26 +91,25 @@ def rendering_device() -> str:
         sapien.render.RenderSystem(sapien.Device("cpu"))
     except RuntimeError as error:
         raise MissingRendererError(
-            f"pictures need a Vulkan driver, a GPU's or Mesa's software one, and none works here ({error}): "
+            f"expected a Vulkan driver, of a GPU or Mesa's software renderer, got none that works ({error}): "
             "run `failsafe doctor` for the command that installs it"
         ) from error
     return "cpu"
 
 
 class SceneRenderer:
-    """One ManiSkill task to be looked at. Several can live in one process.
+    """Renders one ManiSkill task. A process can hold several renderers.
 
     Args:
         task: Name of the environment.
-        full_meshes: Leave the robot's meshes as they are: slower by a factor of four without a GPU.
-        show_goals: Show the marks of goals that ManiSkill hides from image observations.
+        full_meshes: Keep the robot's full meshes: four times slower without a GPU.
+        show_goals: Show the goal markers that ManiSkill hides from image observations.
 
     Attributes:
-        env: The unwrapped environment, whose state is to be set before `render`. It has physics, but is
-            never stepped.
+        env: The unwrapped environment. Callers set its state before `render`. It is never stepped.
 
     Raises:
-        MissingRendererError: If nothing can render on this machine.
+        MissingRendererError: If this machine has no renderer.
         UnknownNameError: If ManiSkill has no such task.
         MissingAssetsError: If its assets are not on this machine.
     """
@@ -117,19 +122,19 @@ class SceneRenderer:
         self._enter_scene()
 
     def prepare(self, seed: int) -> None:
-        """Reset to a seed; where the shapes of the task depend on it, `env` has new entities afterwards."""
+        """Reset to a seed. If the task's shapes depend on the seed, `env` has new entities afterwards."""
         if self._resets.reset(seed):
             self._enter_scene()
 
     def render(self, cameras: Sequence[Camera], size: int) -> UInt8[np.ndarray, "V H W 3"]:
-        """Pictures of the state that `env` is in, RGB, square.
+        """Render square RGB images of the current state of `env`.
 
         Args:
-            cameras: Where to look from.
-            size: Height and width in pixels.
+            cameras: The V cameras.
+            size: Height and width, pixels.
 
         Raises:
-            UserError: If a camera is mounted on the tool of a robot that has none.
+            UserError: If a camera is mounted on the tool of a robot without a tool.
         """
         for actor in [] if self._show_goals else self.env._hidden_objects:
             actor.hide_visual()
@@ -143,19 +148,19 @@ class SceneRenderer:
         self._scene.update_render()
         for component in components:
             component.take_picture()
-        pictures = np.empty((len(components), size, size, 3), dtype=np.uint8)
-        for picture, component in zip(pictures, components, strict=True):
-            picture[:] = component.get_picture("Color")[..., :3]
-        return pictures
+        images = np.empty((len(components), size, size, 3), dtype=np.uint8)
+        for image, component in zip(images, components, strict=True):
+            image[:] = component.get_picture("Color")[..., :3]
+        return images
 
     def close(self) -> None:
-        """Let go of the environment."""
+        """Release the environment."""
         self._cameras = {}
         self._scene = None
         self.env.close()
 
     def _enter_scene(self) -> None:
-        """Make ready a scene that has just been built."""
+        """Prepare a new scene for rendering."""
         self._scene: Any = self.env.scene.sub_scenes[0]
         self._cameras: dict[tuple[int, int], Any] = {}
         if self._library is not None:
@@ -166,15 +171,17 @@ class SceneRenderer:
 
     def _tool_pose(self) -> Any:
         if not hasattr(self.env.agent, "tcp"):
-            raise UserError("a camera is mounted on the tool, but this task's robot names none: use another")
+            raise UserError(
+                "expected a robot with a tool for a mounted camera, got one without: use another camera"
+            )
         return tool_pose(self.env.agent)
 
     def _camera(self, target: int, size: int) -> Any:
-        """The camera that takes the picture number `target`: making one costs more than moving one."""
+        """Return the camera of image number `target`. Moving a camera is faster than making one."""
         if (target, size) not in self._cameras:
             from mani_skill.render.shaders import PREBUILT_SHADER_CONFIGS, set_shader_pack
 
-            # Shaders and pixel formats are global in SAPIEN, and whoever made a camera last has set them.
+            # Shaders and pixel formats are global in SAPIEN; other code may have changed them.
             set_shader_pack(PREBUILT_SHADER_CONFIGS[_SHADERS])
             component: Any = sapien.render.RenderCameraComponent(size, size)
             component.near, component.far = _NEAR, _FAR
@@ -190,7 +197,7 @@ def _cuda_renders() -> bool:
         sapien.Device("cuda")
     except RuntimeError:
         return False
-    # On some drivers a GPU that computes but cannot render ends the process: it is tried in another one.
+    # With some drivers, a GPU that cannot render ends the process. The test therefore runs in a new process.
     probe = [sys.executable, "-c", _CUDA_PROBE]
     try:
         return subprocess.run(probe, capture_output=True, timeout=_PROBE_SECONDS).returncode == 0

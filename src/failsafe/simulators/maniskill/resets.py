@@ -1,4 +1,4 @@
-"""Resets of a ManiSkill environment, without most of the time that its rebuilds spend on garbage."""
+"""Resets of a ManiSkill environment with less garbage collection."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _RESETS_PER_COLLECTION = 8
 class Resets:
     """Resets one environment to seeds.
 
-    ManiSkill collects garbage whenever it rebuilds a scene: 150 ms, as torch is large. Old scenes, of 11 MB
-    each, are garbage that must go, but not at once.
+    ManiSkill collects garbage on every rebuild of a scene, which takes 150 ms because of torch's many
+    objects. This class runs every eighth collection in full. Old scenes of 11 MB each wait until then.
 
     Args:
         env: The unwrapped ManiSkill environment.
@@ -25,7 +25,7 @@ class Resets:
         self._count = 0
 
     def reset(self, seed: int) -> bool:
-        """Let ManiSkill draw the initial state of a seed; whether the scene's entities are new ones."""
+        """Let ManiSkill draw the initial state of a seed; return whether it rebuilt the scene."""
         self._count += 1
         with _shielded_from_collection(self._count % _RESETS_PER_COLLECTION != 0):
             _, info = self._env.reset(seed=seed)
@@ -34,8 +34,8 @@ class Resets:
 
 @contextlib.contextmanager
 def _shielded_from_collection(shield: bool) -> Generator[None, None, None]:
-    """While this lasts, the garbage collector does not walk through what there is already."""
-    if not shield or gc.get_freeze_count() > 0:  # who has frozen objects for good wants them to stay so
+    """Exclude all existing objects from garbage collection within the context."""
+    if not shield or gc.get_freeze_count() > 0:  # objects frozen by other code must stay frozen
         yield
         return
     gc.freeze()

@@ -1,9 +1,9 @@
-"""SAPIEN's objects behind a ManiSkill task: which are there, and how to move them to a fresh physics scene.
+"""The SAPIEN objects of a ManiSkill task, and their transfer to a new physics scene.
 
-A PhysX scene keeps state that nobody can read or set. So a rollout in a scene that has run before is not
-exact: it leaves the recorded one at the first contact. A scene that has just been made has no past. Taking
-every entity out of its scene and adding it, always in the same order, to a new one costs under a
-millisecond, and rollouts that begin so replay bit for bit.
+A PhysX scene has internal state that can be neither read nor set. A replay in a scene that has already been
+stepped therefore deviates from the recorded rollout at the first contact. A new scene has no such state:
+moving all entities to a new scene, always in the same order, costs less than a millisecond, and rollouts from
+there replay bit for bit.
 """
 
 from __future__ import annotations
@@ -23,14 +23,20 @@ from failsafe.records.poses import Pose
 from failsafe.simulators.contract import ObjectSpec, Role
 
 _SCENERY_SIZE = 0.3
-"""Half extent (m) from which on a body that never moves is furniture and no object of the task."""
+"""A static body with a larger half extent (m) is furniture, not an object of the task."""
 _SCENERY_COUNT = 8
-"""Marks that come in such numbers (the dots of a drawing) are no objects either."""
+"""Markers of this number and more (the dots of a drawing) are not objects either."""
 
 
 @dataclass(frozen=True)
 class SceneBody:
-    """An object of the task: its spec, its entity, and its rigid body."""
+    """An object of the task.
+
+    Attributes:
+        spec: Its description.
+        entity: SAPIEN's entity.
+        component: SAPIEN's rigid body.
+    """
 
     spec: ObjectSpec
     entity: Any
@@ -38,7 +44,7 @@ class SceneBody:
 
 
 def task_bodies(env: Any) -> list[SceneBody]:
-    """The objects of a ManiSkill environment, furniture left out, in the order of its own registry."""
+    """Return the objects of a ManiSkill environment without furniture, in ManiSkill's order."""
     bodies: list[SceneBody] = []
     for name, actor in env.scene.actors.items():
         entity = actor._objs[0]
@@ -60,10 +66,10 @@ def task_bodies(env: Any) -> list[SceneBody]:
 
 
 def move_to_fresh_scene(env: Any, entities: list[Any]) -> Any:
-    """Put entities into a physics scene without a past.
+    """Move entities to a new physics scene.
 
     Args:
-        env: The ManiSkill environment, whose contact queries then go to the new scene.
+        env: The ManiSkill environment. Its contact queries use the new scene afterwards.
         entities: Every entity with a physics component, always in the same order.
 
     Returns:
@@ -78,29 +84,29 @@ def move_to_fresh_scene(env: Any, entities: list[Any]) -> Any:
         scene.add_entity(entity)
         body = entity.find_component_by_type(physx.PhysxRigidDynamicComponent)
         if body is not None and not body.kinematic:
-            body.wake_up()  # how long a body still stays awake is a past of its own, which it brings along
+            body.wake_up()  # resets the sleep timer, which the body brings along
     env.scene.px = system
     env.scene._fresh_scene = scene  # keeps it alive for as long as its entities are used
     return system
 
 
 def to_array(pose: Any) -> Float[np.ndarray, "7"]:
-    """A `sapien.Pose` as an array, float64."""
+    """Convert a `sapien.Pose` to a pose array, float64."""
     array = np.empty(7)
     array[:3], array[3:] = pose.p, pose.q
     return array
 
 
 def to_sapien(pose: Pose) -> Any:
-    """An array [7] as a `sapien.Pose`."""
+    """Convert a pose array [7] to a `sapien.Pose`."""
     return sapien.Pose(pose[:3].tolist(), pose[3:].tolist())
 
 
 class StateLayout:
-    """How the state of articulations and moving bodies lies in one float32 vector.
+    """The layout of articulations and movable bodies in one float32 vector.
 
-    Per articulation: joint positions, joint velocities. Per moving body: position, quaternion, linear and
-    angular velocity, world frame. Bodies that no physics moves stay where the seed put them.
+    For each articulation: joint positions, joint velocities. For each movable body: position, quaternion,
+    linear and angular velocity, world frame. Static bodies are not part of the state.
 
     Args:
         env: The ManiSkill environment.
@@ -111,7 +117,7 @@ class StateLayout:
         self.bodies = [b for b in task_bodies(env) if b.spec.role is Role.MOVABLE]
 
     def read(self) -> Float32[np.ndarray, "S"]:
-        """The state now."""
+        """Return the current state."""
         parts: list[np.ndarray] = []
         for articulation in self.articulations:
             parts += [articulation.qpos, articulation.qvel]
@@ -121,7 +127,7 @@ class StateLayout:
         return np.concatenate(parts)
 
     def write(self, state: Float32[np.ndarray, "S"]) -> None:
-        """Put a state back."""
+        """Set the state."""
         at = 0
         for articulation in self.articulations:
             dof = articulation.dof
@@ -140,7 +146,7 @@ def _family(body: SceneBody) -> tuple[Role, str]:
 
 
 def _half_extents(shapes: Any) -> tuple[float, float, float]:
-    """Half size of the box, centred on the body's origin, that holds all its collision shapes."""
+    """Return the half size of the smallest box, centred on the body's origin, around its collision shapes."""
     reach = np.zeros(3)
     for shape in shapes:
         local = to_array(shape.local_pose)

@@ -1,8 +1,8 @@
-"""The ManiSkill adapter: drives SAPIEN's objects directly, several times faster than `env.step`.
+"""The ManiSkill adapter, which steps SAPIEN directly: several times faster than `env.step`.
 
-ManiSkill builds the scene, draws the initial state and judges success; every control step in between is
-joint targets and physics substeps, without torch. `tests/simulators/maniskill` shows that the states are
-those of `env.step` under the same joint targets.
+ManiSkill builds the scene, draws the initial state and evaluates success. A control step sets joint targets
+and runs physics substeps, without torch. `tests/simulators/maniskill` checks that the states equal those of
+`env.step` under the same joint targets.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from failsafe.simulators.maniskill.scene import (
 from failsafe.simulators.maniskill.tasks import make_env, read_instruction
 
 _FAR = 100.0
-"""Metres, radians or their rates beyond which the physics has diverged."""
+"""Largest joint speed of converged physics, rad/s."""
 
 
 class ManiSkillSimulator(Simulator):
@@ -66,7 +66,7 @@ class ManiSkillSimulator(Simulator):
         self._renderer: Any = None
         self._seed: int | None = None
         self._rendered_seed: int | None = None
-        # Tasks that note things down after every step (drawing) have state that is not in the physics.
+        # Tasks with a hook after every step (drawing) have state outside the physics.
         self._after_step = _overridden_after_step(self.env)
         self._instruction = read_instruction(type(self.env))
         self._start(0)
@@ -80,7 +80,7 @@ class ManiSkillSimulator(Simulator):
         )
 
     def _start(self, seed: int) -> None:
-        """Let ManiSkill draw the initial state of a seed, and note where everything is."""
+        """Let ManiSkill draw the initial state of a seed, and store it."""
         rebuilt = self._resets.reset(seed)
         if rebuilt or self._seed is None:
             self._entities = list(self.env.scene.sub_scenes[0].entities)
@@ -99,16 +99,16 @@ class ManiSkillSimulator(Simulator):
 
     @property
     def spec(self) -> SimulatorSpec:
-        """What the simulator is and can do."""
+        """The description of the simulator."""
         return self._spec
 
     @property
     def episode(self) -> EpisodeSpec:
-        """The episode that the last `reset` began."""
+        """The description of the current episode."""
         return self._episode
 
     def reset(self, seed: int, objects: Mapping[str, Pose] | None = None) -> EpisodeSpec:
-        """Begin an episode in a physics scene without a past. See the contract."""
+        """Begin an episode, in a new physics scene. See the contract."""
         if seed != self._seed or self._after_step is not None:
             self._start(seed)
         self._restore_friction()
@@ -122,7 +122,7 @@ class ManiSkillSimulator(Simulator):
         return self._episode
 
     def observe(self) -> Observation:
-        """Ground truth now."""
+        """Return the ground truth of the current state."""
         objects = np.empty((len(self._bodies), 7))
         for row, body in enumerate(self._bodies):
             pose = body.entity.pose
@@ -131,38 +131,44 @@ class ManiSkillSimulator(Simulator):
         if self._turned:
             tcp = poses.compose(self._base_inverse, tcp)
             objects = np.array([poses.compose(self._base_inverse, o) for o in objects]).reshape(-1, 7)
-        else:  # the usual case, and one that is met in every control step: the base is not turned
+        else:  # the common case, which saves time in every control step: the base is not rotated
             tcp[:3] -= self._base[:3]
             objects[:, :3] -= self._base[:3]
         return Observation(tcp, self._arm.gripper_width, objects)
 
     def held(self) -> tuple[str, ...]:
-        """Objects that both fingers press on from opposite sides."""
+        """Return the names of the objects that both fingers press on from opposite sides."""
         return self._arm.held(self._system, self._bodies)
 
     def state(self) -> Float32[np.ndarray, "S"]:
-        """Joint positions and velocities, then pose and velocities of each movable body."""
+        """Return joint positions and velocities, then the pose and velocities of each movable body."""
         return self._layout.read()
 
     def restore(self, state: Float32[np.ndarray, "S"]) -> None:
-        """Put a state back, by millimetres: SAPIEN's contact caches are not part of it."""
+        """Set the state. Inexact by millimetres, because it does not hold SAPIEN's contact caches."""
         self._layout.write(state)
         self._arm.begin()  # the next command continues from the restored joints
 
     def command(self, target: Pose, gripper: float) -> Float32[np.ndarray, "D"]:
-        """Joint targets that lead the tool to a pose in the base frame, by inverse kinematics."""
+        """Return the joint targets for a tool pose, by inverse kinematics. See the contract."""
         return self._arm.command(target, gripper)
 
     def reachable(self, target: Pose) -> bool:
-        """Whether the straight way to a pose in the base frame ends there, within the joints' limits."""
+        """Return whether a straight path reaches a tool pose [7] in the robot base frame."""
         return self._arm.reachable(target)
 
-    def draw_in(self, target: Pose) -> Pose:
-        """A pose in the base frame, drawn in to where the arm reaches; itself where no such pose is near."""
-        return self._arm.draw_in(target)
+    def closest_reachable(self, target: Pose) -> Pose:
+        """Return a tool pose [7] (robot base frame), moved into reach if a reachable pose is near."""
+        return self._arm.closest_reachable(target)
 
     def step(self, command: Float32[np.ndarray, "D"], disturbances: Sequence[Disturbance] = ()) -> None:
-        """Advance one control step."""
+        """Advance one control step. See the contract.
+
+        Raises:
+            DivergedError: If the joint speeds are not finite and reasonable.
+            PlanError: If a drawing task has run out of steps.
+            UnknownNameError: If a disturbance names an unknown object.
+        """
         self._arm.drive(command)
         forced = self._apply(disturbances)
         for _ in range(self.env._sim_steps_per_control):
@@ -174,15 +180,17 @@ class ManiSkillSimulator(Simulator):
         if self._after_step is not None:
             try:
                 self._after_step()
-                self.env.evaluate()  # such tasks also gather evidence of success there
-            except IndexError as error:  # a drawing task has a fixed number of dots, one a step
-                raise PlanError(f"{self._task} cannot take more steps than it was made for") from error
+                self.env.evaluate()  # these tasks also update their success criterion there
+            except IndexError as error:  # a drawing task has a fixed number of dots, one per step
+                raise PlanError(
+                    f"{self._task} has no steps left: it supports a fixed number of control steps"
+                ) from error
         speed = float(np.abs(self._arm.articulation.qvel).max())
         if not speed < _FAR:  # also true for NaN
             raise DivergedError(f"{self._task}: the physics diverged (joint speed {speed:.3g} rad/s)")
 
     def evaluate(self) -> Evaluation:
-        """ManiSkill's own judgement of this moment."""
+        """Evaluate ManiSkill's own success criterion in the current state."""
         terms: dict[str, float] = {}
         for name, value in self.env.evaluate().items():
             values = np.asarray(value).reshape(-1)
@@ -193,7 +201,7 @@ class ManiSkillSimulator(Simulator):
     def render(
         self, cameras: Sequence[Camera], size: int, state: Float32[np.ndarray, "S"] | None = None
     ) -> UInt8[np.ndarray, "V H W 3"]:
-        """Pictures of this moment or of another state, from a second environment that has a renderer."""
+        """Render images in a second environment, which has a renderer. See the contract."""
         from failsafe.simulators.maniskill.rendering import SceneRenderer
 
         if self._renderer is None:
@@ -206,13 +214,13 @@ class ManiSkillSimulator(Simulator):
         return self._renderer.render(cameras, size)
 
     def camera(self, name: str) -> Camera:
-        """One of the default cameras."""
+        """Return one of the default cameras."""
         from failsafe.simulators.maniskill.rendering import default_camera
 
         return default_camera(name)
 
     def close(self) -> None:
-        """Let go of the environment."""
+        """Release the environments."""
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
@@ -221,9 +229,10 @@ class ManiSkillSimulator(Simulator):
     def _apply(
         self, disturbances: Sequence[Disturbance]
     ) -> list[tuple[SceneBody, Float[np.ndarray, "6"], bool]]:
-        """Set frictions; return which bodies are forced to move: velocity (world), whether with the tool.
+        """Set frictions; return the bodies with an imposed velocity (world frame), and whether with the tool.
 
-        Gravity is off for them, or it would add to the velocity and press them onto the table, which brakes.
+        Gravity is switched off for these bodies. It would add to the velocity, and friction with the table
+        would slow the body down.
         """
         if self._materials:
             self._restore_friction()
@@ -238,14 +247,14 @@ class ManiSkillSimulator(Simulator):
             if disturbance.friction is not None:
                 material = physx.PhysxMaterial(disturbance.friction, disturbance.friction, 0.0)
                 shapes = [*body.component.collision_shapes, *self._arm.finger_shapes]
-                # PhysX averages the two bodies' coefficients, so both must have it.
+                # PhysX averages the coefficients of two bodies, so both are set.
                 self._materials[disturbance.object] = [(s, s.physical_material) for s in shapes]
                 for shape in shapes:
                     shape.physical_material = material
         return forced
 
     def _force(self, body: SceneBody, velocity: Float[np.ndarray, "6"], with_tool: bool) -> None:
-        """Set a body's velocity, which is its origin's; the engine wants that of its centre of mass."""
+        """Set the velocity of a body's origin. The engine expects that of the centre of mass."""
         pose = body.entity.pose
         centre = (pose * body.component.cmass_local_pose).p
         linear, angular = velocity[:3] + np.cross(velocity[3:], centre - pose.p), velocity[3:]

@@ -1,4 +1,4 @@
-"""ManiSkill's tasks: which there are, how to make one, what it asks for in words."""
+"""ManiSkill's tasks: names, environments, instructions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from failsafe.errors import MissingAssetsError, UnknownNameError
 
 
 def make_env(task: str, render_backend: str = "none") -> Any:
-    """The unwrapped ManiSkill environment of a task, on the CPU, with joint position targets.
+    """Make the unwrapped ManiSkill environment of a task, on the CPU, with joint position control.
 
     Args:
         task: Name of the environment.
@@ -24,7 +24,7 @@ def make_env(task: str, render_backend: str = "none") -> Any:
     import gymnasium
     from mani_skill import logger
 
-    # ManiSkill logs hints about default poses for every task that is made; none of them concerns the user.
+    # ManiSkill logs hints about default poses for every environment. They do not concern users.
     logger.setLevel(logging.ERROR)
     check_known(task)
     return gymnasium.make(
@@ -47,11 +47,15 @@ def known_tasks() -> list[str]:
 
 
 def check_known(task: str) -> None:
-    """Check that ManiSkill has a task and everything that it needs.
+    """Check that ManiSkill has a task and its assets.
+
+    Args:
+        task: Name of the environment.
+        others: Names to suggest from if the task is unknown; by default all of ManiSkill's.
 
     Raises:
         UnknownNameError: If there is no such task.
-        MissingAssetsError: If its assets are not on this machine; says which command downloads them.
+        MissingAssetsError: If its assets are not on this machine. The message names the download command.
     """
     from mani_skill.utils.assets.data import is_data_source_downloaded
     from mani_skill.utils.registration import REGISTERED_ENVS
@@ -68,7 +72,7 @@ def check_known(task: str) -> None:
 
 
 def read_instruction(task_class: type[Any]) -> str:
-    """The task in words, from the first paragraph of its class's documentation."""
+    """Return the instruction of a task, from the first paragraph of its class's documentation."""
     text = inspect.getdoc(task_class) or task_class.__name__
     text = re.sub(r"\*\*Task Description:?\*\*:?", "", text).strip()
     paragraph = " ".join(re.split(r"\n\s*\n|\*\*", text)[0].split())

@@ -1,7 +1,7 @@
-"""Tasks with other objects, physics or robots than ManiSkill's own, to see what policy and monitor can bear.
+"""Variants of PickCube with other objects, physics or robots, to evaluate generalization.
 
-Each is PickCube with another thing to pick or another arm, under a name of its own; importing this module
-registers them. The words of the task stay, so that a policy that knows PickCube can be asked.
+Importing this module registers them with ManiSkill. All keep PickCube's instruction, so that policies trained
+on PickCube accept them.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ _VARIANTS: dict[str, dict[str, Any]] = {
     "PickSlipperyCube-v1": {"friction": 0.25},
     "PickCubeFetch-v1": {"robot": StandingFetch.uid, "table": FetchTable},
 }
-"""What each of them differs in, see `_PickVariant`."""
+"""The differences of each variant from PickCube, see `_PickVariant`."""
 ORIGINAL = dict.fromkeys(_VARIANTS, "PickCube-v1")
-"""The task that each of them is a variant of."""
+"""The original task of each variant."""
 
 
 class _PickVariant(PickCubeEnv):
-    """What the variants have in common.
+    """Base class of the variants.
 
     Attributes:
-        half_sizes: Half the edges of the cube (metres), the last of which is the sphere's radius, too.
+        half_sizes: Half the edge lengths of the cube, metres. The last is also the radius of the sphere.
         colour: Red, green, blue and opacity, 0 to 1.
-        round: A sphere in place of a cube.
-        heavier: How many times as heavy as the material would have it.
-        friction: Coefficient between fingers and object; None leaves ManiSkill's.
+        round: Whether the object is a sphere instead of a cube.
+        heavier: Factor on the mass.
+        friction: Friction coefficient between fingers and object; None: ManiSkill's.
         robot: Name of the robot.
-        table: What puts robot and table in their places.
+        table: Scene builder that places robot and table.
     """
 
     SUPPORTED_ROBOTS: ClassVar = [*PickCubeEnv.SUPPORTED_ROBOTS, StandingFetch.uid]
@@ -59,9 +59,9 @@ class _PickVariant(PickCubeEnv):
         super().__init__(**named)
 
     def _load_scene(self, options: dict[str, Any]) -> None:
-        """The table, the thing to pick, and the goal."""
+        """Build the table, the object and the goal."""
         height: Any = self.half_sizes[2]
-        self.cube_half_size = height  # from which ManiSkill knows how high it lies
+        self.cube_half_size = height  # ManiSkill derives the initial height from it
         self.table_scene = self.table(self, robot_init_qpos_noise=self.robot_init_qpos_noise)
         self.table_scene.build()
         resting = sapien.Pose(p=[0, 0, height])
@@ -78,7 +78,7 @@ class _PickVariant(PickCubeEnv):
             material = physx.PhysxMaterial(self.friction, self.friction, 0.0)
             robot: Any = self.agent.robot
             links = [link._objs[0] for link in robot.links if "finger" in link.name]
-            # PhysX averages the two bodies' coefficients, so that both must have it.
+            # PhysX averages the coefficients of two bodies, so both are set.
             for shape in (s for part in (body, *links) for s in part.collision_shapes):
                 shape.physical_material = material
         goal_size: Any = self.goal_thresh
@@ -95,6 +95,6 @@ class _PickVariant(PickCubeEnv):
 
 
 for _name, _differs in _VARIANTS.items():
-    # The documentation is where the words of the task are read.
+    # The instruction is read from the documentation.
     _class = type(_name.split("-")[0], (_PickVariant,), {**_differs, "__doc__": PickCubeEnv.__doc__})
     register_env(_name, max_episode_steps=50)(_class)

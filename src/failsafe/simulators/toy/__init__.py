@@ -1,4 +1,4 @@
-"""A gripper, boxes and a table in plain Python: every stage of the pipeline runs on it within seconds."""
+"""The toy: a gripper, boxes and a table in plain Python, on which every stage runs in seconds."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from failsafe.errors import UnknownNameError
 from failsafe.simulators.toy.simulator import ToyPick, ToyPush, ToySimulator, ToyStack
 
 TASKS: Mapping[str, type[ToySimulator]] = {cls.task.name: cls for cls in (ToyPick, ToyPush, ToyStack)}
-"""The toy's tasks by name."""
+"""The tasks of the toy, by name."""
 
 
 def make(task: str) -> ToySimulator:
-    """A simulator of one of the toy's tasks.
+    """Make the simulator of a toy task.
 
     Raises:
-        UnknownNameError: If there is none of that name.
+        UnknownNameError: If there is no task of that name.
     """
     if task not in TASKS:
         raise UnknownNameError("task", task, TASKS)

@@ -1,7 +1,7 @@
-"""One box: where it is, how it moves, and how it falls, slides and tips over.
+"""One box: its pose and velocities, and how it falls, slides and tips over.
 
-A box on an edge is drawn down by its weight about its lowest corner. Below the edge that brings it back onto
-the face it stood on, past the edge onto the next one: toppling needs no rule of its own.
+The weight of a tilted box turns it about its lowest corner: back onto the face on which it stood, or, past
+the balance point, onto the next face. Toppling needs no separate rule.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ GRAVITY = 9.81
 """m/s²"""
 TABLE_FRICTION = 0.5
 FLAT = 0.05
-"""Tilt (rad) below which a box that falls back onto a face comes to lie on it."""
+"""Tilt below which a box that falls back onto a face comes to rest on it, radians."""
 EDGE = 0.02
-"""Sine of the tilt below which a box rests on a whole edge or face rather than on a corner of it."""
+"""Sine of the tilt below which a box rests on a whole edge or face instead of a corner."""
 
 STATE_SIZE = 15
-"""Position 3, quaternion 4, velocity 3, angular velocity 3, held, speed of slipping through the fingers."""
+"""Position 3, quaternion 4, velocity 3, angular velocity 3, held, slip speed."""
 
 
 @no_type_check  # no shapes to check at run time, and its methods are called ten times a substep
@@ -28,9 +28,9 @@ class RigidBody:
     """A box.
 
     Args:
-        name: Its name.
-        half: Half its size along its own axes, metres.
-        mass: kg.
+        name: Name of the box.
+        half: Half the size along the box's own axes, metres. [3]
+        mass: Mass, kg.
     """
 
     __slots__ = (
@@ -66,7 +66,7 @@ class RigidBody:
         self.load([0.0, 0.0, half[2], 1.0, *([0.0] * (STATE_SIZE - 4))])
 
     def load(self, numbers: list[float]) -> None:
-        """Take the state that `numbers` gave."""
+        """Set the state from the result of `numbers`."""
         self.x, self.y, self.z = numbers[0], numbers[1], numbers[2]
         self.q = (numbers[3], numbers[4], numbers[5], numbers[6])
         self.vx, self.vy, self.vz, self.wx, self.wy, self.wz = numbers[7:13]
@@ -74,12 +74,12 @@ class RigidBody:
         self.refresh()
 
     def numbers(self) -> list[float]:
-        """The state as plain numbers, `STATE_SIZE` of them."""
+        """Return the state as `STATE_SIZE` numbers."""
         velocity = [self.vx, self.vy, self.vz, self.wx, self.wy, self.wz]
         return [self.x, self.y, self.z, *self.q, *velocity, float(self.held), self.slip]
 
     def refresh(self) -> None:
-        """Work out what follows from the orientation: to be called whenever that has changed."""
+        """Update everything that depends on the orientation. Call it after every change of that."""
         r: Axes = axes(self.q)
         self.axes = r
         ups = (abs(r[2]), abs(r[5]), abs(r[8]))
@@ -94,18 +94,18 @@ class RigidBody:
 
     @property
     def rectangle(self) -> Rectangle:
-        """Its footprint, as if it lay flat on its lowest face."""
+        """Footprint of the box as if it lay flat on its lowest face."""
         return (self.x, self.y, self._u, self._v, self.a, self.b)
 
     @property
     def speed(self) -> float:
-        """Metres per second, a turn counted by the speed of the corners."""
+        """Linear speed plus the speed of the corners from rotation, m/s."""
         linear = self.vx**2 + self.vy**2 + self.vz**2
         angular = self.wx**2 + self.wy**2 + self.wz**2
         return math.sqrt(linear) + math.sqrt(angular) * self.radius + abs(self.slip)
 
     def reach(self, x: float, y: float, z: float) -> float:
-        """How far it reaches from its middle along a unit vector, metres."""
+        """Return the extent of the box from its middle along a unit vector, metres."""
         r, half = self.axes, self.half
         return (
             half[0] * abs(r[0] * x + r[1] * y + r[2] * z)
@@ -114,12 +114,12 @@ class RigidBody:
         )
 
     def turn(self, rx: float, ry: float, rz: float) -> None:
-        """Turn in place by a rotation vector (rad, world axes)."""
+        """Rotate in place by a rotation vector (rad, world axes)."""
         self.q = turn(self.q, rx, ry, rz)
         self.refresh()
 
     def coast(self, dt: float) -> None:
-        """Move on with the present velocities for `dt` seconds."""
+        """Move with the current velocities for `dt` seconds."""
         self.x += self.vx * dt
         self.y += self.vy * dt
         self.z += self.vz * dt
@@ -127,7 +127,14 @@ class RigidBody:
             self.turn(self.wx * dt, self.wy * dt, self.wz * dt)
 
     def fall(self, dt: float, floor: float, floor_vx: float, floor_vy: float) -> None:
-        """Move freely for `dt` seconds above a floor at a height (m) that moves sideways (m/s)."""
+        """Move freely above a floor.
+
+        Args:
+            dt: Duration, seconds.
+            floor: Height of the floor, metres.
+            floor_vx: Velocity of the floor along x, m/s.
+            floor_vy: Velocity of the floor along y, m/s.
+        """
         bottom = self.z - self.height
         still = not (self.vx or self.vy or self.vz or self.wx or self.wy or self.wz or self.tilt > 1e-3)
         if still and abs(bottom - floor) < 1e-6 and not (floor_vx or floor_vy):
@@ -150,7 +157,7 @@ class RigidBody:
         self.wz = math.copysign(max(0.0, abs(self.wz) - spin_loss), self.wz)
 
     def _pivot(self, dt: float) -> None:
-        """Tip about the lowest corner, or come to lie."""
+        """Tip about the lowest corner, or come to rest on a face."""
         if self.tilt < 1e-3:
             self._lie_flat()
             return
@@ -168,7 +175,7 @@ class RigidBody:
             return
         damping = 1.0 - 6.0 * dt
         self.wx, self.wy = (self.wx + ax * dt) * damping, (self.wy + ay * dt) * damping
-        # The corner stands still, so the centre goes round it.
+        # The centre moves on a circle around the resting corner.
         self.vx, self.vy = self.wy * self.height, -self.wx * self.height
         self.vz = self.wy * cx - self.wx * cy
 
@@ -179,7 +186,7 @@ class RigidBody:
         sine = math.hypot(ux, uy)
         if sine > 1e-9:
             angle = math.atan2(sine, uz)
-            # The shortest turn that brings the axis upright goes about (axis x up).
+            # The shortest rotation that brings the axis upright is about (axis x up).
             before = self.height
             self.turn(uy / sine * angle, -ux / sine * angle, 0.0)
             self.z += self.height - before

@@ -1,4 +1,4 @@
-"""What happens where the gripper meets a box, and where boxes meet: gripping, pushing, standing on."""
+"""Contacts of the gripper with boxes and among boxes: grasping, pushing, stacking."""
 
 from __future__ import annotations
 
@@ -13,21 +13,27 @@ FRICTION = 0.8
 GRIP_FORCE = 3.0
 """Force of each finger, newtons."""
 MAX_TILT = 0.35
-"""Tilt (rad) of the hand beyond which the pads do not lie on the box's faces."""
+"""Tilt of the hand beyond which the pads do not grip the faces of a box, radians."""
 MIN_OVERLAP = 0.005
-"""How far the pads must reach below the box's top to hold it, metres."""
+"""Least overlap of the pads with the side of a held box, metres."""
 ALIGN_SPEED = 4.0
-"""How fast pads that press on a box's corners turn its faces flush with them, rad/s."""
+"""Speed at which closing pads align the faces of a box with themselves, rad/s."""
 REACH = 0.012
-"""How far a box may stick out beyond the pads and still be pushed in between them, metres."""
+"""Largest distance by which a box may extend beyond the pads and still be pushed between them, metres."""
 CHAMFER = 0.0005
-"""How far an edge is rounded: what overlaps less glides off rather than stands on it, metres."""
+"""Rounding of the edges, metres: with a smaller overlap, a finger slides off instead of standing on a box."""
 MAX_SHOVE = 0.004
-"""Most that two boxes are moved apart in one substep, metres."""
+"""Largest separation of two boxes in one substep, metres."""
 
 
 def meet(gripper: Gripper, body: RigidBody, dt: float) -> None:
-    """Let the gripper act on a box that it does not hold."""
+    """Apply the gripper to a box that is not held.
+
+    Args:
+        gripper: The gripper.
+        body: The box.
+        dt: Duration, seconds.
+    """
     r, top = gripper.axes, body.z + body.height
     tips = (gripper.tip(1.0), gripper.tip(-1.0))
     if r[8] > -0.3 or min(tips) >= top:
@@ -43,7 +49,13 @@ def meet(gripper: Gripper, body: RigidBody, dt: float) -> None:
 
 
 def block_with_palm(gripper: Gripper, body: RigidBody, dt: float) -> None:
-    """Let the palm stand on a box, or push it."""
+    """Let the palm stand on a box or push it.
+
+    Args:
+        gripper: The gripper.
+        body: The box.
+        dt: Duration, seconds.
+    """
     rectangle, underside = gripper.palm()
     depth = body.z + body.height - underside
     if depth > 0.0:
@@ -51,7 +63,14 @@ def block_with_palm(gripper: Gripper, body: RigidBody, dt: float) -> None:
 
 
 def carry(gripper: Gripper, body: RigidBody, old: tuple[float, float, float], dt: float) -> None:
-    """Take a held box along with the tool, which was at `old` before this substep."""
+    """Move a held box with the tool.
+
+    Args:
+        gripper: The gripper.
+        body: The box.
+        old: Position of the tool before the substep, metres.
+        dt: Duration, seconds.
+    """
     if gripper.turned is None:
         body.x += gripper.x - old[0]
         body.y += gripper.y - old[1]
@@ -61,7 +80,7 @@ def carry(gripper: Gripper, body: RigidBody, old: tuple[float, float, float], dt
         angle = 2.0 * math.atan2(math.sqrt(x * x + y * y + z * z), w)
         k = angle / max(math.sin(0.5 * angle), 1e-12)
         body.turn(x * k, y * k, z * k)
-        # The same turn, about the tool instead of about the box's own centre.
+        # The same rotation, about the tool instead of the centre of the box.
         dx, dy, dz = body.x - old[0], body.y - old[1], body.z - old[2]
         cx, cy, cz = y * dz - z * dy, z * dx - x * dz, x * dy - y * dx
         body.x = gripper.x + dx + 2.0 * (w * cx + y * cz - z * cy)
@@ -72,13 +91,20 @@ def carry(gripper: Gripper, body: RigidBody, old: tuple[float, float, float], dt
 
 
 def slip(gripper: Gripper, body: RigidBody, friction: float, dt: float) -> None:
-    """Let a held box slide down between the pads where friction does not carry its weight."""
+    """Let a held box slide down between the pads if friction does not carry its weight.
+
+    Args:
+        gripper: The gripper.
+        body: The box.
+        friction: Friction coefficient between pads and box.
+        dt: Duration, seconds.
+    """
     body.slip = max(0.0, body.slip + (GRAVITY - 2.0 * friction * GRIP_FORCE / body.mass) * dt)
     body.z -= body.slip * dt
 
 
 def keeps_hold(gripper: Gripper, body: RigidBody) -> bool:
-    """Whether the pads still press on a held box."""
+    """Return whether the pads still press on a held box."""
     if gripper.target_width > gripper.width + 1e-4:
         return False
     dx, dy, dz = body.x - gripper.x, body.y - gripper.y, body.z - gripper.z
@@ -90,7 +116,13 @@ def keeps_hold(gripper: Gripper, body: RigidBody) -> bool:
 
 
 def separate(first: RigidBody, second: RigidBody, fixed: tuple[bool, bool]) -> None:
-    """Push two boxes apart that overlap at their sides; `fixed` says which of them gives no way."""
+    """Separate two boxes that overlap at their sides.
+
+    Args:
+        first: A box.
+        second: Another box.
+        fixed: Which of the two boxes must not move.
+    """
     low, high = (first, second) if first.z <= second.z else (second, first)
     depth = low.z + low.height - (high.z - high.height)
     if depth <= 0.003 or all(fixed):
@@ -98,7 +130,7 @@ def separate(first: RigidBody, second: RigidBody, fixed: tuple[bool, bool]) -> N
     if (first.x - second.x) ** 2 + (first.y - second.y) ** 2 > (first.radius + second.radius) ** 2:
         return
     if depth < 0.012 and covers(low.rectangle, high.x, high.y):
-        return  # one stands on the other: the floor takes care of it
+        return  # one stands on the other, which `World._floor` handles
     hit = overlap(first.rectangle, second.rectangle)
     if hit is None:
         return
@@ -118,7 +150,7 @@ def separate(first: RigidBody, second: RigidBody, fixed: tuple[bool, bool]) -> N
 
 
 def _squeeze(g: Gripper, body: RigidBody, dt: float, at: tuple[float, float], reach: float) -> bool:
-    """Let the pads' inner faces act on a box between them; False where it is not between them."""
+    """Apply the inner faces of the pads to a box; return whether the box is between the pads."""
     u, v = g.closing_axis()
     span = span_in_strip(body.rectangle, at[0], at[1], u, v, PAD)
     if span is None or reach < 2 * CHAMFER:
@@ -130,7 +162,7 @@ def _squeeze(g: Gripper, body: RigidBody, dt: float, at: tuple[float, float], re
     if low >= -half and high <= half:
         return True
     if reach <= max(g.descent, 0.0) + CHAMFER and max(high - half, -half - low) > 0.001:
-        return False  # the fingers come down on its edge
+        return False  # the fingers stand on the edge of the box
     if high - low < g.width:
         shift = half - high if high > half else -half - low
         _move(body, u, v, shift, g.vx * u + g.vy * v)
@@ -147,7 +179,7 @@ def _squeeze(g: Gripper, body: RigidBody, dt: float, at: tuple[float, float], re
 
 
 def _press(g: Gripper, body: RigidBody, dt: float, reach: float) -> None:
-    """Let both pads press on a box: turn its faces flush with them, then hold it."""
+    """Let both pads press on a box: align its faces with the pads, then hold it."""
     u, v = g.closing_axis()
     c = body.rectangle[2] * u + body.rectangle[3] * v
     s = u * body.rectangle[3] - v * body.rectangle[2]
@@ -159,7 +191,7 @@ def _press(g: Gripper, body: RigidBody, dt: float, reach: float) -> None:
 
 
 def _run_into(g: Gripper, body: RigidBody, dt: float, rectangle: Rectangle, depth: float) -> None:
-    """Let a part of the gripper that reaches `depth` metres below the box's top stand on it or push it."""
+    """Let a part of the gripper, `depth` metres below the top of a box, stand on the box or push it."""
     if depth <= 0.0:
         return
     hit = overlap(rectangle, body.rectangle)

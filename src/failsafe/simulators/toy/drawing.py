@@ -1,4 +1,4 @@
-"""Pictures of the toy: its cameras, and what there is to see."""
+"""Images of the toy: its cameras and visible shapes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,15 @@ def draw(
     cameras: Sequence[Camera],
     size: int,
 ) -> UInt8[np.ndarray, "V H W 3"]:
-    """The world from every camera, `size` pixels square."""
+    """Draw the world from every camera.
+
+    Args:
+        world: The world.
+        goals: Poses of the goal markers, by name. [7]
+        objects: The objects of the task.
+        cameras: The V cameras.
+        size: Height and width, pixels.
+    """
     g = world.gripper
     tool = np.array([g.x, g.y, g.z, *g.q])
     bodies = list(_bodies(world, tool))
@@ -84,7 +92,7 @@ def draw(
 
 
 def _bodies(world: World, tool: Pose) -> Iterator[tuple[np.ndarray, Colour]]:
-    """Faces [6, 4, 3] and colour of everything that has a body."""
+    """Yield the faces [6, 4, 3] and colour of every solid shape."""
     for i, body in enumerate(world.bodies):
         at = np.array([body.x, body.y, body.z, *body.q])
         yield _box(at, (0.0, 0.0, 0.0), body.half), BOXES[i % len(BOXES)]

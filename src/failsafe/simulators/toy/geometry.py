@@ -1,6 +1,6 @@
-"""Rotations on plain tuples, and rectangles that overlap: what a substep needs, without arrays.
+"""Rotations on plain tuples, and overlaps of rectangles.
 
-A substep handles a handful of numbers, for which Python's own floats are ten times as fast as NumPy.
+A substep handles few numbers, for which Python floats are ten times as fast as NumPy.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import math
 Quaternion = tuple[float, float, float, float]
 """Unit quaternion wxyz."""
 Axes = tuple[float, float, float, float, float, float, float, float, float]
-"""A rotation's columns one after the other: the x axis, the y axis, the z axis, in world coordinates."""
+"""The columns of a rotation matrix in order: x axis, y axis, z axis, in world coordinates."""
 Rectangle = tuple[float, float, float, float, float, float]
 """On the ground: centre x and y, first axis x and y (unit), half the size along it and across it (metres)."""
 
 
 def multiply(a: Quaternion, b: Quaternion) -> Quaternion:
-    """The rotation b followed by the rotation a."""
+    """Return the rotation b followed by the rotation a."""
     aw, ax, ay, az = a
     bw, bx, by, bz = b
     return (
@@ -28,14 +28,21 @@ def multiply(a: Quaternion, b: Quaternion) -> Quaternion:
 
 
 def normalise(q: Quaternion) -> Quaternion:
-    """The quaternion at length 1."""
+    """Normalise a quaternion."""
     w, x, y, z = q
     k = 1.0 / math.sqrt(w * w + x * x + y * y + z * z)
     return (w * k, x * k, y * k, z * k)
 
 
 def turn(q: Quaternion, rx: float, ry: float, rz: float) -> Quaternion:
-    """A rotation followed by a rotation vector (radians, world axes)."""
+    """Return a rotation followed by a rotation vector.
+
+    Args:
+        q: The rotation.
+        rx: Rotation vector, x, world axes, radians.
+        ry: Its y.
+        rz: Its z.
+    """
     angle = math.sqrt(rx * rx + ry * ry + rz * rz)
     if angle < 1e-12:
         return q
@@ -60,7 +67,7 @@ def axes(q: Quaternion) -> Axes:
 
 
 def rotate(q: Quaternion, x: float, y: float, z: float) -> tuple[float, float, float]:
-    """A vector turned by a rotation."""
+    """Rotate a vector."""
     a = axes(q)
     return (
         a[0] * x + a[3] * y + a[6] * z,
@@ -70,10 +77,10 @@ def rotate(q: Quaternion, x: float, y: float, z: float) -> tuple[float, float, f
 
 
 def overlap(fixed: Rectangle, moved: Rectangle) -> tuple[float, float, float] | None:
-    """The shortest way to move one rectangle out of another (separating axes).
+    """Return the shortest translation that separates two rectangles (separating axes).
 
     Returns:
-        Distance (m) and direction (unit x, y) for the second rectangle, or None where they do not touch.
+        Distance (m) and direction (unit x, y) for the second rectangle; None if they do not overlap.
     """
     x1, y1, u1, v1, a1, b1 = fixed
     x2, y2, u2, v2, a2, b2 = moved
@@ -97,7 +104,7 @@ def overlap(fixed: Rectangle, moved: Rectangle) -> tuple[float, float, float] | 
 
 
 def covers(rectangle: Rectangle, x: float, y: float) -> bool:
-    """Whether a point lies on a rectangle."""
+    """Return whether a point lies inside a rectangle."""
     cx, cy, u, v, a, b = rectangle
     dx, dy = x - cx, y - cy
     return abs(dx * u + dy * v) <= a and abs(dy * u - dx * v) <= b
@@ -106,18 +113,18 @@ def covers(rectangle: Rectangle, x: float, y: float) -> bool:
 def span_in_strip(
     rectangle: Rectangle, x: float, y: float, u: float, v: float, half_width: float
 ) -> tuple[float, float] | None:
-    """How far a rectangle reaches along a strip: what two pads that close along the strip would meet.
+    """Return the extent of a rectangle along a strip, which two pads closing along the strip meet.
 
     Args:
         rectangle: The rectangle.
-        x: A point on the strip's middle line, from which is measured.
-        y: That point's other coordinate.
-        u: Direction of the strip, a unit vector's x.
-        v: Its y.
+        x: x of the origin, a point on the middle line of the strip, metres.
+        y: y of the origin, metres.
+        u: x of the strip's direction, a unit vector.
+        v: y of the strip's direction.
         half_width: Half the width of the strip, metres.
 
     Returns:
-        Least and greatest coordinate along the strip of the part within it, or None where there is none.
+        Least and greatest coordinate along the strip of the part inside; None if there is none.
     """
     cx, cy, ru, rv, a, b = rectangle
     dx, dy = cx - x, cy - y

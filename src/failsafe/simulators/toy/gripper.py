@@ -1,7 +1,7 @@
-"""The gripper: a tool that follows its command with a lag, and two fingers that close at a finite speed.
+"""The gripper: a tool that follows its command with a lag, and two fingers of finite speed.
 
-The tool's frame is the one most robot hands use: z points out of the hand, the fingers close along y. The
-origin lies between the pads, a little above the fingertips.
+The tool frame is that of most grippers: z points out of the hand, the fingers close along y. The origin is
+between the pads, slightly above the fingertips.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from failsafe.simulators.toy.geometry import Quaternion, Rectangle, axes, multip
 MAX_OPENING = 0.08
 """Distance of the open pads, metres."""
 CLOSING_SPEED = 0.25
-"""How fast that distance changes, m/s."""
+"""Speed at which that distance changes, m/s."""
 LAG = 0.03
 """Time constant of the tool behind its command, seconds."""
 MAX_SPEED, MAX_TURN = 1.0, 6.0
-"""What the tool can do at most, m/s and rad/s."""
+"""Largest speed of the tool, m/s and rad/s."""
 PAD = 0.01
 """Half the width of a fingertip, along the tool's x, metres."""
 THICKNESS = 0.014
 """Thickness of a finger, along the tool's y, metres."""
 TIP = 0.012
-"""How far the fingertips reach beyond the tool's origin, along its z, metres."""
+"""Distance of the fingertips beyond the tool's origin, along its z, metres."""
 PALM = 0.05
-"""How far above the tool's origin the palm begins, metres."""
+"""Distance of the palm above the tool's origin, metres."""
 PALM_HALF = (0.025, 0.055)
 """Half the size of the palm along the tool's x and y, metres."""
 
 SHOULDER, ARM = (0.0, 0.0, 0.33), 0.9
-"""Where the arm that is not simulated would begin, and how far it would reach, metres."""
+"""Shoulder position and reach of the arm, which is not simulated, metres."""
 
 STATE_SIZE = 8
 """Position 3, quaternion 4, opening."""
 
 
 def within_reach(target: Pose) -> list[float]:
-    """A tool pose, drawn towards the shoulder as far as the arm is too short for it."""
+    """Return a tool pose, moved towards the shoulder until it is within reach [7]."""
     numbers: list[float] = target.tolist()
     far = math.dist(numbers[:3], SHOULDER)
     if far > ARM:
@@ -57,7 +57,7 @@ class Gripper:
         self.load([0.0, 0.0, 0.3, 0.0, 1.0, 0.0, 0.0, MAX_OPENING])
 
     def load(self, numbers: list[float]) -> None:
-        """Take the state that `numbers` gave."""
+        """Set the state from the result of `numbers`."""
         self.x, self.y, self.z = numbers[0], numbers[1], numbers[2]
         self.q = (numbers[3], numbers[4], numbers[5], numbers[6])
         self.width = self.target_width = numbers[7]
@@ -66,7 +66,7 @@ class Gripper:
         self.axes = axes(self.q)
 
     def numbers(self) -> list[float]:
-        """The state as plain numbers, `STATE_SIZE` of them."""
+        """Return the state as `STATE_SIZE` numbers."""
         return [self.x, self.y, self.z, *self.q, self.width]
 
     @property
@@ -75,7 +75,7 @@ class Gripper:
         return math.acos(max(-1.0, min(1.0, -self.axes[8])))
 
     def tip(self, side: float) -> float:
-        """Height of one fingertip (side +1 or -1 along the tool's y), metres."""
+        """Return the height of one fingertip (side +1 or -1 along the tool's y), metres."""
         r = self.axes
         return self.z + TIP * r[8] + side * 0.5 * self.width * r[5] - PAD * abs(r[2])
 
@@ -83,9 +83,9 @@ class Gripper:
         """Follow a command for `dt` seconds.
 
         Args:
-            command: Tool pose (m, wxyz) and opening (m) to go to. [8]
-            dt: Seconds.
-            gripping: Whether something is between the pads that they press on.
+            command: Target tool pose (m, wxyz) and opening (m). [8]
+            dt: Duration, seconds.
+            gripping: Whether the pads press on a box.
         """
         share = 1.0 - math.exp(-dt / LAG)
         dx, dy, dz = command[0] - self.x, command[1] - self.y, command[2] - self.z
@@ -106,18 +106,23 @@ class Gripper:
         self.descent = -self.vz * dt
 
     def rise(self, by: float, dt: float) -> None:
-        """Be held up by something under the fingers, metres."""
+        """Raise the tool by a distance (m), because the fingers stand on something.
+
+        Args:
+            by: Distance, metres.
+            dt: Duration of the substep, seconds.
+        """
         self.z += by
         self.vz += by / dt
 
     def axis_at(self, height: float) -> tuple[float, float]:
-        """Where the hand's middle axis passes through a height, metres."""
+        """Return the x and y at which the hand's middle axis passes through a height, metres."""
         r = self.axes
         s = (height - self.z) / r[8]
         return self.x + r[6] * s, self.y + r[7] * s
 
     def closing_axis(self) -> tuple[float, float]:
-        """Direction on the ground along which the fingers close."""
+        """Return the horizontal direction along which the fingers close, a unit vector."""
         r = self.axes
         length = math.sqrt(r[3] * r[3] + r[4] * r[4])
         return (r[3] / length, r[4] / length) if length > 1e-6 else (1.0, 0.0)
@@ -129,7 +134,7 @@ class Gripper:
         return (at[0] + u * offset, at[1] + v * offset, u, v, 0.5 * THICKNESS, PAD)
 
     def palm(self) -> tuple[Rectangle, float]:
-        """Footprint of the palm, and the height of its underside."""
+        """Return the footprint of the palm and the height of its underside."""
         r = self.axes
         u, v = self.closing_axis()
         x, y = self.x - PALM * r[6], self.y - PALM * r[7]

@@ -1,7 +1,7 @@
-"""The world: a gripper, boxes, a table; one control step is a handful of substeps.
+"""The physics of the toy: a gripper, boxes and a table. A control step consists of five substeps.
 
-Everything that the future depends on is in `World.numbers()`. Between control steps it is rounded to float32,
-so that a state that was stored and put back goes on bit for bit.
+`World.numbers()` is the complete state. It is rounded to float32 after every control step, so that a restored
+state continues bit for bit.
 """
 
 from __future__ import annotations
@@ -16,16 +16,20 @@ from failsafe.simulators.toy.geometry import covers
 from failsafe.simulators.toy.gripper import Gripper
 
 SUBSTEP = 0.01
-"""Seconds."""
+"""Duration of a substep, seconds."""
 SUBSTEPS = 5
-"""Substeps of a control step: 20 Hz."""
+"""Substeps of a control step, at 20 Hz."""
 STAND = 0.01
-"""How far below another box's top a box's bottom may be and still come to stand on it, metres."""
+"""Largest overlap at which a box comes to stand on another box, metres."""
 
 
 @no_type_check  # as `RigidBody`
 class World:
-    """A table at height zero with boxes on it, and the gripper above."""
+    """A table at height zero, boxes and a gripper.
+
+    Args:
+        boxes: The boxes.
+    """
 
     def __init__(self, boxes: Sequence[RigidBody]) -> None:
         self.gripper = Gripper()
@@ -33,18 +37,18 @@ class World:
 
     @property
     def size(self) -> int:
-        """How many numbers the state has."""
+        """Size of the state of gripper and boxes."""
         return gripper.STATE_SIZE + bodies.STATE_SIZE * len(self.bodies)
 
     def load(self, numbers: list[float]) -> None:
-        """Take the state that `numbers` gave."""
+        """Set the state from the result of `numbers`."""
         self.gripper.load(numbers[: gripper.STATE_SIZE])
         for i, body in enumerate(self.bodies):
             at = gripper.STATE_SIZE + i * bodies.STATE_SIZE
             body.load(numbers[at : at + bodies.STATE_SIZE])
 
     def numbers(self) -> list[float]:
-        """The state as plain numbers."""
+        """Return the state as numbers."""
         numbers = self.gripper.numbers()
         for body in self.bodies:
             numbers += body.numbers()
@@ -60,10 +64,10 @@ class World:
         """Advance one control step.
 
         Args:
-            command: Tool pose (m, wxyz) and opening (m) to go to. [8]
-            forced: Velocities (m/s, rad/s) that boxes are made to move with, by name. [6]
-            friction: Friction coefficients between boxes and pads that differ from the usual, by name.
-            with_tool: Names of the boxes that are carried along with the tool besides.
+            command: Target tool pose (m, wxyz) and opening (m). [8]
+            forced: Imposed velocities of boxes (m/s, rad/s), by name. [6]
+            friction: Friction coefficients between boxes and pads other than the default, by name.
+            with_tool: Names of the boxes whose imposed velocity is relative to the tool.
         """
         for body in self.bodies:
             if body.name in forced:
@@ -114,7 +118,7 @@ class World:
             body.held, body.slip = False, 0.0
 
     def _floor(self, body: RigidBody) -> tuple[float, float, float]:
-        """What a box would stand on: height (m) and how it moves sideways (m/s)."""
+        """Return the height (m) and horizontal velocity (m/s) of the surface below a box."""
         floor, vx, vy = 0.0, 0.0, 0.0
         for other in self.bodies:
             if other is body:

@@ -19,22 +19,22 @@ TABLE: tuple[Colour, Colour] = ((0.72, 0.66, 0.58), (0.67, 0.61, 0.53))
 TABLE_EDGE = (-0.1, 1.1, -0.6, 0.6)
 """Least and greatest x, least and greatest y of the table, metres."""
 TILE = 0.1
-"""Size of the table's tiles, metres: they show how far things move."""
+"""Size of the table's tiles, metres. The tiles make motion visible."""
 SHADOW = 0.78
-"""Brightness of the table straight below a body, which shows how high the body is."""
+"""Brightness of the table directly below a body. The shadow makes the height of the body visible."""
 NEAR = 0.01
-"""What is nearer than this to the camera is not drawn, metres."""
+"""Near plane of the camera, metres."""
 
 _LIGHT = np.array([0.36, 0.26, 0.90])
 
 
 class PinholeView:
-    """One picture in the making.
+    """A pinhole camera and the image that it draws.
 
     Args:
-        pose: Pose of the camera, looking along its x, its z up. [7]
-        fov: Field of view, radians.
-        size: Pixels along each side.
+        pose: Pose of the camera, with the optical axis +x and +z upwards. [7]
+        fov: Vertical field of view, radians.
+        size: Height and width, pixels.
     """
 
     def __init__(self, pose: Pose, fov: float, size: int) -> None:
@@ -42,17 +42,17 @@ class PinholeView:
         self._to_camera = np.array([poses.rotate(pose[3:], e) for e in np.eye(3)])
         self._size, self._focal = size, 0.5 * size / math.tan(0.5 * fov)
         self._centre = 0.5 * (size - 1)
-        self._nearness = np.zeros((size, size))  # 1/depth of what was drawn last: linear across a face
+        self._nearness = np.zeros((size, size))  # 1/depth of the drawn pixels, which is linear across a face
         self._picture = np.empty((size, size, 3))
         self._picture[:] = BACKGROUND
         self._draw_table(_rays(fov, size) @ self._to_camera)
 
     def picture(self) -> np.ndarray:
-        """The picture so far, uint8 [size, size, 3]."""
+        """Return the current image, uint8 [size, size, 3]."""
         return np.round(255.0 * np.clip(self._picture, 0.0, 1.0)).astype(np.uint8)
 
     def shadows(self, faces: Float[np.ndarray, "faces corners 3"]) -> None:
-        """Darken the table straight below faces; to be called before anything else is drawn."""
+        """Darken the table directly below faces. Call it before drawing anything else."""
         dark = np.zeros((self._size, self._size), dtype=bool)
         flat = faces * np.array([1.0, 1.0, 0.0])
         for face in flat:
@@ -63,12 +63,12 @@ class PinholeView:
         self._picture[dark & (self._nearness > 0.0)] *= SHADOW
 
     def face(self, corners: Float[np.ndarray, "corners 3"], colour: Colour, opacity: float = 1.0) -> None:
-        """Draw a convex face where nothing nearer hides it, unless it is seen from behind.
+        """Draw the visible part of a convex face. Back faces are not drawn.
 
         Args:
-            corners: Its corners in the world, anticlockwise as seen from outside, metres.
-            colour: Its colour in full light.
-            opacity: Below 1, what lies behind shines through, and the face hides nothing.
+            corners: Corners, anticlockwise as seen from outside, world frame, metres. [corners, 3]
+            colour: Colour in full light.
+            opacity: 1: opaque. Below 1 the face is blended with the background and hides nothing.
         """
         normal = np.cross(corners[1] - corners[0], corners[2] - corners[1])
         normal /= max(float(np.linalg.norm(normal)), 1e-12)
@@ -102,7 +102,7 @@ class PinholeView:
         self._nearness[inside] = 1.0 / depth[inside]
 
     def _cover(self, corners: np.ndarray) -> tuple[tuple[slice, slice], np.ndarray] | None:
-        """The pixels that a convex face covers: a window of the picture and a mask in it."""
+        """Return the pixels that a convex face covers: a window of the image and a mask of the window."""
         points = _clip((corners - self._eye) @ self._to_camera.T)
         if len(points) < 3:
             return None
@@ -124,7 +124,7 @@ class PinholeView:
 
 @functools.lru_cache(maxsize=8)
 def _rays(fov: float, size: int) -> np.ndarray:
-    """Direction of every pixel in the camera's frame, at depth 1, [size, size, 3]."""
+    """Return the direction of every pixel in the camera frame, at depth 1 [size, size, 3]."""
     offsets = (0.5 * (size - 1) - np.arange(size)) / (0.5 * size / math.tan(0.5 * fov))
     rays = np.ones((size, size, 3))
     rays[..., 1], rays[..., 2] = offsets[None, :], offsets[:, None]
@@ -132,7 +132,7 @@ def _rays(fov: float, size: int) -> np.ndarray:
 
 
 def _clip(points: np.ndarray) -> np.ndarray:
-    """The part of a convex face (camera frame, x ahead) that lies in front of the camera."""
+    """Clip a convex face (camera frame, x forward) at the near plane."""
     if (points[:, 0] >= NEAR).all():
         return points
     kept: list[np.ndarray] = []

@@ -1,4 +1,4 @@
-"""The toy as a `Simulator`: the contract's words for `physics`, `tasks` and `drawing`."""
+"""The toy as a `Simulator`, on top of `physics`, `tasks` and `drawing`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from failsafe.simulators.toy.physics import SUBSTEP, SUBSTEPS, World
 from failsafe.simulators.toy.tasks import PickTask, PushTask, StackTask, ToyTask
 
 DENSITY = 1000.0
-"""kg/m³"""
+"""Density of the boxes, kg/m³."""
 
 EMBODIMENT = EmbodimentSpec(
     robot="toy",
@@ -42,13 +42,13 @@ EMBODIMENT = EmbodimentSpec(
     workspace_low=(0.15, -0.6, 0.005),
     workspace_high=(0.95, 0.6, 0.7),
 )
-"""The toy's gripper on the end of an arm that is not simulated."""
+"""The embodiment of the toy: its gripper at the end of an arm that is not simulated."""
 
 
 class ToySimulator:
-    """One of the toy's tasks.
+    """One task of the toy.
 
-    The state is the gripper's, then every box's, then the goals' poses (`physics`).
+    The state holds the gripper, then the boxes, then the goal poses (see `physics`).
     """
 
     task: ClassVar[type[ToyTask]]
@@ -77,19 +77,19 @@ class ToySimulator:
 
     @property
     def spec(self) -> SimulatorSpec:
-        """What the simulator is and can do."""
+        """The description of the simulator."""
         return self._spec
 
     @property
     def episode(self) -> EpisodeSpec:
-        """The episode that the last `reset` began."""
+        """The description of the current episode."""
         return self._episode
 
     def reset(self, seed: int, objects: Mapping[str, Pose] | None = None) -> EpisodeSpec:
-        """Begin an episode.
+        """Begin an episode. See the contract.
 
         Raises:
-            UnknownNameError: If `objects` names one that the task does not have.
+            UnknownNameError: If `objects` names an unknown object.
         """
         layout = self._task.layout(self._task.generator(seed))
         for name, given in (objects or {}).items():
@@ -106,7 +106,7 @@ class ToySimulator:
         return self._episode
 
     def observe(self) -> Observation:
-        """Ground truth now."""
+        """Return the ground truth of the current state."""
         numbers, at = self._state, GRIPPER_SIZE
         objects = np.empty((len(self._task.objects), 7))
         goals = iter(self._goals)
@@ -119,36 +119,36 @@ class ToySimulator:
         return Observation(numbers[:7].astype(np.float64), float(numbers[7]), objects)
 
     def held(self) -> tuple[str, ...]:
-        """Names of the boxes in the grip."""
+        """Return the names of the held boxes."""
         return tuple(body.name for body in self._world.bodies if body.held)
 
     def state(self) -> Float32[np.ndarray, "S"]:
-        """Everything that the future depends on."""
+        """Return a copy of the complete state."""
         return self._state.copy()
 
     def restore(self, state: Float32[np.ndarray, "S"]) -> None:
-        """Put a state back, exactly."""
+        """Set the state, exactly."""
         self._load(state.copy())
 
     def command(self, target: Pose, gripper: float) -> Float32[np.ndarray, "D"]:
-        """The native command: the tool pose, brought within the arm's reach, and the opening in metres."""
+        """Return the native command [8]: the tool pose, moved into reach, and the gripper opening (m)."""
         opening = 0.5 * (min(1.0, max(-1.0, gripper)) + 1.0) * MAX_OPENING
         return np.array([*within_reach(target), opening], dtype=np.float32)
 
     def reachable(self, target: Pose) -> bool:
-        """Whether a pose is within the arm's reach."""
+        """Return whether a tool pose [7] is within reach."""
         return math.dist(target[:3].tolist(), SHOULDER) <= ARM
 
     def step(self, command: Float32[np.ndarray, "D"], disturbances: Sequence[Disturbance] = ()) -> None:
-        """Advance 50 ms.
+        """Advance one control step of 50 ms. See the contract.
 
         Raises:
-            DivergedError: If the command, and so the state, is not finite.
-            UnknownNameError: If a disturbance names no box.
+            DivergedError: If the command is not finite.
+            UnknownNameError: If a disturbance names an unknown box.
         """
         numbers: list[float] = command.tolist()
         if not all(map(math.isfinite, numbers)):
-            raise DivergedError("expected a finite command, got one with NaN or infinity in it")
+            raise DivergedError("expected a finite command, got one with NaN or infinity")
         forced: dict[str, tuple[float, ...]] = {}
         friction: dict[str, float] = {}
         for d in disturbances:
@@ -166,36 +166,36 @@ class ToySimulator:
         self._load(np.array(after, dtype=np.float32))
 
     def evaluate(self) -> Evaluation:
-        """Judge this moment."""
+        """Apply the success criterion to the current state."""
         return self._task.judge(self._world.bodies, self._goals)
 
     def render(
         self, cameras: Sequence[Camera], size: int, state: Float32[np.ndarray, "S"] | None = None
     ) -> UInt8[np.ndarray, "V H W 3"]:
-        """Pictures of this moment or of another state, drawn on the CPU."""
+        """Render images on the CPU. See the contract."""
         now = self._state
         if state is not None:
             self._load(state)
-        pictures = drawing.draw(self._world, self._goals, self._task.objects, cameras, size)
+        images = drawing.draw(self._world, self._goals, self._task.objects, cameras, size)
         if state is not None:
             self._load(now)
-        return pictures
+        return images
 
     def camera(self, name: str) -> Camera:
-        """One of the spec's cameras.
+        """Return a camera of the spec.
 
         Raises:
-            UnknownNameError: If there is none of that name.
+            UnknownNameError: If there is no camera of that name.
         """
         if name not in drawing.CAMERAS:
             raise UnknownNameError("camera", name, drawing.CAMERAS)
         return drawing.CAMERAS[name]
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there are no resources to release."""
 
     def _load(self, state: np.ndarray) -> None:
-        # The world goes on from the rounded numbers, so that it makes no difference whether they were stored.
+        # The world continues from the rounded numbers, so a stored and restored state continues identically.
         self._state = state
         numbers: list[float] = state.tolist()
         self._world.load(numbers)

@@ -1,4 +1,4 @@
-"""Three tasks of the toy: where things lie at the beginning, and when the task is done."""
+"""The three tasks of the toy: initial states and success criteria."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from failsafe.simulators.contract import Evaluation, GoalPredicate, ObjectSpec, 
 from failsafe.simulators.toy.body import RigidBody
 
 AT_REST = 0.05
-"""Speed in m/s below which a box counts as resting."""
+"""Speed below which a box is at rest, m/s."""
 HOME = (0.45, 0.0, 0.28)
-"""Where the tool begins, pointing down, metres."""
+"""Initial position of the tool, which points down, metres."""
 
 
 class ToyTask(ABC):
-    """One task. Success is judged of the present moment alone, never latched."""
+    """One task. Success depends on the current state only; it is never latched."""
 
     name: ClassVar[str]
     instruction: ClassVar[str]
@@ -31,20 +31,20 @@ class ToyTask(ABC):
     home: ClassVar[tuple[float, float, float]] = HOME
 
     def generator(self, seed: int) -> np.random.Generator:
-        """The stream of random numbers that belongs to this task and seed."""
+        """Return the random generator of this task and a seed."""
         return np.random.default_rng([zlib.crc32(self.name.encode()), seed])
 
     @abstractmethod
     def layout(self, rng: np.random.Generator) -> dict[str, Pose]:
-        """A pose for every object."""
+        """Draw a pose for every object."""
 
     @abstractmethod
     def judge(self, boxes: Sequence[RigidBody], goals: Mapping[str, Sequence[float]]) -> Evaluation:
-        """Whether the task is done now.
+        """Evaluate the success criterion.
 
         Args:
             boxes: The movable objects, in the order of `objects`.
-            goals: Poses of the marks, by name. [7]
+            goals: Poses of the goal markers, by name. [7]
         """
 
 
@@ -54,7 +54,7 @@ class PickTask(ToyTask):
     name = "ToyPick-v0"
     instruction = "pick up the box and hold it at the goal"
     objects = (
-        # Its diagonal is wider than the gripper opens: the fingers' yaw must be about right.
+        # The diagonal is wider than the gripper opens, so the yaw of the fingers matters.
         ObjectSpec("box", Role.MOVABLE, (0.036, 0.02, 0.025)),
         ObjectSpec("goal", Role.GOAL, (0.02, 0.02, 0.02)),
     )
@@ -62,7 +62,7 @@ class PickTask(ToyTask):
     radius: ClassVar[float] = 0.025
 
     def layout(self, rng: np.random.Generator) -> dict[str, Pose]:
-        """The box anywhere on the table within reach, turned anyhow; the goal in the air."""
+        """Draw a box pose on the table within reach, with any yaw, and a goal in the air."""
         return {
             "box": _lying(
                 rng.uniform(0.38, 0.58), rng.uniform(-0.18, 0.18), 0.025, rng.uniform(-math.pi, math.pi)
@@ -71,7 +71,7 @@ class PickTask(ToyTask):
         }
 
     def judge(self, boxes: Sequence[RigidBody], goals: Mapping[str, Sequence[float]]) -> Evaluation:
-        """Near enough to the goal, in the grip, at rest."""
+        """Succeed if the box is near the goal, held, and at rest."""
         box = boxes[0]
         distance = math.dist((box.x, box.y, box.z), goals["goal"][:3])
         success = distance <= self.radius and box.held and box.speed <= AT_REST
@@ -91,7 +91,7 @@ class PushTask(ToyTask):
     radius: ClassVar[float] = 0.04
 
     def layout(self, rng: np.random.Generator) -> dict[str, Pose]:
-        """The goal ahead of one of the box's faces, 14 to 20 cm away."""
+        """Draw a box pose, and a goal 14 to 20 cm ahead of one of its faces."""
         x, y = rng.uniform(0.34, 0.42), rng.uniform(-0.15, 0.15)
         ahead, far = rng.uniform(-0.6, 0.6), rng.uniform(0.14, 0.20)
         goal = (x + far * math.cos(ahead), y + far * math.sin(ahead))
@@ -101,7 +101,7 @@ class PushTask(ToyTask):
         }
 
     def judge(self, boxes: Sequence[RigidBody], goals: Mapping[str, Sequence[float]]) -> Evaluation:
-        """The box's middle in the region, lying on the table, at rest."""
+        """Succeed if the box lies on the table at rest, its middle inside the region."""
         box, goal = boxes[0], goals["goal"]
         distance = math.hypot(box.x - goal[0], box.y - goal[1])
         height = box.z - box.height
@@ -121,7 +121,7 @@ class StackTask(ToyTask):
     goals = (GoalPredicate("on", ("box_a", "box_b")),)
 
     def layout(self, rng: np.random.Generator) -> dict[str, Pose]:
-        """Both boxes on the table, far enough apart for the fingers to fit between."""
+        """Draw two box poses on the table with room for the fingers between them."""
         while True:
             spots = rng.uniform([0.38, -0.18], [0.58, 0.18], size=(2, 2))
             if np.linalg.norm(spots[0] - spots[1]) > 0.13:
@@ -133,7 +133,7 @@ class StackTask(ToyTask):
         }
 
     def judge(self, boxes: Sequence[RigidBody], goals: Mapping[str, Sequence[float]]) -> Evaluation:
-        """The small box's middle over the big one's top, its bottom on it, both at rest, released."""
+        """Succeed if the small box stands on the middle of the big one, released, both at rest."""
         small, big = boxes
         offset = math.hypot(small.x - big.x, small.y - big.y)
         gap = (small.z - small.height) - (big.z + big.height)
