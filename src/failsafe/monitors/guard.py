@@ -53,7 +53,7 @@ def guard(
             raise UserError("expected a calibration or a threshold, got both: give one of them")
         found = threshold
     else:
-        loaded = _calibration(policy, model, calibration)
+        loaded = find_calibration(policy, model, calibration)
         settings = settings or MonitorSettings(drift=loaded.drift)
         if settings.drift != loaded.drift:
             raise UserError(
@@ -71,9 +71,21 @@ def guard(
     )
 
 
-def _calibration(
+def find_calibration(
     policy: str | Policy, model: str | RecoveryModel, given: str | Path | Calibration | None
 ) -> Calibration:
+    """Return the thresholds for a policy with a model.
+
+    Args:
+        policy: The policy, or its name.
+        model: The model, or its name.
+        given: Thresholds, or the file that holds them; a file is checked against the weights of a model that
+            is given by name. None for the shipped ones.
+
+    Raises:
+        UserError: If the file is of another model, or there are no shipped thresholds for the two.
+        RecordError: If the file is damaged or of another version.
+    """
     if isinstance(given, Calibration):
         return given
     if given is not None:
@@ -84,6 +96,7 @@ def _calibration(
         names = [found if isinstance(found, str) else found.name for found in (policy, model)]
         raise UserError(
             f"expected thresholds for {names[0]} with the model {names[1]}, got none: make a calibration "
-            "with `failsafe calibrate` or `failsafe.calibrate`, or choose a threshold"
+            f"with `failsafe calibrate {names[1]} --policy {names[0]}` or `failsafe.calibrate`, or choose a "
+            "threshold"
         )
     return shipped
