@@ -54,8 +54,8 @@ if [ -z "$eyes" ]; then
   "$bin/failsafe" train "$out"/samples/* --out "$out/eyes"
   eyes=$out/eyes
 fi
-"$bin/failsafe" train "$out"/unseen/* --eyes "$eyes" --epochs 28 --out "$out/run"
-"$bin/failsafe" train "$out"/unseen/* --blind --epochs 10 --out "$out/blind"
+"$bin/failsafe" train "$out"/unseen/* --localizer "$eyes" --epochs 28 --out "$out/run"
+"$bin/failsafe" train "$out"/unseen/* --proprioception-only --epochs 10 --out "$out/blind"
 
 # 4. The tables.
 export OMP_NUM_THREADS=1

@@ -42,7 +42,7 @@ class Compared:
         """The model's verdict; what it has seen is compared with what is there."""
         assert self.simulator is not None
         there = self.simulator.observe().objects[:, :3] - window.tcp_poses[-1, :3]
-        found = self._model.find(window)[: len(there)]
+        found = self._model.locate(window)[: len(there)]
         self.away += np.linalg.norm(there, axis=1).tolist()
         self.off += np.linalg.norm(found - there, axis=1).tolist()
         return self._model.assess(window)

@@ -257,8 +257,8 @@ def test_a_view_that_is_not_there_does_not_block_the_folder(folder: Path, run: V
             "--max-steps and --gpus are for LLaVA-OneVision",
         ),
         (
-            ("train", "{samples}", "--out", "x", "--model", "llava", "--blind"),
-            "--blind is for the compact model",
+            ("train", "{samples}", "--out", "x", "--model", "llava", "--proprioception-only"),
+            "--proprioception-only is for the compact model",
         ),
         (
             ("train", "{samples}", "--out", "x", "--model", "llava", "--strategy", "zero3"),

@@ -11,8 +11,10 @@ from tests.cli.conftest import Verb
 from tests.evaluation import toy_study
 
 from failsafe.evaluation.results import Results
-from failsafe.models.compact import CompactConfig, CompactMeta, CompactNet, save_compact
-from failsafe.models.object_localizer import CameraIntrinsics
+from failsafe.models.camera_geometry import CameraIntrinsics
+from failsafe.models.compact import CompactMeta, save_compact
+from failsafe.models.compact_net import CompactConfig, CompactNet
+from failsafe.models.version_1 import EMBODIMENT, NORMALIZATION
 from failsafe.monitors.calibration import read_calibration
 from failsafe.monitors.settings import MonitorSettings
 from failsafe.policies.reference import load_reference
@@ -35,7 +37,15 @@ def model(folder: Path) -> str:
     torch.manual_seed(0)
     spec = WindowSpec(views=("front",), history=4, frames=1, size=32)
     config = CompactConfig(
-        spec, ("slip",), ("push",), (WORDS,), (4, 4, 8, 8), 16, (CameraIntrinsics(0.7, False),)
+        spec,
+        ("slip",),
+        ("push",),
+        (WORDS,),
+        EMBODIMENT,
+        NORMALIZATION,
+        (4, 4, 8, 8),
+        16,
+        (CameraIntrinsics(0.7, False),),
     )
     path, net = folder / "monitor.safetensors", CompactNet(config)
     with torch.no_grad():

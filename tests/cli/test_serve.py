@@ -14,9 +14,11 @@ from websockets.sync.client import connect
 
 from failsafe.cli.serve import parse_address, parse_views
 from failsafe.errors import UserError
-from failsafe.models.compact import CompactConfig, CompactMeta, CompactNet, save_compact
+from failsafe.models.camera_geometry import CameraIntrinsics
+from failsafe.models.compact import CompactMeta, save_compact
+from failsafe.models.compact_net import CompactConfig, CompactNet
 from failsafe.models.loading import fingerprint
-from failsafe.models.object_localizer import CameraIntrinsics
+from failsafe.models.version_1 import EMBODIMENT, NORMALIZATION
 from failsafe.monitors.calibration import Calibration, Threshold, write_calibration
 from failsafe.monitors.proxy import Proxy
 from failsafe.monitors.serving import is_loopback
@@ -28,8 +30,10 @@ UPSTREAM = ("--upstream", "ws://127.0.0.1:8000")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny network that is sure of a failure, with a way back."""
     torch.manual_seed(0)
-    lenses = tuple(CameraIntrinsics(0.8, False) for _ in SPEC.views)
-    config = CompactConfig(SPEC, ("slip",), ("grasp",), (WORDS,), (8, 8, 16, 16), 32, lenses)
+    intrinsics = tuple(CameraIntrinsics(0.8, False) for _ in SPEC.views)
+    config = CompactConfig(
+        SPEC, ("slip",), ("grasp",), (WORDS,), EMBODIMENT, NORMALIZATION, (8, 8, 16, 16), 32, intrinsics
+    )
     net = CompactNet(config)
     with torch.no_grad():
         net.heads.weight.zero_()

@@ -122,5 +122,5 @@ def test_what_it_knows_it_has_from_the_pictures(tmp_path: Path) -> None:
     assert own > balanced(others) + 0.1
     # PickCube has a cube and a goal.
     there = samples.objects[rows, :2, :3] - samples.tcp_poses[rows, -1, None, :3]
-    found = np.array([model.find(samples.window(i))[:2] for i in rows])
+    found = np.array([model.locate(samples.window(i))[:2] for i in rows])
     assert np.median(np.linalg.norm(found - there, axis=-1)) < 0.006

@@ -12,39 +12,34 @@ import torch
 
 from failsafe.datasets.cameras import look_at
 from failsafe.errors import AssessmentError, RecordError, UserError
-from failsafe.models.compact import (
-    FORMAT,
-    CompactConfig,
-    CompactMeta,
-    CompactModel,
-    CompactNet,
-    load_compact,
-    motion_features,
-    save_compact,
-)
+from failsafe.models.camera_geometry import CameraIntrinsics, camera_features, project
+from failsafe.models.compact import FORMAT, CompactMeta, CompactModel, load_compact, save_compact
+from failsafe.models.compact_net import CompactConfig, CompactNet, motion_features
 from failsafe.models.contract import assess_safely
 from failsafe.models.image_encoder import word_codes
-from failsafe.models.object_localizer import (
-    MIDDLE,
-    PLACE_SCALE,
-    CameraIntrinsics,
-    ObjectLocalizer,
-    camera_features,
-    project,
-)
+from failsafe.models.object_localizer import ObjectLocalizer
+from failsafe.models.version_1 import EMBODIMENT, NORMALIZATION
 from failsafe.records.assessment import Status, Window, WindowSpec
 
 SPEC = WindowSpec(views=("front", "hand"), history=4, frames=2, size=32)
 
 
-LENSES = (CameraIntrinsics(0.8, False), CameraIntrinsics(1.3, True))
+INTRINSICS = (CameraIntrinsics(0.8, False), CameraIntrinsics(1.3, True))
 
 
 @pytest.fixture(scope="module")
 def model() -> CompactModel:
     torch.manual_seed(0)
     config = CompactConfig(
-        SPEC, ("no_op", "slip"), ("reach", "grasp"), ("pick the cube",), (8, 8, 16, 16), 32, LENSES
+        SPEC,
+        ("no_op", "slip"),
+        ("reach", "grasp"),
+        ("pick the cube",),
+        EMBODIMENT,
+        NORMALIZATION,
+        (8, 8, 16, 16),
+        32,
+        INTRINSICS,
     )
     return CompactModel(CompactNet(config), CompactMeta(config, {"T": (1, 2)}, {}))
 
@@ -190,16 +185,23 @@ def test_points_are_where_the_views_rays_meet() -> None:
     front = look_at((1.3, 0.0, 0.68), (0.52, 0.0, 0.13))
     side = look_at((0.65, -0.8, 0.58), (0.58, 0.0, 0.13))
     hand = look_at((0.115, 0.0, -0.075), (0.015, 0.0, 0.03))
-    lenses = (CameraIntrinsics(0.8, False), CameraIntrinsics(0.8, False), CameraIntrinsics(1.3, True))
+    intrinsics = (CameraIntrinsics(0.8, False), CameraIntrinsics(0.8, False), CameraIntrinsics(1.3, True))
     cameras = torch.tensor(
-        [[(*pose, lens.fov, lens.mounted) for pose, lens in zip((front, side, hand), lenses, strict=True)]]
+        [
+            [
+                (*pose, camera.fov, camera.mounted)
+                for pose, camera in zip((front, side, hand), intrinsics, strict=True)
+            ]
+        ]
     )
     aside = torch.from_numpy(rng.uniform(-0.08, 0.08, (1, 200, 3)).astype(np.float32))
     points = torch.cat([tool[:, None, :3], tool[:, None, :3] + aside], dim=1)
     pixels, inside = project(cameras.float(), tool, points)
     assert inside.float().mean() > 0.5
-    finder = ObjectLocalizer(lenses, 3, 32, (8, 8, 16, 16), 4).eval()
-    [row] = [motion_features(tool.numpy().repeat(2, axis=0), np.zeros(2, dtype=np.float32))[:9]]
+    finder = ObjectLocalizer(intrinsics, 3, 32, (8, 8, 16, 16), 4, NORMALIZATION).eval()
+    [row] = [
+        motion_features(tool.numpy().repeat(2, axis=0), np.zeros(2, dtype=np.float32), NORMALIZATION)[:9]
+    ]
     pose = torch.from_numpy(row)[None]
     seen = (inside.sum(1) >= 2)[0, 1:]
 
@@ -222,8 +224,8 @@ def test_proprioception_by_hand() -> None:
     down = [0.0, 1.0, 0.0, 0.0]  # turned by half a turn about x
     at = np.array([[0.4, 0.0, 0.24 - 0.01 * step, *down] for step in range(5)], dtype=np.float32)
     widths = np.array([0.08, 0.08, 0.06, 0.04, 0.02], dtype=np.float32)
-    place, axes, past, opening = np.split(motion_features(at, widths), [3, 9, 33])
-    np.testing.assert_allclose(place, (at[-1, :3] - np.array(MIDDLE)) * PLACE_SCALE, atol=1e-6)
+    place, axes, past, opening = np.split(motion_features(at, widths, NORMALIZATION), [3, 9, 33])
+    np.testing.assert_allclose(place, 5 * (at[-1, :3] - np.array([0.6, 0.0, 0.15])), atol=1e-6)
     np.testing.assert_allclose(axes, [1, 0, 0, 0, 0, -1], atol=1e-6)
     down_by = [[0, 0, -0.1 * step, 0, 0, 0] for step in (4, 3, 2, 1)]  # decimetres
     np.testing.assert_allclose(past.reshape(4, 6), down_by, atol=1e-6)
@@ -238,8 +240,16 @@ def test_words_are_told_apart_whatever_their_case() -> None:
 
 def test_one_assessment_takes_milliseconds() -> None:
     """Not a benchmark: a network ten times too large would show."""
-    lenses = (CameraIntrinsics(0.8, False), *LENSES)
-    config = CompactConfig(WindowSpec(), ("no_op",), ("reach",), ("pick the cube",), lenses=lenses)
+    intrinsics = (CameraIntrinsics(0.8, False), *INTRINSICS)
+    config = CompactConfig(
+        WindowSpec(),
+        ("no_op",),
+        ("reach",),
+        ("pick the cube",),
+        EMBODIMENT,
+        NORMALIZATION,
+        intrinsics=intrinsics,
+    )
     net = CompactModel(CompactNet(config), CompactMeta(config, {}, {}))
     assert net.parameters < 6_000_000
     poses = np.tile(np.array([0.5, 0.0, 0.2, 0.0, 1.0, 0.0, 0.0], dtype=np.float32), (11, 1))

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from failsafe.models import corrections
-from failsafe.models.contract import MAX_ACTIONS, MAX_ROTATION, MAX_TRANSLATION
+from failsafe.models.contract import MAX_ACTIONS
+from failsafe.models.version_1 import EMBODIMENT
 from failsafe.records import poses
 
 
@@ -35,7 +36,7 @@ def straight(delta, count, gripper):
 )
 def test_straight_ways_come_back_as_they_were(step, turn, count, gripper):
     actions = straight([*np.multiply(step, count), *np.multiply(turn, count)], count, gripper)
-    again = corrections.decode(corrections.encode(actions))
+    again = corrections.decode(corrections.encode(actions, EMBODIMENT), EMBODIMENT)
     assert len(again) == count
     assert max(poses.distance(total(actions), total(again))) < 1e-5
     assert {row[6] for row in again} == {gripper}
@@ -44,11 +45,11 @@ def test_straight_ways_come_back_as_they_were(step, turn, count, gripper):
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(-3, 3), min_size=corrections.SIZE, max_size=corrections.SIZE))
 def test_whatever_a_network_says_keeps_the_limits(numbers):
-    actions = corrections.decode(np.array(numbers, dtype=np.float32))
+    actions = corrections.decode(np.array(numbers, dtype=np.float32), EMBODIMENT)
     assert 1 <= len(actions) <= MAX_ACTIONS
     for row in actions:
-        assert np.linalg.norm(row[:3]) <= MAX_TRANSLATION * (1 + 1e-6)
-        assert np.linalg.norm(row[3:6]) <= MAX_ROTATION * (1 + 1e-6)
+        assert np.linalg.norm(row[:3]) <= EMBODIMENT.max_translation * (1 + 1e-6)
+        assert np.linalg.norm(row[3:6]) <= EMBODIMENT.max_rotation * (1 + 1e-6)
         assert row[6] in (-1.0, 1.0)
 
 
@@ -56,7 +57,7 @@ def test_a_way_with_stops_keeps_its_corners():
     """Open, rise, go across, come down: four legs of two steps each."""
     legs = [(0, 0, 0.02), (0, 0, 0.02), (0.02, 0, 0), (0.02, 0, 0), (0, 0.01, 0), (0, 0.01, 0), (0, 0, -0.02)]
     actions = tuple((*map(float, leg), 0.0, 0.0, 0.0, 1.0) for leg in [*legs, (0, 0, -0.02)])
-    again = corrections.decode(corrections.encode(actions))
+    again = corrections.decode(corrections.encode(actions, EMBODIMENT), EMBODIMENT)
     np.testing.assert_allclose(np.array(again), np.array(actions), atol=1e-6)
 
 
@@ -66,7 +67,7 @@ def test_what_comes_next_is_led_to_and_fingers_are_no_sooner():
     ahead[0, :, 2] = -0.01 * np.arange(1, 13)
     ahead[0, :, 5] = 0.02 * np.arange(1, 13)
     ahead[0, :, 6] = [1.0] * 7 + [-1.0] * 5
-    rows = corrections.decode(corrections.encode_continuation(ahead)[0])
+    rows = corrections.decode(corrections.encode_continuation(ahead, EMBODIMENT)[0], EMBODIMENT)
     assert [row[6] for row in rows] == [1.0] * 9 + [-1.0] * 3
     at = poses.IDENTITY
     for row, wanted in zip(rows, ahead[0].astype(np.float64), strict=True):
@@ -84,6 +85,6 @@ def test_words():
 def test_fingers_change_in_the_quarter_in_which_they_do(count):
     still = (0.0,) * 5
     actions = tuple((0.01, *still, 1.0 if i < count // 2 else -1.0) for i in range(count))
-    again = corrections.decode(corrections.encode(actions))
+    again = corrections.decode(corrections.encode(actions, EMBODIMENT), EMBODIMENT)
     assert len(again) == count
     assert again[-1][6] == -1.0

@@ -15,8 +15,9 @@ from failsafe.execution.serial import SerialExecutor
 from failsafe.experts.tasks import load_task
 from failsafe.generation.demonstrations import DemonstrationJob
 from failsafe.generation.nominal import run_nominal
+from failsafe.models.camera_geometry import project
 from failsafe.models.image_encoder import word_codes
-from failsafe.models.object_localizer import PLACE_SCALE, project
+from failsafe.models.version_1 import NORMALIZATION
 from failsafe.models.weights import save_weights
 from failsafe.policies.conformance import check_policy, observe
 from failsafe.policies.loading import load_policy
@@ -30,7 +31,6 @@ from failsafe.policies.reference import (
     save_reference,
     stack_views,
     to_numbers,
-    to_place,
     to_target,
 )
 from failsafe.policies.reference_net import (
@@ -48,13 +48,8 @@ from failsafe.samples.demonstrations import DemonstrationConfig, DemonstrationMa
 from failsafe.samples.targets import chunk_targets, find_keyframes
 from failsafe.simulators.toy import ToyPush
 from failsafe.training.allocation import keep_freed_memory
-from failsafe.training.imitation import (
-    ImitationTraining,
-    batches,
-    imitation_loss,
-    keyframe_loss,
-    train_reference,
-)
+from failsafe.training.imitation import ImitationTraining, imitation_loss, keyframe_loss, train_reference
+from failsafe.training.imitation_batches import batches
 
 CONFIG = DemonstrationConfig(("ToyPush-v0",), 3, first_seed=50, views=("front", "hand"), size=32, stride=6)
 WORDS = ToyPush().episode.instruction
@@ -358,12 +353,12 @@ def test_pictures_move_as_their_keyframes_do(data, monkeypatch):
         return frames
 
     monkeypatch.setattr(data, "frames", dotted)
-    batch = next(batches(data, ImitationTraining(batch=len(data), shift=5)))
+    batch = next(batches(data, NORMALIZATION, ImitationTraining(batch=len(data), shift=5)))
     pixels, inside = project(batch.cameras, batch.tcp_poses, batch.keyframes)
-    there = (pixels + batch.taught.moved[:, :, None])[:, :, 0]
+    there = (pixels + batch.teacher.moved[:, :, None])[:, :, 0]
     seen = inside[:, :, 0] & (there.abs() < 1).all(-1)
     assert seen.sum() > len(data) / 2
-    assert batch.taught.moved.abs().amax() > 0.2
+    assert batch.teacher.moved.abs().amax() > 0.2
     for sample, view in seen.nonzero().tolist():
         bright = (batch.frames[sample, view].sum(0) > 0).nonzero()[0].flip(0)
         place = (bright.float() + 0.5) / size * 2 - 1
@@ -371,13 +366,15 @@ def test_pictures_move_as_their_keyframes_do(data, monkeypatch):
 
 
 def test_the_loss_of_keyframes_is_zero_only_where_they_are(stacked):
-    batch = next(batches(stacked, ImitationTraining(batch=len(stacked), shift=2)))
+    batch = next(batches(stacked, NORMALIZATION, ImitationTraining(batch=len(stacked), shift=2)))
     pixels, inside = project(batch.cameras, batch.tcp_poses, batch.keyframes)
-    places = torch.from_numpy(to_place(batch.keyframes.numpy().astype(np.float64)).astype(np.float32))
-    turns = (turn_shares(batch.taught.turns) + 1e-12).log()
-    following = batch.taught.following
+    places = torch.from_numpy(
+        NORMALIZATION.position(batch.keyframes.numpy().astype(np.float64)).astype(np.float32)
+    )
+    turns = (turn_shares(batch.teacher.turns) + 1e-12).log()
+    following = batch.teacher.following
     sure = 40.0 * torch.nn.functional.one_hot(following, 3).float()
-    right = Keyframes(places, pixels + batch.taught.moved[:, :, None], sure, turns)
+    right = Keyframes(places, pixels + batch.teacher.moved[:, :, None], sure, turns)
     assert float(keyframe_loss(right, batch)) < 1e-5
     # Of 4 mm in one direction of three; smooth L1 beyond beta is |d| - beta / 2.
     off = right._replace(places=places + torch.tensor([0.2, 0.0, 0.0]))
@@ -426,7 +423,7 @@ def test_one_that_says_keyframes_learns_them_and_goes_by_them(stacked, tmp_path)
     frames = stack_views(np.stack([stacked.frames(i) for i in some]))
     felt = torch.from_numpy(np.stack([policy_input(stacked, i) for i in some]))
     words = torch.from_numpy(word_codes(instruction))[None].expand(len(some), -1)
-    places = torch.from_numpy(to_place(stacked.keyframes[some, :, :3])).float()
+    places = torch.from_numpy(NORMALIZATION.position(stacked.keyframes[some, :, :3])).float()
     following = torch.from_numpy(stacked.following[some])
     to_come = torch.arange(3) >= following[:, None]
     with torch.inference_mode():
@@ -463,21 +460,25 @@ def test_one_that_says_keyframes_learns_them_and_goes_by_them(stacked, tmp_path)
 
 
 def test_a_tool_taken_to_be_elsewhere_is_led_to_the_same_poses(stacked):
-    near = next(batches(stacked, ImitationTraining(batch=len(stacked), shift=0)))
-    far = next(batches(stacked, ImitationTraining(batch=len(stacked), shift=0, keyframes=True)))
-    assert torch.equal(near.felt, near.taught.proprioception)
+    near = next(batches(stacked, NORMALIZATION, ImitationTraining(batch=len(stacked), shift=0)))
+    far = next(
+        batches(stacked, NORMALIZATION, ImitationTraining(batch=len(stacked), shift=0, keyframes=True))
+    )
+    assert torch.equal(near.proprioception, near.teacher.proprioception)
     order = np.random.default_rng(0).permutation(len(stacked))
     felt = torch.from_numpy(np.stack([policy_input(stacked, i) for i in order]))
-    beside = (far.taught.proprioception - felt)[:, :3] / PLACE_SCALE
-    back = (near.wanted - far.wanted)[..., :3] * METRES
+    beside = (far.teacher.proprioception - felt)[:, :3] / NORMALIZATION.position_scale
+    back = (near.actions - far.actions)[..., :3] * METRES
     np.testing.assert_allclose(back, beside[:, None].expand_as(back), atol=1e-5)
-    np.testing.assert_array_equal(far.wanted[..., 3:], near.wanted[..., 3:])
+    np.testing.assert_array_equal(far.actions[..., 3:], near.actions[..., 3:])
     # Both axes turn about the vertical together.
-    first, third = far.taught.proprioception[:, 3:6], far.taught.proprioception[:, 6:9]
+    first, third = far.teacher.proprioception[:, 3:6], far.teacher.proprioception[:, 6:9]
     np.testing.assert_allclose(
-        (first * third).sum(1), (far.felt[:, 3:6] * far.felt[:, 6:9]).sum(1), atol=1e-5
+        (first * third).sum(1), (far.proprioception[:, 3:6] * far.proprioception[:, 6:9]).sum(1), atol=1e-5
     )
-    turned = torch.atan2(first[:, 1], first[:, 0]) - torch.atan2(far.felt[:, 4], far.felt[:, 3])
+    turned = torch.atan2(first[:, 1], first[:, 0]) - torch.atan2(
+        far.proprioception[:, 4], far.proprioception[:, 3]
+    )
     turned = torch.remainder(turned + torch.pi, 2 * torch.pi) - torch.pi
     # Where the gripper changes in the chunk, or was told to and has not, it is hardly moved.
     still = (stacked.actions[order, :, 6] != stacked.actions[order, :1, 6]).any(1) | stacked.at_keyframe[
@@ -490,14 +491,16 @@ def test_a_tool_taken_to_be_elsewhere_is_led_to_the_same_poses(stacked):
 
 
 def policy_input(data, index):
-    return proprioception(data.tcp_poses[index].astype(np.float64), float(data.gripper_widths[index]))
+    return proprioception(
+        data.tcp_poses[index].astype(np.float64), float(data.gripper_widths[index]), NORMALIZATION
+    )
 
 
 @pytest.mark.parametrize(
     ("settings", "name", "words"),
     [
-        ({"batch": 100_000}, "a.safetensors", "expected at least 100000 moments"),
-        ({"batch": 4}, "there.safetensors", "exists already"),
+        ({"batch": 100_000}, "a.safetensors", "expected at least 100000 samples"),
+        ({"batch": 4}, "there.safetensors", "which exists; choose another one"),
         ({"batch": 4}, "policy.pt", "ending .safetensors"),
     ],
 )
@@ -522,7 +525,9 @@ def test_memory_is_kept_where_that_can_be_asked_for(monkeypatch):
 
 
 REACH = ((-0.3, -0.4, 0.0), (0.4, 0.3, 0.5))
-TINY = ReferenceConfig(("front", "hand"), 32, 4, 20.0, ("push the box", "lift it"), REACH, (4, 4, 8, 8), 16)
+TINY = ReferenceConfig(
+    ("front", "hand"), 32, 4, 20.0, ("push the box", "lift it"), REACH, NORMALIZATION, (4, 4, 8, 8), 16
+)
 META = ReferenceMeta(TINY, 3, {"ToyPush-v0": (50, 51)}, {"commit": "abc"})
 
 
@@ -564,7 +569,7 @@ def test_foreign_files_are_refused_and_nothing_is_unpickled(tiny, tmp_path, monk
     assert not (tmp_path / "trapped").exists()
     save_file({"weight": torch.zeros(3)}, path)
     with pytest.raises(
-        RecordError, match="expected a checkpoint of format 'failsafe-reference/2', got 'none'"
+        RecordError, match="expected a checkpoint of format 'failsafe-reference/3', got 'none'"
     ):
         load_reference(str(path))
     save_weights(path, "failsafe-compact/1", tiny.net, "{}")

@@ -17,7 +17,7 @@ from failsafe.execution.serial import SerialExecutor
 from failsafe.experts.tasks import load_task
 from failsafe.generation.config import GenerationConfig, default_modes
 from failsafe.generation.exploration import STEPS, explore
-from failsafe.models.object_localizer import project
+from failsafe.models.camera_geometry import project
 from failsafe.records import poses
 from failsafe.records.assessment import Window, WindowSpec
 from failsafe.records.case import FAILING

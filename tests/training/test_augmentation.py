@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from failsafe.models import corrections
-from failsafe.models.compact import motion_features
+from failsafe.models.compact_net import motion_features
+from failsafe.models.version_1 import EMBODIMENT, NORMALIZATION
 from failsafe.records import poses
-from failsafe.training.augmentation import Carrier, elsewhere
-from failsafe.training.batches import Targets
+from failsafe.training.augmentation import SceneTransform, augment_scene
+from failsafe.training.targets import Targets
 
 HISTORY = 20
 
@@ -42,7 +43,7 @@ def _moments(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _truth(rows: list[list[float]]) -> Targets:
-    numbers = torch.from_numpy(corrections.encode(rows))[None]
+    numbers = torch.from_numpy(corrections.encode(rows, EMBODIMENT))[None]
     none, some = torch.zeros(1), torch.zeros(1, dtype=torch.long)
     return Targets(
         *(none, none, some, none, some, none),
@@ -75,27 +76,27 @@ def test_it_is_what_would_be_seen_there(side: float, angle: float) -> None:
         return torch.tensor([[*(10 * (at[:3] - tool[:3])), 0.0, 0.0, 0.0]], dtype=torch.float32)
 
     def motion(rows: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(motion_features(rows.astype(np.float32), widths))[None]
+        return torch.from_numpy(motion_features(rows.astype(np.float32), widths, NORMALIZATION))[None]
 
-    carrier = Carrier(torch.tensor([side]), torch.tensor([angle]))
-    seen = carrier.objects(objects(tools[-1], thing))
-    came = carrier.motion(motion(tools), torch.tensor(shift[None], dtype=torch.float32))
+    transform = SceneTransform(torch.tensor([side]), torch.tensor([angle]))
+    seen = transform.objects(objects(tools[-1], thing))
+    came = transform.motion(motion(tools), torch.tensor(shift[None], dtype=torch.float32), NORMALIZATION)
     torch.testing.assert_close(seen, objects(tools_there[-1], there(thing)), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(came, motion(tools_there), atol=2e-4, rtol=1e-3)
-    wanted = torch.from_numpy(corrections.encode(way_there))[None]
-    here = torch.from_numpy(corrections.encode(way))[None]
-    torch.testing.assert_close(carrier.way(here), wanted, atol=2e-4, rtol=1e-3)
+    wanted = torch.from_numpy(corrections.encode(way_there, EMBODIMENT))[None]
+    here = torch.from_numpy(corrections.encode(way, EMBODIMENT))[None]
+    torch.testing.assert_close(transform.actions(here), wanted, atol=2e-4, rtol=1e-3)
 
 
 def test_objects_that_are_not_wantedstay_away_and_half_of_the_moments_are_mirrored() -> None:
     torch.manual_seed(0)
     b = 2000
     tools, widths = _moments(np.random.default_rng(0))
-    motion = torch.from_numpy(motion_features(tools.astype(np.float32), widths)).repeat(b, 1)
+    motion = torch.from_numpy(motion_features(tools.astype(np.float32), widths, NORMALIZATION)).repeat(b, 1)
     one = _truth([[0.01, 0.02, 0.03, 0.0, 0.0, 0.0, 1.0]])
     truth = Targets(**{name: value.repeat(b, *[1] * (value.dim() - 1)) for name, value in vars(one).items()})
     objects = torch.tensor([[0.0, 2.0, 1.0, 0.0, 0.0, 0.0]]).repeat(b, 1)
-    seen, came, there = elsewhere(objects, motion, truth)
+    seen, came, there = augment_scene(objects, motion, truth, NORMALIZATION)
     assert (seen[:, 3:] == 0).all()
     torch.testing.assert_close(seen[:, 2], objects[:, 2])  # heights stay
     torch.testing.assert_close(came[:, 2], motion[:, 2])

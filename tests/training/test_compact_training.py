@@ -12,34 +12,25 @@ from failsafe.datasets.build import build_dataset
 from failsafe.errors import UserError
 from failsafe.execution.processes import ProcessExecutor
 from failsafe.generation.config import GenerationConfig, default_modes
-from failsafe.models.compact import CompactConfig, CompactNet, load_compact
-from failsafe.models.object_localizer import (
-    POSE,
-    CameraIntrinsics,
-    Keypoints,
-    ObjectLocalizer,
-    camera_features,
-    project,
-)
+from failsafe.models.camera_geometry import CameraIntrinsics, camera_features, project
+from failsafe.models.compact import load_compact
+from failsafe.models.compact_net import CompactConfig, CompactNet
+from failsafe.models.object_localizer import POSE, Keypoints, ObjectLocalizer
+from failsafe.models.version_1 import EMBODIMENT, NORMALIZATION
 from failsafe.records.assessment import WindowSpec
 from failsafe.samples.manifest import SampleConfig
 from failsafe.samples.render import build_samples
 from failsafe.samples.sample import Kind, Sample
 from failsafe.samples.sample_set import SampleSet
 from failsafe.training import compact
-from failsafe.training.batches import Batches, _delay, _odds, augment
-from failsafe.training.compact import (
-    CHECKPOINT,
-    LOG,
-    CompactTraining,
-    EpochReport,
-    evaluate,
-    loss_of,
-    train_compact,
-)
-from failsafe.training.keypoints import _imagined_loss, sight_loss
+from failsafe.training.batches import Batches, cell_probabilities
+from failsafe.training.compact import CHECKPOINT, LOG, evaluate, train_compact
+from failsafe.training.compact_config import CompactTraining, EpochReport
+from failsafe.training.compact_loss import assessment_loss
+from failsafe.training.localizer_loss import localizer_loss, random_point_loss
+from failsafe.training.noise import augment_images, delay_objects
 
-LENSES = (CameraIntrinsics(0.7, False), CameraIntrinsics(0.7, False))
+INTRINSICS = (CameraIntrinsics(0.7, False), CameraIntrinsics(0.7, False))
 SMALL = {"batch": 16, "widths": (8, 12, 16, 24), "hidden": 64}
 
 
@@ -144,7 +135,7 @@ def test_a_folder_of_another_run_is_not_overwritten(samples: SampleSet, tmp_path
 
 
 def test_too_few_samples(samples: SampleSet, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="expected at least 100000 samples with pictures"):
+    with pytest.raises(UserError, match="expected at least 100000 samples with images"):
         train_compact(samples, CompactTraining(batch=100_000), tmp_path, lambda report: None)
 
 
@@ -165,7 +156,6 @@ def test_truth_is_that_of_the_samples(samples: SampleSet, tmp_path: Path) -> Non
         box = samples.objects[row, 0, :3] - samples.tcp_poses[row, -1, :3]
         np.testing.assert_allclose(truth.objects[i, :3].numpy(), 10 * box, atol=1e-5)
     assert (batches.truth.objects[:, :6] != 0).any(dim=0).all()  # a box and a goal
-    assert (batches.truth.objects[:, 6:] == 0).all()
 
 
 def test_a_tool_that_wanders_about_teaches_the_eyes_alone(folder: Path, tmp_path: Path) -> None:
@@ -182,11 +172,12 @@ def test_a_tool_that_wanders_about_teaches_the_eyes_alone(folder: Path, tmp_path
     with torch.inference_mode():
         out = model.net(inputs)
         said = [
-            float(loss_of(out, replace(truth, failing=torch.full_like(truth.failing, f)))) for f in (0, 1)
+            float(assessment_loss(out, replace(truth, failing=torch.full_like(truth.failing, f))))
+            for f in (0, 1)
         ]
-        assert model.net.finder is not None
-        assert out.sight is not None
-        eyes = float(sight_loss(model.net.finder, out.sight, inputs.motion[:, :POSE], truth))
+        assert model.net.localizer is not None
+        assert out.keypoints is not None
+        eyes = float(localizer_loss(model.net.localizer, out.keypoints, inputs.motion[:, :POSE], truth))
     assert said == [0.0, 0.0], "nothing is learned from them but what is where"
     assert eyes > 0
 
@@ -199,10 +190,10 @@ def test_windows_without_pictures_make_it_better(folder: Path, tmp_path: Path) -
     assert not set(seen) & set(unseen)
     told = {}
     for name, data in (("alone", SampleSet(folder / "samples")), ("both", both)):
-        settings = CompactTraining(epochs=4, average=0.9, unseen=256, **SMALL)
+        settings = CompactTraining(epochs=4, average=0.9, image_free_batch=256, **SMALL)
         model = load_compact(train_compact(data, settings, tmp_path / name, lambda report: None))
         rows = both.indices("train", images=False)
-        batches = Batches(both, rows, model.meta.config, pictures=False)
+        batches = Batches(both, rows, model.meta.config, images=False)
         [(inputs, truth)] = batches.all(len(rows))
         with torch.inference_mode():
             said = model.net(inputs).failing > 0
@@ -234,11 +225,15 @@ def test_proprioception_alone_gives_far_less_away(tmp_path: Path) -> None:
         # Who looks learns by pictures where things are, too, and takes two steps without for each with some.
         folders = [tmp_path / "unseen"] if blind else [tmp_path / "seen", tmp_path / "unseen"]
         settings = CompactTraining(
-            epochs=40 if blind else 5, average=0.9, unseen=256, blind=blind, **{**SMALL, "hidden": 128}
+            epochs=40 if blind else 5,
+            average=0.9,
+            image_free_batch=256,
+            proprioception_only=blind,
+            **{**SMALL, "hidden": 128},
         )
         path = train_compact(SampleSet(*folders), settings, tmp_path / f"run-{blind}", lambda report: None)
         net = load_compact(path).net
-        batches = Batches(held, range(len(held)), net.config, pictures=False)
+        batches = Batches(held, range(len(held)), net.config, images=False)
         right[blind] = evaluate(net, batches, torch.device("cpu"))["balanced"]
     assert right[False] > 0.75
     assert right[True] > 0.6, "blind, it has learned what there is to learn"
@@ -246,47 +241,49 @@ def test_proprioception_alone_gives_far_less_away(tmp_path: Path) -> None:
 
 
 def test_the_eyes_of_another_checkpoint_are_kept_as_they_are(folder: Path, tmp_path: Path) -> None:
-    settings = CompactTraining(epochs=1, unseen=128, **SMALL)
+    settings = CompactTraining(epochs=1, image_free_batch=128, **SMALL)
     eyes = train_compact(SampleSet(folder / "samples"), settings, tmp_path / "eyes", lambda report: None)
-    kept = replace(settings, epochs=3, eyes=str(eyes))
+    kept = replace(settings, epochs=3, localizer=str(eyes))
     reports: list[EpochReport] = []
     path = train_compact(SampleSet(folder / "unseen"), kept, tmp_path / "run", reports.append)
     assert reports[-1].loss < 0.8 * reports[0].loss
     before, after = (load_compact(p).net for p in (eyes, path))
-    assert before.finder is not None
-    assert after.finder is not None
-    for name, tensor in before.finder.state_dict().items():
-        torch.testing.assert_close(after.finder.state_dict()[name], tensor, msg=name, atol=0, rtol=0)
+    assert before.localizer is not None
+    assert after.localizer is not None
+    for name, tensor in before.localizer.state_dict().items():
+        torch.testing.assert_close(after.localizer.state_dict()[name], tensor, msg=name, atol=0, rtol=0)
     assert not torch.equal(before.trunk[0].weight, after.trunk[0].weight)
-    assert after.config.lenses == before.config.lenses
+    assert after.config.intrinsics == before.config.intrinsics
     # What the eyes have learned from, the whole has: nothing is to be tested on it.
     old, new = (load_compact(p).meta for p in (eyes, path))
     assert all(set(seeds) <= set(new.train_seeds[task]) for task, seeds in old.train_seeds.items())
-    assert new.trained["eyes, samples"] == old.trained["samples"]
-    again = replace(settings, eyes=str(path))
+    assert new.trained["localizer, samples"] == old.trained["samples"]
+    again = replace(settings, localizer=str(path))
     later = train_compact(SampleSet(folder / "unseen"), again, tmp_path / "again", lambda report: None)
     known = load_compact(later).meta.trained
-    assert known["eyes, samples"] == old.trained["samples"], "they are the same eyes"
-    assert not any(what.startswith("eyes, eyes, ") for what in known)
+    assert known["localizer, samples"] == old.trained["samples"], "they are the same eyes"
+    assert not any(what.startswith("localizer, localizer, ") for what in known)
 
 
 def test_eyes_that_do_not_fit_are_refused(folder: Path, tmp_path: Path) -> None:
     unseen = SampleSet(folder / "unseen")
-    with pytest.raises(UserError, match=r"expected eyes for views \('front', 'side'\) as the samples have"):
-        train_compact(unseen, CompactTraining(eyes="compact"), tmp_path, lambda report: None)
-    with pytest.raises(UserError, match="expected --blind or --eyes, got both"):
-        CompactTraining(blind=True, eyes="compact")
-    settings = CompactTraining(epochs=1, unseen=128, blind=True, **SMALL)
+    with pytest.raises(
+        UserError, match=r"expected a localizer for views \('front', 'side'\) as the samples have"
+    ):
+        train_compact(unseen, CompactTraining(localizer="compact"), tmp_path, lambda report: None)
+    with pytest.raises(UserError, match="expected proprioception_only or a localizer to keep, got both"):
+        CompactTraining(proprioception_only=True, localizer="compact")
+    settings = CompactTraining(epochs=1, image_free_batch=128, proprioception_only=True, **SMALL)
     blind = train_compact(SampleSet(folder / "samples"), settings, tmp_path / "blind", lambda report: None)
-    with pytest.raises(UserError, match="expected a compact model with eyes"):
-        train_compact(unseen, CompactTraining(eyes=str(blind)), tmp_path / "run", lambda report: None)
+    with pytest.raises(UserError, match="expected a compact model with an object localizer"):
+        train_compact(unseen, CompactTraining(localizer=str(blind)), tmp_path / "run", lambda report: None)
 
 
 def test_windows_without_pictures_are_drawn_evenly(folder: Path) -> None:
     both = SampleSet(folder / "samples", folder / "unseen")
     rows = both.indices("train", images=False)
-    config = CompactConfig(both.spec, ("no_op",), ("reach",), ("pick",))
-    batches = Batches(both, rows, config, pictures=False)
+    config = CompactConfig(both.spec, ("no_op",), ("reach",), ("pick",), EMBODIMENT, NORMALIZATION)
+    batches = Batches(both, rows, config, images=False)
     assert not 0.4 < float(batches.truth.failing.mean()) < 0.6
     inputs, truth = batches.draw(2000, np.random.default_rng(0))
     assert float(truth.failing.mean()) == pytest.approx(0.5, abs=0.05)
@@ -308,7 +305,7 @@ def test_what_is_rare_is_drawn_more_often_than_it_is_there() -> None:
         ("few", False, Kind.HARMLESS): 40,
         ("few", False, Kind.NOMINAL): 50,
     }
-    odds = dict(zip(cells, _odds(cells), strict=True))
+    odds = dict(zip(cells, cell_probabilities(cells), strict=True))
     assert sum(odds.values()) == pytest.approx(1.0)
     many = sum(share for (task, *_), share in odds.items() if task == "many")
     assert many == pytest.approx(10 / 11)
@@ -323,7 +320,7 @@ def test_some_places_are_seen_from_where_the_tool_was() -> None:
     """A box on the table lags behind by the tool's way; one in the hand moves along; none stays none."""
     objects = torch.tensor([[1.0, 0.0, 0.0, 0.1, 0.0, 0.0, 0.0, 0.0, 0.0]]).repeat(4000, 1)
     moved = torch.tensor([[[0.1, 0.0, 0.0], [0.2, 0.0, 0.0], [0.3, 0.0, 0.0]]]).repeat(4000, 1, 1)
-    seen = _delay(objects, moved, np.random.default_rng(0))
+    seen = delay_objects(objects, moved, np.random.default_rng(0))
     torch.testing.assert_close(seen[:, 3:], objects[:, 3:])
     steps = (10 * (seen[:, 0] - 1.0)).round().int().bincount()
     assert 0.88 < steps[0] / 4000 < 0.92
@@ -332,25 +329,35 @@ def test_some_places_are_seen_from_where_the_tool_was() -> None:
 
 def test_pictures_that_were_not_made_are_not_shown(folder: Path) -> None:
     unseen = SampleSet(folder / "unseen")
-    with pytest.raises(UserError, match="expected windows with pictures"):
+    with pytest.raises(UserError, match="expected samples with images"):
         unseen.window(0)
 
 
 def test_what_things_mean_does_not_bend_where_they_are_seen(samples: SampleSet) -> None:
     """The finder learns from places alone, the trunk from everything else."""
     rows = samples.indices("train")[:32]
-    config = CompactConfig(samples.spec, ("no_op",), ("reach",), ("pick",), (8, 12, 16, 24), 64, LENSES)
+    config = CompactConfig(
+        samples.spec,
+        ("no_op",),
+        ("reach",),
+        ("pick",),
+        EMBODIMENT,
+        NORMALIZATION,
+        (8, 12, 16, 24),
+        64,
+        INTRINSICS,
+    )
     net = CompactNet(config)
     [(inputs, truth)] = Batches(samples, rows, config).all(32)
     out = net(inputs)
-    assert net.finder is not None
-    assert out.sight is not None
-    loss_of(out, truth).backward(retain_graph=True)
-    assert not any(p.grad is not None and p.grad.any() for p in net.finder.parameters())
+    assert net.localizer is not None
+    assert out.keypoints is not None
+    assessment_loss(out, truth).backward(retain_graph=True)
+    assert not any(p.grad is not None and p.grad.any() for p in net.localizer.parameters())
     assert all(p.grad is not None for p in net.trunk.parameters())
     net.zero_grad(set_to_none=True)
-    sight_loss(net.finder, out.sight, inputs.motion[:, :POSE], truth).backward()
-    assert all(p.grad is not None for p in net.finder.eyes.parameters() if p.requires_grad)
+    localizer_loss(net.localizer, out.keypoints, inputs.motion[:, :POSE], truth).backward()
+    assert all(p.grad is not None for p in net.localizer.encoders.parameters() if p.requires_grad)
     assert all(p.grad is None for p in net.trunk.parameters())
 
 
@@ -358,8 +365,18 @@ def test_the_lift_knows_points_where_none_has_ever_been(samples: SampleSet) -> N
     """Taught with imagined points alone, it finds the real ones by their true places in the pictures."""
     torch.manual_seed(0)
     rows = samples.indices("train")[:64]
-    config = CompactConfig(samples.spec, ("no_op",), ("reach",), ("pick",), (8, 12, 16, 24), 64, LENSES)
-    finder = ObjectLocalizer(LENSES, 6, 32, (8, 12, 16, 24), 2)
+    config = CompactConfig(
+        samples.spec,
+        ("no_op",),
+        ("reach",),
+        ("pick",),
+        EMBODIMENT,
+        NORMALIZATION,
+        (8, 12, 16, 24),
+        64,
+        INTRINSICS,
+    )
+    finder = ObjectLocalizer(INTRINSICS, 6, 32, (8, 12, 16, 24), 2, NORMALIZATION)
     [(inputs, truth)] = Batches(samples, rows, config).all(len(rows))
     pose = inputs.motion[:, :POSE]
     things = truth.objects[:, :6].unflatten(1, (2, 3))  # a box and a goal
@@ -375,10 +392,10 @@ def test_the_lift_knows_points_where_none_has_ever_been(samples: SampleSet) -> N
         return float((found - things).norm(dim=2).mean())
 
     before = off()
-    optimizer = torch.optim.Adam(finder.correct.parameters(), 1e-3)
+    optimizer = torch.optim.Adam(finder.refiner.parameters(), 1e-3)
     for _ in range(300):
         optimizer.zero_grad()
-        _imagined_loss(finder, sight, pose, truth).backward()
+        random_point_loss(finder, sight, pose, truth).backward()
         optimizer.step()
     assert off() < 0.8 * before
 
@@ -388,7 +405,7 @@ def test_augmentation_covers_darkens_and_lags() -> None:
     grey = torch.tensor([0.2, 0.4, 0.6]).repeat_interleave(3)
     frames = grey[None, None, :, None, None].repeat(400, 2, 1, 16, 16)
     changed = frames.clone()
-    augment(changed, 3, np.random.default_rng(0))
+    augment_images(changed, 3, np.random.default_rng(0))
     corner, spread = changed[:, :, :, 0, 0], changed.flatten(3).std(dim=3).amax(2)
     black = (changed == 0).flatten(2).all(2)
     covered = spread > 0.01
@@ -408,7 +425,7 @@ def test_augmentation_covers_darkens_and_lags() -> None:
 def test_augmentation_changes_all_moments_of_a_view_alike() -> None:
     frames = torch.rand(40, 2, 3, 8, 8).repeat(1, 1, 3, 1, 1)  # three equal moments
     changed = frames.clone()
-    augment(changed, 3, np.random.default_rng(0))
+    augment_images(changed, 3, np.random.default_rng(0))
     assert not torch.equal(frames, changed)
     torch.testing.assert_close(changed[:, :, :3], changed[:, :, 3:6])
     assert changed.min() >= 0

@@ -34,7 +34,8 @@ def imitate(
         keyframes: Let it say where it is next to open, close or end, and go by that alone.
         json: Print the result as JSON.
     """
-    from failsafe.training.imitation import ImitationTraining, train_reference
+    from failsafe.training.imitation import train_reference
+    from failsafe.training.imitation_config import ImitationTraining
 
     begun = time.monotonic()
 

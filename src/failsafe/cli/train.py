@@ -23,8 +23,8 @@ def train(
     batch: int | None = None,
     rate: float | None = None,
     seed: int = 0,
-    blind: bool = False,
-    eyes: str = "",
+    proprioception_only: bool = False,
+    localizer: str = "",
     lora: bool = False,
     full: bool = False,
     mix: str = "",
@@ -49,9 +49,9 @@ def train(
         batch: Samples at once.
         rate: Highest learning rate.
         seed: Seed of everything that is drawn.
-        blind: Compact: look at no pictures, to see what the proprioception alone gives away.
-        eyes: Compact: a checkpoint, or "compact", whose eyes are kept as they are; only what judges is
-            trained, on windows without pictures.
+        proprioception_only: Compact: use no images, to measure what the proprioception alone gives away.
+        localizer: Compact: a checkpoint, or "compact", whose object localizer is kept frozen; only the
+            classifier is trained, on image-free samples.
         lora: LLaVA: train LoRA adapters; the default.
         full: LLaVA: train all weights.
         mix: LLaVA: FILE:SHARE of visual questions in LLaVA's conversation format to learn beside.
@@ -73,7 +73,7 @@ def train(
         others = _given(mix=mix, lora=lora, full=full, resume=resume, dry_run=dry_run)
         _refuse({**others, **steps, **plan}, "for LLaVA-OneVision: give it with --model")
     else:
-        _refuse(_given(blind=blind, eyes=eyes), "for the compact model")
+        _refuse(_given(proprioception_only=proprioception_only, localizer=localizer), "for the compact model")
         if dry_run:
             _refuse(_given(resume=resume), "for a training, not for --dry-run")
         else:
@@ -81,7 +81,7 @@ def train(
     samples = SampleSet(*data)
     given = _given(epochs=epochs, batch=batch)
     if model == COMPACT:
-        given |= {"seed": seed, "blind": blind, "eyes": eyes}
+        given |= {"seed": seed, "proprioception_only": proprioception_only, "localizer": localizer}
         return _train_compact(samples, _needed(out), given, rate, json)
     given |= {
         "model": model,
@@ -126,14 +126,15 @@ def _train_compact(
     samples: SampleSet, out: Path, given: dict[str, Any], rate: float | None, json: bool
 ) -> int:
     # Imported only now: whoever trains one kind of model need not have what the other kind needs.
-    from failsafe.training.compact import CompactTraining, EpochReport, train_compact
+    from failsafe.training.compact import train_compact
+    from failsafe.training.compact_config import CompactTraining, EpochReport
 
     if "epochs" in given:
         if given["epochs"] != round(given["epochs"]):
             raise UserError(f"expected whole epochs for the compact model, got {given['epochs']}")
         given["epochs"] = round(given["epochs"])
-    if given["eyes"] and "batch" in given:
-        given["unseen"] = given.pop("batch")
+    if given["localizer"] and "batch" in given:
+        given["image_free_batch"] = given.pop("batch")
     if rate is not None:
         given["rate"] = rate
     last: list[EpochReport] = []

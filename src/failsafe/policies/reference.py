@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -20,16 +21,19 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from failsafe.errors import PolicyError, UnknownNameError
+from failsafe.models import version_1
 from failsafe.models.image_encoder import word_codes
-from failsafe.models.object_localizer import MIDDLE, PLACE_SCALE
-from failsafe.models.weights import fill, read_weights, save_weights
+from failsafe.models.normalization import Normalization
+from failsafe.models.weights import Renames, fill, read_weights, save_weights
 from failsafe.policies.contract import ActionSpace
 from failsafe.policies.reference_net import ReferenceConfig, ReferenceNet
 from failsafe.records import codec, poses
+from failsafe.records.codec import Migration
 from failsafe.records.observation import PolicyObservation
 from failsafe.records.poses import Pose
 
-FORMAT = "failsafe-reference/2"
+FORMAT = "failsafe-reference/3"
+OLDER: Mapping[str, Renames] = {"failsafe-reference/2": version_1.SUBMODULES}
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 STRENGTHS = ("weak", "medium", "strong")
 """Trained on few, some and many demonstrations."""
@@ -52,21 +56,27 @@ class ReferenceMeta:
         trained: How it came about: settings, steps, losses, for the model card.
     """
 
+    FORMAT: ClassVar[int] = 2
+    MIGRATIONS: ClassVar[Mapping[str, Migration]] = {"ReferenceMeta/1": version_1.migrate_reference_meta}
+
     config: ReferenceConfig
     demonstrations: int
     train_seeds: dict[str, tuple[int, ...]]
     trained: dict[str, str]
 
 
-def proprioception(tcp_pose: Pose, width: float) -> Float32[np.ndarray, "P"]:
-    """Tool pose and opening as numbers of about one."""
+def proprioception(tcp_pose: Pose, width: float, normalization: Normalization) -> Float32[np.ndarray, "P"]:
+    """Describe tool pose and gripper opening by numbers of about one.
+
+    Args:
+        tcp_pose: Tool pose, base frame.
+        width: Gripper opening, metres.
+        normalization: Scaling of position and opening.
+    """
     axes = [poses.rotate(tcp_pose[3:], axis) for axis in ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0))]
-    return np.concatenate([to_place(tcp_pose[:3]), *axes, [width * 20.0]]).astype(np.float32)
-
-
-def to_place(place: Float[np.ndarray, "*N 3"]) -> Float[np.ndarray, "*N 3"]:
-    """A place (m, base frame) as numbers of about one."""
-    return (place - np.array(MIDDLE)) * PLACE_SCALE
+    return np.concatenate(
+        [normalization.position(tcp_pose[:3]), *axes, [width * normalization.width_scale]]
+    ).astype(np.float32)
 
 
 def to_numbers(tcp_pose: Pose, target: Pose) -> Float[np.ndarray, "6"]:
@@ -136,7 +146,7 @@ class ReferencePolicy:
         images = np.stack([observation.images[view] for view in config.views])
         if images.shape[1:] != (config.size, config.size, 3):
             raise PolicyError(f"{self.name}: expected pictures of {config.size} px, got {images.shape[1:]}")
-        felt = proprioception(observation.tcp_pose, observation.gripper_width)
+        felt = proprioception(observation.tcp_pose, observation.gripper_width, config.normalization)
         with torch.inference_mode():
             out = self.net(stack_views(images[None]), torch.from_numpy(felt)[None], self._words)[0][0].numpy()
         rows = np.empty((config.chunk, 7))
@@ -178,7 +188,7 @@ def load_reference(name: str) -> ReferencePolicy:
         RecordError: If it is no checkpoint of a reference policy.
     """
     path = reference_path(name)
-    about, weights = read_weights(path, FORMAT)
+    about, weights = read_weights(path, FORMAT, OLDER)
     meta = codec.loads(ReferenceMeta, about, str(path))
     net = ReferenceNet(meta.config)
     fill(net, weights, path)

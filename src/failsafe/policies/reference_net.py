@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from failsafe.models.image_encoder import WORDS, ImageEncoder, Look, Words, mean_word
+from failsafe.models.image_encoder import KEYPOINTS, WORDS, ImageEncoder, ImageFeatures, Words, mean_word
+from failsafe.models.normalization import Normalization
 
 PROPRIOCEPTION = 3 + 6 + 1
 """Numbers that say where the tool is, how it is held, and how far it is open."""
@@ -38,6 +39,7 @@ class ReferenceConfig:
         rate_hz: Control steps per second.
         instructions: The instructions that it was trained on.
         reach: Lowest and highest x, y and z (m, base frame) that a demonstration has led the tool to.
+        normalization: Scaling of tool positions and gripper openings.
         widths: Channels of the encoder, from stride 2 to stride 16.
         hidden: Width of the trunk.
         keyframes: How many an episode has at most, if it says where the tool is to open, close and end, and
@@ -50,6 +52,7 @@ class ReferenceConfig:
     rate_hz: float
     instructions: tuple[str, ...]
     reach: tuple[tuple[float, ...], tuple[float, ...]]
+    normalization: Normalization
     widths: tuple[int, ...] = (16, 32, 64, 96)
     hidden: int = 384
     keyframes: int = 0
@@ -62,7 +65,7 @@ class Keyframes(NamedTuple):
     said apart: what says the next one alone says a place between two of them where it does not know.
 
     Attributes:
-        places: Metres from the middle of the workspace, times `PLACE_SCALE`.
+        places: Scaled positions, see `Normalization.position`.
         pixels: Columns and rows in each picture, -1 at the left and upper edges and 1 at the others.
         following: Logits of each being the next one.
         turns: Logits of how the tool is turned about the vertical at the next one, see `turn_shares`.
@@ -106,8 +109,10 @@ class ReferenceNet(nn.Module):
     def __init__(self, config: ReferenceConfig) -> None:
         super().__init__()
         self.config = config
-        self.eyes = nn.ModuleList(
-            ImageEncoder(3, config.widths, 192, fine=config.keyframes > 0) for _ in config.views
+        count = max(KEYPOINTS, config.keyframes)
+        self.encoders = nn.ModuleList(
+            ImageEncoder(3, config.widths, 192, fine=config.keyframes > 0, keypoints=count)
+            for _ in config.views
         )
         self.words = nn.Embedding(WORDS, Words.size, padding_idx=0)
         hidden, seen = config.hidden, 192 * len(config.views)
@@ -129,9 +134,9 @@ class ReferenceNet(nn.Module):
         )
         self.head = nn.Linear(hidden, config.chunk * 7)
         self.eval()
-        with torch.no_grad():  # lets the lazy layers take their size
-            for eye in self.eyes:
-                eye(torch.zeros(1, 3, config.size, config.size))
+        with torch.no_grad():  # initializes the lazy layers
+            for encoder in self.encoders:
+                encoder(torch.zeros(1, 3, config.size, config.size))
         self.train()
 
     def forward(
@@ -152,11 +157,11 @@ class ReferenceNet(nn.Module):
         Returns:
             Of each row the numbers of `reference.to_numbers`, and the logit of the gripper's being open.
         """
-        looks = [eye(frames[:, i]) for i, eye in enumerate(self.eyes)]
+        features = [encoder(frames[:, i]) for i, encoder in enumerate(self.encoders)]
         told = mean_word(self.words, words)
-        known, keyframes = [*(look.seen for look in looks), proprioception, told], None
+        known, keyframes = [*(view.embedding for view in features), proprioception, told], None
         if self.config.keyframes:
-            keyframes = self._keyframes(looks, proprioception[:, 3:], told, taught)
+            keyframes = self._keyframes(features, proprioception[:, 3:], told, taught)
             if taught is None:
                 places, following = keyframes.places, keyframes.following.argmax(1)
                 turns = likeliest_turn(keyframes.turns)
@@ -174,26 +179,26 @@ class ReferenceNet(nn.Module):
         return rows.unflatten(1, (self.config.chunk, 7)), keyframes
 
     def _keyframes(
-        self, looks: list[Look], held: Tensor, told: Tensor, taught: TeacherForcing | None
+        self, features: list[ImageFeatures], held: Tensor, told: Tensor, taught: TeacherForcing | None
     ) -> Keyframes:
-        """Where the keyframes are, by what the eyes see.
+        """Where the keyframes are, by the images.
 
         For places it is not told where the tool is, which at the end of a demonstration is the place itself:
         a network that knows says of any place where it stops that it is the right one.
         """
         count = self.config.keyframes
-        pixels = torch.stack([look.places[:, :count] for look in looks], dim=1)
+        pixels = torch.stack([view.keypoints[:, :count] for view in features], dim=1)
         there = pixels if taught is None else pixels - taught.moved[:, :, None]
-        blurred = torch.stack([_blur(look.shares[:, :count]) for look in looks], dim=1)
+        blurred = torch.stack([_blur(view.heatmaps[:, :count]) for view in features], dim=1)
         places = self.places(torch.cat([there.flatten(1), blurred.flatten(1), told, held[:, -1:]], dim=1))
-        seen = [look.seen for look in looks]
+        seen = [view.embedding for view in features]
         following = self.following(torch.cat([*seen, told, held[:, -1:]], dim=1)).float()
         # How the tool is to be turned is to be seen at the place itself; by the hand, from how it is turned.
         which = following.argmax(1) if taught is None else taught.following
         each = torch.arange(len(which), device=which.device)
         close = [
-            torch.einsum("bchw,bhw->bc", torch.relu(closer(look.cells)), look.shares[each, which].detach())
-            for closer, look in zip(self.close, looks, strict=True)
+            torch.einsum("bchw,bhw->bc", torch.relu(closer(view.cells)), view.heatmaps[each, which].detach())
+            for closer, view in zip(self.close, features, strict=True)
         ]
         turns = self.turns(torch.cat([*seen, *close, told, held], dim=1))
         return Keyframes(places.float().unflatten(1, (count, 3)), pixels, following, turns.float())

@@ -114,7 +114,8 @@ class DemonstrationWriter:
 def _describe(config: DemonstrationConfig) -> DemonstrationManifest:
     """Return the manifest of a configuration, with the facts of its tasks."""
     simulators = {task: load_task(task).simulator for task in config.tasks}
-    rates = {simulator.spec.embodiment.control_hz for simulator in simulators.values()}
+    embodiments = [simulator.spec.embodiment for simulator in simulators.values()]
+    rates = {embodiment.control_hz for embodiment in embodiments}
     if len(rates) > 1:
         raise UserError(f"expected tasks with one control rate, got {sorted(rates)} Hz")
     return DemonstrationManifest(
@@ -126,4 +127,5 @@ def _describe(config: DemonstrationConfig) -> DemonstrationManifest:
             for task, simulator in simulators.items()
         },
         provenance=collect_provenance(),
+        embodiment=embodiments[0],
     )

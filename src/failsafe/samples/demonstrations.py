@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 
 from failsafe.errors import UserError
 from failsafe.records import codec
+from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.records.provenance import Provenance
 from failsafe.records.trace import unpack
 from failsafe.samples.targets import find_keyframes
@@ -64,6 +65,7 @@ class DemonstrationManifest:
         instructions: Instruction of each task.
         cameras: Cameras of each task, in the order of the views.
         provenance: Commit and versions of the run that started it.
+        embodiment: The robot; None in sets of version 1.
     """
 
     config: DemonstrationConfig
@@ -71,6 +73,7 @@ class DemonstrationManifest:
     instructions: dict[str, str]
     cameras: dict[str, tuple[Camera, ...]]
     provenance: Provenance
+    embodiment: EmbodimentSpec | None = None
 
 
 class DemonstrationSet:

@@ -12,6 +12,7 @@ from failsafe.errors import UnknownNameError, UserError
 from failsafe.records import codec
 from failsafe.records.assessment import WindowSpec
 from failsafe.records.codec import Migration
+from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.records.provenance import Provenance
 from failsafe.samples.splits import SPLITS
 
@@ -92,6 +93,7 @@ class SampleManifest:
         provenance: Commit and versions of the run that started it.
         complete: Whether the run has finished.
         lost: TASK/SEED-SOURCE of every initial state that is left out because it killed its worker twice.
+        embodiments: The robot of each task; empty in sets of version 1.
     """
 
     FORMAT: ClassVar[int] = 2
@@ -104,6 +106,7 @@ class SampleManifest:
     provenance: Provenance
     complete: bool = False
     lost: tuple[str, ...] = ()
+    embodiments: dict[str, EmbodimentSpec] = field(default_factory=dict[str, EmbodimentSpec])
 
     def command(self, folder: Path) -> str:
         """Return the commands that make this set again in a folder, its datasets beside it first."""

@@ -21,11 +21,12 @@ from failsafe.experts.tasks import Task, load_task
 from failsafe.generation.exploration import record_explorations
 from failsafe.records import codec
 from failsafe.records.case import NOMINAL
+from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.records.provenance import collect_provenance
 from failsafe.records.trace import Trace, pack
 from failsafe.samples.manifest import SampleConfig, SampleManifest, read_sample_manifest
 from failsafe.samples.sample import Kind, Sample
-from failsafe.samples.sample_set import MAX_OBJECTS, SampleSet
+from failsafe.samples.sample_set import SampleSet
 from failsafe.samples.select import CONTINUATION_STEPS, explored_states, select_samples
 from failsafe.samples.splits import check_leaks
 from failsafe.samples.targets import chunk_targets
@@ -79,11 +80,18 @@ def build_samples(
     samples = select_samples(datasets, config)
     check_leaks(samples)
     with locked(out):
+        manifest = replace(manifest, embodiments=_embodiments(samples))
         _write_manifest(out, manifest)
         lost = _render_groups([d.path for d in datasets], out, config, samples, executor, callback)
         names = tuple(group.name for group in lost)
         _write_manifest(out, replace(manifest, complete=True, lost=names))
     return len(samples) - sum(len(group.samples) for group in lost)
+
+
+def _embodiments(samples: Sequence[Sample]) -> dict[str, EmbodimentSpec]:
+    """Return the robot of each task."""
+    tasks = sorted({sample.task for sample in samples})
+    return {task: load_task(task).simulator.spec.embodiment for task in tasks}
 
 
 def _write_manifest(out: Path, manifest: SampleManifest) -> None:
@@ -166,7 +174,8 @@ class SampleJob:
         path = self.path(item)
         tcp_poses = np.empty((len(samples), spec.history + 1, 7), dtype=np.float32)
         widths = np.empty((len(samples), spec.history + 1), dtype=np.float32)
-        objects = np.full((len(samples), MAX_OBJECTS, 7), np.nan, dtype=np.float32)
+        slots = max(trace.objects.shape[1] for trace in chosen)
+        objects = np.full((len(samples), slots, 7), np.nan, dtype=np.float32)
         camera_rows = np.full((len(samples), len(spec.views), 9), np.nan, dtype=np.float32)
         continuation = np.full((len(samples), CONTINUATION_STEPS, 7), np.nan, dtype=np.float32)
         for row, (sample, trace) in enumerate(zip(samples, chosen, strict=True)):
@@ -174,7 +183,7 @@ class SampleJob:
                 tcp_poses[row], widths[row] = cut_proprioception(trace, sample.step, spec.history)
             except RecordError as error:
                 raise RecordError(f"{sample.name}: {error}") from error
-            present = trace.objects[sample.step][:MAX_OBJECTS]
+            present = trace.objects[sample.step]
             objects[row, : len(present)] = present
             if sample.kind in (Kind.NOMINAL, Kind.RECOVERED):
                 continuation[row] = chunk_targets(trace, sample.step, CONTINUATION_STEPS)

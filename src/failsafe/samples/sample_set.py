@@ -16,17 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
 from failsafe.errors import RecordError, UserError
 from failsafe.records.assessment import Window, WindowSpec
+from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.records.trace import unpack
 from failsafe.samples.manifest import read_sample_manifest
 from failsafe.samples.sample import Kind, Sample, sample_from_plain
 from failsafe.samples.splits import check_leaks
-
-MAX_OBJECTS = 4
-"""Number of objects whose poses are stored beside each window."""
 
 
 class SampleSet:
@@ -40,7 +38,8 @@ class SampleSet:
         samples: All samples, in a fixed order.
         tcp_poses: Tool poses of the window, the present one last, base frame. [N, H+1, 7]
         gripper_widths: Gripper openings, metres. [N, H+1]
-        objects: Present object poses, NaN where there is no object, base frame. [N, O, 7]
+        objects: Present object poses, base frame; O is the most objects of a task, NaN fills the rest.
+            [N, O, 7]
         cameras: Camera pose (tool frame if mounted, else base frame), field of view (rad), and whether the
             camera is mounted; NaN for image-free samples. [N, V, 9]
         continuation: Where the next A expert commands lead, relative to the tool pose: displacement (m),
@@ -95,7 +94,7 @@ class SampleSet:
             raise UserError(f"expected samples, got none in {', '.join(map(str, self.paths))}")
         self.tcp_poses = np.concatenate(tcp)
         self.gripper_widths = np.concatenate(widths)
-        self.objects = np.concatenate(objects)
+        self.objects = _pad(objects)
         self.cameras = np.concatenate(cameras)
         self.continuation = np.concatenate(continuation)
         self._maps: dict[int, np.ndarray] = {}
@@ -114,6 +113,37 @@ class SampleSet:
                 f"expected finite tool poses and gripper openings, got NaN or infinity in {broken.sum()} of "
                 f"{len(self)} samples, {name} the first: make them again with `failsafe samples`"
             )
+
+    @property
+    def objects_by_task(self) -> dict[str, int]:
+        """The number of objects of each task."""
+        most: dict[str, int] = {}
+        counts = np.isfinite(self.objects).all(2).sum(1).tolist()
+        for sample, count in zip(self.samples, counts, strict=True):
+            most[sample.task] = max(most.get(sample.task, 0), count)
+        return most
+
+    @property
+    def embodiment(self) -> EmbodimentSpec | None:
+        """The robot of all samples; None for sets of version 1, which do not state it.
+
+        Raises:
+            UserError: If there are robots with different control rates or step limits.
+        """
+        found: dict[str, EmbodimentSpec] = {}
+        for manifest in self.manifests:
+            found |= manifest.embodiments
+        if not found:
+            return None
+        first, embodiment = next(iter(found.items()))
+        for task, other in found.items():
+            if _limits(other) != _limits(embodiment):
+                raise UserError(
+                    "expected samples of robots with one control rate and equal step limits, got "
+                    f"{_limits(embodiment)} for {first} and {_limits(other)} for {task}: train a model for "
+                    "each robot"
+                )
+        return embodiment
 
     @property
     def spec(self) -> WindowSpec:
@@ -172,3 +202,19 @@ class SampleSet:
             gripper_widths=self.gripper_widths[index],
             name=sample.name,
         )
+
+
+def _pad(objects: list[np.ndarray]) -> Float32[np.ndarray, "N O 7"]:
+    """Concatenate object poses, padded with NaN to the largest number of objects."""
+    slots = max(part.shape[1] for part in objects)
+    return np.concatenate(
+        [
+            np.pad(part, ((0, 0), (0, slots - part.shape[1]), (0, 0)), constant_values=np.nan)
+            for part in objects
+        ]
+    )
+
+
+def _limits(embodiment: EmbodimentSpec) -> str:
+    metres, radians = embodiment.step_limits
+    return f"{embodiment.control_hz:g} Hz, {metres:g} m and {radians:g} rad a step"

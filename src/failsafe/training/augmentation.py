@@ -1,8 +1,8 @@
-"""What the judging network is taught by besides: every moment elsewhere.
+"""Augmentation of windows for the classifier: mirror, rotate and translate the scene.
 
-It learns from positions and directions. Mirrored, turned a little or moved a little along the table, a
-failure is still one, of the same kind (its axis has no sign). Without, the network learns initial states by
-heart (docs/compact.md).
+The classifier takes positions and directions. A failure that is mirrored, rotated a little or moved along the
+table is still a failure of the same mode (the axis in its name has no sign). Without this augmentation, the
+network memorizes the initial states of its training set (docs/compact.md).
 """
 
 from __future__ import annotations
@@ -14,45 +14,51 @@ from jaxtyping import Float
 from torch import Tensor
 
 from failsafe.models.corrections import QUARTERS
-from failsafe.models.object_localizer import MIDDLE, PLACE_SCALE, POSE
-from failsafe.training.batches import Targets
+from failsafe.models.normalization import Normalization
+from failsafe.models.object_localizer import POSE
+from failsafe.training.targets import Targets
 
-_TURN, _MOST = 0.15, 0.35
-"""Radians that a moment is turned by, standard deviation and at most: axes must keep their names."""
+_ANGLE, _MAX_ANGLE = 0.15, 0.35
+"""Rotation about the vertical, radians: standard deviation and limit. Axes must keep their names."""
 _SHIFT = 0.05
-"""Metres along the table that it is moved by (standard deviation)."""
+"""Translation along the table, metres: standard deviation."""
 
 
-def elsewhere(
-    objects: Float[Tensor, "B O"], motion: Float[Tensor, "B M"], truth: Targets
+def augment_scene(
+    objects: Float[Tensor, "B O"],
+    motion: Float[Tensor, "B M"],
+    truth: Targets,
+    normalization: Normalization,
 ) -> tuple[Float[Tensor, "B O"], Float[Tensor, "B M"], Targets]:
-    """A batch, every moment of it mirrored or not, turned and moved at random.
+    """Mirror (every second window), rotate and translate each window of a batch at random.
 
     Args:
-        objects: Where the objects are from the tool, base frame; 0 for those that are not there.
-        motion: See `failsafe.models.compact.motion_features`.
-        truth: What is true of it.
+        objects: Object positions relative to the tool, base frame; 0 for absent objects.
+        motion: See `failsafe.models.compact_net.motion_features`.
+        truth: Targets of the batch.
+        normalization: Scaling of the tool positions in `motion`.
 
     Returns:
-        The transformed batch. Of the targets only correction and continuation change, not those of the image
-        encoders.
+        The transformed batch. Of the targets, correction and continuation change, not those of the localizer.
     """
     b = len(motion)
     side = torch.where(torch.rand(b) < 0.5, -1.0, 1.0).to(motion)
-    angle = (_TURN * torch.randn(b)).clamp(-_MOST, _MOST).to(motion)
-    carrier, shift = Carrier(side, angle), _SHIFT * torch.randn(b, 2).to(motion)
-    there = replace(
-        truth, correction=carrier.way(truth.correction), continuation=carrier.way(truth.continuation)
+    angle = (_ANGLE * torch.randn(b)).clamp(-_MAX_ANGLE, _MAX_ANGLE).to(motion)
+    transform, shift = SceneTransform(side, angle), _SHIFT * torch.randn(b, 2).to(motion)
+    moved = replace(
+        truth,
+        correction=transform.actions(truth.correction),
+        continuation=transform.actions(truth.continuation),
     )
-    return carrier.objects(objects), carrier.motion(motion, shift), there
+    return transform.objects(objects), transform.motion(motion, shift, normalization), moved
 
 
-class Carrier:
-    """Mirrors at the plane y = 0 of the robot's base frame (side -1) or not (1), then turns about z.
+class SceneTransform:
+    """Mirror at the plane y = 0 of the robot's base frame, then rotate about z.
 
     Args:
-        side: For each moment, -1 or 1. [B]
-        angle: Radians. [B]
+        side: -1 to mirror a window, 1 not to. [B]
+        angle: Rotation of each window, radians. [B]
     """
 
     def __init__(self, side: Float[Tensor, "B"], angle: Float[Tensor, "B"]) -> None:
@@ -60,39 +66,47 @@ class Carrier:
         self._cos, self._sin = torch.cos(angle)[:, None], torch.sin(angle)[:, None]
 
     def directions(self, vectors: Float[Tensor, "B N 3"]) -> Float[Tensor, "B N 3"]:
-        """Vectors from one place to another."""
+        """Transform vectors between two points."""
         x, y, z = vectors.unbind(-1)
-        return self._turn(x, y * self._side, z)
+        return self._rotate(x, y * self._side, z)
 
     def rotations(self, vectors: Float[Tensor, "B N 3"]) -> Float[Tensor, "B N 3"]:
-        """Rotation vectors: in a mirror, what turns about an axis that lies in it turns the other way."""
+        """Transform rotation vectors: a mirror reverses rotations about axes that lie in its plane."""
         x, y, z = vectors.unbind(-1)
-        return self._turn(x * self._side, y, z * self._side)
+        return self._rotate(x * self._side, y, z * self._side)
 
     def deltas(self, deltas: Float[Tensor, "B N 6"]) -> Float[Tensor, "B N 6"]:
-        """Displacements with rotation vectors."""
+        """Transform displacements with rotation vectors."""
         return torch.cat([self.directions(deltas[..., :3]), self.rotations(deltas[..., 3:])], dim=-1)
 
-    def way(self, numbers: Float[Tensor, "B 29"]) -> Float[Tensor, "B 29"]:
-        """Corrections, see `failsafe.models.corrections`."""
+    def actions(self, numbers: Float[Tensor, "B 29"]) -> Float[Tensor, "B 29"]:
+        """Transform encoded corrections, see `failsafe.models.corrections`."""
         quarters = numbers[:, :-1].unflatten(1, (QUARTERS, 7))
         moved = torch.cat([self.deltas(quarters[..., :6]), quarters[..., 6:]], dim=-1)
         return torch.cat([moved.flatten(1), numbers[:, -1:]], dim=1)
 
     def objects(self, objects: Float[Tensor, "B O"]) -> Float[Tensor, "B O"]:
-        """Where objects are from the tool; 0 for those that are not there."""
+        """Transform object positions relative to the tool; 0 for absent objects."""
         return self.directions(objects.unflatten(1, (-1, 3))).flatten(1)
 
-    def motion(self, motion: Float[Tensor, "B M"], shift: Float[Tensor, "B 2"]) -> Float[Tensor, "B M"]:
-        """Proprioception, see `failsafe.models.compact.motion_features`, moved along the table by `shift`."""
-        middle = motion.new_tensor(MIDDLE)
-        place = self.directions(motion[:, None, :3] / PLACE_SCALE + middle)[:, 0]
-        place = torch.cat([place[:, :2] + shift, place[:, 2:]], dim=1)
-        axes = self.directions(motion[:, 3:POSE].unflatten(1, (2, 3))).flatten(1)
-        moments = (motion.shape[1] - POSE - 1) // 7
-        past, widths = motion[:, POSE:].split([6 * moments, moments + 1], dim=1)
-        past = self.deltas(past.unflatten(1, (moments, 6))).flatten(1)
-        return torch.cat([(place - middle) * PLACE_SCALE, axes, past, widths], dim=1)
+    def motion(
+        self, motion: Float[Tensor, "B M"], shift: Float[Tensor, "B 2"], normalization: Normalization
+    ) -> Float[Tensor, "B M"]:
+        """Transform proprioception, and translate it along the table.
 
-    def _turn(self, x: Tensor, y: Tensor, z: Tensor) -> Float[Tensor, "B N 3"]:
+        Args:
+            motion: See `failsafe.models.compact_net.motion_features`.
+            shift: Translation in x and y, metres.
+            normalization: Scaling of the tool positions.
+        """
+        origin, scale = motion.new_tensor(normalization.origin), normalization.position_scale
+        position = self.directions(motion[:, None, :3] / scale + origin)[:, 0]
+        position = torch.cat([position[:, :2] + shift, position[:, 2:]], dim=1)
+        axes = self.directions(motion[:, 3:POSE].unflatten(1, (2, 3))).flatten(1)
+        steps = (motion.shape[1] - POSE - 1) // 7
+        past, widths = motion[:, POSE:].split([6 * steps, steps + 1], dim=1)
+        past = self.deltas(past.unflatten(1, (steps, 6))).flatten(1)
+        return torch.cat([(position - origin) * scale, axes, past, widths], dim=1)
+
+    def _rotate(self, x: Tensor, y: Tensor, z: Tensor) -> Float[Tensor, "B N 3"]:
         return torch.stack([self._cos * x - self._sin * y, self._sin * x + self._cos * y, z], dim=-1)

@@ -1,4 +1,4 @@
-"""How the small networks are trained: a step of the optimizer, and what goes with it."""
+"""Optimization of the small networks: AdamW, a learning-rate schedule, a running average of the weights."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import torch
 from torch import Tensor, nn
 
 Net = TypeVar("Net", bound=nn.Module)
-_LARGEST = 5.0
-"""Norm to which gradients are cut."""
+_MAX_NORM = 5.0
+"""Norm to which gradients are clipped."""
 
 
-class Descent(Generic[Net]):
-    """AdamW on a rate that rises and falls, with gradients cut, and a running average of the weights.
+class Optimization(Generic[Net]):
+    """AdamW with warm-up and cosine decay, gradient clipping, and a running average of the weights.
 
     Args:
         net: The network.
         rate: Highest learning rate.
         decay: Weight decay.
-        average: Share of the running average that is kept at every step in the end.
-        steps: Steps that there will be.
+        average: Factor of the running average per step, once the average has settled.
+        steps: Number of steps in total.
 
     Attributes:
-        parts: All that changes from step to step, whose states a resumed run goes on from.
+        parts: Everything that changes from step to step. A resumed run loads their states.
     """
 
     def __init__(self, net: Net, rate: float, decay: float, average: float, steps: int) -> None:
@@ -36,37 +36,37 @@ class Descent(Generic[Net]):
         self.parts: tuple[Any, ...] = (net, self._averaged, self._optimizer, self._schedule)
 
     @property
-    def smooth(self) -> Net:
+    def averaged(self) -> Net:
         """The network with the averaged weights."""
         return cast(Net, self._averaged.module)
 
     def step(self, loss: Tensor) -> float:
-        """Make a loss of the network smaller by one step; what it was."""
+        """Take one optimizer step; return the value of the loss before it."""
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self._net.parameters(), _LARGEST)
+        nn.utils.clip_grad_norm_(self._net.parameters(), _MAX_NORM)
         self._optimizer.step()
         self._schedule.step()
         self._averaged.update_parameters(self._net)
         return float(loss.detach())
 
 
-def _running_average(net: nn.Module, share: float) -> torch.optim.swa_utils.AveragedModel:
-    """A running average of the weights, which at first forgets faster, or it would long lag behind."""
+def _running_average(net: nn.Module, factor: float) -> torch.optim.swa_utils.AveragedModel:
+    """Return a running average of the weights. It forgets faster at first, so that it does not lag behind."""
 
     def update(kept: Sequence[Tensor], new: Sequence[Tensor], steps: Tensor | int) -> None:
-        for mine, theirs in zip(kept, new, strict=True):
-            if mine.is_floating_point():
-                mine.lerp_(theirs, 1 - min(share, (1 + float(steps)) / (10 + float(steps))))
+        for old, current in zip(kept, new, strict=True):
+            if old.is_floating_point():
+                old.lerp_(current, 1 - min(factor, (1 + float(steps)) / (10 + float(steps))))
             else:
-                mine.copy_(theirs)
+                old.copy_(current)
 
     average = cast(Any, torch.no_grad()(update))
     return torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=average, use_buffers=True)
 
 
 def _warm_cosine(steps: int) -> Callable[[int], float]:
-    """Learning rate by step, as a share of the highest: rising at first, then falling as a cosine."""
+    """Return the learning rate by step as a share of the highest: a linear warm-up, then a cosine decay."""
     warm = max(1, min(300, steps // 10))
 
     def factor(step: int) -> float:
