@@ -81,7 +81,11 @@ class EndpointModels:
             any_instruction=any_instruction,
             **settings,  # pyright: ignore[reportArgumentType]  (read as the types of their defaults)
         )
-        check_answer(model)
+        try:
+            check_answer(model)
+        except UserError:
+            model.close()
+            raise
         return model
 
     def fingerprint(self, address: str) -> str:
