@@ -24,13 +24,13 @@ from failsafe.records.provenance import Provenance
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"failures": 0}, "expected --failures to be at least 1, got 0"),
-        ({"failures": -3}, "expected --failures to be at least 1, got -3"),
-        ({"labels": 0}, "expected --labels to be at least 1, got 0"),
+        ({"failures": 0}, "expected failures to be at least 1, got 0"),
+        ({"failures": -3}, "expected failures to be at least 1, got -3"),
+        ({"labels": 0}, "expected labels to be at least 1, got 0"),
         ({"tasks": ()}, "expected at least one task, got none"),
         ({"tasks": ("A", "A")}, "expected each task once, got A, A"),
         ({"first_seed": 5, "last_seed": 5}, "got 5:5, which is empty"),
-        ({"compound": 1.5}, "expected --compound between 0 and 1, got 1.5"),
+        ({"compound": 1.5}, "expected compound between 0 and 1, got 1.5"),
     ],
 )
 def test_contradictions_are_refused(settings: dict[str, object], sentence: str) -> None:
@@ -40,7 +40,7 @@ def test_contradictions_are_refused(settings: dict[str, object], sentence: str) 
 
 @pytest.mark.parametrize("text", ["", "5", "a:b", "1:2:3", "-1:4"])
 def test_seed_ranges_that_are_none(text: str) -> None:
-    with pytest.raises(UserError, match="expected --seeds A:B"):
+    with pytest.raises(UserError, match="expected a seed range A:B"):
         parse_seeds(text)
 
 
@@ -60,6 +60,20 @@ def test_more_shards_than_partitions_are_refused() -> None:
     assert parse_shard("1/2", 16) == (1, 2)
     with pytest.raises(UserError, match="at most 4 shards for this configuration, got 5"):
         parse_shard("0/5", 4)
+
+
+def test_partitions_are_part_of_the_configuration_and_no_more_than_failures_or_seeds() -> None:
+    def count(**settings: int) -> int:
+        return GenerationConfig(("ToyPick-v0",), **({"failures": 100} | settings)).partitions
+
+    assert (count(), count(partitions=40)) == (16, 40)
+    assert (count(failures=3), count(first_seed=0, last_seed=5, partitions=8)) == (3, 5)
+    with pytest.raises(UserError, match="expected partitions to be at least 1, got 0"):
+        count(partitions=0)
+    plain = GenerationConfig(("ToyPick-v0",), 100, partitions=7).to_plain()
+    assert config_from_plain(plain, "manifest").partitions == 7
+    del plain["partitions"]  # a manifest of version 1
+    assert config_from_plain(plain, "manifest").partitions == 16
 
 
 def test_a_modes_file(tmp_path: Path) -> None:
@@ -86,7 +100,7 @@ def test_a_modes_file(tmp_path: Path) -> None:
         ("slip: {weight: -1}", UserError, "expected a number of at least 0, got -1"),
         ("slip: {moment: {uniform: [0, 2]}}", UserError, "expected a distribution within 0 and 1"),
         ("[1, 2]", UserError, "expected modes by name, got list"),
-        ("slip: [", UserError, "something that does not parse"),
+        ("slip: [", UserError, "text that does not parse"),
     ],
 )
 def test_modes_files_that_are_wrong(text: str, kind: type[UserError], sentence: str, tmp_path: Path) -> None:

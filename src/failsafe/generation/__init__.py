@@ -1,1 +1,1 @@
-"""Nominal, perturb, judge, correct, verify: from a seed to failures with proven ways back."""
+"""From a seed to failures with proven corrections: nominal, perturb, judge, correct, verify."""

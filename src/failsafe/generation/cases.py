@@ -1,4 +1,4 @@
-"""One work item: a task, a seed and a perturbation, from the nominal twin to the proven corrections."""
+"""One case: a task, a seed and a perturbation, from the nominal rollout to the proven corrections."""
 
 from __future__ import annotations
 
@@ -23,7 +23,15 @@ from failsafe.records.trace import Trace
 
 @dataclass(frozen=True)
 class CaseSpec:
-    """What is to be done: the key of a case, and who asked for it."""
+    """Specification of a case.
+
+    Attributes:
+        task: Name of the task.
+        seed: Seed of the initial state.
+        perturbations: The causes: one, or two at once.
+        partition: Number of the partition that draws the case.
+        target: Number of the target, within the run, that the case is an attempt at.
+    """
 
     task: str
     seed: int
@@ -33,14 +41,19 @@ class CaseSpec:
 
     @property
     def case_id(self) -> str:
-        """Name of the case: equal items have equal names."""
+        """Name of the case, made from task, seed and perturbations."""
         text = "".join(codec.dumps(p) for p in self.perturbations)
         return f"{self.task}-{self.seed:06d}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
 
 @dataclass(frozen=True)
 class CaseResult:
-    """A case and its rollouts, ready to be stored."""
+    """A case and its rollouts, ready to be stored.
+
+    Attributes:
+        case: The record.
+        traces: The rollouts by name: the failing one and the recovered ones.
+    """
 
     case: FailureCase
     traces: dict[str, Trace]
@@ -49,34 +62,34 @@ class CaseResult:
 def build_case(
     task: Task,
     nominal: NominalRollout,
-    item: CaseSpec,
+    spec: CaseSpec,
     labels: int,
     rollouts: int,
     statistics: CandidateStatistics | None = None,
 ) -> CaseResult:
-    """Perturb, judge, correct, verify.
+    """Perturb a nominal rollout, judge the result, and find and verify corrections.
 
     Args:
         task: The task.
-        nominal: Its nominal twin for the item's seed, which ended in success.
-        item: What is to be done.
-        labels: Moments after the onset to find corrections for.
+        nominal: Its nominal rollout for the case's seed, which ended in success.
+        spec: The case.
+        labels: Number of steps after the onset to find corrections for.
         rollouts: Rollouts with each correction: one exact, the others with noise.
         statistics: What earlier cases of the partition say about candidates; by default nothing.
     """
     try:
-        rollout = run_perturbed(task, nominal, item.perturbations)
+        rollout = run_perturbed(task, nominal, spec.perturbations)
     except PlanError as error:
-        return unbuilt_case(item, nominal.record.plan.instruction, Outcome.PLAN_FAILED, str(error))
+        return make_unjudged_case(spec, nominal.record.plan.instruction, Outcome.PLAN_FAILED, str(error))
     except DivergedError as error:
-        return unbuilt_case(item, nominal.record.plan.instruction, Outcome.DIVERGED, str(error))
+        return make_unjudged_case(spec, nominal.record.plan.instruction, Outcome.DIVERGED, str(error))
     times = judge_times(nominal, rollout)
     outcome = Outcome.HARMLESS if rollout.success else Outcome.FAILURE
     traces = {FAILING: rollout.trace}
     found: list[Label] = []
     if outcome is Outcome.FAILURE:
-        rng = _stream(item)
-        verifier = Verifier(task, nominal, rollout, statistics, item.perturbations[0].mode)
+        rng = _random_generator(spec)
+        verifier = Verifier(task, nominal, rollout, statistics, spec.perturbations[0].mode)
         for i, step in enumerate(label_steps(rollout, times, labels, rng)):
             proof = verifier.prove(step, rollouts, rng)
             label = proof.label
@@ -86,36 +99,43 @@ def build_case(
                 label = Label(label.step, label.stage, label.correction, label.verification, name)
             found.append(label)
     case = FailureCase(
-        case_id=item.case_id,
-        task=item.task,
-        seed=item.seed,
+        case_id=spec.case_id,
+        task=spec.task,
+        seed=spec.seed,
         instruction=nominal.record.plan.instruction,
-        perturbations=item.perturbations,
+        perturbations=spec.perturbations,
         outcome=outcome,
         reason="",
         times=times,
         labels=tuple(found),
         stage_names=tuple(s.name for s in rollout.plan.stages),
-        partition=item.partition,
-        target=item.target,
+        partition=spec.partition,
+        target=spec.target,
     )
     return CaseResult(case, traces)
 
 
-def unbuilt_case(item: CaseSpec, instruction: str, outcome: Outcome, reason: str) -> CaseResult:
-    """A case that came to no rollout that could be judged."""
+def make_unjudged_case(spec: CaseSpec, instruction: str, outcome: Outcome, reason: str) -> CaseResult:
+    """Return the result of a case without a rollout that can be judged.
+
+    Args:
+        spec: The case.
+        instruction: The task's instruction.
+        outcome: Why there is no such rollout.
+        reason: More about it.
+    """
     case = FailureCase(
-        case_id=item.case_id,
-        task=item.task,
-        seed=item.seed,
+        case_id=spec.case_id,
+        task=spec.task,
+        seed=spec.seed,
         instruction=instruction,
-        perturbations=item.perturbations,
+        perturbations=spec.perturbations,
         outcome=outcome,
         reason=reason,
         times=Times(),
         labels=(),
-        partition=item.partition,
-        target=item.target,
+        partition=spec.partition,
+        target=spec.target,
     )
     return CaseResult(case, {})
 
@@ -123,18 +143,28 @@ def unbuilt_case(item: CaseSpec, instruction: str, outcome: Outcome, reason: str
 def label_steps(
     rollout: PerturbedRollout, times: Times, count: int, rng: np.random.Generator
 ) -> Sequence[int]:
-    """Moments after the onset, one drawn from each of `count` parts of what is left of the rollout.
+    """Draw the steps to find corrections for, one from each of `count` parts of the rest of the rollout.
 
-    The parts grow with the square of the time: a monitor looks again and again, and meets a failure soon.
+    The parts grow with the square of the time, because a monitor queries its model often and meets a failure
+    early.
+
+    Args:
+        rollout: The failing rollout.
+        times: Its times.
+        count: Number of parts.
+        rng: Source of the draws.
+
+    Returns:
+        The distinct steps, ascending.
     """
     end = len(rollout.trace)
-    # Not before every cause has set in and the world is left alone: what has yet to happen is no failure yet.
+    # Every cause must have set in, and every disturbance must be over: before that there is no failure yet.
     disturbed = rollout.trace.disturbances[-1][0] if rollout.trace.disturbances else 0
     start = min(max(times.onset_step or 0, rollout.last_injection_step or 0, disturbed) + 1, end)
     shares = ((np.arange(count) + rng.random(count)) / count) ** 2
     return sorted({round(start + share * (end - start)) for share in shares})
 
 
-def _stream(item: CaseSpec) -> np.random.Generator:
-    digest = hashlib.sha256(item.case_id.encode()).digest()
+def _random_generator(spec: CaseSpec) -> np.random.Generator:
+    digest = hashlib.sha256(spec.case_id.encode()).digest()
     return np.random.default_rng(np.frombuffer(digest[:16], dtype=np.uint32))

@@ -1,4 +1,4 @@
-"""What a dataset is to hold: one frozen configuration, from flags or a YAML file."""
+"""The configuration of a dataset: one frozen record that determines the content."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from failsafe.perturbations import MODES
 from failsafe.perturbations.distributions import Distribution, Uniform, parse_distribution
 
 PARTITIONS = 16
-"""Independent parts of a run. It is part of what a dataset is: shards are sets of lanes."""
+"""Independent parts of a run, by default. A shard is a set of partitions."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class ModeConfig:
     Attributes:
         weight: Share of the failures, relative to the other modes.
         magnitude: Distribution of the magnitude's size, in the mode's unit.
-        moment: Distribution of the moment within the stage, 0 to 1.
+        moment: Distribution of the moment within the stage, 0 (begin) to 1 (end).
     """
 
     weight: float
@@ -35,7 +35,7 @@ class ModeConfig:
 
 @dataclass(frozen=True)
 class GenerationConfig:
-    """Everything that determines a dataset's content.
+    """Everything that determines the content of a dataset.
 
     Attributes:
         tasks: Names of the tasks.
@@ -43,11 +43,15 @@ class GenerationConfig:
         modes: How each mode is drawn.
         first_seed: First seed of the range.
         last_seed: One past its last seed.
-        labels: Moments after the onset of each failure to find corrections for.
+        labels: Steps after the onset of each failure to find corrections for.
         verify_rollouts: Rollouts with each correction: one exact, the others with noise and delay.
-        compound: Share of the cases with two perturbations at once.
-        attempts: Tries at one wanted failure before it is given up.
-        stream: Number that sets every draw apart from another run's over the same seeds.
+        compound: Share of the cases with two perturbations at once, 0 to 1.
+        attempts: Cases tried for one wanted failure before it is given up.
+        stream: Number that makes the draws differ from those of another run over the same seeds.
+        partitions: Independent parts of the run; at most as many as there are failures and seeds.
+
+    Raises:
+        UserError: If values contradict each other.
     """
 
     tasks: tuple[str, ...]
@@ -60,9 +64,10 @@ class GenerationConfig:
     compound: float = 0.1
     attempts: int = 40
     stream: int = 0
+    partitions: int = PARTITIONS
 
     def __post_init__(self) -> None:
-        """Refuse contradictions, in one sentence each; bring the modes into one order, for it is drawn by."""
+        """Check the values; order the modes, because draws depend on their order."""
         ordered = {name: self.modes[name] for name in MODES.in_order(self.modes)}
         object.__setattr__(self, "modes", ordered)
         if not self.tasks:
@@ -70,11 +75,12 @@ class GenerationConfig:
         if len(set(self.tasks)) != len(self.tasks):
             raise UserError(f"expected each task once, got {', '.join(self.tasks)}")
         for name, value, least in (
-            ("--failures", self.failures, 1),
-            ("--labels", self.labels, 1),
-            ("--verify-rollouts", self.verify_rollouts, 1),
-            ("--attempts", self.attempts, 1),
-            ("--seeds", self.first_seed, 0),
+            ("failures", self.failures, 1),
+            ("labels", self.labels, 1),
+            ("verify_rollouts", self.verify_rollouts, 1),
+            ("attempts", self.attempts, 1),
+            ("first_seed", self.first_seed, 0),
+            ("partitions", self.partitions, 1),
         ):
             if value < least:
                 raise UserError(f"expected {name} to be at least {least}, got {value}")
@@ -84,17 +90,14 @@ class GenerationConfig:
                 "which is empty"
             )
         if not 0 <= self.compound <= 1:
-            raise UserError(f"expected --compound between 0 and 1, got {self.compound}")
+            raise UserError(f"expected compound between 0 and 1, got {self.compound}")
         if not any(mode.weight > 0 for mode in self.modes.values()):
             raise UserError("expected at least one mode with a weight above 0, got none")
-
-    @property
-    def partitions(self) -> int:
-        """Independent parts of the run: fewer where failures or seeds are few."""
-        return max(1, min(PARTITIONS, self.failures, self.last_seed - self.first_seed))
+        most = min(self.failures, self.last_seed - self.first_seed)
+        object.__setattr__(self, "partitions", min(self.partitions, most))
 
     def to_plain(self) -> dict[str, Any]:
-        """As a JSON object, for the manifest."""
+        """Return the configuration as a JSON object, for the manifest."""
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         plain["tasks"] = list(self.tasks)
         plain["modes"] = {
@@ -109,7 +112,7 @@ class GenerationConfig:
 
 
 def default_modes(names: tuple[str, ...] = ()) -> dict[str, ModeConfig]:
-    """Every built-in mode, or the named ones, with equal weights and their own magnitudes.
+    """Return every built-in mode, or the named ones, with equal weights and their default magnitudes.
 
     Raises:
         UnknownNameError: If there is no mode of a name.
@@ -119,7 +122,11 @@ def default_modes(names: tuple[str, ...] = ()) -> dict[str, ModeConfig]:
 
 
 def config_from_plain(plain: Mapping[str, Any], where: str) -> GenerationConfig:
-    """A configuration from a manifest or a YAML file; keys that are absent keep their defaults.
+    """Return the configuration of a manifest or a YAML file; absent keys have their defaults.
+
+    Args:
+        plain: The JSON object.
+        where: Name of the file, for error messages.
 
     Raises:
         UserError: On a value of the wrong kind.
@@ -148,44 +155,50 @@ def config_from_plain(plain: Mapping[str, Any], where: str) -> GenerationConfig:
 
 
 def read_modes_file(path: Path) -> dict[str, ModeConfig]:
-    """The modes of a YAML file: `MODE: {weight: 1, magnitude: {uniform: [a, b]}, moment: {uniform: [0, 1]}}`.
+    """Read the modes of a YAML file.
+
+    The file holds `MODE: {weight: 1, magnitude: {uniform: [a, b]}, moment: {uniform: [0, 1]}}` for each mode.
 
     Raises:
-        UserError: If it cannot be read or holds something else.
+        UserError: If the file cannot be read or holds something else.
     """
     try:
         data = yaml.safe_load(path.read_text())
     except OSError as error:
         raise UserError(f"could not read {path}: {error.strerror}") from error
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: expected YAML, got something that does not parse: {error}") from error
+        raise UserError(f"{path}: expected YAML, got text that does not parse: {error}") from error
     return _parse_modes(data, str(path))
 
 
 def parse_seeds(text: str) -> tuple[int, int]:
-    """The range `A:B` of a flag.
+    """Parse a seed range `A:B`, where B is one past the last seed.
 
     Raises:
-        UserError: If it is no such range.
+        UserError: If the text is no such range.
     """
     first, colon, last = text.partition(":")
     if not (colon and first.isdigit() and last.isdigit()):
-        raise UserError(f"expected --seeds A:B with two whole numbers, got '{text}'")
+        raise UserError(f"expected a seed range A:B with two whole numbers, got '{text}'")
     return int(first), int(last)
 
 
 def parse_shard(text: str, partitions: int) -> tuple[int, int]:
-    """The shard `i/n` of a flag: 0-based i, at most as many shards as there are lanes.
+    """Parse a shard `i/n`, where i counts from 0.
+
+    Args:
+        text: The text.
+        partitions: Number of partitions, which is also the largest number of shards.
 
     Raises:
-        UserError: If it is no such pair.
+        UserError: If the text is no such pair.
     """
     index, slash, count = text.partition("/")
     if not (slash and index.isdigit() and count.isdigit()):
-        raise UserError(f"expected --shard i/n with two whole numbers, got '{text}'")
+        raise UserError(f"expected a shard i/n with two whole numbers, got '{text}'")
     i, n = int(index), int(count)
     if not (0 <= i < n):
-        raise UserError(f"expected --shard i/n with 0 <= i < n, got {text}")
+        raise UserError(f"expected a shard i/n with 0 <= i < n, got {text}")
     if n > partitions:
         raise UserError(f"expected at most {partitions} shards for this configuration, got {n}")
     return i, n

@@ -1,4 +1,4 @@
-"""When a failure began: injection, onset and failure step, by comparison with the nominal twin."""
+"""Times of a failure (injection, onset, failure), by comparison with the nominal rollout."""
 
 from __future__ import annotations
 
@@ -14,14 +14,19 @@ from failsafe.simulators.contract import Role
 
 ONSET_METRES = 1e-3
 ONSET_RADIANS = 1e-2
-"""How far tool, fingers or objects leave the twin's before that counts as a physical effect."""
+"""Distance of tool, fingers or objects from the nominal rollout that counts as a physical effect."""
 LOST_METRES = 0.02
 LOST_RADIANS = 0.35
-"""How far an object may be from where the twin has it before the stage's aim counts as missed."""
+"""Distance of an object from its nominal place from which on the aim of the stage counts as missed."""
 
 
 def judge_times(nominal: NominalRollout, rollout: PerturbedRollout) -> Times:
-    """The moments of a perturbed rollout; one that did no harm has no failure step."""
+    """Return the times of a perturbed rollout; a harmless one has no failure step.
+
+    Args:
+        nominal: The nominal rollout of the same seed.
+        rollout: The perturbed rollout.
+    """
     onset = onset_step(nominal.trace, rollout.trace, rollout.injection_step or 0)
     failure = None
     if onset is not None and not rollout.success:
@@ -30,9 +35,14 @@ def judge_times(nominal: NominalRollout, rollout: PerturbedRollout) -> Times:
 
 
 def onset_step(nominal: Trace, trace: Trace, injection: int) -> int | None:
-    """First step after which tool, fingers or objects are not where the twin has them.
+    """Return the first step after which tool, fingers or objects have left the nominal rollout.
 
-    Until the injection both are the same bit for bit, so any difference is an effect.
+    Until the injection both rollouts are the same bit for bit, so any difference is an effect.
+
+    Args:
+        nominal: The nominal rollout.
+        trace: The perturbed rollout.
+        injection: First control step on which a cause acts.
     """
     steps = len(trace) + 1
     at = np.minimum(np.arange(steps), len(nominal))
@@ -46,18 +56,23 @@ def onset_step(nominal: Trace, trace: Trace, injection: int) -> int | None:
 
 
 def failure_step(nominal: NominalRollout, rollout: PerturbedRollout, onset: int) -> int:
-    """First step from which on the objects never again are where the stage was to bring them.
+    """Return the first step from which on some object never again is where the plan brings it.
 
-    The rollouts are compared stage by stage, at equal shares of each stage, for a perturbed stage may take
-    longer. Where no object ends up out of place (a robot that still moves, a grip that was not let go), the
+    The rollouts are compared stage by stage, at equal shares of each stage, because a perturbed stage may
+    take longer. If no object ends up out of place (the robot still moves, the grip was not opened), the
     failure is at the end of the last stage.
+
+    Args:
+        nominal: The nominal rollout.
+        rollout: The perturbed rollout.
+        onset: Its onset step.
     """
     at = _aligned_steps(nominal, rollout)
     lost = np.zeros(len(rollout.trace) + 1, dtype=bool)
     for i, spec in enumerate(nominal.scene.episode.objects):
         if spec.role is Role.MOVABLE:
-            mine, theirs = rollout.trace.objects[:, i], nominal.trace.objects[at][:, i]
-            lost |= _apart(mine, theirs, LOST_METRES, LOST_RADIANS)
+            perturbed, planned = rollout.trace.objects[:, i], nominal.trace.objects[at][:, i]
+            lost |= _apart(perturbed, planned, LOST_METRES, LOST_RADIANS)
     if not lost[-1]:
         return max(rollout.spans[-1].stop if rollout.spans else len(rollout.trace), onset)
     kept = np.flatnonzero(~lost)
@@ -65,13 +80,13 @@ def failure_step(nominal: NominalRollout, rollout: PerturbedRollout, onset: int)
 
 
 def _aligned_steps(nominal: NominalRollout, rollout: PerturbedRollout) -> Int[np.ndarray, "T1"]:
-    """For every step of the perturbed rollout, the twin's step at the same share of the same stage."""
+    """Return, for every step of the perturbed rollout, the nominal step at the same share of the stage."""
     at = np.full(len(rollout.trace) + 1, len(nominal.trace), dtype=np.int64)
     spans = nominal.record.spans
     for i, span in enumerate(rollout.spans):
-        theirs = spans[min(i, len(spans) - 1)]
+        planned = spans[min(i, len(spans) - 1)]
         share = np.arange(span.steps) / max(span.steps, 1)
-        at[span.start : span.stop] = theirs.start + np.floor(share * theirs.steps).astype(np.int64)
+        at[span.start : span.stop] = planned.start + np.floor(share * planned.steps).astype(np.int64)
     return np.minimum(at, len(nominal.trace))
 
 

@@ -1,8 +1,9 @@
-"""What to try next: the emptiest cells first, with each cell's yield learned on the way.
+"""The sampler: draws the next case from the emptiest coverage cells, and learns the yield of each cell.
 
-A run is cut into lanes, and what a lane tries depends on nothing but the configuration and what the lane
-itself has found. So lanes run in any order, on any number of workers or machines, and a lane that is
-interrupted goes on where it was, by reading what is already stored: the dataset is the same bytes.
+A run is divided into partitions. What a partition draws depends only on the configuration and on the cases
+that the partition itself has found. Partitions therefore run in any order, on any number of workers or
+machines, and an interrupted partition resumes by reading its stored cases: the dataset is the same, byte for
+byte.
 """
 
 from __future__ import annotations
@@ -26,18 +27,26 @@ BINS = ("early", "middle", "late")
 SIZES = ("small", "medium", "large")
 """Thirds of the distribution of magnitudes."""
 COMPOUND = "compound"
-"""What two causes at once are called where modes are listed."""
+"""Name of the cases with two causes at once, where modes are listed."""
 CASES_PER_SEED = 4
-"""Cases tried on one initial state before the next is taken: its nominal twin is made once for all."""
+"""Cases tried on one initial state, which share its nominal rollout."""
 PATIENCE = 12
-"""Tries without a verified failure after which a lane takes a mode for empty and turns to it last."""
+"""Tries without a verified failure after which a partition tries a mode last."""
 WASTE = 0.1
-"""What a try without a verified failure counts for, in verified failures: so many more go to other modes."""
+"""Cost of a try without a verified failure, in verified failures."""
 
 
 @dataclass(frozen=True)
 class CoverageCell:
-    """Where in the coverage table a case belongs."""
+    """A cell of the coverage table.
+
+    Attributes:
+        task: Name of the task.
+        mode: Name of the mode, or `COMPOUND`.
+        stage: Name of the stage.
+        moment: Third of the moments, or "with the stage" for a mode without one.
+        magnitude: Third of the magnitudes, or "fixed" for a mode without one.
+    """
 
     task: str
     mode: str
@@ -47,9 +56,16 @@ class CoverageCell:
 
 
 def coverage_cell(case: FailureCase, config: GenerationConfig) -> CoverageCell:
-    """The cell of a case, by its perturbation and the configured distributions.
+    """Return the cell of a case, by its perturbation and the configured distributions.
 
-    Two causes at once are a mode of their own: nobody knows which of them did it.
+    Two causes at once form a mode of their own, because either may have caused the failure.
+
+    Args:
+        case: The case.
+        config: The configuration that the case was drawn from.
+
+    Raises:
+        RecordError: If the configuration does not have the case's mode.
     """
     p = case.perturbations[0]
     if len(case.perturbations) > 1:
@@ -73,21 +89,21 @@ def coverage_cell(case: FailureCase, config: GenerationConfig) -> CoverageCell:
 
 
 def partition_targets(config: GenerationConfig, partition: int) -> list[int]:
-    """Numbers of the wanted failures that belong to a lane."""
+    """Return the numbers of a partition's targets."""
     return list(range(partition, config.failures, config.partitions))
 
 
 def target_task(config: GenerationConfig, target: int) -> str:
-    """The task of a wanted failure: all tasks get the same share."""
+    """Return the task of a target; every task gets the same share of the targets."""
     return config.tasks[target % len(config.tasks)]
 
 
 class PartitionSampler:
-    """Decides what one lane tries next.
+    """Draws the cases of one partition.
 
     Args:
-        config: What the dataset is to hold.
-        partition: Number of the lane.
+        config: The configuration of the dataset.
+        partition: Number of the partition.
     """
 
     def __init__(self, config: GenerationConfig, partition: int) -> None:
@@ -97,27 +113,35 @@ class PartitionSampler:
         self._verified: Counter[tuple[str, ...]] = Counter()
         self._draws = 0
         names = [n for n, m in config.modes.items() if m.weight > 0]
-        # Every lane begins elsewhere in the list, so that together they begin everywhere.
+        # Each partition begins at another mode, so that all modes are tried early.
         turn = partition * len(names) // config.partitions
         self._order = names[turn:] + names[:turn]
         self._seed_at: Counter[str] = Counter()
 
     def seed(self, task: str) -> int:
-        """The seed to use now: the lane's own share of the range, over and over."""
+        """Return the present seed: the partition cycles through its own share of the seed range."""
         config = self._config
         own = range(config.first_seed + self._partition, config.last_seed, config.partitions)
         return own[self._seed_at[task] // CASES_PER_SEED % len(own)]
 
     def skip_seed(self, task: str) -> None:
-        """Leave an initial state that the expert does not solve."""
+        """Skip the rest of an initial state that the expert does not solve."""
         self._seed_at[task] += CASES_PER_SEED - self._seed_at[task] % CASES_PER_SEED
 
     def seeds_tried(self, task: str) -> int:
-        """How many initial states were begun or left so far."""
+        """Return how many initial states were begun or skipped so far."""
         return self._seed_at[task] // CASES_PER_SEED
 
     def draw(self, nominal: NominalRollout, target: int) -> CaseSpec | None:
-        """The next thing to try for a wanted failure; None if no mode applies to the task at all."""
+        """Draw the next case for a target.
+
+        Args:
+            nominal: The nominal rollout of the present seed.
+            target: Number of the target.
+
+        Returns:
+            The case, or None if no mode applies to the task at all.
+        """
         task, scene = nominal.record.task, nominal.scene
         self._seed_at[task] += 1
         self._draws += 1
@@ -134,7 +158,7 @@ class PartitionSampler:
         return CaseSpec(task, nominal.record.seed, tuple(perturbations), self._partition, target)
 
     def learn(self, case: FailureCase) -> None:
-        """Take note of what a try came to; of two causes at once nobody knows which one it was."""
+        """Take note of a case's result; a case with two causes says nothing about either."""
         if len(case.perturbations) > 1:
             return
         cell = coverage_cell(case, self._config)
@@ -147,17 +171,17 @@ class PartitionSampler:
     def _emptiest_mode(self, task: str, scene: Scene) -> type[Mode] | None:
         def need(name: str) -> tuple[int, float, float, int]:
             weight = self._config.modes[name].weight
-            tries, got = self._tries[(task, name)], self._verified[(task, name)]
-            # First the mode's share of the dataset, then of the task: a mode that one task alone offers gets
-            # as many cases as the others. A try that gives nothing counts a little, so that a mode that
-            # hardly ever fails here does not take all the time.
-            everywhere = sum(self._verified[(other, name)] for other in self._config.tasks)
-            wasted = WASTE * (tries - got)
+            tries, verified = self._tries[(task, name)], self._verified[(task, name)]
+            # First the mode's share of the dataset, then of the task: a mode that one task alone offers gets as
+            # many cases as the others. A try without a verified failure counts a little, so that a mode that
+            # hardly ever fails does not take all the time.
+            in_all_tasks = sum(self._verified[(other, name)] for other in self._config.tasks)
+            wasted = WASTE * (tries - verified)
             return (
-                # One that has given nothing so far is not given up, but made to wait its turn.
-                tries if got == 0 and tries >= PATIENCE else 0,
-                (everywhere + wasted) / weight,
-                (got + wasted) / weight,
+                # A mode without any verified failure is tried last, but still tried.
+                tries if verified == 0 and tries >= PATIENCE else 0,
+                (in_all_tasks + wasted) / weight,
+                (verified + wasted) / weight,
                 self._order.index(name),
             )
 
@@ -165,7 +189,7 @@ class PartitionSampler:
         return MODES[min(applying, key=need)] if applying else None
 
     def _fits(self, second: type[Mode], first: type[Mode], scene: Scene) -> bool:
-        """Two causes at once come from two levels, or it would be one cause drawn twice."""
+        """Whether a second cause applies; two causes of one level would be one cause drawn twice."""
         return second.level is not first.level and bool(_stages(second, scene))
 
     def _draw_perturbation(
@@ -194,10 +218,7 @@ class PartitionSampler:
         )
 
     def _emptiest(self, keys: list[tuple[str, ...]], values: list[int], rng: np.random.Generator) -> int:
-        """The value whose cell has the fewest verified failures for what was spent on it.
-
-        Cells are compared by what they hold; one that keeps giving nothing falls behind the others.
-        """
+        """Return the value of the cell with the fewest verified failures, tries counted in part."""
         ties = rng.random(len(keys))
         worth = [self._verified[k] + 0.25 * (self._tries[k] - self._verified[k]) for k in keys]
         return values[min(range(len(keys)), key=lambda i: (worth[i], ties[i]))]
