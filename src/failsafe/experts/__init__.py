@@ -1,1 +1,1 @@
-"""Privileged-state plans: a task as stages, and the controller that follows them."""
+"""Experts: something that solves a task once, from ground truth."""

@@ -1,4 +1,4 @@
-"""The contract of an expert: anything that solves the task once, from ground truth."""
+"""The contract of an expert: something that solves a task once, from ground truth."""
 
 from __future__ import annotations
 
@@ -10,27 +10,30 @@ from failsafe.rollouts.runner import RolloutRunner
 
 @runtime_checkable
 class Expert(Protocol):
-    """Solves a task by telling a driver which stages to carry out.
+    """Solves a task by asking a rollout runner to carry out stages.
 
-    An expert that is asked in the middle of an episode plans from the present state. It is never changed to
-    make it fail: perturbations act on the plan that it went through, or on the execution of that plan.
+    In the middle of an episode, an expert plans from the present state. Experts are never changed to make
+    them fail: perturbations act on the recorded plan, or on its execution.
     """
 
     def solve(self, runner: RolloutRunner) -> None:
         """Carry out the whole task.
 
+        Args:
+            runner: The rollout runner, in the state from which to solve the task.
+
         Raises:
-            PlanError: If there is no way from the present state.
+            PlanError: If there is no plan from the present state.
         """
         ...
 
 
 class PlanExpert:
-    """Carries out a recorded plan, from one of its stages on, open loop.
+    """Carries out a recorded plan open loop, from one of its stages on.
 
     Args:
         plan: The stages.
-        start: Index of the first one to carry out.
+        start: Index of the first stage to carry out.
     """
 
     def __init__(self, plan: StagePlan, start: int = 0) -> None:

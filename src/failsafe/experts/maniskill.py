@@ -1,8 +1,8 @@
 """ManiSkill's own solution scripts as experts, without its motion planner.
 
-Each script computes target poses from the ground truth and hands them to a planner class that its module
-names. Run with a stand-in for that class, a script drives our controller instead: straight lines of the
-tool, inverse kinematics, and every call one stage of the plan. No code per task, and no `mplib`.
+Each script computes target poses from the ground truth and passes them to a planner class that its module
+imports. Here a stand-in replaces that class: every call becomes one stage, which the rollout runner carries
+out on a straight line. There is no code per task, and no `mplib`.
 """
 
 from __future__ import annotations
@@ -26,33 +26,35 @@ from failsafe.simulators.maniskill.scene import to_array
 from failsafe.simulators.maniskill.simulator import ManiSkillSimulator
 
 _SPEED = 0.6
-"""Share of the per-step limits at which the scripts' default joint speed (0.9) is followed: 15 mm a step."""
+"""Share of the step limits that stands for the scripts' default joint speed (0.9): 15 mm per step."""
 _SCRIPT_SPEED = 0.9
 _HOLD = 4
-"""Control steps after each path in which the arm, which lags behind its targets, arrives."""
+"""Control steps after each path, in which the arm reaches the target."""
 _GRIPPER_HOLD = 6
-"""Control steps that the scripts give the gripper to open or close."""
+"""Control steps in which the gripper opens or closes, as in the scripts."""
+_MOST_BOXES = 64
+"""Bounding boxes that are kept."""
 
 
 def maniskill_tasks() -> dict[str, Callable[..., Any]]:
-    """The solution scripts that ManiSkill ships for the Panda, by task."""
+    """Return the solution scripts that ManiSkill ships for the Panda, by task."""
     from mani_skill.examples.motionplanning.panda.run import MP_SOLUTIONS
 
     return dict(MP_SOLUTIONS)
 
 
 def solvable_tasks() -> list[str]:
-    """Names of the tasks that a solution script solves: ManiSkill's own, and our variants of them."""
+    """Return the names of ManiSkill's tasks with a solution script, and of our variants of them."""
     from failsafe.simulators.maniskill.variants import ORIGINAL
 
     return [*maniskill_tasks(), *ORIGINAL]
 
 
 def script_of(task: str) -> Callable[..., Any]:
-    """The solution script of a task, or of the one that it is a variant of.
+    """Return the solution script of a task, or of the task that it is a variant of.
 
     Raises:
-        UnknownNameError: If there is none.
+        UnknownNameError: If there is no such script.
     """
     from failsafe.simulators.maniskill.variants import ORIGINAL
 
@@ -63,7 +65,7 @@ def script_of(task: str) -> Callable[..., Any]:
 
 
 class ManiSkillExpert:
-    """Solves a ManiSkill task with the solution script that ManiSkill ships for it.
+    """Solves a ManiSkill task with its solution script.
 
     Args:
         task: Name of the task.
@@ -74,12 +76,14 @@ class ManiSkillExpert:
 
     def __init__(self, task: str) -> None:
         self._script = script_of(task)
+        find_box = self._script.__globals__.get("get_actor_obb")
+        self._boxes = _BoundingBoxes(find_box) if find_box is not None else None
 
     def solve(self, runner: RolloutRunner) -> None:
         """Carry out the task from the present state.
 
         Raises:
-            PlanError: If the script finds no way, or asks for a pose out of reach.
+            PlanError: If the script finds no solution.
         """
         simulator = runner.simulator
         assert isinstance(simulator, ManiSkillSimulator)
@@ -89,19 +93,21 @@ class ManiSkillExpert:
             for name, value in self._script.__globals__.items()
             if isinstance(value, type) and name.endswith("MotionPlanningSolver")
         }
-        names["print"] = _say_nothing  # standard output is not the script's
+        names["print"] = _print_nothing  # standard output belongs to the command
+        if self._boxes is not None:
+            names["get_actor_obb"] = self._boxes
         script = types.FunctionType(self._script.__code__, {**self._script.__globals__, **names})
         try:
             script(_EnvironmentInProgress(simulator.env), seed=None, debug=False, vis=False)
         except Exception as error:
-            if _came_through_ours(error):
+            if _raised_by_failsafe(error):
                 raise
-            # Scripts meet states that their authors did not foresee, such as a cube on its edge.
+            # Scripts are run in states that their authors did not foresee, such as a cube on its edge.
             raise PlanError(f"the solution script failed: {type(error).__name__}: {error}") from error
 
 
 class _EnvironmentInProgress:
-    """The environment as a script sees it, with a `reset` that leaves the episode as it is."""
+    """The environment that a script is given: `reset` leaves the episode as it is."""
 
     def __init__(self, env: Any) -> None:
         self.unwrapped = env
@@ -110,12 +116,33 @@ class _EnvironmentInProgress:
         """Do nothing: the episode has begun."""
 
 
-def _say_nothing(*_: Any, **__: Any) -> None:
-    """A `print` that prints nothing."""
+class _BoundingBoxes:
+    """ManiSkill's `get_actor_obb`, with the results kept by pose: it takes as long as nine physics steps.
+
+    A script asks for the same box again in every rollout that begins in the same state.
+    """
+
+    def __init__(self, find: Callable[..., Any]) -> None:
+        self._find = find
+        self._found: dict[tuple[Any, ...], Any] = {}
+
+    def __call__(self, actor: Any, *args: Any, **kwargs: Any) -> Any:
+        entity = actor._objs[0]
+        # The entity is part of the key, and so kept alive: its place cannot be taken by another one.
+        key = (entity, to_array(entity.pose).tobytes(), args, tuple(kwargs.items()))
+        if key not in self._found:
+            if len(self._found) >= _MOST_BOXES:
+                self._found.clear()
+            self._found[key] = self._find(actor, *args, **kwargs)
+        return self._found[key]
+
+
+def _print_nothing(*_: Any, **__: Any) -> None:
+    """Replace `print`."""
 
 
 def _planner_class(runner: RolloutRunner, simulator: ManiSkillSimulator, script_file: str) -> type[Any]:
-    """The stand-in for ManiSkill's planner classes, bound to a driver."""
+    """Return the stand-in for ManiSkill's planner classes, bound to a rollout runner."""
     base = to_array(base_pose(simulator.env.agent))
     base_inverse = poses.inverse(base)
 
@@ -156,21 +183,21 @@ def _planner_class(runner: RolloutRunner, simulator: ManiSkillSimulator, script_
 
 
 def _pose_array(pose: Any) -> poses.Pose:
-    """A `sapien.Pose`, or ManiSkill's batched one, as an array."""
+    """Return a `sapien.Pose`, or ManiSkill's batched one, as an array [7]."""
     if hasattr(pose, "raw_pose"):
         return np.asarray(pose.raw_pose[0], dtype=np.float64)
     return to_array(pose)
 
 
-def _came_through_ours(error: Exception) -> bool:
-    """Whether an exception left the script through code of ours that it called, rather than by itself."""
+def _raised_by_failsafe(error: Exception) -> bool:
+    """Whether an exception was raised in code of FailSafe that a script called, not in the script."""
     frames = traceback.walk_tb(error.__traceback__)
     names = [str(frame.f_globals.get("__name__", "")) for frame, _ in frames]
     return any(name.startswith("failsafe.") for name in names[1:])
 
 
 def _caller(script_file: str) -> types.FrameType | None:
-    """The innermost frame of the script, however many calls of ours (or of a type checker) lie between."""
+    """Return the innermost frame of the script."""
     frame = inspect.currentframe()
     while frame is not None and frame.f_code.co_filename != script_file:
         frame = frame.f_back
@@ -178,7 +205,7 @@ def _caller(script_file: str) -> types.FrameType | None:
 
 
 def _pose_name(frame: types.FrameType | None, pose: Any) -> str:
-    """What the script itself calls a waypoint: `reach_pose` is "reach"."""
+    """Return the script's own name for a waypoint: `reach_pose` is "reach"."""
     if frame is None:
         return "move"
     line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)

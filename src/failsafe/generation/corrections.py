@@ -1,9 +1,9 @@
-"""Candidates for a correction: short ways from a failing state to where the task can go on.
+"""Candidate corrections: short action sequences from a failing state to a state where the task can go on.
 
-Two kinds of reference are led to. Where the scene is as the nominal twin has it at some step (the same
-objects in the same places, the same ones in the grip), that step's tool pose will do, and the plan goes on
-from there. Where an object has moved, dropped or toppled, the expert is asked for a fresh plan from the
-present state, and the way leads to its first waypoint.
+A candidate leads to one of two references. If the scene is as in the nominal rollout at some step (the same
+objects in the same places, the same objects in the grip), the reference is the tool pose of that step, and
+the nominal plan goes on from there. If an object has moved, dropped or toppled, the expert makes a fresh plan
+from the present state, and the reference is the first waypoint of that plan.
 """
 
 from __future__ import annotations
@@ -26,22 +26,35 @@ from failsafe.records.trace import Trace
 from failsafe.rollouts.runner import RolloutRunner
 from failsafe.simulators.contract import Role
 
-MAX_ACTIONS = 24
-"""The most actions of a correction (1.2 s at 20 Hz, 0.6 m at the per-step limit)."""
+MAX_SECONDS = 1.2
+"""Longest duration of a correction (24 actions at 20 Hz)."""
 _SAME_METRES = 0.008
 _SAME_RADIANS = 0.12
-"""How far an object may be from the twin's place, in the world or in the grip, to count as in place."""
+"""Distance from its nominal place, in the world or in the grip, up to which an object counts as in place."""
 _SAME_WIDTH = 0.006
-_FINGER_STEPS = 4
-"""Control steps that fingers take to open or close."""
-_CLEARANCE = 0.08
-"""Metres to lift before going across, so as not to run into what lies about."""
+"""Difference of the gripper's opening up to which the grip counts as the same, metres."""
 _SAME_GRIPPER = 0.2
+"""Difference of gripper commands (-1 to +1) up to which the fingers need no time to move."""
+_CLEARANCE = 0.08
+"""Height to lift before moving sideways, so that the tool clears other objects, metres."""
+_NEAR = 0.02
+"""Distance of the tool from a carried object, beyond the object's size, metres."""
+_LEAST_WIDTH = 0.002
+"""Opening from which on the gripper may hold something, metres."""
+_LEAST_DROP = 0.005
+"""Height above its initial place from which on an object counts as carried, metres."""
+_ARRIVED_METRES, _ARRIVED_RADIANS = 0.002, 0.02
+"""Distance from the tool up to which an expert's target counts as waiting in place."""
 
 
 @dataclass(frozen=True)
 class Waypoint:
-    """Somewhere to go on the way back: tool pose and gripper."""
+    """A target of a correction.
+
+    Attributes:
+        pose: Tool pose, robot base frame. [7]
+        gripper: Gripper command, -1 (closed) to +1 (open).
+    """
 
     pose: Pose
     gripper: float
@@ -49,10 +62,10 @@ class Waypoint:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A correction that has yet to prove itself.
+    """A correction before its verification.
 
     Attributes:
-        strategy: Which reference it leads to.
+        strategy: The reference that it leads to.
         actions: K rows of 7-DoF actions, as in `Correction.actions`.
         resume_index: Stage of the nominal plan to go on with, or -1 for a fresh plan.
         resume_stage: Name of that stage.
@@ -67,14 +80,14 @@ class Candidate:
 def propose(
     task: Task, nominal: NominalRollout, trace: Trace, step: int, live: RolloutRunner
 ) -> list[Candidate]:
-    """Candidates for one moment of a failing rollout, shortest first.
+    """Return the candidates for one step of a failing rollout, shortest first.
 
     Args:
         task: The task.
-        nominal: Its nominal twin.
+        nominal: Its nominal rollout.
         trace: The failing rollout.
-        step: The moment: the correction's first action takes the place of this step's command.
-        live: A driver whose simulator is in the state at that moment; it is asked, not moved.
+        step: Control step whose command the correction's first action replaces.
+        live: A runner whose simulator is in the state at that step. The simulator is not moved.
     """
     embodiment = nominal.scene.spec.embodiment
     start = trace.tcp_poses[step].astype(np.float64)
@@ -83,29 +96,40 @@ def propose(
     first = _first_waypoint(task, live)
     if first is not None:
         strategies = [
-            (RecoveryStrategy.FRESH_PLAN, _ways_to(start, first)[0]),
-            (RecoveryStrategy.FRESH_PLAN_VIA_LIFT, _ways_to(start, first)[1]),
+            (RecoveryStrategy.FRESH_PLAN, _direct_path(first)),
+            (RecoveryStrategy.FRESH_PLAN_VIA_LIFT, _path_over_lift(start, first)),
         ]
         if embodiment.has_gripper and (down := _set_down(nominal, trace, step, start, gripper)) is not None:
             strategies.append((RecoveryStrategy.SET_DOWN_AND_RETRY, down))
         for strategy, waypoints in strategies:
             actions = to_actions(start, gripper, waypoints, embodiment)
             found.append(Candidate(strategy, actions, -1, first.name))
-    return sorted((c for c in found if len(c.actions) <= MAX_ACTIONS), key=lambda c: len(c.actions))
+    most = embodiment.steps(MAX_SECONDS)
+    return sorted((c for c in found if len(c.actions) <= most), key=lambda c: len(c.actions))
 
 
 def to_actions(
     start: Pose, gripper: float, waypoints: Sequence[Waypoint], embodiment: EmbodimentSpec
 ) -> tuple[tuple[float, ...], ...]:
-    """7-DoF actions from the measured tool pose through waypoints, each within the per-step limits.
+    """Return 7-DoF actions from a tool pose through waypoints, each within the robot's step limits.
 
-    Fingers that have to open or close get the time for it; there is at least one action.
+    Fingers that have to open or close get the time for it. There is at least one action.
+
+    Args:
+        start: Measured tool pose, robot base frame. [7]
+        gripper: Gripper command given last.
+        waypoints: The waypoints, in order.
+        embodiment: The robot.
+
+    Returns:
+        Rows of actions, as in `Correction.actions`.
     """
     rows: list[tuple[float, ...]] = []
     at, fingers = start, gripper
     for waypoint in waypoints:
         moving = poses.steps_between(at, waypoint.pose, *embodiment.step_limits)
-        settle = _FINGER_STEPS if abs(waypoint.gripper - fingers) > _SAME_GRIPPER else 0
+        moves_fingers = embodiment.has_gripper and abs(waypoint.gripper - fingers) > _SAME_GRIPPER
+        settle = embodiment.steps(embodiment.gripper_seconds) if moves_fingers else 0
         for pose in poses.interpolate(at, waypoint.pose, moving):
             rows.append((*poses.delta_between(at, pose).tolist(), waypoint.gripper))
             at = pose
@@ -117,7 +141,7 @@ def to_actions(
 def _to_nominal_path(
     nominal: NominalRollout, trace: Trace, step: int, embodiment: EmbodimentSpec, gripper: float
 ) -> list[Candidate]:
-    """For each stage of the plan in which the scene is the twin's, the nearest point of its path."""
+    """Return one candidate for each stage in which the scene is as now: to the nearest point of its path."""
     start = trace.tcp_poses[step].astype(np.float64)
     same = _in_place(nominal, trace, step)
     found: list[Candidate] = []
@@ -128,7 +152,7 @@ def _to_nominal_path(
                 continue
             pose = nominal.trace.tcp_poses[at].astype(np.float64)
             cost = max(1, poses.steps_between(start, pose, *embodiment.step_limits))
-            if best is None or cost <= best[0]:  # the later of equals: it is further on
+            if best is None or cost <= best[0]:  # of equal costs the later step: the task is further on
                 best = (cost, at)
         if best is None:
             continue
@@ -139,12 +163,12 @@ def _to_nominal_path(
         )
         actions = to_actions(start, gripper, [target], embodiment)
         found.append(Candidate(RecoveryStrategy.NOMINAL_PATH, actions, index, span.name))
-    # Of equally short ones, the one that is furthest on is tried first.
+    # Of equally short candidates, the one that resumes latest comes first.
     return sorted(found, key=lambda c: (len(c.actions), -c.resume_index))
 
 
 def _in_place(nominal: NominalRollout, trace: Trace, step: int) -> Bool[np.ndarray, "T"]:
-    """At which of the twin's steps the scene is as now: held objects in the grip, others in the world."""
+    """Return at which nominal steps the scene is as now: held objects in the grip, others in the world."""
     path, steps = nominal.trace, len(nominal.trace)
     same = np.ones(steps, dtype=bool)
     held_at = [set[str]() for _ in range(steps)]
@@ -157,16 +181,15 @@ def _in_place(nominal: NominalRollout, trace: Trace, step: int) -> Bool[np.ndarr
             continue
         held = np.array([spec.name in names for names in held_at])
         now = trace.objects[step, i].astype(np.float64)
-        theirs = path.objects[:steps, i].astype(np.float64)
-        free_same = (np.linalg.norm(theirs[:, :3] - now[:3], axis=1) <= _SAME_METRES) & (
-            poses.angles_between(theirs[:, 3:], np.broadcast_to(now[3:], theirs[:, 3:].shape))
-            <= _SAME_RADIANS
+        then = path.objects[:steps, i].astype(np.float64)
+        free_same = (np.linalg.norm(then[:, :3] - now[:3], axis=1) <= _SAME_METRES) & (
+            poses.angles_between(then[:, 3:], np.broadcast_to(now[3:], then[:, 3:].shape)) <= _SAME_RADIANS
         )
         in_grip = poses.relative(tool, now)
         held_same = np.zeros(steps, dtype=bool)
         for at in np.flatnonzero(held):
-            there = poses.relative(path.tcp_poses[at].astype(np.float64), theirs[at])
-            metres, radians = poses.distance(in_grip, there)
+            nominal_grip = poses.relative(path.tcp_poses[at].astype(np.float64), then[at])
+            metres, radians = poses.distance(in_grip, nominal_grip)
             widths = abs(float(trace.gripper_widths[step] - path.gripper_widths[at]))
             held_same[at] = metres <= _SAME_METRES and radians <= _SAME_RADIANS and widths <= _SAME_WIDTH
         same &= np.where(held, held_same, free_same)
@@ -176,15 +199,15 @@ def _in_place(nominal: NominalRollout, trace: Trace, step: int) -> Bool[np.ndarr
 def _set_down(
     nominal: NominalRollout, trace: Trace, step: int, start: Pose, gripper: float
 ) -> list[Waypoint] | None:
-    """Lower what is carried to where it stood at first, let go, and rise; None if nothing is carried."""
+    """Lower a carried object to its initial height, release it, and rise; None if nothing is carried."""
     width = float(trace.gripper_widths[step])
     for i, spec in enumerate(nominal.scene.episode.objects):
         if spec.role is not Role.MOVABLE:
             continue
         now = trace.objects[step, i].astype(np.float64)
-        near = float(np.linalg.norm(now[:3] - start[:3])) < 2 * max(spec.half_extents) + 0.02
+        near = float(np.linalg.norm(now[:3] - start[:3])) < 2 * max(spec.half_extents) + _NEAR
         drop = float(now[2] - trace.objects[0, i, 2])
-        if not near or width < 0.002 or drop < 0.005:
+        if not near or width < _LEAST_WIDTH or drop < _LEAST_DROP:
             continue
         low, high = start.copy(), start.copy()
         low[2] -= drop
@@ -200,7 +223,7 @@ class _FirstStage(Exception):
 
 
 class _Probe(RolloutRunner):
-    """A driver that carries out nothing and stops the expert at its first waypoint."""
+    """A runner that moves nothing and stops the expert at the first waypoint."""
 
     def __init__(self, live: RolloutRunner) -> None:
         super().__init__(live.simulator)
@@ -208,19 +231,19 @@ class _Probe(RolloutRunner):
         self.waited: Stage | None = None
 
     def do(self, stage: Stage) -> None:
-        """Stop the expert where it wants to go; let it believe that it has waited."""
+        """Stop the expert at a target that is away from the tool; a wait in place counts as done."""
         metres, radians = poses.distance(self.observation.tcp_pose, stage.pose)
-        if metres > 0.002 or radians > 0.02:
+        if metres > _ARRIVED_METRES or radians > _ARRIVED_RADIANS:
             raise _FirstStage(stage, stage.gripper)
         self.waited = stage
 
     def act(self, delta: np.ndarray, gripper: float) -> None:
-        """Stop the expert at its first small step."""
+        """Stop the expert at its first action."""
         target = poses.apply_delta(self.commanded, delta)
         raise _FirstStage(Stage("act", tuple(target.tolist()), gripper, 0), gripper)
 
     def settle(self, steps: int | None = None) -> None:
-        """Nothing: time stands still."""
+        """Do nothing."""
 
 
 @dataclass(frozen=True)
@@ -230,21 +253,23 @@ class _First:
     name: str
 
 
-def _ways_to(start: Pose, first: _First) -> tuple[list[Waypoint], list[Waypoint]]:
-    """Straight to the first waypoint of a plan, and over a lift."""
+def _direct_path(first: _First) -> list[Waypoint]:
+    return [Waypoint(first.pose, first.gripper)]
+
+
+def _path_over_lift(start: Pose, first: _First) -> list[Waypoint]:
+    """Return the path to the first waypoint of a plan: up, across, down."""
     lifted, over = start.copy(), first.pose.copy()
     lifted[2] += _CLEARANCE
     over[2] = max(over[2], lifted[2])
-    target = Waypoint(first.pose, first.gripper)
-    rise = [Waypoint(pose, first.gripper) for pose in (start, lifted, over)]
-    return [target], [*rise, target]
+    return [Waypoint(pose, first.gripper) for pose in (start, lifted, over, first.pose)]
 
 
 def _first_waypoint(task: Task, live: RolloutRunner) -> _First | None:
-    """Where the expert would go first from the present state; None if it has no plan.
+    """Return the expert's first waypoint from the present state; None if the expert has no plan.
 
-    For an expert that waits first, until something has come to rest, that is where it is: what follows the
-    wait is not to be had without moving the simulator.
+    An expert may wait first until an object is at rest. Its first waypoint is then the present pose, because
+    what follows the wait cannot be known without moving the simulator.
     """
     probe = _Probe(live)
     try:

@@ -47,7 +47,7 @@ def recover_now(
         objects=np.stack([before.objects, now.objects]).astype(np.float32),
         states=np.stack([nominal.trace.states[0], state]),
     )
-    more_steps = most_steps(nominal, simulator.spec)
+    more_steps = most_steps(nominal, simulator.spec.embodiment)
 
     def begin() -> Branch:
         return branch(simulator, seed, episode, 1, exact=False, more_steps=more_steps)

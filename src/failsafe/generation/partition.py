@@ -10,7 +10,7 @@ from failsafe.errors import FailSafeError, UserError
 from failsafe.execution.contract import SILENT, Reporter
 from failsafe.experts.tasks import Task, load_task
 from failsafe.generation.candidates import CandidateStatistics
-from failsafe.generation.cases import CaseSpec, build_case, unbuilt_case
+from failsafe.generation.cases import CaseSpec, build_case, make_unjudged_case
 from failsafe.generation.config import GenerationConfig
 from failsafe.generation.nominal import NominalRollout, make_crashed_nominal, make_nominal, run_nominal
 from failsafe.generation.sampling import PartitionSampler, partition_targets, target_task
@@ -181,7 +181,7 @@ class PartitionJob:
         if self._sink.has_case(item.task, item.case_id):
             return self._sink.case(item.task, item.case_id), True
         if item.case_id in self._given_up:
-            finished = unbuilt_case(
+            finished = make_unjudged_case(
                 item,
                 nominal.record.plan.instruction,
                 Outcome.CRASHED,

@@ -173,8 +173,8 @@ class PartitionSampler:
             weight = self._config.modes[name].weight
             tries, verified = self._tries[(task, name)], self._verified[(task, name)]
             # First the share of the dataset, then of the task: a mode that one task alone offers gets as many
-            # cases as the others. A try without a verified failure counts a little, so that a mode that hardly
-            # ever fails does not take all the time.
+            # cases as the others. A try without a verified failure counts a little, so that a mode that
+            # hardly ever fails does not take all the time.
             in_all_tasks = sum(self._verified[(other, name)] for other in self._config.tasks)
             wasted = WASTE * (tries - verified)
             return (

@@ -33,12 +33,13 @@ from failsafe.records.case import (
     RecoveryStrategy,
     Verification,
 )
+from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.records.trace import Trace
 from failsafe.rollouts.branching import Branch, branch, restores_closely
 from failsafe.rollouts.hooks import Hook
 from failsafe.rollouts.noise import NOISE_DESCRIPTION, ActuationNoise
 from failsafe.rollouts.runner import RolloutRunner
-from failsafe.simulators.contract import Exactness, SimulatorSpec
+from failsafe.simulators.contract import Exactness
 
 SCREENED_OUT = "screening: no success from a restored state"
 _MORE_SECONDS = 7.5
@@ -47,7 +48,7 @@ _MORE_SECONDS = 7.5
 
 @dataclass(frozen=True)
 class Proof:
-    """What was found for one step of a failing rollout.
+    """The result for one step of a failing rollout.
 
     Attributes:
         label: The label, with a correction if one was verified.
@@ -162,7 +163,7 @@ class Verifier:
             step,
             hooks,
             exact=exact or not self.restores_closely,
-            more_steps=most_steps(nominal, simulator.spec),
+            more_steps=most_steps(nominal, simulator.spec.embodiment),
         )
 
     def _fails_screening(self, candidate: Candidate, step: int) -> bool:
@@ -223,6 +224,11 @@ def carry_out(
     return success, "" if success else "the rollout with it did not end in success"
 
 
-def most_steps(nominal: NominalRollout, spec: SimulatorSpec) -> int:
-    """Return the control steps that a rollout with a correction may take from where it begins."""
-    return len(nominal.trace) + round(_MORE_SECONDS * spec.embodiment.control_hz)
+def most_steps(nominal: NominalRollout, embodiment: EmbodimentSpec) -> int:
+    """Return the control steps that a rollout with a correction may take from where it begins.
+
+    Args:
+        nominal: The nominal rollout of the same seed.
+        embodiment: The robot.
+    """
+    return len(nominal.trace) + embodiment.steps(_MORE_SECONDS)
