@@ -79,7 +79,7 @@ def test_merge_and_check_adapter(made: Path, tmp_path: Path, run: Verb) -> None:
     assert json.loads(out)["cases"] == len(Dataset(made).case_files())
     status, out, _ = run("check-adapter", "failsafe.simulators.toy:ToyPush")
     assert status == 0
-    assert "ToyPush-v0: 18 of 18 rules are kept" in out
+    assert "ToyPush-v0: 19 of 19 rules are kept" in out
 
 
 @pytest.mark.parametrize(
