@@ -138,10 +138,12 @@ class StudyJob:
         threshold = calibration.threshold if calibration else self._config.threshold
         if chosen.threshold is not None:
             threshold = chosen.threshold
+        embodiment = self.task(cell).simulator.spec.embodiment
         if chosen.control is None:
-            return MonitoredPolicy(policy, self._model, threshold, settings)
+            return MonitoredPolicy(policy, self._model, threshold, settings, embodiment=embodiment)
         truth = self._truth(cell)
-        guarded = MonitoredPolicy(policy, chosen.control(self._model, truth), threshold, settings)
+        control = chosen.control(self._model, truth)
+        guarded = MonitoredPolicy(policy, control, threshold, settings, embodiment=embodiment)
         truth.step = lambda: guarded.monitor.step
         truth.in_charge = lambda: guarded.monitor.in_control
         return guarded
