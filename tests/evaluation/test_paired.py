@@ -30,7 +30,7 @@ def made(
     onset: int | None = None,
 ) -> Episode:
     key = EpisodeKey(task, scenario, "weak", condition, seed)
-    return Episode(key, "pick", ending, steps, steps / 20, 0.1, waited, tuple(events), onset=onset)
+    return Episode(key, "pick", ending, steps, steps / 20, 0.1, waited, tuple(events), injection_step=onset)
 
 
 def alarm(step: int, *more: EventKind) -> list[Event]:

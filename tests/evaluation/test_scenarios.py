@@ -10,7 +10,9 @@ import pytest
 from failsafe.errors import UnknownNameError
 from failsafe.evaluation.scenarios import SCENARIOS, scenario
 from failsafe.records import poses
-from failsafe.simulators.contract import Role
+from failsafe.rollouts.hooks import Command, StepContext
+from failsafe.rollouts.loop import NO_STAGE
+from failsafe.simulators.contract import Observation, Role
 from failsafe.simulators.toy import ToyPick, ToyStack
 
 MIDDLE = np.array([0.615, 0.0])
@@ -62,42 +64,32 @@ def test_objects_are_farther_from_the_middle_by_just_so_much(make: type) -> None
         np.testing.assert_array_equal(simulator.state(), state)
 
 
-def test_an_exact_arm_does_what_it_is_told() -> None:
-    condition = scenario("nominal").actuation(0)
-    pose, gripper = condition(STILL, -0.5)
-    np.testing.assert_array_equal(pose, STILL)
-    assert gripper == -0.5
-
-
-def test_a_noisy_arm_is_a_step_late_and_a_little_off() -> None:
-    condition = scenario("noise").actuation(0)
-    told = [poses.apply_delta(STILL, [0.02 * i, 0, 0, 0, 0, 0]) for i in range(400)]
-    done = [condition(pose, float(i)) for i, pose in enumerate(told)]
-    assert [gripper for _, gripper in done[:4]] == [0.0, 0.0, 1.0, 2.0]
-    errors = np.array([poses.delta_between(told[i], done[i + 1][0]) for i in range(399)])
-    np.testing.assert_allclose(errors[:, :3].std(0), 0.002, rtol=0.2)
-    np.testing.assert_allclose(np.degrees(errors[:, 3:]).std(0), 1.0, rtol=0.2)
-    assert np.abs(errors.mean(0)).max() < 0.003
-
-
-def test_a_noisy_arm_that_is_told_to_stay_does_not_tremble() -> None:
-    condition = scenario("noise").actuation(0)
-    done = [condition(STILL, 1.0)[0] for _ in range(5)]
-    assert all(np.array_equal(pose, done[0]) for pose in done)
-    assert not np.array_equal(done[0], STILL)
-
-
 def test_noise_is_the_same_draw_for_a_seed() -> None:
-    first, again, other = (scenario("noise").actuation(seed)(STILL, 1.0)[0] for seed in (5, 5, 6))
-    np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, other)
+    nothing = Observation(STILL, 0.08, np.zeros((0, 7)))
+    context = StepContext(0, NO_STAGE, 0, 1, nothing, np.zeros(1, dtype=np.float32))
+
+    def sent(seed: int) -> np.ndarray:
+        (arm,) = scenario("noise").hooks(seed)
+        return arm.before_step(context, Command(STILL, 1.0)).target
+
+    np.testing.assert_array_equal(sent(3), sent(3))
+    assert not np.array_equal(sent(3), sent(4))
+    assert scenario("nominal").hooks(3) == []
 
 
-def test_every_scenario_has_a_name_an_axis_and_words() -> None:
+def test_every_scenario_has_a_name_an_axis_and_a_description() -> None:
     for name, where in SCENARIOS.items():
         assert where.name == name
         assert where.description
-        assert where.axis in ("none", "spatial", "viewpoint", "object", "embodiment", "physics", "accident")
+        assert where.axis in (
+            "none",
+            "spatial",
+            "viewpoint",
+            "object",
+            "embodiment",
+            "physics",
+            "perturbation",
+        )
 
 
 def test_a_scenario_that_does_not_exist() -> None:

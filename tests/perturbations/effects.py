@@ -128,7 +128,7 @@ def wrong_goal(bench: Bench) -> None:
 @shows("no_op", MOVING)
 def no_op(bench: Bench) -> None:
     for steps, stage, moment in ((8, 0, 0.0), (13, 1, 0.5), (10, 2, 0.0)):
-        seen = bench.run("no_op", float(steps), stage=stage, moment=moment)
+        seen = bench.run("no_op", steps / 20, stage=stage, moment=moment)
         first, targets = seen.injected, seen.rollout.trace.targets
         last = targets[first - 1] if first else seen.tool_path[0]
         np.testing.assert_allclose(targets[first : first + steps], np.tile(last, (steps, 1)), atol=1e-6)
@@ -159,7 +159,7 @@ def late_close(bench: Bench) -> None:
         return int(np.argmax(widths < 0.075))
 
     for steps in (4, 7, 12):
-        seen = bench.run("late_close", float(steps))
+        seen = bench.run("late_close", steps / 20)
         assert first_below(seen.widths) == first_below(seen.nominal_widths) + steps
         assert seen.injected == seen.nominal_span.start
 
@@ -179,7 +179,7 @@ def early_release(bench: Bench) -> None:
 @shows("drift", PICKING)
 def drift(bench: Bench) -> None:
     for magnitude, direction in ((0.001, -2.0), (0.002, 1.0)):
-        seen = bench.run("drift", magnitude, direction=direction)
+        seen = bench.run("drift", 20 * magnitude, direction=direction)
         steps = seen.nominal_span.stop - seen.injected
         apart = seen.tool_path[: steps + 1, :3] - seen.nominal.trace.tcp_poses[: steps + 1, :3]
         bias = apart @ along(direction)
@@ -188,7 +188,7 @@ def drift(bench: Bench) -> None:
         assert (bias[-1] - bias[4]) / (steps - 4) == pytest.approx(magnitude, rel=0.03)
         np.testing.assert_allclose(apart - np.outer(bias, along(direction)), 0.0, atol=0.002)
     # ... which ends at 10 cm: the tool is led to its last target plus that, and stays there
-    seen = bench.run("drift", 0.005, direction=direction)
+    seen = bench.run("drift", 0.1, direction=direction)
     end = seen.tool_path[-1, :3] - np.array(seen.rollout.plan.stages[-1].target[:3])
     np.testing.assert_allclose(end, 0.1 * along(direction), atol=0.002)
 

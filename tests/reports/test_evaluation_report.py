@@ -264,7 +264,7 @@ def test_how_late_alarms_are_is_drawn_where_there_were_accidents(tmp_path: Path)
     for file in results.path.glob("episodes/*/nominal/*/*/*.json"):
         file.unlink()  # where the same seeds fail without an accident
     for record in list(results.episodes()):
-        results.write(replace(record, onset=15))
+        results.write(replace(record, injection_step=15))
     (chart,) = delay_charts(pairs_of(results.episodes()))
     assert (chart.low, chart.high) == ("0", "36")  # the latest alarm is in step 50
     assert "steps from the accident to the alarm" in render_report(results)

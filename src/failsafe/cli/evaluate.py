@@ -11,6 +11,7 @@ from failsafe.errors import UserError
 from failsafe.evaluation.conditions import CONTROLS, MONITOR, NEVER
 from failsafe.evaluation.config import StudyConfig, study_items
 from failsafe.evaluation.episodes import EpisodeLimits
+from failsafe.evaluation.scenarios import perturbed_scenarios
 from failsafe.evaluation.study import run_study
 from failsafe.execution.loading import load_executor
 from failsafe.models.loading import COMPACT, fingerprint
@@ -26,6 +27,7 @@ def evaluate(
     tasks: str = "PickCube-v1,PushCube-v1,StackCube-v1",
     seeds: str = "5000:5100",
     scenarios: str = "nominal",
+    perturb: str = "",
     controls: bool = False,
     conditions: str = "",
     calibration: tuple[Path, ...] = (),
@@ -53,6 +55,8 @@ def evaluate(
         tasks: Names of tasks, separated by commas.
         seeds: FIRST:LAST seeds, the last not included.
         scenarios: Axes of generalisation, separated by commas; "nominal" is as in training.
+        perturb: Run-time perturbations, MODE or MODE:MAGNITUDE separated by commas, for example
+            slip,early_release:0.7: each is applied in each of the scenarios, in episodes of its own.
         controls: Run every control beside the monitor.
         conditions: Conditions to run, separated by commas, in place of never,monitor.
         calibration: Thresholds made by `failsafe calibrate`; the shipped ones for reference policies.
@@ -79,7 +83,7 @@ def evaluate(
         policy_weights={name: policy_fingerprint(name) for name in policy},
         first_seed=parse_range(seeds)[0],
         last_seed=parse_range(seeds)[1],
-        scenarios=_names(scenarios),
+        scenarios=perturbed_scenarios(_names(scenarios), _names(perturb)),
         conditions=chosen,
         threshold=5.0 if threshold is None else threshold,
         calibrations=thresholds,

@@ -12,6 +12,7 @@ from failsafe.datasets.files import write_atomically
 from failsafe.errors import RecordError, UserError
 from failsafe.generation.config import GenerationConfig, config_from_plain
 from failsafe.records import codec
+from failsafe.records.perturbation import VERSION_1_SCALES
 from failsafe.records.provenance import Provenance
 
 FORMAT = "Manifest/2"
@@ -106,6 +107,8 @@ def read_manifest(folder: Path) -> Manifest:
     if fields.keys() != keys:
         wrong = sorted(fields.keys() ^ keys)
         raise RecordError(f"{path}: expected the keys {', '.join(sorted(keys))}; missing or unknown: {wrong}")
+    if fields["generator"] == 1:
+        _convert_modes(fields["config"])
     return Manifest(
         config=config_from_plain(fields["config"], str(path)),
         provenance=codec.from_plain(Provenance, fields["provenance"], str(path)),
@@ -113,6 +116,14 @@ def read_manifest(folder: Path) -> Manifest:
         complete=bool(fields["complete"]),
         generator=int(fields["generator"]),
     )
+
+
+def _convert_modes(config: Any) -> None:
+    """Convert, in place, the magnitudes that version 1 counted in control steps."""
+    for name, (_, factor) in VERSION_1_SCALES.items():
+        magnitude = config.get("modes", {}).get(name, {}).get("magnitude", {})
+        for kind, numbers in magnitude.items():
+            magnitude[kind] = [number * factor for number in numbers]
 
 
 def differing_keys(a: GenerationConfig, b: GenerationConfig) -> list[str]:

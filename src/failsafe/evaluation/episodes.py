@@ -1,10 +1,10 @@
-"""One episode of a policy in a simulator: the control loop, and the judgement at its end."""
+"""One episode of a policy in a simulator, and the judgement at its end."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -20,14 +20,16 @@ from failsafe.records import poses
 from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.records.episode import Ending, Episode, EpisodeKey
 from failsafe.records.observation import PolicyObservation
+from failsafe.records.plan import OPEN
 from failsafe.records.poses import Pose
+from failsafe.rollouts.hooks import Command, Hook
+from failsafe.rollouts.loop import ControlLoop
+from failsafe.rollouts.recording import StateRecorder
+from failsafe.rollouts.stopping import HOLD_SECONDS, StopOnSuccess
 from failsafe.simulators.contract import Camera, Simulator
 
 TRACKING_LIMIT_METRES, TRACKING_LIMIT_RADIANS = 0.1, 0.5
-"""How far the pose asked for may be from the measured one: a tool that is stopped must not wind up."""
-HOLD_STEPS = 12
-"""Control steps for which a success has to last (0.6 s at 20 Hz)."""
-_JUDGE_EVERY = 4
+"""Largest tracking error: a commanded pose that runs ahead of a blocked tool would press ever harder."""
 T = TypeVar("T")
 
 
@@ -113,8 +115,8 @@ def run_episode(
 ) -> Episode:
     """Let a policy do a task.
 
-    Success is judged by the task while the policy goes on acting, and counts once it has lasted for
-    `HOLD_STEPS`; at the step limit it is judged after as long a settling.
+    The task judges success while the policy acts; a success counts once it has lasted for `HOLD_SECONDS`. At
+    the step limit the task is judged after the last command was held for as long.
 
     Args:
         task: The task.
@@ -122,106 +124,95 @@ def run_episode(
         key: Which episode this is.
         scenario: What is unlike training.
         limits: When it ends.
-        states: Where to put the simulator's state of every step, for pictures.
+        states: Where to put the simulator's state before every step, for videos. Each [S]
 
     Raises:
-        PolicyError: If policy and simulator do not fit together; later errors of the policy are an ending.
+        PolicyError: If policy and simulator do not fit together; later errors of the policy end the episode.
     """
     simulator = task.simulator
     spec = simulator.spec
     check_fit(policy, spec.embodiment.control_hz, spec.cameras)
     scenario.start(simulator, key.seed)
+    injections = scenario.injections(simulator, key.seed)
+    recorder = StateRecorder()
+    hooks = [*injections, *scenario.hooks(key.seed), recorder]
     cameras = {view: scenario.camera(simulator.camera(view), key.seed) for view in policy.views}
-    loop = _Loop(simulator, policy, scenario, cameras, key.seed)
-    blank = Episode(key, simulator.episode.instruction, Ending.FAILURE, 0, 0.0)
+    rollout = _PolicyRollout(simulator, policy, hooks, cameras)
     description = ""
     try:
-        ending = loop.run(simulator.episode.instruction, limits, states)
+        ending = rollout.run(simulator.episode.instruction, limits)
     except PolicyError as error:
         ending, description = Ending.POLICY_ERROR, str(error)
     except DivergedError as error:
         ending, description = Ending.DIVERGED, str(error)
+    if states is not None:
+        states.extend(recorder.states)
     monitored = isinstance(policy, MonitoredPolicy)
-    blocking_latency = policy.monitor.blocking_latency if monitored else 0.0
-    return replace(
-        blank,
+    blocked = policy.monitor.blocking_latency if monitored else 0.0
+    return Episode(
+        key=key,
+        instruction=simulator.episode.instruction,
         ending=ending,
-        steps=loop.step,
-        robot_seconds=round(loop.step / spec.embodiment.control_hz, 3),
-        policy_seconds=round(loop.seconds - blocking_latency, 4),
-        monitor_seconds=round(blocking_latency, 4),
+        steps=rollout.steps,
+        robot_seconds=round(rollout.steps / spec.embodiment.control_hz, 3),
+        policy_seconds=round(rollout.policy_seconds - blocked, 4),
+        monitor_seconds=round(blocked, 4),
         events=tuple(policy.monitor.events) if monitored else (),
         description=description,
-        onset=loop.onset,
+        perturbations=tuple(injection.mode.perturbation for injection in injections),
+        injection_step=min((i.step for i in injections if i.step is not None), default=None),
     )
 
 
-class _Loop:
-    """The control loop of one episode."""
+class _PolicyRollout:
+    """The rollout of a policy, on the control loop."""
 
     def __init__(
-        self,
-        simulator: Simulator,
-        policy: Policy,
-        scenario: Scenario,
-        cameras: Mapping[str, Camera],
-        seed: int,
+        self, simulator: Simulator, policy: Policy, hooks: Sequence[Hook], cameras: Mapping[str, Camera]
     ) -> None:
         self._simulator, self._policy, self._cameras = simulator, policy, cameras
-        # Neither changes within an episode, and both are made anew whenever they are asked for.
+        # Neither changes within an episode, and both are computed at every access.
         self._embodiment, self._sizes = simulator.spec.embodiment, dict(policy.views)
-        self._actuation = scenario.actuation(seed)
-        self._accident = scenario.accident_of(simulator, seed)
-        self._past: deque[PolicyObservation] = deque(maxlen=scenario.delay + 1)
-        self._target = simulator.observe().tcp_pose.copy()
-        self._gripper = 1.0
+        self._success = StopOnSuccess()
+        self._loop = ControlLoop(simulator, [*hooks, self._success])
+        self._target = self._loop.observation.tcp_pose.copy()
+        self._sent = self._target
+        """Tool pose commanded last, after hooks and limits; `_target` is what the policy asked for."""
+        self._gripper = OPEN
         self._rendering = Stopwatch()
         self._thinking = 0.0
-        self.step = 0
+        self.steps = 0
 
     @property
-    def seconds(self) -> float:
-        """Seconds that the policy took to act, pictures not counted."""
+    def policy_seconds(self) -> float:
+        """Time that the policy took to act, without rendering, seconds."""
         return self._thinking - self._rendering.seconds
 
-    @property
-    def onset(self) -> int | None:
-        """Control step in which an accident began, None where there was none."""
-        return None if self._accident is None else self._accident.onset
-
-    def run(self, instruction: str, limits: EpisodeLimits, states: list[np.ndarray] | None) -> Ending:
-        simulator, policy = self._simulator, self._policy
+    def run(self, instruction: str, limits: EpisodeLimits) -> Ending:
+        """Act until the episode ends."""
+        loop, policy = self._loop, self._policy
         self._call(lambda: policy.reset(instruction))
-        rows: deque[np.ndarray] = deque()
-        since: int | None = None
-        while self.step < limits.max_steps:
-            if states is not None:
-                states.append(simulator.state())
-            self._observe()
-            if not rows:
-                rows.extend(self._ask())
-            self._advance(rows.popleft())
-            self.step += 1
-            if self.step % _JUDGE_EVERY == 0:
-                if not simulator.evaluate().success:
-                    since = None
-                elif since is None:
-                    since = self.step
-                elif self.step - since >= HOLD_STEPS:
-                    return Ending.SUCCESS
-        for _ in range(HOLD_STEPS):
-            simulator.step(simulator.command(self._target, self._gripper))
-        return Ending.SUCCESS if simulator.evaluate().success else Ending.FAILURE
+        actions: deque[np.ndarray] = deque()
+        while self.steps < limits.max_steps:
+            seen = self._sense()
+            if not actions:
+                actions.extend(self._ask(seen))
+            self._act(actions.popleft())
+            self.steps += 1
+            if loop.ended:
+                return Ending.SUCCESS if self._success.succeeded else Ending.FAILURE
+        for _ in range(self._embodiment.steps(HOLD_SECONDS)):
+            self._simulator.step(self._simulator.command(self._target, self._gripper))
+        return Ending.SUCCESS if self._simulator.evaluate().success else Ending.FAILURE
 
-    def _observe(self) -> None:
-        truth = self._simulator.observe()
-        state = self._simulator.state()
+    def _sense(self) -> PolicyObservation:
+        truth, state = self._loop.observation, self._loop.state
         views = RenderedViews(self._simulator, state, self._cameras, self._sizes, self._rendering)
-        self._past.append(PolicyObservation(views, truth.tcp_pose, self._target, truth.gripper_width))
+        return self._loop.sense(PolicyObservation(views, truth.tcp_pose, self._target, truth.gripper_width))
 
-    def _ask(self) -> list[np.ndarray]:
-        """A chunk for what the sensors show, which may be some steps ago."""
-        seen = replace(self._past[0], target_pose=self._target)
+    def _ask(self, seen: PolicyObservation) -> list[np.ndarray]:
+        """Ask for a chunk. What is sensed may be late; what was commanded is known at once."""
+        seen = replace(seen, target_pose=self._target)
         begun = time.perf_counter()
         try:
             chunk = self._call(lambda: self._policy.act(seen))
@@ -237,26 +228,25 @@ class _Loop:
         except Exception as error:  # whatever a policy raises ends its episode, not the run
             raise PolicyError(f"{self._policy.name} raised {type(error).__name__}: {error}") from error
 
-    def _advance(self, row: np.ndarray) -> None:
-        measured = self._past[-1].tcp_pose
-        wanted, self._gripper = self._policy.action_space.to_pose(row, self._target, measured)
+    def _act(self, action: np.ndarray) -> None:
+        measured = self._loop.observation.tcp_pose
+        wanted, self._gripper = self._policy.action_space.to_pose(action, self._target, measured)
         self._target = clip_target(wanted, self._target, measured, self._embodiment)
-        pose, gripper = self._actuation(self._target, self._gripper)
-        accident = self._accident.at(self.step) if self._accident is not None else ()
-        self._simulator.step(self._simulator.command(pose, gripper), accident)
+        command = Command(self._target, self._gripper)
+        self._sent = self._loop.step(command, (self._sent, measured)).target
 
 
 def clip_target(wanted: Pose, before: Pose, measured: Pose, embodiment: EmbodimentSpec) -> Pose:
-    """The pose asked for, within a step's limits of the one before or of the measured one, on a leash.
+    """Limit a tool pose to one step from the pose before or the measured one, and to the tracking error.
 
     Args:
-        wanted: Tool pose that an action asks for.
-        before: Tool pose asked for last.
-        measured: Tool pose now.
+        wanted: Tool pose that an action asks for, robot base frame. [7]
+        before: Tool pose asked for last. [7]
+        measured: Measured tool pose. [7]
         embodiment: The robot whose limits apply.
     """
     limits = embodiment.step_limits
-    # A correction begins where the tool is, which may be a step behind where it was told to be.
+    # A correction starts from the measured pose, which may lag a step behind the commanded one.
     if not any(_within(start, wanted, *limits) for start in (before, measured)):
         wanted = poses.limit_step(before, wanted, *limits)
     return poses.limit_step(measured, wanted, TRACKING_LIMIT_METRES, TRACKING_LIMIT_RADIANS)

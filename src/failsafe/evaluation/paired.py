@@ -60,8 +60,8 @@ class Pair:
         The accident did so if it happened in the same step with and without the monitor, and the policy alone
         fails with it and, as far as that has been run, succeeds without it.
         """
-        onset, alarm = self.under.onset, self.first_alarm
-        if onset is None or onset != self.alone.onset or self.alone.success:
+        onset, alarm = self.under.injection_step, self.first_alarm
+        if onset is None or onset != self.alone.injection_step or self.alone.success:
             return False
         did_it = self.nominal is None or self.nominal.success
         return did_it and (alarm is None or alarm.step > onset)
@@ -69,13 +69,17 @@ class Pair:
     @property
     def delay(self) -> int | None:
         """Control steps from the accident to the first alarm, where `delays`; None where there was none."""
-        onset, alarm = self.under.onset, self.first_alarm
+        onset, alarm = self.under.injection_step, self.first_alarm
         return alarm.step - onset if self.delays and onset is not None and alarm is not None else None
 
     @property
     def false_alarm(self) -> bool | None:
         """Whether there was an alarm in what alone succeeds; None where it fails, or saw an accident."""
-        if not self.alone.success or self.alone.onset is not None or self.under.onset is not None:
+        if (
+            not self.alone.success
+            or self.alone.injection_step is not None
+            or self.under.injection_step is not None
+        ):
             return None
         return self.first_alarm is not None
 

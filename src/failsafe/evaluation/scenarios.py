@@ -1,25 +1,39 @@
-"""Axes of generalisation: what an evaluation makes unlike training, each under a name of its own."""
+"""Scenarios: what an evaluation makes unlike training, each under a name of its own.
+
+A name may join several with "+", and name a run-time perturbation as "MODE" or "MODE:MAGNITUDE": in
+"camera-5+slip:0.02" the cameras are displaced and the object slips by 2 cm.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from failsafe import registry
 from failsafe.datasets.cameras import move_camera
-from failsafe.errors import UserError
-from failsafe.evaluation.accidents import DROPPED, PUSHED, Accident
-from failsafe.records import poses
+from failsafe.errors import UnknownNameError, UserError
+from failsafe.perturbations import MODES
+from failsafe.perturbations.injection import Injection
+from failsafe.perturbations.runtime import (
+    RuntimePerturbation,
+    make_injection,
+    parse_runtime,
+    runtime_modes,
+    split_magnitude,
+)
 from failsafe.records.poses import Pose
 from failsafe.registry import Registry
+from failsafe.rollouts.hooks import Hook
+from failsafe.rollouts.noise import ActuationNoise, SensorDelay
 from failsafe.simulators.contract import Camera, Role, Simulator
 
-_NOISE = np.array([0.002] * 3 + [math.radians(1.0)] * 3)
-"""Standard deviations of an arm that goes a little off: metres and radians."""
+JOINT = "+"
+"""Joins the names of scenarios."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +42,15 @@ class Scenario:
 
     Attributes:
         name: Its name.
-        axis: What it varies: "none", "spatial", "viewpoint", "object", "embodiment", "physics", "accident".
-        description: What is unlike training, in words.
-        farther: Metres by which every movable object is moved away from the middle of the table.
-        metres: Metres by which every camera is moved.
-        degrees: Degrees by which it is turned.
-        noisy: Whether the arm goes a little off, as in the proofs of corrections.
+        axis: What it varies: "none", "spatial", "viewpoint", "object", "embodiment", "physics" or
+            "perturbation".
+        description: What is unlike training, in a few words.
+        farther: Distance by which every movable object is moved away from the middle of the table, metres.
+        metres: Distance by which every camera is moved, metres.
+        degrees: Angle by which every camera is turned, degrees.
+        noisy: Whether the arm has an actuation noise, as in the proofs of corrections.
         delay: Control steps by which everything that is sensed is late.
-        accident: Kind of the accident that happens in an episode, where it can.
+        perturbations: Run-time perturbations of every episode.
         tasks: Tasks to run in place of others; where there are any, only those are run.
     """
 
@@ -47,35 +62,56 @@ class Scenario:
     degrees: float = 0.0
     noisy: bool = False
     delay: int = 0
-    accident: str = ""
+    perturbations: tuple[RuntimePerturbation, ...] = ()
     tasks: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def start(self, simulator: Simulator, seed: int) -> None:
-        """Begin an episode."""
+        """Begin an episode.
+
+        Args:
+            simulator: The simulator to reset.
+            seed: Seed of the initial state.
+        """
         simulator.reset(seed)
         if self.farther:
             simulator.reset(seed, self._moved(simulator))
 
     def camera(self, camera: Camera, seed: int) -> Camera:
-        """The camera, moved as the scenario says, by a draw of its own for each seed."""
+        """Return the camera, displaced as the scenario says, by a draw of its own for each seed.
+
+        Args:
+            camera: The camera as in training.
+            seed: Seed of the episode.
+        """
         if not (self.metres or self.degrees):
             return camera
         rng = np.random.default_rng([seed, *camera.name.encode()])
         return move_camera(camera, self.metres, math.radians(self.degrees), rng)
 
-    def actuation(self, seed: int) -> Callable[[Pose, float], tuple[Pose, float]]:
-        """What becomes of a command on its way to the robot."""
-        return _NoisyArm(np.random.default_rng([seed, 7])) if self.noisy else _exactly
+    def injections(self, simulator: Simulator, seed: int) -> list[Injection]:
+        """Make the hooks of the run-time perturbations of an episode.
 
-    def accident_of(self, simulator: Simulator, seed: int) -> Accident | None:
-        """What the world does to an episode that has just begun, None where it does nothing."""
-        return Accident(self.accident, seed, simulator) if self.accident else None
+        Args:
+            simulator: In the state in which the episode begins.
+            seed: Seed of the episode.
+        """
+        drawn = [perturbation.draw(seed, i) for i, perturbation in enumerate(self.perturbations)]
+        return [make_injection(perturbation, simulator) for perturbation in drawn]
+
+    def hooks(self, seed: int) -> list[Hook]:
+        """Make the hooks of the robot's own imperfections.
+
+        Args:
+            seed: Seed of the episode.
+        """
+        noise = [ActuationNoise(np.random.default_rng([seed, 7]))] if self.noisy else []
+        return [*noise, *([SensorDelay(self.delay)] if self.delay else [])]
 
     def _moved(self, simulator: Simulator) -> dict[str, Pose]:
-        """Every movable object with a goal of its own beside it, moved outwards together."""
+        """Move every movable object, with a goal that lies beside it, outwards."""
         episode, seen = simulator.episode, simulator.observe()
         movable = [i for i, o in enumerate(episode.objects) if o.role is Role.MOVABLE]
-        middle = np.array([0.615, 0.0])  # of the region in which ManiSkill's tabletop tasks place objects
+        middle = np.array(simulator.spec.placement_center)
         out: dict[str, Pose] = {}
         for i in movable:
             pose = seen.objects[i].copy()
@@ -86,25 +122,8 @@ class Scenario:
         return out
 
 
-def _exactly(pose: Pose, gripper: float) -> tuple[Pose, float]:
-    return pose, gripper
-
-
-class _NoisyArm:
-    """Every pose a little off, every command a step late; what is told to stay stays where it is."""
-
-    def __init__(self, rng: np.random.Generator) -> None:
-        self._rng = rng
-        self._late: deque[tuple[Pose, float]] = deque()
-        self._last: Pose | None = None
-        self._error = np.zeros(6)
-
-    def __call__(self, pose: Pose, gripper: float) -> tuple[Pose, float]:
-        self._late.append((pose, gripper))
-        late, fingers = self._late.popleft() if len(self._late) > 1 else self._late[0]
-        if self._last is None or not np.array_equal(late, self._last):
-            self._last, self._error = late, self._rng.normal(size=6) * _NOISE
-        return poses.apply_delta(late, self._error), fingers
+SCENARIOS: Registry[Scenario] = registry.scenarios
+"""Every scenario by name: the built-in ones, then those of plugins."""
 
 
 def _checked(name: str, entry: object) -> Scenario:
@@ -112,13 +131,12 @@ def _checked(name: str, entry: object) -> Scenario:
         raise UserError(
             f"expected a failsafe.evaluation.scenarios.Scenario as scenario '{name}', got {entry!r:.80}"
         )
-    return replace(entry, name=name)
+    return dataclasses.replace(entry, name=name)
 
 
-SCENARIOS: Registry[Scenario] = registry.scenarios
-"""Every scenario by name."""
 SCENARIOS.prepare = _checked
-for _built_in in (
+
+for _scenario in (
     Scenario("nominal", "none", "as in training"),
     Scenario("farther", "spatial", "objects 5 cm farther from the middle of the table", farther=0.05),
     Scenario("camera-5", "viewpoint", "cameras moved by 5 cm and 5 degrees", metres=0.05, degrees=5.0),
@@ -127,8 +145,18 @@ for _built_in in (
     Scenario("delay-1", "physics", "sensors one step late", delay=1),
     Scenario("delay-2", "physics", "sensors two steps late", delay=2),
     Scenario("delay-3", "physics", "sensors three steps late", delay=3),
-    Scenario("pushed", "accident", "an object pushed by 5 cm within the first second", accident=PUSHED),
-    Scenario("dropped", "accident", "what has been raised by 3 cm torn out of the grip", accident=DROPPED),
+    Scenario(
+        "pushed",
+        "perturbation",
+        "an object pushed by 5 cm within the first second",
+        perturbations=(RuntimePerturbation("object_pushed", 0.05),),
+    ),
+    Scenario(
+        "dropped",
+        "perturbation",
+        "an object that has been raised by 3 cm is pulled out of the grip",
+        perturbations=(RuntimePerturbation("object_dropped", 0.0),),
+    ),
     *(
         Scenario(name, axis, description, tasks={"PickCube-v1": task})
         for name, axis, description, task in (
@@ -143,13 +171,66 @@ for _built_in in (
         )
     ),
 ):
-    SCENARIOS.add(_built_in.name, _built_in)
+    SCENARIOS.add(_scenario.name, _scenario)
 
 
+@functools.cache
 def scenario(name: str) -> Scenario:
-    """A scenario by its name.
+    """Return the scenario of a name.
+
+    Args:
+        name: A registered scenario, a run-time perturbation ("MODE" or "MODE:MAGNITUDE"), or several of both
+            joined with "+".
 
     Raises:
-        UnknownNameError: If there is none of that name.
+        UnknownNameError: If there is nothing of that name.
+        UserError: If a perturbation has no such magnitude or needs a plan, or two parts set the same thing.
     """
+    parts = [_part(part) for part in name.split(JOINT)]
+    if len(parts) == 1:
+        return parts[0]
+    changed: dict[str, object] = {}
+    for part in parts:
+        for setting in ("farther", "metres", "degrees", "noisy", "delay", "tasks"):
+            value = getattr(part, setting)
+            if value and setting in changed:
+                raise UserError(f"expected parts that set different things in scenario '{name}': {setting}")
+            if value:
+                changed[setting] = value
+    return dataclasses.replace(
+        Scenario(
+            name=name,
+            axis=JOINT.join(sorted({part.axis for part in parts if part.axis != "none"})),
+            description="; ".join(part.description for part in parts),
+            perturbations=tuple(p for part in parts for p in part.perturbations),
+        ),
+        **changed,
+    )
+
+
+def perturbed_scenarios(scenarios: tuple[str, ...], perturbations: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the scenarios, and after them each of them with each of the perturbations.
+
+    Args:
+        scenarios: Names of scenarios.
+        perturbations: Run-time perturbations, each "MODE" or "MODE:MAGNITUDE".
+
+    Raises:
+        UnknownNameError: If there is no such mode.
+        UserError: If a mode needs a plan, or has no such magnitude.
+    """
+    names = [parse_runtime(text).name for text in perturbations]
+    both = [p if s == "nominal" else f"{s}{JOINT}{p}" for p in names for s in scenarios]
+    return (*scenarios, *both)
+
+
+def _part(name: str) -> Scenario:
+    if name in SCENARIOS:
+        return SCENARIOS[name]
+    mode, _ = split_magnitude(name)
+    if mode in MODES:
+        perturbation = parse_runtime(name)
+        return Scenario(name, "perturbation", perturbation.description, perturbations=(perturbation,))
+    if ":" not in name:
+        raise UnknownNameError("scenario", name, [*SCENARIOS, *runtime_modes()])
     return SCENARIOS[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,8 +43,15 @@ class CaseSpec:
     @property
     def case_id(self) -> str:
         """Name of the case, made from task, seed and perturbations."""
-        text = "".join(codec.dumps(p) for p in self.perturbations)
+        text = "".join(_identity(p) for p in self.perturbations)
         return f"{self.task}-{self.seed:06d}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+
+
+def _identity(perturbation: Perturbation) -> str:
+    """Return the perturbation as text, without the fields that only run-time perturbations use."""
+    plain = codec.to_plain(perturbation)
+    kept = {k: v for k, v in plain.items() if k not in ("event", "delay", "duration", "pick")}
+    return json.dumps({"format": "Perturbation/1", **kept}, sort_keys=True, separators=(",", ":"))
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,12 @@ from failsafe.experts.contract import PlanExpert
 from failsafe.experts.tasks import Task
 from failsafe.generation.nominal import NominalRollout
 from failsafe.perturbations import MODES, Mode
+from failsafe.perturbations.injection import Injection
 from failsafe.records.perturbation import Level, Perturbation
 from failsafe.records.plan import StagePlan, StageSpan
 from failsafe.records.poses import Pose
-from failsafe.records.trace import Disturbance, Trace
-from failsafe.rollouts.hooks import Command, Hook, StepContext
+from failsafe.records.trace import Trace
 from failsafe.rollouts.runner import RolloutRunner
-from failsafe.simulators.contract import Simulator
 
 
 @dataclass(frozen=True)
@@ -68,14 +67,14 @@ def run_perturbed(
     plan = _plan_on_belief(task, nominal, modes)
     for mode in modes:
         plan = mode.edit(plan)
-    watched = [_WatchedMode(mode) for mode in modes]
+    watched = [Injection(mode) for mode in modes]
     simulator.reset(nominal.record.seed)
     runner = RolloutRunner(simulator, watched)
     PlanExpert(plan).solve(runner)
     runner.settle()
     trace = runner.trace()
     changed = _first_changed_stage(nominal.record.plan, plan)
-    steps = [w.first_step for w in watched if w.first_step is not None]
+    steps = [w.step for w in watched if w.step is not None]
     if changed is not None and changed < len(runner.spans):
         steps.append(runner.spans[changed].start)
     only_world = all(mode.level is Level.WORLD for mode in modes)
@@ -112,26 +111,3 @@ def _first_changed_stage(nominal: StagePlan, plan: StagePlan) -> int | None:
             return i
     same = len(nominal.stages) == len(plan.stages)
     return None if same else min(len(nominal.stages), len(plan.stages))
-
-
-class _WatchedMode(Hook):
-    """A mode, with a note of the first control step on which the mode acts."""
-
-    def __init__(self, mode: Mode) -> None:
-        self._mode = mode
-        self.first_step: int | None = None
-
-    def on_reset(self, simulator: Simulator) -> None:
-        self._mode.on_reset(simulator)
-
-    def before_step(self, context: StepContext, command: Command) -> Command:
-        changed = self._mode.before_step(context, command)
-        if changed is not command and self.first_step is None:
-            self.first_step = context.step
-        return changed
-
-    def disturb(self, context: StepContext) -> Sequence[Disturbance]:
-        disturbances = self._mode.disturb(context)
-        if disturbances and self.first_step is None:
-            self.first_step = context.step
-        return disturbances

@@ -1,4 +1,4 @@
-"""Causes on the way from the plan to the robot: the command is right, and something else arrives."""
+"""Actuation modes: the command is right, and something else reaches the robot."""
 
 from __future__ import annotations
 
@@ -6,61 +6,93 @@ import numpy as np
 
 from failsafe.perturbations.distributions import Uniform
 from failsafe.perturbations.mode import MODES, Mode, Scene
-from failsafe.records.perturbation import Level, Perturbation
+from failsafe.perturbations.triggers import RuntimeTrigger
+from failsafe.records.perturbation import Level
 from failsafe.records.plan import OPEN
 from failsafe.rollouts.hooks import Command, StepContext
+from failsafe.simulators.contract import Simulator
 
-_MOST_DRIFT = 0.1
+_LARGEST_DRIFT = 0.1
 """Metres at which a drift stops growing."""
+_WHILE_MOVING = RuntimeTrigger("start", (0.25, 2.0))
+"""Behind a policy: at some time while it reaches, grasps and carries."""
 
 
 @MODES.register("no_op")
 class NoOp(Mode):
-    """Nothing arrives for a while: the robot keeps its last command, and time goes on."""
+    """Nothing arrives for a while: the robot keeps its last command, and time passes."""
 
     level = Level.ACTUATION
-    unit = "steps"
-    magnitude = Uniform(8.0, 60.0)
+    unit = "s"
+    magnitude = Uniform(0.4, 3.0)
     timed = True
+    runtime_trigger = _WHILE_MOVING
 
-    def __init__(self, perturbation: Perturbation, scene: Scene) -> None:
-        super().__init__(perturbation, scene)
-        self._last = Command(scene.tcp_pose, OPEN)
+    def on_reset(self, simulator: Simulator) -> None:
+        """Take the initial pose for the last command."""
+        super().on_reset(simulator)
+        self._last = Command(self.scene.tcp_pose, OPEN)
 
     @classmethod
     def applies(cls, scene: Scene, stage: int) -> bool:
-        """Any stage."""
+        """Return True: any stage can be interrupted."""
         return True
 
     def before_step(self, context: StepContext, command: Command) -> Command:
-        """The last command that arrived."""
-        if 0 <= self.steps_since(context) < self.perturbation.magnitude:
+        """Return the last command that arrived."""
+        lasts = self.perturbation.magnitude * self.scene.spec.embodiment.control_hz
+        if 0 <= self.steps_since_onset(context, command) < lasts:
             return Command(self._last.target, self._last.gripper)
         self._last = command
         return command
 
 
-@MODES.register("gripper_stays_open")
-class GripperStaysOpen(Mode):
-    """The gripper is told to close and goes only part of the way, or none of it."""
+class _ClosingMode(Mode):
+    """A mode that acts on how the gripper closes."""
 
     level = Level.ACTUATION
-    unit = "of closing"
-    magnitude = Uniform(0.0, 0.4)
-    bounds = (0.0, 1.0)
-    _before: float | None = None
+    runtime_trigger = RuntimeTrigger("closing")
+
+    def on_reset(self, simulator: Simulator) -> None:
+        """Take the gripper for open."""
+        super().on_reset(simulator)
+        self._before = OPEN
+        """Gripper command of the step before the onset."""
 
     @classmethod
     def applies(cls, scene: Scene, stage: int) -> bool:
-        """Where the gripper closes on something."""
+        """Return whether the gripper closes on something."""
         return scene.spans[stage].closes and bool(scene.spans[stage].held_after)
 
+    def _since(self, context: StepContext, command: Command) -> int:
+        since = self.steps_since_onset(context, command)
+        if since < 0:
+            self._before = command.gripper
+        return since
+
+
+@MODES.register("gripper_stays_open")
+class GripperStaysOpen(_ClosingMode):
+    """The gripper is told to close and goes only part of the way, or does not move."""
+
+    unit = "of closing"
+    magnitude = Uniform(0.0, 0.4)
+    bounds = (0.0, 1.0)
+
+    def on_reset(self, simulator: Simulator) -> None:
+        """Begin anew."""
+        super().on_reset(simulator)
+        self._over = False
+
     def before_step(self, context: StepContext, command: Command) -> Command:
-        """The part of the closing that happens, until the gripper is told to open again."""
-        before = self.scene.spans[self.perturbation.stage].gripper_before
-        if context.stage < self.perturbation.stage or command.gripper >= before:
+        """Return the part of the closing that happens, until the gripper is told to open again."""
+        if self._since(context, command) < 0 or self._over:
             return command
-        return Command(command.target, before + self.perturbation.magnitude * (command.gripper - before))
+        if command.gripper >= self._before:
+            self._over = True
+            return command
+        closing = self.perturbation.magnitude * (command.gripper - self._before)
+        return Command(command.target, self._before + closing)
 
 
 @MODES.register("early_release")
@@ -72,61 +104,61 @@ class EarlyRelease(Mode):
     magnitude = Uniform(0.4, 1.0)
     bounds = (0.0, 1.0)
     timed = True
+    runtime_trigger = RuntimeTrigger("raised", (0.0, 0.4))
+    runtime_seconds = 0.5
 
     @classmethod
     def applies(cls, scene: Scene, stage: int) -> bool:
-        """Where something is held and carried."""
+        """Return whether something is held and carried."""
         span = scene.spans[stage]
         return bool(span.held) and bool(span.held_after) and span.travel > 0.005
 
     def before_step(self, context: StepContext, command: Command) -> Command:
-        """The opening, from the moment on."""
-        if self.steps_since(context) < 0:
+        """Return the command with the opening."""
+        if self.steps_since_onset(context, command) < 0:
             return command
         opening = command.gripper + self.perturbation.magnitude * (OPEN - command.gripper)
         return Command(command.target, opening)
 
 
 @MODES.register("late_close")
-class LateClose(Mode):
-    """The gripper closes some steps after it should, when the arm is already on its way."""
+class LateClose(_ClosingMode):
+    """The gripper closes some time after it should, when the arm already moves on."""
 
-    level = Level.ACTUATION
-    unit = "steps"
-    magnitude = Uniform(4.0, 20.0)
-
-    @classmethod
-    def applies(cls, scene: Scene, stage: int) -> bool:
-        """Where the gripper closes on something."""
-        return scene.spans[stage].closes and bool(scene.spans[stage].held_after)
+    unit = "s"
+    magnitude = Uniform(0.2, 1.0)
 
     def before_step(self, context: StepContext, command: Command) -> Command:
-        """The earlier gripper command, for the length of the delay."""
-        if 0 <= self.steps_since(context) < self.perturbation.magnitude:
-            return Command(command.target, self.scene.spans[self.perturbation.stage].gripper_before)
+        """Return the earlier gripper command for the length of the delay."""
+        lasts = self.perturbation.magnitude * self.scene.spec.embodiment.control_hz
+        if 0 <= self._since(context, command) < lasts:
+            return Command(command.target, self._before)
         return command
 
 
 @MODES.register("drift")
 class Drift(Mode):
-    """A bias that grows with every step, in a horizontal direction."""
+    """A bias in a horizontal direction that grows with time."""
 
     level = Level.ACTUATION
-    unit = "m/step"
-    magnitude = Uniform(0.001, 0.005)
+    unit = "m/s"
+    magnitude = Uniform(0.02, 0.1)
     timed = True
     directed = True
+    runtime_trigger = _WHILE_MOVING
+    runtime_seconds = 1.5
 
     @classmethod
     def applies(cls, scene: Scene, stage: int) -> bool:
-        """Where the tool travels."""
+        """Return whether the tool travels."""
         return scene.spans[stage].travel > 0.005
 
     def before_step(self, context: StepContext, command: Command) -> Command:
-        """The command with the bias so far."""
-        steps = self.steps_since(context)
+        """Return the command with the bias so far."""
+        steps = self.steps_since_onset(context, command)
         if steps < 0:
             return command
+        bias = self.perturbation.magnitude / self.scene.spec.embodiment.control_hz * (steps + 1)
         target = command.target.copy()
-        target[:3] += np.minimum(self.perturbation.magnitude * (steps + 1), _MOST_DRIFT) * self.azimuth
+        target[:3] += np.minimum(bias, _LARGEST_DRIFT) * self.azimuth
         return Command(target, command.gripper)

@@ -13,12 +13,13 @@ from jaxtyping import Float
 from failsafe import registry
 from failsafe.errors import UserError
 from failsafe.perturbations.distributions import Distribution, Uniform
+from failsafe.perturbations.triggers import RuntimeTrigger, make_trigger
 from failsafe.records.perturbation import Level, Perturbation
 from failsafe.records.plan import StagePlan, StageSpan
 from failsafe.records.poses import Pose
 from failsafe.registry import Registry
-from failsafe.rollouts.hooks import Hook, StepContext
-from failsafe.simulators.contract import EpisodeSpec, SimulatorSpec
+from failsafe.rollouts.hooks import Command, Hook, StepContext
+from failsafe.simulators.contract import EpisodeSpec, Simulator, SimulatorSpec
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,16 @@ class Scene:
     objects: Float[np.ndarray, "N 7"]
     tcp_pose: Float[np.ndarray, "7"]
 
+    @classmethod
+    def without_plan(cls, simulator: Simulator) -> Scene:
+        """Make the scene of an episode that a policy acts in.
+
+        Args:
+            simulator: In the state in which the episode begins.
+        """
+        seen = simulator.observe()
+        return cls(simulator.spec, simulator.episode, StagePlan("", ()), (), seen.objects, seen.tcp_pose)
+
     def free_objects(self, stage: int) -> tuple[str, ...]:
         """Movable objects that are not in the grip at any time of a stage."""
         span = self.spans[stage]
@@ -55,18 +66,25 @@ class Scene:
 class Mode(Hook):
     """One way to fail, with a drawn perturbation.
 
-    A mode acts by one of four hooks: `believe` (what the expert thinks the scene is), `edit` (the plan),
-    `before_step` (commands on their way to the robot) or `disturb` (the scene itself).
+    A mode acts by one of four methods: `believe` (what the expert takes the scene to be), `edit` (the plan),
+    `before_step` (commands on their way to the robot) or `disturb` (the scene itself). A mode with a
+    `runtime_trigger` needs no plan and can be applied to any policy.
+
+    Args:
+        perturbation: What was drawn.
+        scene: Facts of the episode.
 
     Attributes:
         name: Name of the mode.
-        level: Where along the robot's loop it acts.
+        level: Level of cause: where along the control loop it acts.
         unit: Unit of the magnitude.
-        magnitude: Default distribution of the magnitude's size.
-        signed: Whether the magnitude goes either way.
+        magnitude: Default distribution of the size of the magnitude.
+        signed: Whether the magnitude has two directions.
         timed: Whether it sets in at a moment within a stage, rather than with the stage.
         directed: Whether it acts in a horizontal direction that is drawn.
-        bounds: Least and greatest size of magnitude that makes sense.
+        bounds: Least and greatest magnitude that makes sense.
+        runtime_trigger: When it sets in behind a policy, None for a mode that needs a plan.
+        runtime_seconds: How long it lasts behind a policy, seconds; 0 for as long as the mode itself says.
     """
 
     name: ClassVar[str]
@@ -77,40 +95,79 @@ class Mode(Hook):
     timed: ClassVar[bool] = False
     directed: ClassVar[bool] = False
     bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)
+    runtime_trigger: ClassVar[RuntimeTrigger | None] = None
+    runtime_seconds: ClassVar[float] = 0.0
 
     def __init__(self, perturbation: Perturbation, scene: Scene) -> None:
         self.perturbation = perturbation
         self.scene = scene
-        self._first_step: int | None = None
+        self.object = perturbation.object
+        """Name of the object that it acts on, empty until one is chosen."""
+        self._onset: int | None = None
+
+    def on_reset(self, simulator: Simulator) -> None:
+        """Set the trigger."""
+        self._simulator = simulator
+        self._trigger = make_trigger(self.perturbation, simulator)
 
     @classmethod
     def applies(cls, scene: Scene, stage: int) -> bool:
-        """Whether the mode makes sense at a stage, by generic facts."""
+        """Return whether the mode makes sense at a stage, by generic facts.
+
+        Args:
+            scene: Facts of the episode.
+            stage: Index of the stage.
+        """
         raise NotImplementedError
 
     @classmethod
     def candidates(cls, scene: Scene, stage: int) -> tuple[str, ...]:
-        """Names of the objects that it could act on there; an empty name is the robot itself."""
+        """Return the names of the objects that it could act on there; an empty name is the robot itself.
+
+        Args:
+            scene: Facts of the episode.
+            stage: Index of the stage.
+        """
+        return ("",)
+
+    def runtime_candidates(self) -> tuple[str, ...]:
+        """Return the names of the objects that it could act on now, where an event triggers it."""
         return ("",)
 
     def believe(self) -> Mapping[str, Pose]:
-        """Poses that the expert takes the objects to have, where they are not the true ones."""
+        """Return poses that the expert takes objects to have, where they are not the true ones."""
         return {}
 
     def edit(self, plan: StagePlan) -> StagePlan:
-        """The plan that is carried out instead; the number of stages stays."""
+        """Return the plan that is carried out instead; the number of stages stays the same."""
         return plan
 
-    def steps_since(self, context: StepContext) -> int:
-        """Control steps since the perturbation set in; -1 before."""
-        if self._first_step is None:
-            p = self.perturbation
-            onset = min(round(p.moment * context.stage_steps), context.stage_steps - 1)
-            reached = context.stage == p.stage and context.stage_step >= onset
-            if not (reached or context.stage > p.stage):
+    def steps_since_onset(self, context: StepContext, command: Command | None = None) -> int:
+        """Return the control steps since the perturbation set in; -1 before, and when it is over.
+
+        Args:
+            context: Where the rollout stands.
+            command: The command of this step, for triggers that wait for one.
+        """
+        if self._onset is None:
+            if not (self._trigger.fires(context, command) and self._choose_object()):
                 return -1
-            self._first_step = context.step
-        return context.step - self._first_step
+            self._onset = context.step
+        since = context.step - self._onset
+        lasts = self.perturbation.duration
+        return -1 if lasts and since >= self.steps(lasts) else since
+
+    def steps(self, seconds: float) -> int:
+        """Return how many control steps a duration takes, at least 1."""
+        return self.scene.spec.embodiment.steps(seconds)
+
+    def _choose_object(self) -> bool:
+        if self.perturbation.event:
+            found = self.runtime_candidates()
+            if not found:
+                return False
+            self.object = found[int(self.perturbation.pick * len(found))]
+        return True
 
     @property
     def azimuth(self) -> Float[np.ndarray, "3"]:

@@ -1,4 +1,4 @@
-"""Causes in the scene itself: the robot does what it should, and the world does something else."""
+"""World modes: the robot does what it should, and something happens to an object."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ import numpy as np
 
 from failsafe.perturbations.distributions import Uniform
 from failsafe.perturbations.mode import MODES, Mode, Scene
+from failsafe.perturbations.triggers import RuntimeTrigger
 from failsafe.records import poses
 from failsafe.records.perturbation import Level
 from failsafe.records.trace import Disturbance
 from failsafe.rollouts.hooks import StepContext
+from failsafe.simulators.contract import Role
 
-_STEPS = 4
-"""Control steps for which an object is forced to move: 0.2 s at 20 Hz, the length of a bump."""
-_TIPPING_STEPS = 8
+_BUMP_SECONDS = 0.2
+"""How long an object is forced to move."""
+_TIPPING_SECONDS = 0.4
 _CLEARANCE = 0.002
-"""Metres by which an object is lifted while it is tipped, so that its edge does not catch on the table."""
-FALL_SPEED = 0.6
-"""Downward speed in m/s at which an object is torn out of the grip."""
+"""Metres by which an object is lifted while it is tipped, so that its edge does not touch the table."""
+_FALL_SPEED = 0.6
+"""Downward speed at which an object is pulled out of the grip, m/s."""
 
 
 class WorldMode(Mode):
@@ -31,33 +33,47 @@ class WorldMode(Mode):
 
     @classmethod
     def applies(cls, scene: Scene, stage: int) -> bool:
-        """Where there is an object that it could act on."""
+        """Return whether there is an object that it could act on."""
         return bool(cls.candidates(scene, stage))
 
     def _row(self, context: StepContext) -> np.ndarray:
-        return context.observation.objects[self.scene.episode.object_index(self.perturbation.object)]
+        return context.observation.objects[self.scene.episode.object_index(self.object)]
 
-    def _seconds(self, steps: int) -> float:
-        return steps / self.scene.spec.embodiment.control_hz
+    def _movable(self) -> tuple[str, ...]:
+        return self.scene.episode.names(Role.MOVABLE)
 
 
 class HeldMode(WorldMode):
-    """A mode that acts on what is in the grip."""
+    """A mode that acts on an object in the grip."""
+
+    runtime_trigger = RuntimeTrigger("raised", (0.0, 0.4))
 
     @classmethod
     def candidates(cls, scene: Scene, stage: int) -> tuple[str, ...]:
-        """What is held from the beginning of the stage to its end."""
+        """Return what is held from the beginning of the stage to its end."""
         span = scene.spans[stage]
         return tuple(name for name in span.held if name in span.held_after)
 
+    def runtime_candidates(self) -> tuple[str, ...]:
+        """Return the object that is held."""
+        return tuple(name for name in self._simulator.held() if name in self._movable())[:1]
+
 
 class FreeMode(WorldMode):
-    """A mode that acts on what is not in the grip."""
+    """A mode that acts on an object that is not in the grip."""
+
+    runtime_trigger = RuntimeTrigger("start", (0.25, 1.0))
+    """Mostly before anything is held."""
 
     @classmethod
     def candidates(cls, scene: Scene, stage: int) -> tuple[str, ...]:
-        """Movable objects that are not held in the stage."""
+        """Return the movable objects that are not held in the stage."""
         return scene.free_objects(stage)
+
+    def runtime_candidates(self) -> tuple[str, ...]:
+        """Return the movable objects that are not held."""
+        held = self._simulator.held()
+        return tuple(name for name in self._movable() if name not in held)
 
 
 @MODES.register("slip")
@@ -68,12 +84,13 @@ class Slip(HeldMode):
     magnitude = Uniform(0.01, 0.035)
 
     def disturb(self, context: StepContext) -> Sequence[Disturbance]:
-        """Downwards, while the tool carries it along, without friction."""
-        if not 0 <= self.steps_since(context) < _STEPS:
+        """Move it down relative to the tool, without friction."""
+        steps = self.steps(_BUMP_SECONDS)
+        if not 0 <= self.steps_since_onset(context) < steps:
             return ()
-        down = -self.perturbation.magnitude / self._seconds(_STEPS)
+        down = -self.perturbation.magnitude / (steps / self.scene.spec.embodiment.control_hz)
         velocity = (0.0, 0.0, down, 0.0, 0.0, 0.0)
-        return (Disturbance(self.perturbation.object, velocity, friction=0.0, with_tool=True),)
+        return (Disturbance(self.object, velocity, friction=0.0, with_tool=True),)
 
 
 @MODES.register("object_pushed")
@@ -85,13 +102,14 @@ class ObjectPushed(FreeMode):
     directed = True
 
     def disturb(self, context: StepContext) -> Sequence[Disturbance]:
-        """A steady horizontal velocity that covers the drawn distance, and then a stop."""
-        since = self.steps_since(context)
-        if not 0 <= since <= _STEPS:
+        """Move it at a steady horizontal velocity over the drawn distance, and stop it."""
+        steps, since = self.steps(_BUMP_SECONDS), self.steps_since_onset(context)
+        if not 0 <= since <= steps:
             return ()
-        speed = self.perturbation.magnitude / self._seconds(_STEPS) if since < _STEPS else 0.0
-        velocity = self.azimuth * speed
-        return (Disturbance(self.perturbation.object, (*velocity.tolist(), 0.0, 0.0, 0.0)),)
+        # The last step stops it: an object left to slide goes on for an unknown distance.
+        seconds = steps / self.scene.spec.embodiment.control_hz
+        velocity = self.azimuth * (self.perturbation.magnitude / seconds if since < steps else 0.0)
+        return (Disturbance(self.object, (*velocity.tolist(), 0.0, 0.0, 0.0)),)
 
 
 @MODES.register("object_knocked_over")
@@ -104,41 +122,41 @@ class ObjectKnockedOver(FreeMode):
     bounds = (0.0, math.pi)
 
     def disturb(self, context: StepContext) -> Sequence[Disturbance]:
-        """A rotation about where it stands farthest in the drawn direction, a little above the table."""
-        since = self.steps_since(context)
-        if not 0 <= since < _TIPPING_STEPS:
+        """Rotate it about the point where it stands farthest in the drawn direction."""
+        steps, since = self.steps(_TIPPING_SECONDS), self.steps_since_onset(context)
+        if not 0 <= since < steps:
             return ()
         row, up = self._row(context), np.array([0.0, 0.0, 1.0])
         if since == 0:
             self._pivot = row[:3] + self._reach(row, self.azimuth) * self.azimuth - self._reach(row, up) * up
         axis = np.cross(up, self.azimuth)
-        angle = self.perturbation.magnitude / _TIPPING_STEPS
+        angle = self.perturbation.magnitude / steps
         arm = row[:3] - self._pivot
         moved = poses.rotate(poses.from_rotation_vector(axis * angle), arm) - arm
         if since == 0:
             moved += _CLEARANCE * up
             self._pivot = self._pivot + _CLEARANCE * up
         rates = np.concatenate([moved, axis * angle]) * self.scene.spec.embodiment.control_hz
-        return (Disturbance(self.perturbation.object, tuple(rates.tolist())),)
+        return (Disturbance(self.object, tuple(rates.tolist())),)
 
     def _reach(self, row: np.ndarray, direction: np.ndarray) -> float:
-        """How far the object's box reaches from its origin in a direction, metres."""
-        spec = self.scene.episode.objects[self.scene.episode.object_index(self.perturbation.object)]
+        """Return how far the bounding box reaches from its origin in a direction, metres."""
+        spec = self.scene.episode.objects[self.scene.episode.object_index(self.object)]
         inside = poses.rotate(poses.quaternion_inverse(row[3:]), direction)
         return float(np.abs(inside) @ np.array(spec.half_extents))
 
 
 @MODES.register("object_dropped")
 class ObjectDropped(HeldMode):
-    """The object is torn out of the closed grip and falls."""
+    """The object is pulled out of the closed grip and falls."""
 
     unit = "m/s"
     magnitude = Uniform(0.0, 0.3)
     directed = True
 
     def disturb(self, context: StepContext) -> Sequence[Disturbance]:
-        """Downwards, with the drawn speed sideways, without friction, until it is out of the fingers."""
-        if not 0 <= self.steps_since(context) < _STEPS:
+        """Move it down, with the drawn speed sideways, without friction, until it has left the fingers."""
+        if not 0 <= self.steps_since_onset(context) < self.steps(_BUMP_SECONDS):
             return ()
-        velocity = self.azimuth * self.perturbation.magnitude + np.array([0.0, 0.0, -FALL_SPEED])
-        return (Disturbance(self.perturbation.object, (*velocity.tolist(), 0.0, 0.0, 0.0), friction=0.0),)
+        velocity = self.azimuth * self.perturbation.magnitude + np.array([0.0, 0.0, -_FALL_SPEED])
+        return (Disturbance(self.object, (*velocity.tolist(), 0.0, 0.0, 0.0), friction=0.0),)

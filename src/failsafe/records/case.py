@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from failsafe.records.codec import Migration
-from failsafe.records.perturbation import Perturbation
+from failsafe.records.perturbation import VERSION_1_SCALES, Perturbation
 from failsafe.records.plan import StagePlan, StageSpan
 
 NOMINAL = "nominal"
@@ -247,7 +247,7 @@ class FailureCase:
 
 
 def _from_version_1(fields: dict[str, Any]) -> dict[str, Any]:
-    """Rename the fields of version 1."""
+    """Rename the fields that version 1 named otherwise, and convert magnitudes that it counted in steps."""
 
     def renamed(plain: dict[str, Any]) -> dict[str, Any]:
         return {"strategy" if key == "way" else key: value for key, value in plain.items()}
@@ -256,8 +256,14 @@ def _from_version_1(fields: dict[str, Any]) -> dict[str, Any]:
     for label in labels:
         if label.get("correction"):
             label["correction"] = renamed(label["correction"])
-        proof = dict(label["verification"])
-        label["verification"] = {**proof, "attempts": [renamed(a) for a in proof["attempts"]]}
+        evidence = dict(label["verification"])
+        label["verification"] = {**evidence, "attempts": [renamed(a) for a in evidence["attempts"]]}
+    causes = [dict(cause) for cause in fields["perturbations"]]
+    for cause in causes:
+        if cause["mode"] in VERSION_1_SCALES:
+            unit, factor = VERSION_1_SCALES[cause["mode"]]
+            cause |= {"unit": unit, "magnitude": cause["magnitude"] * factor}
+    fields = {**fields, "perturbations": causes}
     fields = {**fields, "labels": labels, "partition": fields.get("lane", 0), "target": fields.get("slot", 0)}
     return {key: value for key, value in fields.items() if key not in ("lane", "slot")}
 

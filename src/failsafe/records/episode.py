@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from failsafe.records.codec import Migration
 from failsafe.records.event import Event, EventKind
+from failsafe.records.perturbation import Perturbation
 
 
 class Ending(str, enum.Enum):
@@ -47,16 +48,17 @@ class Episode:
     """The outcome of an episode.
 
     Attributes:
-        key: Identity of the episode.
-        instruction: What the robot was told to do, in natural language.
-        ending: How the episode ended.
-        steps: Number of control steps.
-        robot_seconds: Duration of these steps on the robot, seconds.
-        policy_seconds: Computing time of the base policy, seconds.
-        monitor_seconds: Time for which the monitor blocked the policy (blocking latency), seconds.
-        events: Event log of the monitor.
-        description: Explanation of an ending that is neither success nor failure.
-        onset: Control step at which a perturbation of the world set in; None without one.
+        key: Which one it is.
+        instruction: The task in words.
+        ending: How it ended.
+        steps: Control steps.
+        robot_seconds: Seconds that those take on the robot.
+        policy_seconds: Seconds of computing the base policy's actions.
+        monitor_seconds: Seconds in which the monitor held up the policy.
+        events: What the monitor did and saw.
+        description: Why it ended so, where that needs saying.
+        perturbations: Run-time perturbations that were drawn.
+        injection_step: First control step on which one of them acted, None where none did.
     """
 
     FORMAT: ClassVar[int] = 2
@@ -71,7 +73,8 @@ class Episode:
     monitor_seconds: float = 0.0
     events: tuple[Event, ...] = ()
     description: str = ""
-    onset: int | None = None
+    perturbations: tuple[Perturbation, ...] = ()
+    injection_step: int | None = None
 
     @property
     def success(self) -> bool:
@@ -96,5 +99,5 @@ def _from_version_1(fields: dict[str, Any]) -> dict[str, Any]:
         event["description"] = event.pop("words", "")
         event["kind"] = "query" if event["kind"] == "look" else event["kind"]
     fields = {**fields, "key": key, "events": events, "description": fields.get("words", "")}
-    fields.pop("words", None)
-    return fields
+    fields["injection_step"] = fields.get("onset")
+    return {name: value for name, value in fields.items() if name not in ("words", "onset")}

@@ -42,6 +42,8 @@ class ControlLoop:
         self.state: Float32[np.ndarray, "S"] = simulator.state()
         self.observation: Observation = simulator.observe()
         self.ended = False
+        self._deviates = False
+        """Whether the last command was another than the one asked for."""
         self._limits = simulator.spec.embodiment.step_limits
         # Only what a hook overrides is called: most rollouts have a recorder and nothing else.
         self._sensing = [hook for hook in hooks if _overrides(hook, "sense")]
@@ -81,10 +83,13 @@ class ControlLoop:
         sent = command
         if self._bounded or self._unbounded or self._disturbing:
             context = StepContext(self.step_count, stage, *at, self.observation, self.state)
-            if self._bounded:
-                for hook in self._bounded:
-                    command = hook.before_step(context, command)
+            asked = command
+            for hook in self._bounded:
+                command = hook.before_step(context, command)
+            # While the last command differs from the one asked for, an unchanged command is limited, too.
+            if command.target is not asked.target or self._deviates:
                 command = Command(self._limit(command.target, origins), command.gripper)
+                self._deviates = command.target is not asked.target
             sent = command
             for hook in self._unbounded:
                 sent = hook.before_step(context, sent)

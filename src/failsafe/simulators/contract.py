@@ -156,8 +156,9 @@ class SimulatorSpec:
         exactness: The way to branch a rollout exactly.
         embodiment: The robot and its controller.
         command_size: Length D of the native command.
-        cameras: Names of the cameras; empty if the simulator cannot render.
-        asset_licence: Licence of the assets visible in rendered images.
+        cameras: Names of the cameras; empty where nothing can be rendered.
+        asset_licence: Licence of what the images show.
+        placement_center: Middle of the region in which the task places objects, robot base frame, metres.
     """
 
     task: str
@@ -166,6 +167,7 @@ class SimulatorSpec:
     command_size: int
     cameras: tuple[str, ...] = ()
     asset_licence: str = ""
+    placement_center: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)

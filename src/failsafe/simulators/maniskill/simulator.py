@@ -77,6 +77,7 @@ class ManiSkillSimulator(Simulator):
             command_size=self._arm.command_size,
             cameras=("front", "side", "hand"),
             asset_licence="CC BY-NC 4.0 (ManiSkill)",
+            placement_center=(0.615, 0.0),  # the origin of its tabletop tasks
         )
 
     def _start(self, seed: int) -> None:
