@@ -120,9 +120,9 @@ def test_where_nothing_is_failing_it_says_what_the_expert_would_do(model: Compac
                 "tcp_poses": np.zeros((3, 7), dtype=np.float32),
                 "gripper_widths": np.zeros(3, dtype=np.float32),
             },
-            "history of 5 moments",
+            "history of 5 time steps",
         ),
-        ({"frames": np.zeros((1, 2, 32, 32, 3), dtype=np.uint8)}, "pictures of shape"),
+        ({"frames": np.zeros((1, 2, 32, 32, 3), dtype=np.uint8)}, "images of shape"),
     ],
 )
 def test_what_it_cannot_look_at(model: CompactModel, change: dict, sentence: str) -> None:

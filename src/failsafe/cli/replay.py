@@ -33,7 +33,7 @@ def replay(
     if json:
         print_json({"episode": episode, "same": same, "rollouts": codec.to_plain(results)})
         return 0 if same else 1
-    print(f"{episode}: {', and '.join(p.description for p in case.perturbations)}; {case.verdict}")
+    print(f"{episode}: {', and '.join(p.description for p in case.perturbations)}; {case.category}")
     for result in results:
         says = "every state is the same, bit for bit"
         if not result.same:

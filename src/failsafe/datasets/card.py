@@ -20,7 +20,7 @@ def write_card(dataset: Dataset, manifest: Manifest) -> None:
     cases = list(dataset.cases())
     nominals = list(dataset.nominals())
     failed = sum(not n.success for n in nominals)
-    verdicts = Counter(case.verdict for case in cases)
+    verdicts = Counter(case.category for case in cases)
     versions = manifest.provenance.versions
     lines = [
         "# A dataset of robot failures with proven recoveries",
@@ -109,7 +109,7 @@ def _mode_table(cases: Iterable[FailureCase], config: GenerationConfig) -> list[
 def _reasons(cases: Iterable[FailureCase]) -> list[str]:
     reasons: Counter[tuple[str, str]] = Counter()
     for case in cases:
-        if case.verdict == "unrecoverable":
+        if case.category == "unrecoverable":
             for reason in sorted({label_reason(label) for label in case.labels}):
                 reasons[(" and ".join(p.mode for p in case.perturbations), reason)] += 1
     if not reasons:

@@ -44,7 +44,7 @@ def choose_cases(dataset: Dataset, verdicts: Collection[str], skip_damaged: bool
     for verdict in verdicts:
         if verdict not in VERDICTS:
             raise UnknownNameError("verdict", verdict, VERDICTS)
-    return [case for case in dataset.cases(skip_damaged) if case.verdict in verdicts]
+    return [case for case in dataset.cases(skip_damaged) if case.category in verdicts]
 
 
 @dataclass(frozen=True)

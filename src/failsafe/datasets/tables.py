@@ -93,7 +93,7 @@ def case_row(case: FailureCase, config: GenerationConfig) -> dict[str, Any]:
         "case_id": case.case_id,
         "task": case.task,
         "seed": case.seed,
-        "verdict": case.verdict,
+        "verdict": case.category,
         "outcome": case.outcome.value,
         "verified": case.verified,
         "reason": case.reason,

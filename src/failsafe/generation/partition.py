@@ -115,7 +115,7 @@ class PartitionJob:
                 done_here.add(case.case_id)
                 done = (case.verified and new) or attempt == self._config.attempts - 1
                 mode = drawn.perturbations[0].mode
-                reporter.report(Progress(partition, task_name, mode, case.verdict, done, resumed))
+                reporter.report(Progress(partition, task_name, mode, case.category, done, resumed))
                 if done:
                     break
 

@@ -239,7 +239,7 @@ class FailureCase:
         )
 
     @property
-    def verdict(self) -> str:
+    def category(self) -> str:
         """The outcome in one word; failures are split into recoverable and unrecoverable."""
         if self.outcome is not Outcome.FAILURE or not self.labels:
             return self.outcome.value

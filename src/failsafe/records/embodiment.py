@@ -1,4 +1,4 @@
-"""The robot as data: rates, limits and sizes that other stages need and must not assume."""
+"""The robot as data: rates, limits and sizes, which no other module may assume."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ ALL_DIMENSIONS = (True,) * 7
 
 @dataclass(frozen=True)
 class EmbodimentSpec:
-    """A robot with its controller, as one simulator or one real cell uses it.
+    """A robot with its controller, in one simulator or one real cell.
 
     A 7-DoF action is a translation (x, y, z), a rotation vector (x, y, z) and a gripper command, all in the
-    robot's base frame. `action_dimensions` says which of these the robot can execute.
+    robot's base frame. `action_dimensions` states which of these the robot can execute.
 
     Attributes:
         robot: Name of the robot.
@@ -89,7 +89,7 @@ class EmbodimentSpec:
 
 
 MANISKILL_PANDA = EmbodimentSpec(
-    robot="panda_wristcam",
+    robot="panda",
     control_hz=20.0,
     max_translation=0.025,
     max_rotation=0.125,
@@ -98,5 +98,6 @@ MANISKILL_PANDA = EmbodimentSpec(
     workspace_low=(0.15, -0.6, 0.005),
     workspace_high=(0.95, 0.6, 0.7),
 )
-"""The Panda of ManiSkill's tabletop tasks, on which the shipped models and policies were trained. The default
-where no simulator states the embodiment, such as for a policy behind a server."""
+"""The Panda of ManiSkill's tabletop tasks, on which the shipped checkpoints were trained. It is the default
+where no simulator and no checkpoint states the embodiment, as for a policy behind a server. A test checks
+that it equals the embodiment of the simulator."""

@@ -56,7 +56,7 @@ def write_filmstrip(
     if label is None:
         where = "" if moment is None else f" at label {moment}"
         raise UserError(
-            f"expected a case with a proven recovery{where}, got '{case.case_id}' ({case.verdict}, "
+            f"expected a case with a proven recovery{where}, got '{case.case_id}' ({case.category}, "
             f"{len(case.labels)} labels)"
         )
     grids = open_grids(case_folder(dataset, case.task, case.case_id), camera)

@@ -56,7 +56,7 @@ def write_gallery(
     every_case = list(dataset.cases(skip_damaged=skip_damaged))
     # The proven ones first: they are what one comes to see.
     order = list(VERDICTS)
-    shown = sorted(spread(every_case, limit), key=lambda case: order.index(case.verdict))
+    shown = sorted(spread(every_case, limit), key=lambda case: order.index(case.category))
     frames = dataset.path / "frames"
     if out.resolve().is_relative_to(dataset.path.resolve()):
         base = Path(os.path.relpath(frames.resolve(), out.resolve())).as_posix()
@@ -89,7 +89,7 @@ def figures(cases: Sequence[FailureCase]) -> dict[str, int]:
     return {
         "cases": len(cases),
         "verified failures": sum(case.verified for case in cases),
-        "unrecoverable": sum(case.verdict == "unrecoverable" for case in cases),
+        "unrecoverable": sum(case.category == "unrecoverable" for case in cases),
         "harmless": sum(case.outcome is Outcome.HARMLESS for case in cases),
         "proven corrections": sum(
             label.correction is not None and label.verification.proven for label in labels
@@ -105,7 +105,7 @@ def spread(cases: Sequence[FailureCase], limit: int | None) -> list[FailureCase]
     groups: dict[tuple[str, ...], int] = defaultdict(int)
     turns: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for i, case in enumerate(cases):
-        group = (case.task, case.verdict, *(p.mode for p in case.perturbations))
+        group = (case.task, case.category, *(p.mode for p in case.perturbations))
         turns[case.task].append((groups[group], i))
         groups[group] += 1
     ranked = sorted((rank, i) for task in turns.values() for rank, (_, i) in enumerate(sorted(task)))

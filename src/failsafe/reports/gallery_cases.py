@@ -51,7 +51,7 @@ def plain_case(dataset: Dataset, case: FailureCase) -> Plain:
         "task": case.task,
         "seed": case.seed,
         "instruction": case.instruction,
-        "verdict": case.verdict,
+        "verdict": case.category,
         "reason": case.reason,
         "causes": [
             {"mode": p.mode, "stage": p.stage_name, "words": p.description} for p in case.perturbations

@@ -11,6 +11,7 @@ from tests.simulators.maniskill.conftest import SEED, replay
 
 from failsafe.errors import DivergedError, MissingAssetsError, UnknownNameError
 from failsafe.records import poses
+from failsafe.records.embodiment import MANISKILL_PANDA
 from failsafe.records.trace import Disturbance
 from failsafe.simulators.conformance import check_simulator
 from failsafe.simulators.maniskill.simulator import ManiSkillSimulator
@@ -138,6 +139,10 @@ def test_poses_are_seen_from_the_robots_base(cube):
         ("goal_site", "goal"),
     ]
     np.testing.assert_allclose(cube.episode.objects[0].half_extents, 0.02, atol=1e-6)
+
+
+def test_the_embodiment_is_the_one_of_the_shipped_checkpoints(cube):
+    assert cube.spec.embodiment == MANISKILL_PANDA
 
 
 def test_objects_are_placed_for_one_episode(cube):

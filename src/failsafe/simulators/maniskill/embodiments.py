@@ -1,4 +1,4 @@
-"""The embodiments of ManiSkill's robots: what the controller states, and what ManiSkill does not."""
+"""The embodiments of ManiSkill's robots."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.simulators.maniskill.arm import Arm
 
 TOOL_SPEED, TOOL_TURN_RATE = 0.5, 2.5
-"""Fastest commanded tool motion, m/s and rad/s: a third of a Panda's translation limit, its wrist's limit."""
+"""Largest commanded speed of the tool, m/s and rad/s: a third of a Panda's limit, its wrist's limit."""
 GRIPPER_SECONDS = 0.2
-"""Time in which the fingers close, seconds. Measured on the Panda: 80 mm to 2 mm in 0.15 s, 0 mm in 0.2 s."""
+"""Time in which the fingers close, seconds. A Panda closes from 80 mm to 2 mm in 0.15 s, to 0 in 0.2 s."""
 WORKSPACE_LOW, WORKSPACE_HIGH = (0.15, -0.6, 0.005), (0.95, 0.6, 0.7)
-"""Box over ManiSkill's table that an arm behind it reaches, robot base frame, metres."""
+"""Box above ManiSkill's table within reach of an arm behind it, robot base frame, metres."""
 
 
 def embodiment_of(agent: Any, arm: Arm) -> EmbodimentSpec:
@@ -24,7 +24,7 @@ def embodiment_of(agent: Any, arm: Arm) -> EmbodimentSpec:
     """
     control_hz = float(agent._control_freq)
     return EmbodimentSpec(
-        robot=agent.uid,
+        robot=agent.uid.removesuffix("_wristcam"),  # the same arm, with a camera
         control_hz=control_hz,
         max_translation=TOOL_SPEED / control_hz,
         max_rotation=TOOL_TURN_RATE / control_hz,
