@@ -147,7 +147,7 @@ def measure_generation(name: str, task: Task, failures: int, labels: int, rollou
         with clock() as seconds:
             dataset = generate(config, {name: task}, Path(folder))
         cases = list(dataset.cases())
-        verdicts = Counter(case.verdict for case in cases)
+        verdicts = Counter(case.category for case in cases)
         corrections = sum(
             label.correction is not None and label.verification.proven for c in cases for label in c.labels
         )
