@@ -208,6 +208,8 @@ class Registry(Mapping[str, T], Generic[T]):
     def version_of(self, text: str) -> str:
         """Return what tells one version of an entry's code from another, without importing it.
 
+        A plugin's entry then counts as used, since worker processes may import it and not this one.
+
         Args:
             text: "NAME", "NAME:ARGUMENT" or "MODULE:ATTRIBUTE".
 
@@ -217,6 +219,7 @@ class Registry(Mapping[str, T], Generic[T]):
         """
         for name in (text, text.partition(":")[0]):
             if plugin := self.plugin_of(name):
+                _used.add(plugin.distribution)
                 return f"{plugin.distribution} {plugin.version}"
             if name in self:
                 return ""
@@ -299,7 +302,7 @@ _used: set[str] = set()
 
 
 def used_plugins() -> list[Plugin]:
-    """List the plugins of which this process has imported an entry, sorted by name."""
+    """List the plugins of which this process has used an entry, sorted by name."""
     return [plugin for plugin in plugins() if plugin.distribution in _used]
 
 
