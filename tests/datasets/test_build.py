@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from failsafe.datasets.build import build_dataset, merge_datasets
+from failsafe.datasets.manifest import read_manifest
 from failsafe.datasets.store import Dataset
 from failsafe.errors import StoreError, UserError
 from failsafe.execution.processes import ProcessExecutor
@@ -75,6 +76,18 @@ def test_shards_merge_to_the_same_bytes(whole: Path, tmp_path: Path) -> None:
         build_dataset(small(), part, shard=(i, 3))
     merge_datasets(tmp_path / "data", parts)
     assert content(tmp_path / "data") == content(whole)
+
+
+def test_partitions_are_what_a_dataset_is(whole: Path, tmp_path: Path) -> None:
+    config = small(partitions=2)
+    build_dataset(config, tmp_path / "data", executor=SerialExecutor())
+    manifest = read_manifest(tmp_path / "data")
+    assert manifest.config.partitions == 2
+    assert manifest.command.endswith("--partitions 2")
+    assert "--partitions" not in read_manifest(whole).command
+    assert {case.partition for case in Dataset(tmp_path / "data").cases()} == {0, 1}
+    with pytest.raises(UserError, match=r"other settings \(partitions\)"):
+        build_dataset(small(), tmp_path / "data")
 
 
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from failsafe.errors import UserError
 from failsafe.execution.loading import load_executor
 from failsafe.experts.tasks import check_task
 from failsafe.generation.config import (
+    PARTITIONS,
     GenerationConfig,
     ModeConfig,
     default_modes,
@@ -42,6 +43,7 @@ def generate(
     workers: int | None = None,
     executor: str = "processes",
     shard: str = "",
+    partitions: int = PARTITIONS,
     json: bool = False,
 ) -> int:
     """Perturb tasks in many ways, and prove the smallest correction of each failure.
@@ -62,6 +64,7 @@ def generate(
         workers: Processes; as many as there are cores by default.
         executor: Where it runs: processes, serial (this process, for debugging), or MODULE:ATTRIBUTE.
         shard: Part i/n of the dataset to make here, i from 0; `failsafe merge` puts parts together.
+        partitions: Independent parts of the run: the most workers and shards; part of what the dataset is.
         json: Print the result as JSON.
     """
     if manifest is not None:
@@ -79,6 +82,7 @@ def generate(
             labels=labels,
             verify_rollouts=verify_rollouts,
             compound=compound,
+            partitions=partitions,
         )
     part = parse_shard(shard, config.partitions) if shard else None
     for task in config.tasks:

@@ -10,7 +10,7 @@ from failsafe.datasets.store import Dataset
 from failsafe.errors import UserError
 from failsafe.execution.contract import Executor, ignore
 from failsafe.execution.loading import load_executor
-from failsafe.generation.config import GenerationConfig, ModeConfig, default_modes
+from failsafe.generation.config import PARTITIONS, GenerationConfig, ModeConfig, default_modes
 from failsafe.generation.partition import Progress
 
 
@@ -27,6 +27,7 @@ def generate(
     workers: int | None = None,
     executor: str | Executor = "processes",
     shard: tuple[int, int] | None = None,
+    partitions: int = PARTITIONS,
     on_progress: Callable[[Progress], None] = ignore,
 ) -> Dataset:
     """Perturb tasks in many ways, prove the smallest correction of each failure, and store both.
@@ -45,6 +46,8 @@ def generate(
         workers: Number of workers. Default: one per core.
         executor: Where the work runs: "processes", "serial", "MODULE:ATTRIBUTE", or an object.
         shard: Part (i, n) of the dataset to generate here, i from 0. Default: the whole dataset.
+        partitions: Independent parts of the run: the most workers and shards. Another number gives another
+            dataset.
         on_progress: Called in this process after every nominal rollout and every case.
 
     Returns:
@@ -65,5 +68,6 @@ def generate(
         labels=labels,
         verify_rollouts=verify_rollouts,
         compound=compound,
+        partitions=partitions,
     )
     return build_dataset(config, Path(out), on_progress, load_executor(executor, workers), shard)

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from failsafe.datasets.files import write_atomically
 from failsafe.errors import RecordError, UserError
-from failsafe.generation.config import GenerationConfig, config_from_plain
+from failsafe.generation.config import PARTITIONS, GenerationConfig, config_from_plain
 from failsafe.records import codec
 from failsafe.records.perturbation import VERSION_1_SCALES
 from failsafe.records.provenance import Provenance
@@ -54,6 +54,8 @@ class Manifest:
             "--modes",
             ",".join(sorted(config.modes)),
         ]
+        if config.partitions != min(PARTITIONS, config.failures, config.last_seed - config.first_seed):
+            parts.append(f"--partitions {config.partitions}")
         return " ".join(parts + ([f"--shard {self.shard}"] if self.shard else []))
 
 

@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from failsafe.errors import DivergedError, FailSafeError, PlanError
+from failsafe.errors import DivergedError, PlanError
 from failsafe.execution.contract import SILENT, Executor, Reporter
 from failsafe.experts.tasks import Task, load_task
 from failsafe.records import poses
@@ -57,12 +57,16 @@ class ExplorationJob:
     """Records random-exploration rollouts in one process, and keeps the simulators that it has made.
 
     Args:
-        sink: Where to store them; sent to the processes.
+        sink: Where to store them; sent to the workers.
+
+    Attributes:
+        lost: Task and seed of every initial state that was given up.
     """
 
     def __init__(self, sink: ExplorationSink) -> None:
         self._sink = sink
         self._tasks: dict[str, Task] = {}
+        self.lost: list[tuple[str, int]] = []
 
     def run(self, item: tuple[str, int], reporter: Reporter = SILENT) -> None:
         """Record the rollout of a task and seed."""
@@ -73,18 +77,14 @@ class ExplorationJob:
         self._sink.write_exploration(name, seed, explore(self._tasks[name], seed))
 
     def give_up(self, item: tuple[str, int], part: str = "") -> bool:
-        """Stop the run: the samples of an initial state cannot be left out.
-
-        Raises:
-            FailSafeError: Always.
-        """
-        raise FailSafeError(
-            f"the process died twice during random exploration of {item[0]}, seed {item[1]}; "
-            "`failsafe doctor` reports what this machine supports"
-        )
+        """Leave out an initial state that killed its worker twice."""
+        self.lost.append(item)
+        return False
 
 
-def record_explorations(sink: ExplorationSink, states: Iterable[tuple[str, int]], executor: Executor) -> None:
+def record_explorations(
+    sink: ExplorationSink, states: Iterable[tuple[str, int]], executor: Executor
+) -> list[tuple[str, int]]:
     """Record one random-exploration rollout for every initial state that has none.
 
     Args:
@@ -92,12 +92,15 @@ def record_explorations(sink: ExplorationSink, states: Iterable[tuple[str, int]]
         states: Task and seed of every initial state.
         executor: Runs them.
 
+    Returns:
+        Task and seed of every initial state that was given up because it killed its worker twice.
+
     Raises:
-        FailSafeError: If the physics of one diverges repeatedly, or a process dies.
+        DivergedError: If the physics of one diverges repeatedly.
     """
-    missing = [state for state in states if not sink.has_exploration(*state)]
-    if missing:
-        executor.run(ExplorationJob(sink), missing)
+    job = ExplorationJob(sink)
+    executor.run(job, [state for state in states if not sink.has_exploration(*state)])
+    return job.lost
 
 
 def explore(task: Task, seed: int) -> Trace:

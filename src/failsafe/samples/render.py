@@ -73,19 +73,21 @@ def build_samples(
             return len(SampleSet(out))
     elif out.exists() and any(out.iterdir()):
         raise UserError(f"expected an empty folder or one of samples, got {out} with other files in it")
+    lost: list[str] = []
     if config.explore:
-        for dataset in datasets:
+        for source, dataset in enumerate(datasets):
             with locked(dataset.path):
-                record_explorations(dataset, explored_states(dataset, config), executor)
+                states = record_explorations(dataset, explored_states(dataset, config), executor)
+            lost += [_group_name(task, seed, source) for task, seed in states]
     samples = select_samples(datasets, config)
     check_leaks(samples)
     with locked(out):
         manifest = replace(manifest, embodiments=_embodiments(samples))
         _write_manifest(out, manifest)
-        lost = _render_groups([d.path for d in datasets], out, config, samples, executor, callback)
-        names = tuple(group.name for group in lost)
-        _write_manifest(out, replace(manifest, complete=True, lost=names))
-    return len(samples) - sum(len(group.samples) for group in lost)
+        groups = _render_groups([d.path for d in datasets], out, config, samples, executor, callback)
+        lost += [group.name for group in groups]
+        _write_manifest(out, replace(manifest, complete=True, lost=tuple(sorted(lost))))
+    return len(samples) - sum(len(group.samples) for group in groups)
 
 
 def _embodiments(samples: Sequence[Sample]) -> dict[str, EmbodimentSpec]:
@@ -112,7 +114,11 @@ class SampleGroup:
     def name(self) -> str:
         """TASK/SEED-SOURCE: the path of the file, without its suffix."""
         first = self.samples[0]
-        return f"{first.task}/{first.seed:08d}-{first.source}"
+        return _group_name(first.task, first.seed, first.source)
+
+
+def _group_name(task: str, seed: int, source: int) -> str:
+    return f"{task}/{seed:08d}-{source}"
 
 
 def _render_groups(

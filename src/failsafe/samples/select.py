@@ -93,6 +93,8 @@ def _of_dataset(dataset: Dataset, source: int, config: SampleConfig) -> Iterable
 
 def _of_explorations(dataset: Dataset, source: int, config: SampleConfig) -> Iterable[Sample]:
     for task, seed in explored_states(dataset, config):
+        if not dataset.has_exploration(task, seed):  # recording killed its worker twice
+            continue
         nominal, _ = dataset.nominal(task, seed)
         trace = dataset.exploration(task, seed)
         rng = _rng(f"exploration {task} {seed}")
