@@ -1,10 +1,9 @@
 """The window that a model is shown: the right moments, asked for only when it is cut, at its size."""
 
 import numpy as np
-import pytest
 from tests.monitors.scripted import SPEC, Images, observation
 
-from failsafe.monitors.history import History, fit
+from failsafe.monitors.history import History
 from failsafe.records.assessment import WindowSpec
 
 
@@ -55,28 +54,6 @@ def test_pictures_are_asked_for_only_when_a_window_is_cut():
     assert [asked[step] for step in (*range(7), 8, 10)] == [[]] * 9
 
 
-def test_larger_pictures_are_averaged_down():
+def test_larger_images_are_resized():
     history, _ = filled(5, size=16)
     assert history.window("lift").frames.shape == (2, 3, 8, 8, 3)
-    board = np.zeros((16, 16, 3), dtype=np.uint8)
-    board[::2, ::2] = 200  # one of each 2 x 2 pixels
-    assert (fit(board, 8) == 50).all()
-
-
-def test_of_a_wide_picture_the_middle_square_is_taken():
-    wide = np.zeros((8, 12, 3), dtype=np.uint8)
-    wide[:, 2:10] = 100
-    assert (fit(wide, 8) == 100).all()
-    assert (fit(wide.transpose(1, 0, 2), 8) == 100).all()
-    assert (fit(wide, 4) == 100).all()
-
-
-@pytest.mark.parametrize("size", [3, 8, 24])
-def test_the_size_is_kept_to(size):
-    picture = np.random.default_rng(0).integers(0, 256, (10, 14, 3), dtype=np.uint8)
-    assert fit(picture, size).shape == (size, size, 3)
-
-
-def test_a_picture_of_the_right_size_is_not_copied():
-    picture = np.zeros((8, 8, 3), dtype=np.uint8)
-    assert fit(picture, 8) is picture

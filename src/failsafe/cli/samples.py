@@ -27,6 +27,7 @@ def samples(
     history: int = 10,
     frames: int = 3,
     size: int = 96,
+    source: int = 0,
     jitter: str = "0.07,7",
     shift: str = "",
     splits: str = ",".join(SPLITS),
@@ -51,6 +52,8 @@ def samples(
         history: Control steps that a window reaches back.
         frames: Moments of a window with pictures, evenly spread, the present one the last.
         size: Height and width of a picture in pixels.
+        source: Height and width to render at, in pixels, before images are resampled to --size; 0 renders at
+            --size.
         jitter: METRES,DEGREES by up to which each camera is moved, anew for every window.
         shift: METRES,DEGREES by just which each camera is moved, instead: to test with cameras elsewhere.
         splits: Which of the splits to make, separated by commas.
@@ -69,7 +72,7 @@ def samples(
         raise UserError("expected at least one dataset made by `failsafe generate`, got none")
     metres, degrees = _pair("--shift" if shift else "--jitter", shift or jitter)
     config = SampleConfig(
-        window=WindowSpec(_names(views), history, frames, size),
+        window=WindowSpec(_names(views), history, frames, size, source),
         splits=_names(splits),
         failing_share=failing_share,
         per_cell=per_cell,

@@ -78,6 +78,7 @@ class RenderedViews(Mapping[str, UInt8[np.ndarray, "H W 3"]]):
         self._simulator, self._state, self._watch = simulator, state, watch
         self._cameras, self._sizes = cameras, sizes
         self._seen: dict[str, np.ndarray] = {}
+        self._resized: dict[tuple[str, int], np.ndarray] = {}
 
     def __getitem__(self, view: str) -> UInt8[np.ndarray, "H W 3"]:
         """The picture of a view. Those of the same size are rendered together, which is cheaper."""
@@ -91,6 +92,26 @@ class RenderedViews(Mapping[str, UInt8[np.ndarray, "H W 3"]]):
             finally:
                 self._watch.seconds += time.perf_counter() - begun
         return self._seen[view]
+
+    def at(self, view: str, size: int) -> UInt8[np.ndarray, "S S 3"]:
+        """Return the image of a view, rendered at a size.
+
+        A policy and a monitor with different sizes both get the images that they were trained with.
+
+        Args:
+            view: Name of the view.
+            size: Height and width, pixels.
+        """
+        if size == self._sizes[view]:
+            return self[view]
+        if (view, size) not in self._resized:
+            begun = time.perf_counter()
+            try:
+                image = self._simulator.render([self._cameras[view]], size, self._state)[0]
+            finally:
+                self._watch.seconds += time.perf_counter() - begun
+            self._resized[view, size] = image
+        return self._resized[view, size]
 
     def __iter__(self) -> Iterator[str]:
         """Names of the views."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import deque
 
 import numpy as np
-from jaxtyping import UInt8
-from PIL import Image
 
 from failsafe.records.assessment import Window, WindowSpec
 from failsafe.records.observation import PolicyObservation
+from failsafe.records.transforms import ImageTransform
 
 
 class History:
@@ -23,6 +22,7 @@ class History:
 
     def __init__(self, spec: WindowSpec) -> None:
         self._spec = spec
+        self._transform = ImageTransform.of(spec)
         self._observations: deque[PolicyObservation] = deque(maxlen=spec.history + 1)
 
     def clear(self) -> None:
@@ -52,7 +52,7 @@ class History:
         spec, observations = self._spec, self.observations
         frames = np.stack(
             [
-                np.stack([fit(observations[offset - 1].images[view], spec.size) for offset in spec.offsets])
+                np.stack([self._transform.read(observations[o - 1].images, view) for o in spec.offsets])
                 for view in spec.views
             ]
         )
@@ -63,19 +63,3 @@ class History:
             tcp_poses=np.stack([o.tcp_pose for o in observations]).astype(np.float32),
             gripper_widths=np.array([o.gripper_width for o in observations], dtype=np.float32),
         )
-
-
-def fit(image: UInt8[np.ndarray, "H W 3"], size: int) -> UInt8[np.ndarray, "S S 3"]:
-    """Return the middle square of an image, resized.
-
-    Args:
-        image: RGB image. [H, W, 3]
-        size: Height and width of the result, pixels.
-    """
-    height, width = image.shape[:2]
-    if (height, width) == (size, size):
-        return image
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = Image.fromarray(image[top : top + side, left : left + side])
-    return np.asarray(square.resize((size, size), Image.Resampling.BOX if side > size else None))

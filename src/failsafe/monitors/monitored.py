@@ -10,13 +10,13 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from failsafe.models.contract import RecoveryModel
-from failsafe.monitors.history import fit
 from failsafe.monitors.monitor import EventCallback, Monitor, ignore
 from failsafe.monitors.settings import MonitorSettings
 from failsafe.monitors.waypoints import Waypoint
 from failsafe.policies.contract import ActionSpace, Policy, check_chunk
 from failsafe.records.embodiment import MANISKILL_PANDA, EmbodimentSpec
 from failsafe.records.observation import PolicyObservation
+from failsafe.records.transforms import ImageTransform
 
 
 class MonitoredPolicy:
@@ -70,7 +70,7 @@ class MonitoredPolicy:
         spec = self.monitor.model.window_spec
         wanted = dict(self.base.views)
         for view in spec.views:
-            wanted[view] = max(wanted.get(view, 0), spec.size)
+            wanted[view] = max(wanted.get(view, 0), ImageTransform.of(spec).rendered)
         return wanted
 
     def reset(self, instruction: str) -> None:
@@ -116,7 +116,7 @@ class _Resized(Mapping[str, UInt8[np.ndarray, "S S 3"]]):
         self._images, self._sizes = images, sizes
 
     def __getitem__(self, view: str) -> UInt8[np.ndarray, "S S 3"]:
-        return fit(self._images[view], self._sizes[view])
+        return ImageTransform(self._sizes[view]).read(self._images, view)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._sizes)

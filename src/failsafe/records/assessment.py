@@ -20,12 +20,38 @@ class WindowSpec:
         history: Number H of past control steps in a window.
         frames: Number F of time steps with images, evenly spaced over the history; the last is the current.
         size: Height and width of an image, pixels.
+        source: Height and width at which a simulator renders an image before it is resampled to `size`,
+            pixels; 0 renders at `size`. See `failsafe.records.transforms`.
     """
 
     views: tuple[str, ...] = ("front", "side", "hand")
     history: int = 10
     frames: int = 3
     size: int = 96
+    source: int = 0
+
+    @classmethod
+    def from_seconds(
+        cls,
+        seconds: float,
+        control_hz: float,
+        views: tuple[str, ...] = ("front", "side", "hand"),
+        frames: int = 3,
+        size: int = 96,
+    ) -> WindowSpec:
+        """Return the format of windows that cover a duration.
+
+        A window counts in control steps, which are shorter on a faster robot: 0.5 s are 10 steps at 20 Hz and
+        40 at 80 Hz.
+
+        Args:
+            seconds: Duration of the history.
+            control_hz: Control steps per second of the robot.
+            views: Names of the cameras.
+            frames: Number of time steps with images.
+            size: Height and width of an image, pixels.
+        """
+        return cls(views, max(1, round(seconds * control_hz)), frames, size)
 
     @property
     def offsets(self) -> tuple[int, ...]:

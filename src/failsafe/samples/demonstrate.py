@@ -16,6 +16,7 @@ from failsafe.generation.demonstrations import record_demonstrations
 from failsafe.records import codec
 from failsafe.records.provenance import collect_provenance
 from failsafe.records.trace import Trace, pack
+from failsafe.records.transforms import ImageTransform
 from failsafe.samples.demonstrations import (
     DemonstrationConfig,
     DemonstrationManifest,
@@ -93,10 +94,11 @@ class DemonstrationWriter:
         config, path = self._config, self._path(task, seed)
         steps = list(range(0, len(trace), config.stride))
         cameras = [simulator.camera(view) for view in config.views]
+        transform = ImageTransform(config.size)
         frames = np.empty((len(steps), len(cameras), config.size, config.size, 3), dtype=np.uint8)
         for row, step in enumerate(steps):
             simulator.restore(trace.states[step])
-            frames[row] = simulator.render(cameras, config.size)
+            frames[row] = transform.all(simulator.render(cameras, transform.rendered))
         buffer = io.BytesIO()
         np.save(buffer, frames, allow_pickle=False)
         write_atomically(path.with_suffix(".npy"), buffer.getvalue())

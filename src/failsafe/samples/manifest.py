@@ -59,8 +59,9 @@ class SampleConfig:
                 "expected a history of at least 1 step and from 1 to history + 1 frames, got "
                 f"{window.history} and {window.frames}"
             )
-        if not 16 <= window.size <= 1024:
-            raise UserError(f"expected images of 16 to 1024 pixels, got {window.size}")
+        for size in (window.size, *([window.source] if window.source else [])):
+            if not 16 <= size <= 1024:
+                raise UserError(f"expected images of 16 to 1024 pixels, got {size}")
         for split in (*self.splits, *([self.only_split] if self.only_split else [])):
             if split not in SPLITS:
                 raise UnknownNameError("split", split, SPLITS)
@@ -118,6 +119,7 @@ class SampleManifest:
             "--history": window.history,
             "--frames": window.frames,
             "--size": window.size,
+            "--source": window.source or "",
             "--splits": ",".join(config.splits),
             "--failing-share": config.failing_share,
             "--per-cell": config.per_cell,

@@ -13,6 +13,7 @@ from failsafe.datasets.cameras import move_camera
 from failsafe.errors import RecordError, UserError
 from failsafe.records.assessment import WindowSpec
 from failsafe.records.trace import Trace
+from failsafe.records.transforms import ImageTransform
 from failsafe.samples.manifest import SampleConfig
 from failsafe.simulators.contract import Camera, Simulator
 
@@ -36,9 +37,10 @@ def cut_window(
     if not spec.history <= step < len(trace.states):
         raise UserError(f"expected a step from {spec.history} (the history) to {len(trace)}, got {step}")
     frames = np.empty((len(cameras), spec.frames, spec.size, spec.size, 3), dtype=np.uint8)
+    transform = ImageTransform.of(spec)
     for i, offset in enumerate(spec.offsets):
         simulator.restore(trace.states[step + offset])
-        frames[:, i] = simulator.render(cameras, spec.size)
+        frames[:, i] = transform.all(simulator.render(cameras, transform.rendered))
     return frames, *cut_proprioception(trace, step, spec.history)
 
 
