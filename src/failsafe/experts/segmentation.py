@@ -1,8 +1,8 @@
-"""From a rollout to a plan: what a closed-loop policy or a demonstration did, cut into stages.
+"""Segmentation: cut the rollout of a closed-loop policy or a demonstration into the stages of a plan.
 
-The commanded poses are cut where the gripper command changes and where the tool rests, and the paths between
-are simplified into as few straight lines as stay near them. The plan's timing is that of the rollout, so that
-carrying it out open loop, from the same initial state, does the task again.
+The commanded poses are cut where the gripper command changes and where the tool rests. Each path in between
+becomes as few straight lines as stay near it. The plan has the rollout's timing, so that carrying it out open
+loop from the same initial state solves the task again.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from failsafe.records.trace import Trace
 from failsafe.simulators.contract import EpisodeSpec, Role
 
 GRIPPER_CHANGE = 0.25
-"""Change of the gripper command, of the 2 between closed and open, that begins a new stage."""
-REST_TRANSLATION, REST_ROTATION = 0.0005, 0.005
-"""A commanded step shorter than this (m, rad) is a rest."""
-REST_STEPS = 2
-"""Control steps of rest that end a stage."""
+"""Change of the gripper command that begins a new stage; from closed to open it is 2."""
+REST_SPEED, REST_TURN_SPEED = 0.01, 0.1
+"""Commanded speed (m/s, rad/s) below which the tool rests."""
+REST_SECONDS = 0.1
+"""Time of rest that ends a stage."""
 TOLERANCE_TRANSLATION, TOLERANCE_ROTATION = 0.003, 0.03
-"""How far a simplified path may leave the commanded one (m, rad)."""
+"""Largest distance of a simplified path from the commanded one (m, rad)."""
 MOVED = 0.01
 """Distance (m) from which on an object counts as moved by a stage."""
-LAST_REST = 4
-"""Control steps of rest kept at the end; whoever carries a plan out lets things settle anyway."""
+LAST_REST_SECONDS = 0.2
+"""Time of rest that is kept at the end: a rollout settles after its plan in any case."""
 SLOWEST = 0.02
-"""Least share of the step limits that a stage uses."""
+"""Smallest share of the step limits that a stage uses."""
 CLOSE, OPEN = "close gripper", "open gripper"
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """A part of a rollout that becomes one stage: moving in steps [start, rest), resting in [rest, stop)."""
+    """The part of a rollout that becomes one stage: motion in steps [start, rest), rest in [rest, stop)."""
 
     start: int
     rest: int
@@ -50,7 +50,7 @@ def segment(trace: Trace, embodiment: EmbodimentSpec, episode: EpisodeSpec) -> S
 
     Args:
         trace: The rollout.
-        embodiment: The robot that moved.
+        embodiment: The robot.
         episode: The episode that the rollout belongs to.
 
     Returns:
@@ -68,23 +68,25 @@ def segment(trace: Trace, embodiment: EmbodimentSpec, episode: EpisodeSpec) -> S
     pieces = [
         straight
         for begin, end in itertools.pairwise(cuts)
-        for piece in _pieces(path, begin, end)
+        for piece in _pieces(path, begin, end, embodiment)
         for straight in _straight(path, piece)
     ]
     last = pieces[-1]
-    pieces[-1] = _Piece(last.start, last.rest, min(last.stop, last.rest + LAST_REST))
-    deeds = [_deed(trace, episode, piece) for piece in pieces]
+    pieces[-1] = _Piece(
+        last.start, last.rest, min(last.stop, last.rest + embodiment.steps(LAST_REST_SECONDS))
+    )
+    effects = [_effect(trace, episode, piece) for piece in pieces]
     stages: list[Stage] = []
     for i, piece in enumerate(pieces):
-        gripped = CLOSE in deeds[:i] and OPEN not in deeds[:i]
-        # What acts on nothing leads to the next deed, or away from the last.
-        idle = ("move" if gripped else "approach") if any(deeds[i:]) else "retreat"
-        stages.append(_stage(deeds[i] or idle, path, trace, piece, embodiment))
+        gripped = CLOSE in effects[:i] and OPEN not in effects[:i]
+        # A stage without an effect leads to the next effect, or away from the last one.
+        idle = ("move" if gripped else "approach") if any(effects[i:]) else "retreat"
+        stages.append(_stage(effects[i] or idle, path, trace, piece, embodiment))
     return StagePlan(episode.instruction, tuple(stages))
 
 
 def _gripper_changes(commands: np.ndarray) -> list[int]:
-    """Steps with which a new gripper command begins, the first and one past the last included."""
+    """Return the steps where a new gripper command begins, with the first step and one past the last."""
     cuts, current = [0], float(commands[0])
     for step, command in enumerate(commands.tolist()):
         if abs(command - current) > GRIPPER_CHANGE:
@@ -93,16 +95,18 @@ def _gripper_changes(commands: np.ndarray) -> list[int]:
     return [*cuts, len(commands)]
 
 
-def _pieces(path: np.ndarray, begin: int, end: int) -> list[_Piece]:
-    """Cut steps [begin, end) behind each rest."""
-    resting = [_rests(path[step], path[step + 1]) for step in range(begin, end)]
+def _pieces(path: np.ndarray, begin: int, end: int, embodiment: EmbodimentSpec) -> list[_Piece]:
+    """Cut steps [begin, end) after each rest."""
+    hz = embodiment.control_hz
+    resting = [_rests(path[step], path[step + 1], hz) for step in range(begin, end)]
+    needed = embodiment.steps(REST_SECONDS)
     pieces: list[_Piece] = []
     start = step = begin
     while step < end:
         stop = step
         while stop < end and resting[stop - begin]:
             stop += 1
-        if stop - step >= REST_STEPS or (stop == end and stop > step):
+        if stop - step >= needed or (stop == end and stop > step):
             pieces.append(_Piece(start, step, stop))
             start = stop
         step = max(stop, step + 1)
@@ -111,13 +115,13 @@ def _pieces(path: np.ndarray, begin: int, end: int) -> list[_Piece]:
     return pieces
 
 
-def _rests(before: np.ndarray, after: np.ndarray) -> bool:
+def _rests(before: np.ndarray, after: np.ndarray, hz: float) -> bool:
     metres, radians = poses.distance(before, after)
-    return metres < REST_TRANSLATION and radians < REST_ROTATION
+    return metres < REST_SPEED / hz and radians < REST_TURN_SPEED / hz
 
 
 def _straight(path: np.ndarray, piece: _Piece) -> list[_Piece]:
-    """Cut a piece where one straight line would leave its path (Douglas and Peucker, 1973)."""
+    """Cut a piece until every part stays near a straight line (Douglas and Peucker, 1973)."""
     if piece.rest - piece.start < 2:
         return [piece]
     start, end = path[piece.start], path[piece.rest]
@@ -139,7 +143,7 @@ def _straight(path: np.ndarray, piece: _Piece) -> list[_Piece]:
 
 
 def _stage(name: str, path: np.ndarray, trace: Trace, piece: _Piece, embodiment: EmbodimentSpec) -> Stage:
-    """The stage that takes as long as the piece did, as far as the step limits let it."""
+    """Return the stage that takes as long as the piece, within the step limits."""
     metres, radians = poses.distance(path[piece.start], path[piece.rest])
     needed = max(metres / embodiment.max_translation, radians / embodiment.max_rotation)
     moving = piece.rest - piece.start
@@ -148,15 +152,15 @@ def _stage(name: str, path: np.ndarray, trace: Trace, piece: _Piece, embodiment:
     return Stage(name, tuple(path[piece.stop].tolist()), gripper, piece.stop - piece.rest, speed)
 
 
-def _deed(trace: Trace, episode: EpisodeSpec, piece: _Piece) -> str:
-    """What a piece does to the gripper or to an object; empty where it does nothing to either."""
+def _effect(trace: Trace, episode: EpisodeSpec, piece: _Piece) -> str:
+    """Return the effect of a piece on the gripper or on an object; empty if there is none."""
     gripper = float(trace.gripper_commands[piece.stop - 1])
     change = gripper - float(trace.gripper_commands[piece.start - 1]) if piece.start else 0.0
     if abs(change) > GRIPPER_CHANGE:
         return OPEN if change > 0 else CLOSE
     start, stop = trace.objects[piece.start, :, :3], trace.objects[piece.stop, :, :3]
     tool = trace.tcp_poses[piece.stop, :3] - trace.tcp_poses[piece.start, :3]
-    deed = ""
+    effect = ""
     for index in map(episode.object_index, episode.names(Role.MOVABLE)):
         step = stop[index] - start[index]
         if np.linalg.norm(step) <= MOVED:
@@ -164,5 +168,5 @@ def _deed(trace: Trace, episode: EpisodeSpec, piece: _Piece) -> str:
         lifted = stop[index, 2] - trace.objects[0, index, 2] > MOVED / 2
         if lifted and np.linalg.norm(step - tool) <= MOVED:
             return "carry"
-        deed = "push"
-    return deed
+        effect = "push"
+    return effect

@@ -1,4 +1,4 @@
-"""Experts for the toy's tasks: from where things are now to stages, through a driver."""
+"""Experts for the toy's tasks: plan stages from the present poses, and carry them out."""
 
 from __future__ import annotations
 
@@ -18,33 +18,34 @@ from failsafe.simulators.contract import Role
 from failsafe.simulators.toy.gripper import ARM, MAX_OPENING, SHOULDER, THICKNESS
 
 CLEAR = 0.10
-"""How far above a box the tool passes, metres."""
+"""Height above a box at which the tool passes, metres."""
 WIDEST = 0.076
-"""Widest box that the fingers still go around, metres."""
+"""Widest box that the fingers fit around, metres."""
 DEEP = 0.022
-"""How far below a box's top the tool grasps at most (the palm is 5 cm above the tool), metres."""
+"""Largest depth of a grasp below the top of a box (the palm is 5 cm above the tool), metres."""
 LOWEST = 0.014
-"""Lowest height of the tool at which the fingertips do not scrape the table, metres."""
-FINGER_ROOM = 0.015
-"""Room that a finger needs around its middle, metres."""
+"""Lowest height of the tool at which the fingertips do not touch the table, metres."""
+FINGER_SPACE = 0.015
+"""Space that a finger needs around its centre, metres."""
 SLOW = 0.5
+"""Speed close to a box, as a share of the step limits."""
 GAIN = 0.4
-"""Share of the way to where it wants to be that the closed-loop policy commands in one step."""
+"""Share of the distance to its target that the closed-loop policy commands in one step."""
 PATIENCE = 150
 """Control steps after which the closed-loop policy gives up."""
 CLOSING, OPENING = 8, 6
-"""Control steps that the gripper is given to close and to open."""
+"""Control steps in which the gripper closes and opens."""
 
 
 class Lying(NamedTuple):
-    """How a box lies.
+    """The orientation and size of a box on the table.
 
     Attributes:
-        yaw: Direction of its first horizontal axis, radians.
-        first: Half its size along that axis, metres.
-        second: Half its size along the other horizontal axis, metres.
-        height: Half its vertical size, metres.
-        tilt: How far it is from lying flat, radians.
+        yaw: Direction of the first horizontal axis, radians.
+        first: Half the size along that axis, metres.
+        second: Half the size along the other horizontal axis, metres.
+        height: Half the vertical size, metres.
+        tilt: Angle from lying flat, radians.
     """
 
     yaw: float
@@ -55,7 +56,12 @@ class Lying(NamedTuple):
 
 
 def lying(pose: Pose, half: tuple[float, float, float]) -> Lying:
-    """How a box lies, on whichever face it came to lie."""
+    """Return how a box lies, whatever face it lies on.
+
+    Args:
+        pose: Pose of the box. [7]
+        half: Half extents of the box in its own frame, metres. [3]
+    """
     columns = np.array([poses.rotate(pose[3:], e) for e in np.eye(3)])
     up = int(np.argmax(np.abs(columns[:, 2])))
     i, j = (k for k in range(3) if k != up)
@@ -65,24 +71,36 @@ def lying(pose: Pose, half: tuple[float, float, float]) -> Lying:
 
 
 def pointing_down(x: float, y: float, z: float, yaw: float) -> Pose:
-    """A tool pose with the hand pointing down and the fingers closing across the direction `yaw`."""
+    """Return a tool pose with the hand pointing down and the fingers closing across the direction `yaw`.
+
+    Args:
+        x: Position, metres.
+        y: Position, metres.
+        z: Position, metres.
+        yaw: Direction of the tool's x axis, radians.
+    """
     return poses.pose([x, y, z], [0.0, math.cos(yaw / 2), math.sin(yaw / 2), 0.0])
 
 
 def yaw_of(tool: Pose) -> float:
-    """Direction of the tool's x axis, radians."""
+    """Return the direction of the tool's x axis, radians."""
     pointing = poses.rotate(tool[3:], (1.0, 0.0, 0.0))
     return math.atan2(pointing[1], pointing[0])
 
 
 def nearest_yaw(now: Pose, yaw: float) -> float:
-    """The yaw, of those half a turn apart, that the tool reaches with the least turning."""
+    """Return `yaw`, or the yaw half a turn away, whichever takes the smaller rotation.
+
+    Args:
+        now: Present tool pose. [7]
+        yaw: Desired direction of the tool's x axis, radians.
+    """
     current = yaw_of(now)
     return current + (yaw - current + math.pi / 2) % math.pi - math.pi / 2
 
 
 class _Scene:
-    """A driver with the words that the three experts share."""
+    """The steps that the three experts share."""
 
     def __init__(self, runner: RolloutRunner) -> None:
         self.runner = runner
@@ -101,13 +119,13 @@ class _Scene:
         self.go(name, self.runner.intended, gripper, hold)
 
     def rise(self, height: float, gripper: float) -> None:
-        """Straight up to a height, where the hand is lower and would run into things on its way."""
+        """Move straight up to a height if the hand is lower, so that it clears other objects."""
         now = self.runner.intended
         if now[2] < height:
             self.go("rise", poses.pose([now[0], now[1], height], now[3:]), gripper)
 
     def wait_until_flat(self, name: str) -> None:
-        """Let a box that is falling or tipping over come to rest."""
+        """Wait until a box that is falling or tipping over is at rest."""
         for _ in range(4):
             if self.lying(name).tilt < 0.02 and self._supported(name):
                 return
@@ -123,7 +141,7 @@ class _Scene:
             )
 
     def grasp(self, name: str) -> Pose:
-        """Reach, go down, close; the tool pose in which the box was gripped."""
+        """Reach, move down, close the gripper; return the tool pose of the grasp."""
         self.wait_until_flat(name)
         self.rise(self.pose(name)[2] + CLEAR / 2, OPEN)
         target, opening = self.grasp_pose(name)
@@ -134,7 +152,7 @@ class _Scene:
         return target
 
     def grasp_pose(self, name: str) -> tuple[Pose, float]:
-        """Where to grasp a box, and how far to open the gripper for it."""
+        """Return the tool pose for a grasp, and the gripper command before it."""
         box, at = self.lying(name), self.pose(name)
         self.check_reach(name, at)
         # The tool's x lies along the longer side, so that the fingers close across the shorter one.
@@ -146,18 +164,19 @@ class _Scene:
         yaws = [nearest_yaw(now, yaw)]
         if 2 * max(box.first, box.second) <= WIDEST and abs(box.first - box.second) < 0.005:
             yaws.append(nearest_yaw(now, yaw + math.pi / 2))
-        # Room for the fingers first, then the least turning; in a tight place they open no wider than needed.
+        # Space for the fingers counts first, then the smaller rotation. In a tight place the gripper opens no
+        # wider than needed.
         for opening in (MAX_OPENING, 2 * width + 0.012):
-            rooms = [min(self._room(name, y, opening), FINGER_ROOM) for y in yaws]
-            if max(rooms) == FINGER_ROOM:
+            spaces = [min(self._space(name, y, opening), FINGER_SPACE) for y in yaws]
+            if max(spaces) == FINGER_SPACE:
                 break
-        best = max(range(len(yaws)), key=lambda i: (rooms[i], -abs(yaws[i] - yaw_of(now))))
+        best = max(range(len(yaws)), key=lambda i: (spaces[i], -abs(yaws[i] - yaw_of(now))))
         return pointing_down(at[0], at[1], height, yaws[best]), 2 * opening / MAX_OPENING - 1
 
-    def _room(self, name: str, yaw: float, opening: float) -> float:
-        """Least distance from the middle of a finger around one box to any other box, metres."""
+    def _space(self, name: str, yaw: float, opening: float) -> float:
+        """Return the smallest distance from the centre of a finger at one box to any other box, metres."""
         offset = 0.5 * (opening + THICKNESS)
-        at, room = self.pose(name), math.inf
+        at, space = self.pose(name), math.inf
         for other in self._episode.objects:
             if other.role is not Role.MOVABLE or other.name == name:
                 continue
@@ -166,8 +185,8 @@ class _Scene:
             for side in (-offset, offset):
                 dx, dy = at[0] - side * math.sin(yaw) - there[0], at[1] + side * math.cos(yaw) - there[1]
                 along, across = abs(dx * cos + dy * sin) - box.first, abs(dy * cos - dx * sin) - box.second
-                room = min(room, math.hypot(max(along, 0.0), max(across, 0.0)))
-        return room
+                space = min(space, math.hypot(max(along, 0.0), max(across, 0.0)))
+        return space
 
     def _supported(self, name: str) -> bool:
         bottom = self.pose(name)[2] - self.lying(name).height
@@ -195,7 +214,7 @@ class ToyPickExpert:
 
 
 class ToyPushExpert:
-    """Pushes the box on the middle of a face, and then, where needed, on the one next to it."""
+    """Pushes the box at the centre of one face, and then, if needed, at the next face."""
 
     def solve(self, runner: RolloutRunner) -> None:
         """Carry out the whole task."""
@@ -207,21 +226,21 @@ class ToyPushExpert:
         scene.rise(float(runner.intended[2]) + 0.04, CLOSED)
 
     @staticmethod
-    def _ways(scene: _Scene) -> list[tuple[float, float, float]]:
-        """What remains to be pushed: direction (rad), distance (m), half the box along it; far first."""
+    def _needed_pushes(scene: _Scene) -> list[tuple[float, float, float]]:
+        """Return the two pushes: direction (rad), distance (m), half size of the box (m); longest first."""
         box, goal, at = scene.lying("box"), scene.pose("goal"), scene.pose("box")
         dx, dy = float(goal[0] - at[0]), float(goal[1] - at[1])
-        ways: list[tuple[float, float, float]] = []
+        pushes: list[tuple[float, float, float]] = []
         for yaw, half in ((box.yaw, box.first), (box.yaw + math.pi / 2, box.second)):
             along = dx * math.cos(yaw) + dy * math.sin(yaw)
-            ways.append((yaw if along >= 0 else yaw + math.pi, abs(along), half))
-        return sorted(ways, key=lambda way: -way[1])
+            pushes.append((yaw if along >= 0 else yaw + math.pi, abs(along), half))
+        return sorted(pushes, key=lambda push: -push[1])
 
     def _pushes(self, scene: _Scene) -> int:
-        return sum(distance > 0.02 for _, distance, _ in self._ways(scene))
+        return sum(distance > 0.02 for _, distance, _ in self._needed_pushes(scene))
 
     def _push(self, scene: _Scene, name: str) -> None:
-        direction, distance, half = self._ways(scene)[0]
+        direction, distance, half = self._needed_pushes(scene)[0]
         at, box = scene.pose("box"), scene.lying("box")
         cos, sin = math.cos(direction), math.sin(direction)
         back = half + 0.035
@@ -241,7 +260,7 @@ class ToyPushExpert:
 
 
 class ToyStackExpert:
-    """Grasps the small box, aligns it above the big one, sets it down and lets go."""
+    """Grasps the small box, aligns it above the big one, sets it down and releases it."""
 
     def solve(self, runner: RolloutRunner) -> None:
         """Carry out the whole task."""
@@ -263,9 +282,9 @@ class ToyStackExpert:
 
 
 class ToyPickPolicy:
-    """Picks in closed loop, without naming a waypoint: looks in every step and commands a small move.
+    """Picks in closed loop, without waypoints: observes in every step and commands a small motion.
 
-    It stands for the scripted policies of other benchmarks, whose rollouts `segmentation` cuts into stages.
+    It represents the scripted policies of other benchmarks, whose rollouts `segmentation` cuts into stages.
     """
 
     def solve(self, runner: RolloutRunner) -> None:
@@ -284,7 +303,7 @@ class ToyPickPolicy:
             arrived = arrived + 1 if self._offset(scene) < 0.005 else 0
             if arrived >= 3:
                 return
-        raise PlanError(f"expected the box at the goal within {PATIENCE} steps, got it elsewhere")
+        raise PlanError(f"expected the box at the goal within {PATIENCE} steps, got another pose")
 
     @staticmethod
     def _near(now: Pose, desired: Pose) -> Pose:
@@ -296,7 +315,7 @@ class ToyPickPolicy:
 
     @staticmethod
     def _desired(scene: _Scene, width_before: float) -> tuple[Pose, float]:
-        """Where the tool should go from here, and what the gripper should do."""
+        """Return the desired tool pose and gripper command."""
         tool, width = scene.runner.observation.tcp_pose, scene.runner.observation.gripper_width
         grasp = scene.grasp_pose("box")[0]
         aside = float(np.linalg.norm(tool[:2] - grasp[:2]))

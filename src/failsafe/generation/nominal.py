@@ -83,7 +83,7 @@ def make_crashed_nominal(task: Task, seed: int) -> NominalRollout:
         seed: Seed of the initial state, which is not tried again.
     """
     plan = StagePlan(task.simulator.episode.instruction, ())
-    record = NominalRecord(task.name, seed, False, "the process ended twice during this rollout", plan, ())
+    record = NominalRecord(task.name, seed, False, "the process died twice during this rollout", plan, ())
     nothing = np.zeros((0, 7), dtype=np.float32)
     none = np.zeros(0, dtype=np.float32)
     objects, states = np.zeros((0, 0, 7), dtype=np.float32), np.zeros((0, 0), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""One lane of a run, from its first wanted failure to its last; resumes from what is stored."""
+"""One partition of a run: from its first target to its last, resuming from what is stored."""
 
 from __future__ import annotations
 
@@ -18,49 +18,49 @@ from failsafe.records.case import FailureCase, NominalRecord, Outcome
 from failsafe.records.trace import Trace
 
 SEEDS_WITHOUT_SUCCESS = 25
-"""Initial states in a row that the expert fails on before the task is given up."""
+"""Initial states in a row without success of the expert, after which the run stops."""
 
 
 @runtime_checkable
 class Sink(Protocol):
-    """Where a lane puts what it finds, and looks up what it found before."""
+    """Storage of a partition's cases and nominal rollouts."""
 
     def has_case(self, task: str, case_id: str) -> bool:
-        """Whether a work item has been done."""
+        """Return whether a case is stored."""
         ...
 
     def case(self, task: str, case_id: str) -> FailureCase:
-        """The record of a work item that has been done."""
+        """Return the record of a stored case."""
         ...
 
     def has_nominal(self, task: str, seed: int) -> bool:
-        """Whether there is a twin for a task and seed."""
+        """Return whether the nominal rollout of a task and seed is stored."""
         ...
 
     def nominal(self, task: str, seed: int) -> tuple[NominalRecord, Trace]:
-        """The twin of a task and seed."""
+        """Return the stored nominal rollout of a task and seed."""
         ...
 
     def write_nominal(self, nominal: NominalRecord, trace: Trace) -> None:
-        """Store a twin."""
+        """Store a nominal rollout."""
         ...
 
     def write_case(self, case: FailureCase, traces: dict[str, Trace]) -> None:
-        """Store a work item."""
+        """Store a case with its rollouts by name."""
         ...
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What a listener is told after every work item.
+    """What is reported after every case and every nominal rollout.
 
     Attributes:
-        partition: Number of the lane.
-        task: Task of the item.
-        mode: Mode of its first perturbation, empty for a nominal twin.
-        verdict: What it came to.
-        target_done: Whether a wanted failure is now settled.
-        resumed: Whether it had been done before.
+        partition: Number of the partition.
+        task: Name of the task.
+        mode: Mode of the first perturbation, empty for a nominal rollout.
+        verdict: The result in one word.
+        target_done: Whether a target is now reached or given up.
+        resumed: Whether the case had been stored before.
     """
 
     partition: int
@@ -72,11 +72,11 @@ class Progress:
 
 
 class PartitionJob:
-    """Runs lanes in one process, keeping the simulators that it has made.
+    """Generates partitions in one process, and keeps the simulators that it has made.
 
     Args:
-        config: What the dataset is to hold.
-        sink: Where to put it; travels to the processes.
+        config: The configuration of the dataset.
+        sink: Where to store it; sent to the processes.
         tasks: Tasks that have been loaded already, by name; others are loaded when they are needed.
     """
 
@@ -89,10 +89,14 @@ class PartitionJob:
         self._nominals: dict[str, NominalRollout] = {}
 
     def run(self, item: int, reporter: Reporter = SILENT) -> None:
-        """Generate one partition; report a `Progress` after every case.
+        """Generate one partition.
+
+        Args:
+            item: Number of the partition.
+            reporter: Receives a `Progress` after every case.
 
         Raises:
-            UserError: If the expert solves none of the task's initial states.
+            UserError: If the expert solves none of a task's initial states, or no mode applies to a task.
         """
         partition, self._reporter = item, reporter
         sampler, statistics = PartitionSampler(self._config, partition), CandidateStatistics()
@@ -103,15 +107,12 @@ class PartitionJob:
                 nominal = self._solved_nominal(sampler, partition, task_name)
                 drawn = sampler.draw(nominal, target)
                 if drawn is None:
-                    raise UserError(
-                        f"none of the modes asked for applies to {task_name}: choose others with --modes"
-                    )
+                    raise UserError(f"none of the modes asked for applies to {task_name}: choose other modes")
                 case, resumed = self._case(nominal, drawn, statistics)
                 sampler.learn(case)
                 statistics.learn(case)
-                new = (
-                    case.case_id not in done_here
-                )  # few states and a mode without magnitude repeat themselves
+                # Few initial states and a mode without magnitude lead to the same case again.
+                new = case.case_id not in done_here
                 done_here.add(case.case_id)
                 done = (case.verified and new) or attempt == self._config.attempts - 1
                 mode = drawn.perturbations[0].mode
@@ -120,15 +121,22 @@ class PartitionJob:
                     break
 
     def give_up(self, item: int, part: str = "") -> bool:
-        """From now on, record a work item as one that crashes; the lane goes on without it.
+        """Record a case or nominal rollout as crashed from now on, and go on with the partition.
+
+        Args:
+            item: Number of the partition.
+            part: Name of the case or nominal rollout.
+
+        Returns:
+            True: the partition is run again.
 
         Raises:
-            FailSafeError: If the lane has not got as far as a work item.
+            FailSafeError: If the process died before any case began.
         """
         if not part:
             raise FailSafeError(
-                f"processes died twice at the beginning of lane {item}; `failsafe doctor` says what this "
-                "machine can do"
+                f"processes died twice at the beginning of partition {item}; `failsafe doctor` reports what "
+                "this machine supports"
             )
         self._given_up.add(part)
         return True
@@ -176,26 +184,26 @@ class PartitionJob:
         return nominal
 
     def _case(
-        self, nominal: NominalRollout, item: CaseSpec, statistics: CandidateStatistics
+        self, nominal: NominalRollout, spec: CaseSpec, statistics: CandidateStatistics
     ) -> tuple[FailureCase, bool]:
-        if self._sink.has_case(item.task, item.case_id):
-            return self._sink.case(item.task, item.case_id), True
-        if item.case_id in self._given_up:
-            finished = make_unjudged_case(
-                item,
+        if self._sink.has_case(spec.task, spec.case_id):
+            return self._sink.case(spec.task, spec.case_id), True
+        if spec.case_id in self._given_up:
+            result = make_unjudged_case(
+                spec,
                 nominal.record.plan.instruction,
                 Outcome.CRASHED,
-                "the process died twice while at work on it",
+                "the process died twice during this case",
             )
         else:
-            self._reporter.begin(item.case_id)
-            finished = build_case(
-                self._task(item.task),
+            self._reporter.begin(spec.case_id)
+            result = build_case(
+                self._task(spec.task),
                 nominal,
-                item,
+                spec,
                 self._config.labels,
                 self._config.verify_rollouts,
                 statistics,
             )
-        self._sink.write_case(finished.case, finished.traces)
-        return finished.case, False
+        self._sink.write_case(result.case, result.traces)
+        return result.case, False

@@ -130,7 +130,7 @@ class Verifier:
                 continue
             recovered, resumed = branched.trace(), branched.runner.stages
             noisy = [self._succeeds_with_noise(candidate, step, rng) for _ in range(rollouts - 1)]
-            evidence = verification(
+            verified = verification(
                 with_succeeds=True,
                 rollouts=rollouts,
                 successes=1 + sum(noisy),
@@ -146,9 +146,9 @@ class Verifier:
                 resume_index=candidate.resume_index,
                 plan_stages=tuple(s.name for s in resumed),
             )
-            return Proof(Label(step, stage_name, correction, evidence), recovered)
-        evidence = verification(with_succeeds=False, rollouts=0, successes=0)
-        return Proof(Label(step, stage_name, None, evidence), None)
+            return Proof(Label(step, stage_name, correction, verified), recovered)
+        unverified = verification(with_succeeds=False, rollouts=0, successes=0)
+        return Proof(Label(step, stage_name, None, unverified), None)
 
     @property
     def _inexact_method(self) -> BranchMethod:
