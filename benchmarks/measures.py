@@ -127,7 +127,7 @@ def generate(config: GenerationConfig, tasks: Mapping[str, Task], folder: Path) 
     """
     dataset = Dataset(folder)
     job = PartitionJob(config, dataset, tasks)
-    for partition in range(config.partitions):
+    for partition in range(config.partition_count):
         job.run(partition)
     return dataset
 

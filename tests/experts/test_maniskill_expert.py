@@ -192,14 +192,14 @@ def test_what_lies_out_of_reach_ends_without_success_and_without_a_word(stacking
 
 
 @pytest.mark.parametrize(
-    ("name", "error", "words"),
+    ("name", "error", "message"),
     [
         ("PickCub-v1", UnknownNameError, "did you mean 'PickCube-v1'"),
         ("PokeCube-v1", UserError, "exists in maniskill but has no expert"),
     ],
 )
-def test_a_task_without_an_expert_is_refused(name, error, words):
-    with pytest.raises(error, match=words):
+def test_a_task_without_an_expert_is_refused(name, error, message):
+    with pytest.raises(error, match=message):
         load_task(name)
     with pytest.raises(UnknownNameError, match="unknown task with a solution script"):
         ManiSkillExpert(name)

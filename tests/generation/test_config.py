@@ -64,7 +64,7 @@ def test_more_shards_than_partitions_are_refused() -> None:
 
 def test_partitions_are_part_of_the_configuration_and_no_more_than_failures_or_seeds() -> None:
     def count(**settings: int) -> int:
-        return GenerationConfig(("ToyPick-v0",), **({"failures": 100} | settings)).partitions
+        return GenerationConfig(("ToyPick-v0",), **({"failures": 100} | settings)).partition_count
 
     assert (count(), count(partitions=40)) == (16, 40)
     assert (count(failures=3), count(first_seed=0, last_seed=5, partitions=8)) == (3, 5)

@@ -109,7 +109,7 @@ def test_fingers_get_their_time_at_every_waypoint():
     assert [round(row[2], 6) for row in actions] == [-0.02, 0.0, 0.0, 0.0, 0.0, 0.02, 0.02, 0.02]
 
 
-# ---------------------------------------------------------------- the scene as the twin has it
+# ---------------------------------------------------------------- the scene as in the nominal rollout
 
 # Four steps of reaching for the cube at 0.5, four of carrying it 10 cm a step, and one state at the end.
 TOOL = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
@@ -240,7 +240,7 @@ def test_what_is_carried_can_be_set_down(picking):
 def test_an_expert_without_a_plan_leaves_only_the_nominal_path(picking):
     class Lost:
         def solve(self, runner):
-            raise PlanError("expected a way, got none")
+            raise PlanError("expected a plan, got none")
 
     task, nominal = picking
     found, _ = candidates((dataclasses.replace(task, expert=Lost()), nominal), "translation_x", 0, 0.08, 12)

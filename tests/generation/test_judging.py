@@ -114,22 +114,22 @@ def test_with_nothing_out_of_place_the_failure_is_at_the_end_of_the_last_stage()
 
 
 def test_stages_of_different_length_are_compared_at_equal_shares():
-    # The twin carries the cube 10 cm a step in its second stage, of 2 steps; here it takes 8 steps.
+    # The nominal rollout carries the cube 10 cm a step in its second stage, of 2 steps; here it takes 8 steps.
     nominal = [0.0, 0.0, 0.0, 0.1, 0.2]
     nominal_spans = make_spans(("reach", 2), ("carry", 2))
     spans = make_spans(("reach", 2), ("carry", 8))
-    # shares 0, 1/8 .. 7/8 of 2 steps: the twin's steps 2 2 2 2 3 3 3 3, and then its end
+    # shares 0, 1/8 .. 7/8 of 2 steps: the nominal steps 2 2 2 2 3 3 3 3, and then its end
     slow = [0.0, 0.0, *[0.0] * 4, *[0.1] * 4, 0.2]
     assert judge(make_trace(slow), spans, nominal, nominal_spans) == 10
     assert judge(make_trace(change(slow, 7, -0.05)), spans, nominal, nominal_spans) == 7
-    # without the alignment it would have been lost when the twin lifted it, at step 3
+    # without the alignment it would have been lost when the nominal rollout lifted it, at step 3
     assert judge(make_trace(change(slow, 10, -0.05)), spans, nominal, nominal_spans) == 10
 
 
 def test_a_shorter_stage_is_compared_with_all_of_the_nominals():
     nominal = [0.0, 0.1, 0.2, 0.3, 0.4, 0.4]
     nominal_spans, spans = make_spans(("carry", 4), ("wait", 1)), make_spans(("carry", 2), ("wait", 1))
-    # shares 0 and 1/2 of 4 steps: the twin's steps 0 and 2
+    # shares 0 and 1/2 of 4 steps: the nominal steps 0 and 2
     assert judge(make_trace([0.0, 0.2, 0.4, 0.4]), spans, nominal, nominal_spans) == 3
     assert judge(make_trace([0.0, 0.1, 0.3, 0.3]), spans, nominal, nominal_spans) == 1
 

@@ -1,4 +1,4 @@
-"""The sampler: shares by slot, emptiest cells first, yields learned, and the same draws every time."""
+"""The sampler: shares by target, emptiest cells first, yields learned, and the same draws every time."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def result(item: CaseSpec, verified: bool) -> FailureCase:
 def test_every_wanted_failure_belongs_to_one_partition_and_tasks_share_alike() -> None:
     asked = GenerationConfig(tasks=("A", "B", "C"), failures=100)
     targets = [
-        target for partition in range(asked.partitions) for target in partition_targets(asked, partition)
+        target for partition in range(asked.partition_count) for target in partition_targets(asked, partition)
     ]
     assert sorted(targets) == list(range(100))
     assert Counter(target_task(asked, target) for target in targets) == {"A": 34, "B": 33, "C": 33}

@@ -1,4 +1,4 @@
-"""A correction that counts as proven is one: done again by hand, on the toy."""
+"""Corrections that count as proven, carried out again by hand on the toy."""
 
 import dataclasses
 
@@ -72,7 +72,7 @@ def prove(task, nominal, failing, step, rollouts):
 
 
 def replay(task, seed, trace, steps):
-    """The prefix, command by command, without a driver."""
+    """Replay the prefix command by command, without a runner."""
     task.simulator.reset(seed)
     for step in range(steps):
         task.simulator.step(trace.commands[step], trace.disturbances_at(step))

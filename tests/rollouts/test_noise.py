@@ -20,11 +20,11 @@ def context(step):
 
 
 def test_noise_has_its_size_and_comes_one_step_late():
-    arm = ActuationNoise(np.random.default_rng(0))
+    noise = ActuationNoise(np.random.default_rng(0))
     commanded = [poses.apply_delta(DOWN, [0.001 * i, 0.0, 0.0, 0.0, 0.0, 0.0]) for i in range(4001)]
     late, grippers = [], []
     for i, target in enumerate(commanded):
-        sent = arm.before_step(context(i), Command(target, OPEN if i < 2000 else CLOSED))
+        sent = noise.before_step(context(i), Command(target, OPEN if i < 2000 else CLOSED))
         late.append(poses.delta_between(commanded[max(i - 1, 0)], sent.target))
         grippers.append(sent.gripper)
     late = np.array(late)
@@ -37,8 +37,8 @@ def test_noise_has_its_size_and_comes_one_step_late():
 
 
 def test_an_arm_that_is_told_to_stay_stays():
-    arm = ActuationNoise(np.random.default_rng(0))
-    sent = [arm.before_step(context(i), Command(DOWN.copy(), OPEN)).target for i in range(5)]
+    noise = ActuationNoise(np.random.default_rng(0))
+    sent = [noise.before_step(context(i), Command(DOWN.copy(), OPEN)).target for i in range(5)]
     np.testing.assert_array_equal(sent, [sent[0]] * 5)
     assert 1e-4 < np.linalg.norm(sent[0][:3] - DOWN[:3]) < 0.01
 

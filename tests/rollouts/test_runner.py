@@ -1,4 +1,4 @@
-"""The driver, on the toy: what reaches the simulator, and what is recorded of it."""
+"""The rollout runner, on the toy: what reaches the simulator, and what is recorded."""
 
 import numpy as np
 import pytest

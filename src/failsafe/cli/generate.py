@@ -84,7 +84,7 @@ def generate(
             compound=compound,
             partitions=partitions,
         )
-    part = parse_shard(shard, config.partitions) if shard else None
+    part = parse_shard(shard, config.partition_count) if shard else None
     for task in config.tasks:
         check_task(task)
     run_on = load_executor(executor, workers)

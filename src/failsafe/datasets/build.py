@@ -55,7 +55,7 @@ def build_dataset(
 
 def partitions_of(config: GenerationConfig, shard: tuple[int, int] | None) -> list[int]:
     """Return the partitions of shard (i, n) of a run, or of all of it for None."""
-    return [n for n in range(config.partitions) if shard is None or n % shard[1] == shard[0]]
+    return [n for n in range(config.partition_count) if shard is None or n % shard[1] == shard[0]]
 
 
 def merge_datasets(folder: Path, parts: Sequence[Path]) -> Dataset:

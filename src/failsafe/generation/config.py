@@ -48,7 +48,7 @@ class GenerationConfig:
         compound: Share of the cases with two perturbations at once, 0 to 1.
         attempts: Cases tried for one wanted failure before it is given up.
         stream: Number that makes the draws differ from those of another run over the same seeds.
-        partitions: Independent parts of the run; at most as many as there are failures and seeds.
+        partitions: Independent parts of the run.
 
     Raises:
         UserError: If values contradict each other.
@@ -93,8 +93,11 @@ class GenerationConfig:
             raise UserError(f"expected compound between 0 and 1, got {self.compound}")
         if not any(mode.weight > 0 for mode in self.modes.values()):
             raise UserError("expected at least one mode with a weight above 0, got none")
-        most = min(self.failures, self.last_seed - self.first_seed)
-        object.__setattr__(self, "partitions", min(self.partitions, most))
+
+    @property
+    def partition_count(self) -> int:
+        """Number of partitions in use: at most as many as there are failures and seeds."""
+        return min(self.partitions, self.failures, self.last_seed - self.first_seed)
 
     def to_plain(self) -> dict[str, Any]:
         """Return the configuration as a JSON object, for the manifest."""

@@ -90,7 +90,7 @@ def coverage_cell(case: FailureCase, config: GenerationConfig) -> CoverageCell:
 
 def partition_targets(config: GenerationConfig, partition: int) -> list[int]:
     """Return the numbers of a partition's targets."""
-    return list(range(partition, config.failures, config.partitions))
+    return list(range(partition, config.failures, config.partition_count))
 
 
 def target_task(config: GenerationConfig, target: int) -> str:
@@ -114,14 +114,14 @@ class PartitionSampler:
         self._draws = 0
         names = [n for n, m in config.modes.items() if m.weight > 0]
         # Each partition begins at another mode, so that all modes are tried early.
-        turn = partition * len(names) // config.partitions
+        turn = partition * len(names) // config.partition_count
         self._order = names[turn:] + names[:turn]
         self._seed_at: Counter[str] = Counter()
 
     def seed(self, task: str) -> int:
         """Return the present seed: the partition cycles through its own share of the seed range."""
         config = self._config
-        own = range(config.first_seed + self._partition, config.last_seed, config.partitions)
+        own = range(config.first_seed + self._partition, config.last_seed, config.partition_count)
         return own[self._seed_at[task] // CASES_PER_SEED % len(own)]
 
     def skip_seed(self, task: str) -> None:
