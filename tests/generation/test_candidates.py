@@ -69,7 +69,7 @@ def test_a_candidate_is_screened_where_that_saves_steps(prefix, rest, screened):
 
 
 def test_equal_cases_in_equal_order_give_equal_numbers():
-    """Which a partition that is resumed rests on: it learns from stored cases what it learned from made ones."""
+    """A resumed partition learns from stored cases what it learned when it made them."""
     cases = [case("slip", (PATH, False), (FRESH, True)), case("drift", (PATH, True))]
     made, stored = CandidateStatistics(), CandidateStatistics()
     for each in cases:

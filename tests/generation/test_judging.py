@@ -114,7 +114,7 @@ def test_with_nothing_out_of_place_the_failure_is_at_the_end_of_the_last_stage()
 
 
 def test_stages_of_different_length_are_compared_at_equal_shares():
-    # The nominal rollout carries the cube 10 cm a step in its second stage, of 2 steps; here it takes 8 steps.
+    # The nominal rollout carries the cube 10 cm a step in its second stage, of 2 steps; here it takes 8.
     nominal = [0.0, 0.0, 0.0, 0.1, 0.2]
     nominal_spans = make_spans(("reach", 2), ("carry", 2))
     spans = make_spans(("reach", 2), ("carry", 8))
