@@ -1,7 +1,7 @@
-"""A task of one's own: ManiSkill's PokeCube, for which it ships no solution.
+"""A custom task: ManiSkill's PokeCube, for which ManiSkill ships no solution.
 
-All that a new task needs is a way to do it once. Here that is an expert of five stages; everything else
-(the modes of failure, the judging, the corrections and their proofs) follows from the rollout:
+A new task needs an expert that solves it once. This one has five stages. The failure modes, the judging, the
+corrections and their proofs follow from its rollout:
 
     failsafe generate examples.poke_cube:make --failures 100 --out out/poke
 """
@@ -16,10 +16,14 @@ from failsafe.simulators.maniskill.simulator import ManiSkillSimulator
 
 
 class PokeCubeExpert:
-    """Takes the peg, lines it up with the cube, and pokes the cube to the goal."""
+    """Grasps the peg, aligns it with the cube, and pokes the cube to the goal."""
 
     def solve(self, runner: RolloutRunner) -> None:
-        """Carry out the task from where things are now (poses in the robot's base frame, metres)."""
+        """Solve the task from the present state.
+
+        Args:
+            runner: Executes stages; poses are in the robot's base frame, metres.
+        """
         episode, now = runner.simulator.episode, runner.observation
         peg, cube, goal = (now.objects[episode.object_index(n)] for n in ("peg", "cube", "goal_region"))
         peg_half = episode.objects[episode.object_index("peg")].half_extents
@@ -31,7 +35,7 @@ class PokeCubeExpert:
             runner.do(Stage(name, tuple(target.tolist()), gripper, hold, speed=0.6))
 
         x, y, z = peg[:3].tolist()
-        x -= 0.07  # hold it near its end: the goal is at the edge of the arm's reach
+        x -= 0.07  # grasp the peg near its end: the goal is at the edge of the robot's reach
         poke = float(goal[0] - cube_half[0] - peg_half[0]) - 0.07
         go("reach the peg", x, y, z + 0.1, OPEN)
         go("lower to the peg", x, y, z, OPEN)
@@ -41,5 +45,5 @@ class PokeCubeExpert:
 
 
 def make() -> Task:
-    """The task, as `MODULE:FUNCTION` on the command line."""
+    """Return the task: `examples.poke_cube:make` on the command line."""
     return Task(ManiSkillSimulator("PokeCube-v1"), PokeCubeExpert())

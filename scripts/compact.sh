@@ -1,67 +1,75 @@
 #!/usr/bin/env bash
-# Makes a compact model from nothing: data, samples, eyes, judging network, tables. About three hours on two cores;
-# every step goes on where it was when the script is started again. What came of it: docs/compact.md, "Made anew".
+# A compact model from nothing: data, samples, object localizer, classifier, tables. About three hours on two cores;
+# started again, every step resumes. The results: docs/compact.md, "Made anew".
 #
-#   FAILSAFE_COMPACT_OUT   where everything goes instead of out/compact
-#   FAILSAFE_COMPACT_EYES  a checkpoint whose eyes are kept, "compact" for the one that ships: no pictures to learn by
+#   FAILSAFE_COMPACT_OUT        output folder in place of out/compact
+#   FAILSAFE_COMPACT_LOCALIZER  a checkpoint whose object localizer is kept ("compact" for the one that ships): no images
+#   FAILSAFE_QUICK              set to 1: a few failures of toy tasks and one epoch, to see that everything works
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 bin=${FAILSAFE_VENV:-.venv}/bin
 out=${FAILSAFE_COMPACT_OUT:-out/compact}
-eyes=${FAILSAFE_COMPACT_EYES:-}
-three="PickCube-v1 PushCube-v1 StackCube-v1"
-five="$three PullCube-v1 LiftPegUpright-v1"
+localizer=${FAILSAFE_COMPACT_LOCALIZER:-}
+pick() { [ -n "${FAILSAFE_QUICK:-}" ] && echo "$2" || echo "$1"; } # FULL QUICK
+three=$(pick "PickCube-v1 PushCube-v1 StackCube-v1" ToyPick-v0)
+five=$(pick "$three PullCube-v1 LiftPegUpright-v1" ToyPick-v0)
 export OMP_NUM_THREADS=1
 
-# 1. Data: the seven labels of the published system on its three tasks, and other seeds of them for a test; all
-# modes on five tasks, many of them to tell kinds apart; a task left out.
-four="--labels 4 --verify-rollouts 1"
-two="--labels 2 --verify-rollouts 1"
+# 1. Data: the seven labels of the published system on its three tasks, and other seeds of them for a test; all modes on
+# five tasks, with more of them to tell kinds apart; a task that is left out.
+four="--labels $(pick 4 1) --verify-rollouts 1"
+two="--labels $(pick 2 1) --verify-rollouts 1"
 labels="--modes-file configs/seven_labels.yaml"
-"$bin/failsafe" generate $three --failures 2000 $four $labels --compound 0 --seeds 10000:100000 --out "$out/seven"
-"$bin/failsafe" generate $three --failures 6000 $two $labels --compound 0.15 --seeds 500000:600000 --out "$out/more"
-"$bin/failsafe" generate $three --failures 300 $four $labels --compound 0 --seeds 100000:200000 --out "$out/seven_test"
-"$bin/failsafe" generate $five --failures 1800 $four --out "$out/all"
-"$bin/failsafe" generate $five --failures 6000 $two --seeds 600000:700000 --out "$out/all_more"
-"$bin/failsafe" generate PlaceSphere-v1 --failures 120 $four --seeds 200000:300000 --out "$out/left_out"
+generate() { # NAME FAILURES ARGUMENTS...
+  "$bin/failsafe" generate "${@:3}" --failures "$(pick "$2" 36)" --out "$out/$1"
+}
+generate seven 2000 $three $four $labels --compound 0 --seeds 10000:100000
+generate more 6000 $three $two $labels --compound 0.15 --seeds 500000:600000
+generate seven_test 300 $three $four $labels --compound 0 --seeds 100000:200000
+generate all 1800 $five $four
+generate all_more 6000 $five $two --seeds 600000:700000
+generate left_out 120 "$(pick PlaceSphere-v1 ToyPush-v0)" $four --seeds 200000:300000
 
-# 2. Samples of one moment each: to learn to see by, with pictures, every camera moved by up to 7 cm and 7 degrees,
-# some of a tool that wanders about; to learn to judge by, many without; to test, with pictures, cameras moved
-# likewise and farther.
-one="--frames 1"
+# 2. Samples of one time step each. For the localizer: with images, every camera moved by up to 7 cm and 7 degrees, and
+# random-exploration rollouts. For the classifier: many without images. For the test: with images, and cameras that are
+# moved likewise and farther.
+one="--frames 1 $(pick "" "--views front,side --size 32")"
 sets="seven more all"
-if [ -z "$eyes" ]; then
+samples() { # FOLDER DATA ARGUMENTS...
+  "$bin/failsafe" samples "$out/$2" $one "${@:3}" --out "$out/$1"
+}
+if [ -z "$localizer" ]; then
   for name in $sets; do
-    "$bin/failsafe" samples "$out/$name" $one --splits train,validation --out "$out/samples/$name"
+    samples "samples/$name" "$name" --splits train,validation
   done
-  "$bin/failsafe" samples "$out/all" $one --splits train --explore 20 --out "$out/samples/wandering"
+  samples samples/exploration all --splits train --explore "$(pick 20 1)"
 fi
 for name in $sets all_more; do
-  "$bin/failsafe" samples "$out/$name" $one --splits train --no-images --every 6 --failing-share 0 \
-    --out "$out/unseen/$name"
+  samples "image_free/$name" "$name" --splits train --no-images --every 6 --failing-share 0
 done
 for cameras in "" "--shift 0.05,5" "--shift 0.15,15"; do
   suffix=$(sed 's/--shift 0.\(..\),\(.*\)/_\1cm_\2deg/' <<<"$cameras")
-  "$bin/failsafe" samples "$out/seven_test" $one --only-split test $cameras --out "$out/test/seven$suffix"
-  "$bin/failsafe" samples "$out/all" $one --splits test $cameras --out "$out/test/all$suffix"
+  samples "test/seven$suffix" seven_test --only-split test $cameras
+  samples "test/all$suffix" all --splits test $cameras
 done
-"$bin/failsafe" samples "$out/left_out" $one --only-split test --out "$out/test/left_out"
+samples test/left_out left_out --only-split test
 
-# 3. The model: eyes, then what judges; and one that sees no pictures: what proprioception alone gives away.
+# 3. The model: the localizer, then the classifier; and a classifier of proprioception alone, as a control.
 unset OMP_NUM_THREADS
-if [ -z "$eyes" ]; then
-  "$bin/failsafe" train "$out"/samples/* --out "$out/eyes"
-  eyes=$out/eyes
+if [ -z "$localizer" ]; then
+  "$bin/failsafe" train "$out"/samples/* $(pick "" "--epochs 1") --out "$out/localizer"
+  localizer=$out/localizer
 fi
-"$bin/failsafe" train "$out"/unseen/* --localizer "$eyes" --epochs 28 --out "$out/run"
-"$bin/failsafe" train "$out"/unseen/* --proprioception-only --epochs 10 --out "$out/blind"
+"$bin/failsafe" train "$out"/image_free/* --localizer "$localizer" --epochs "$(pick 28 1)" --out "$out/run"
+"$bin/failsafe" train "$out"/image_free/* --proprioception-only --epochs "$(pick 10 1)" --out "$out/proprioception"
 
 # 4. The tables.
 export OMP_NUM_THREADS=1
+few=$(pick "" "--limit 8 --resamples 10")
 for name in seven all; do
   "$bin/failsafe" score "$out/run" "$out/test/$name" "$out/test/${name}_05cm_5deg" "$out/test/${name}_15cm_15deg" \
-    --also "$out/blind" --train "$out/unseen/seven" "$out/unseen/all" --out "$out/scores/$name"
+    --also "$out/proprioception" --train "$out/image_free/seven" "$out/image_free/all" $few --out "$out/scores/$name"
 done
 "$bin/failsafe" score "$out/run" "$out/test/left_out" --any-instruction \
-  --also "$out/blind" --train "$out/unseen/seven" "$out/unseen/all" --out "$out/scores/left_out"
+  --also "$out/proprioception" --train "$out/image_free/seven" "$out/image_free/all" $few --out "$out/scores/left_out"

@@ -1,15 +1,19 @@
 #!/usr/bin/env bash
-# Sixty verified failures on three tasks, rendered where this machine can; then the main job, a policy with and
-# without the monitor from the same initial states; and the pages to open.
-# Running it again goes on where it was, and makes nothing twice.
+# Sixty verified failures on three tasks, rendered if this machine can; then a policy with and without the monitor from
+# the same initial states; and the pages to open. Running it again resumes, and makes nothing twice.
+#
+#   FAILSAFE_DEMO_OUT  output folder in place of out/demo
+#   FAILSAFE_QUICK     set to 1: one failure of one task and one episode, to see that everything works
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 bin=${FAILSAFE_VENV:-.venv}/bin
 out=${FAILSAFE_DEMO_OUT:-out/demo}
 guarded=$out-guarded
+pick() { [ -n "${FAILSAFE_QUICK:-}" ] && echo "$2" || echo "$1"; } # FULL QUICK
 
-"$bin/failsafe" generate PickCube-v1 PushCube-v1 StackCube-v1 --failures 60 --labels 2 --out "$out"
+"$bin/failsafe" generate $(pick "PickCube-v1 PushCube-v1 StackCube-v1" PushCube-v1) --failures "$(pick 60 1)" \
+  --labels 2 --out "$out"
 
 if { "$bin/failsafe" doctor --json || true; } | "$bin/python" -c '
 import json, sys
@@ -19,19 +23,19 @@ then
   "$bin/failsafe" render "$out"
 else
   renders=
-  echo "No renderer here, so the gallery shows no pictures, and no policy can see: 'failsafe doctor' says how to get one."
+  echo "No renderer here, so the gallery has no images, and no policy can be evaluated: see 'failsafe doctor'."
 fi
 
 "$bin/failsafe" gallery "$out"
 "$bin/failsafe" coverage "$out"
 
 if [ -n "$renders" ]; then
-  # Exit status 3 says that the monitor asked for help in some episode.
-  "$bin/failsafe" evaluate --policy reference:weak --monitor compact --seeds 5000:5020 --films 2 --out "$guarded" ||
-    [ $? -eq 3 ]
+  # Exit status 3: the monitor asked for help in some episode.
+  "$bin/failsafe" evaluate --policy reference:weak --monitor compact --seeds "$(pick 5000:5020 5000:5001)" \
+    $(pick "" "--tasks PushCube-v1 --max-steps 30") --videos "$(pick 2 1)" --out "$guarded" || [ $? -eq 3 ]
 fi
 
-# The page nearest to the top of the dataset's folder whose path has this word in it.
+# The page nearest to the top of the dataset's folder whose path contains a word.
 page() { (cd "$out" && find "$PWD" -name '*.html' -printf '%d %P\n' | grep "$1" | sort -n | sed -n "1s|^[0-9]* |$PWD/|p"); }
 gallery=$(page gallery || true) coverage=$(page coverage || true)
 [ -n "$gallery" ] && [ -n "$coverage" ] || { echo "demo: a page is missing under $out" >&2; exit 1; }

@@ -1,20 +1,24 @@
 #!/usr/bin/env bash
 # The reference policies from nothing: demonstrations of the experts, imitation of few, some and many, thresholds.
-# About an hour and a half on two cores. Nothing is done twice: stop it at any moment, and run it again.
+# About an hour and a half on two cores. Stop it at any time, and run it again to resume.
 #
 #   bash scripts/policies.sh [FOLDER]
+#
+#   FAILSAFE_QUICK  set to 1: two demonstrations of one task and two steps of training, to see that everything works
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bin="${FAILSAFE_VENV:-.venv}/bin"
 out="${1:-out/policies}"
+pick() { [ -n "${FAILSAFE_QUICK:-}" ] && echo "$2" || echo "$1"; } # FULL QUICK
 
 demonstrate() { # NAME VIEWS EPISODES
-  OMP_NUM_THREADS=1 "$bin/failsafe" demonstrate PickCube-v1 PushCube-v1 StackCube-v1 --episodes "$3" \
-    --views "$2" --out "$out/$1"
+  OMP_NUM_THREADS=1 "$bin/failsafe" demonstrate $(pick "PickCube-v1 PushCube-v1 StackCube-v1" PushCube-v1) \
+    --episodes "$(pick "$3" 2)" --views "$2" --out "$out/$1"
 }
 imitate() { # NAME DEMONSTRATIONS HOW-MANY STEPS [FLAGS]
   [ -e "$out/$1.safetensors" ] ||
-    "$bin/failsafe" imitate "$out/$2" --demonstrations "$3" --steps "$4" "${@:5}" --out "$out/$1.safetensors"
+    "$bin/failsafe" imitate "$out/$2" --demonstrations "$(pick "$3" 2)" --steps "$(pick "$4" 2)" "${@:5}" \
+      --out "$out/$1.safetensors"
 }
 demonstrate two_views front,hand 80
 imitate weak two_views 25 800
@@ -22,11 +26,12 @@ imitate medium two_views 80 1500
 demonstrate three_views front,side,hand 1000
 imitate strong three_views 1000 4000 --keyframes
 
-# Thresholds for the compact model behind each; the checkpoints that ship are those made above.
+# Thresholds for the compact model behind each policy. They are for the checkpoints that ship, which these commands made.
 calibrate() { # NAME SEEDS
   [ -e "$out/$1.json" ] ||
-    OMP_NUM_THREADS=1 "$bin/failsafe" calibrate compact --policy "reference:$1" --seeds "$2" --out "$out/$1.json"
+    OMP_NUM_THREADS=1 "$bin/failsafe" calibrate compact --policy "reference:$1" --seeds "$2" \
+      $(pick "" "--tasks PushCube-v1 --max-steps 20") --out "$out/$1.json"
 }
-calibrate weak 400000:400060
-calibrate medium 400000:400200
-calibrate strong 420000:420100
+calibrate weak "$(pick 400000:400060 400000:400001)"
+calibrate medium "$(pick 400000:400200 400000:400001)"
+calibrate strong "$(pick 420000:420100 420000:420001)"

@@ -55,10 +55,17 @@ def commands(page: Path) -> list[list[str]]:
     Args:
         page: The page.
     """
-    texts = [block.code for block in blocks(page, *SHELLS)]
-    lines = [line for text in texts for line in text.replace("\\\n", " ").splitlines()]
-    lines += [found.replace("\n", " ") for found in _INLINE.findall(_BLOCK.sub("", page.read_text()))]
-    return [command for line in lines for command in _split(line)]
+    inline = [found.replace("\n", " ") for found in _INLINE.findall(_BLOCK.sub("", page.read_text()))]
+    return commands_in("\n".join([*(block.code for block in blocks(page, *SHELLS)), *inline]))
+
+
+def commands_in(text: str) -> list[list[str]]:
+    """Return the commands of a shell script as words.
+
+    Args:
+        text: The script.
+    """
+    return [command for line in text.replace("\\\n", " ").splitlines() for command in _split(line)]
 
 
 def _split(line: str) -> list[list[str]]:
