@@ -69,7 +69,9 @@ def _always_nudge(model: RecoveryModel, truth: PrivilegedState) -> RecoveryModel
 
 
 def _random_nudge(model: RecoveryModel, truth: PrivilegedState) -> RecoveryModel:
-    return RandomNudge(model.window_spec, np.random.default_rng([truth.nominal.record.seed, 11]))
+    return RandomNudge(
+        model.window_spec, truth.embodiment, np.random.default_rng([truth.nominal.record.seed, 11])
+    )
 
 
 def _fixed_retry(model: RecoveryModel, truth: PrivilegedState) -> RecoveryModel:

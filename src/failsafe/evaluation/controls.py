@@ -14,7 +14,7 @@ from failsafe.experts.tasks import Task
 from failsafe.generation.corrections import Waypoint, to_actions
 from failsafe.generation.nominal import NominalRollout
 from failsafe.generation.oracle import recover_now
-from failsafe.models.contract import MAX_ACTIONS, MAX_TRANSLATION, RecoveryModel
+from failsafe.models.contract import MAX_ACTIONS, RecoveryModel
 from failsafe.records import poses
 from failsafe.records.assessment import Assessment, Status, Window, WindowSpec
 from failsafe.records.embodiment import EmbodimentSpec
@@ -23,6 +23,8 @@ from failsafe.records.poses import Pose
 from failsafe.records.trace import Trace
 
 _LIFT = 0.08
+_WIDE = 0.75
+"""Share of the gripper travel that an open gripper exceeds at least."""
 _RANDOM_SHARE = 0.2
 """Share of looks at which the random control acts."""
 
@@ -48,6 +50,11 @@ class PrivilegedState:
     in_charge: Callable[[], bool] = lambda: False
 
     @property
+    def embodiment(self) -> EmbodimentSpec:
+        """The robot."""
+        return self.task.simulator.spec.embodiment
+
+    @property
     def start(self) -> Pose:
         """Tool pose at the beginning."""
         return self.nominal.trace.tcp_poses[0].astype(np.float64)
@@ -55,7 +62,7 @@ class PrivilegedState:
 
 @dataclass(frozen=True)
 class AlwaysNudge:
-    """Always alarmed; lifts the tool by 5 cm, leaves the fingers as they are, and hands back."""
+    """Always alarms. Lifts the tool by two full steps without moving the fingers, then hands back."""
 
     window_spec: WindowSpec
     truth: PrivilegedState
@@ -65,29 +72,31 @@ class AlwaysNudge:
         """The same verdict whatever there is to see, but in a take-over: six lifts on end are no nudge."""
         if self.truth.in_charge():
             return Assessment()
-        actions = ((0.0, 0.0, 0.025, 0.0, 0.0, 0.0, _fingers(window)),) * 2
+        robot = self.truth.embodiment
+        actions = ((0.0, 0.0, robot.max_translation, 0.0, 0.0, 0.0, _fingers(window, robot)),) * 2
         return Assessment(failure_probability=1.0, mode="unknown", actions=actions)
 
 
 class RandomNudge:
-    """Alarmed at random; moves the tool by 5 cm in a random direction.
+    """Alarms at random. Moves the tool by two full steps in a random direction.
 
     Args:
-        window_spec: The windows that it takes.
-        rng: Where the draws come from.
+        window_spec: Format of the windows.
+        embodiment: The robot, with its step limits.
+        rng: Source of the random draws.
     """
 
     name = "random nudge"
 
-    def __init__(self, window_spec: WindowSpec, rng: np.random.Generator) -> None:
-        self.window_spec = window_spec
+    def __init__(self, window_spec: WindowSpec, embodiment: EmbodimentSpec, rng: np.random.Generator) -> None:
+        self.window_spec, self._embodiment = window_spec, embodiment
         self._rng = rng
 
     def assess(self, window: Window) -> Assessment:
         """A draw."""
         step = self._rng.normal(size=3)
-        step *= MAX_TRANSLATION / float(np.linalg.norm(step))
-        row = (*step.tolist(), 0.0, 0.0, 0.0, _fingers(window))
+        step *= self._embodiment.max_translation / float(np.linalg.norm(step))
+        row = (*step.tolist(), 0.0, 0.0, 0.0, _fingers(window, self._embodiment))
         acts = self._rng.random() < _RANDOM_SHARE
         return Assessment(failure_probability=float(acts), mode="unknown", actions=(row,) * 2)
 
@@ -167,7 +176,7 @@ class OracleRecovery:
         if not _is_due(truth):
             return Assessment()
         state = truth.task.simulator.state()
-        recovered = recover_now(truth.spare, truth.nominal, state, _fingers(window))
+        recovered = recover_now(truth.spare, truth.nominal, state, _fingers(window, self.truth.embodiment))
         if recovered is None:
             return Assessment(failure_probability=1.0, mode="unknown")
         rows = _as_actions(recovered, window.tcp_poses[-1].astype(np.float64))
@@ -187,6 +196,7 @@ def _is_due(truth: PrivilegedState) -> bool:
     return truth.fails and truth.step() >= len(truth.nominal.trace)
 
 
-def _fingers(window: Window) -> float:
-    """What the fingers were told last, as far as their opening says."""
-    return 1.0 if window.gripper_widths[-1] > 0.7 * max(float(window.gripper_widths.max()), 0.06) else -1.0
+def _fingers(window: Window, embodiment: EmbodimentSpec) -> float:
+    """Return the last gripper command, inferred from the measured opening."""
+    widest = max(float(window.gripper_widths.max()), _WIDE * embodiment.gripper_travel)
+    return OPEN if window.gripper_widths[-1] > 0.7 * widest else CLOSED

@@ -10,10 +10,10 @@ from typing import Protocol, runtime_checkable
 from failsafe.errors import AssessmentError
 from failsafe.records import poses
 from failsafe.records.assessment import Assessment, Status, Window, WindowSpec
+from failsafe.records.embodiment import MANISKILL_PANDA
 
-MAX_TRANSLATION = 0.025
-MAX_ROTATION = 0.125
-"""The most that an action may move (m) and turn (rad) the tool in one control step."""
+MAX_TRANSLATION, MAX_ROTATION = MANISKILL_PANDA.step_limits
+"""Step limits (m, rad) of the robot of the shipped checkpoints, the scale of baselines and text answers."""
 MAX_ACTIONS = 24
 """The most actions of a verdict."""
 
