@@ -85,7 +85,7 @@ def find_steps(tree: ast.AST) -> Iterator[str]:
         for name, value in assigned(node):
             is_duration = name.isupper() and name.endswith("_STEPS") and value_of(value) is not None
             if is_duration and name not in ALLOWED_STEPS:
-                yield f"line {getattr(node, 'lineno', 0)}: {name} is a duration in control steps, not in seconds"
+                yield f"line {getattr(node, 'lineno', 0)}: {name} is a duration in control steps"
 
 
 def find_names(tree: ast.AST) -> Iterator[str]:
