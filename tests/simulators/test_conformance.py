@@ -251,7 +251,7 @@ class LeavesAnObjectOut(ToyPick):
 
 
 @pytest.mark.parametrize(
-    ("broken", "rule", "words"),
+    ("broken", "rule", "message"),
     [
         (NamesNoRobot, "the spec is sane", "expected the name of the robot, got an empty one"),
         (StartsOutsideItsWorkspace, "the spec is sane", "expected the tool to start inside the workspace"),
@@ -291,11 +291,11 @@ class LeavesAnObjectOut(ToyPick):
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
 )
-def test_a_broken_simulator_fails_the_rule_that_it_breaks(broken, rule, words):
+def test_a_broken_simulator_fails_the_rule_that_it_breaks(broken, rule, message):
     report = check_simulator(broken, [r for r in RULES if r.__name__ == rule.replace(" ", "_")])
     assert not report.passed
     assert report.failed == (rule,)
-    assert words in report.checks[0].sentence
+    assert message in report.checks[0].sentence
 
 
 def test_one_broken_rule_leaves_the_others_standing():

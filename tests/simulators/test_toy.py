@@ -342,7 +342,7 @@ def test_covers():
     assert not covers(tipped, 1.8, 0.8)
 
 
-# ---------------------------------------------------------------- the contract's words
+# ---------------------------------------------------------------- the contract
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))

@@ -256,8 +256,8 @@ def _from_version_1(fields: dict[str, Any]) -> dict[str, Any]:
     for label in labels:
         if label.get("correction"):
             label["correction"] = renamed(label["correction"])
-        evidence = dict(label["verification"])
-        label["verification"] = {**evidence, "attempts": [renamed(a) for a in evidence["attempts"]]}
+        proof = dict(label["verification"])
+        label["verification"] = {**proof, "attempts": [renamed(a) for a in proof["attempts"]]}
     causes = [dict(cause) for cause in fields["perturbations"]]
     for cause in causes:
         if cause["mode"] in VERSION_1_SCALES:

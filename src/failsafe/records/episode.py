@@ -49,7 +49,7 @@ class Episode:
 
     Attributes:
         key: Which one it is.
-        instruction: The task in words.
+        instruction: What the robot was told to do, in natural language.
         ending: How it ended.
         steps: Control steps.
         robot_seconds: Seconds that those take on the robot.

@@ -1,4 +1,4 @@
-"""What a policy and a monitor see of one control step."""
+"""The observation of a policy and a monitor in one control step."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class PolicyObservation:
     """Sensor readings before one action.
 
     Attributes:
-        images: RGB pictures by view. A mapping that renders a view only when it is asked for is allowed.
+        images: RGB images by view. The mapping may render a view on first access.
         tcp_pose: Measured tool pose, robot base frame. [7]
-        target_pose: Tool pose commanded last, robot base frame; the measured one at the beginning. [7]
-        gripper_width: Measured opening of the gripper, metres.
+        target_pose: Last commanded tool pose, robot base frame; at the beginning the measured pose. [7]
+        gripper_width: Measured gripper opening, metres.
     """
 
     images: Mapping[str, UInt8[np.ndarray, "H W 3"]]

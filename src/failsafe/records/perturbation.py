@@ -20,30 +20,29 @@ VERSION_1_SCALES = {
     "late_close": ("s", 1 / 20),
     "drift": ("m/s", 20.0),
 }
-"""Modes whose magnitudes version 1 counted in control steps of 1/20 s: the unit now, and the factor to it."""
+"""Modes whose magnitudes version 1 stated in control steps of 1/20 s: current unit and conversion factor."""
 
 
 @dataclass(frozen=True)
 class Perturbation:
-    """One cause of failure, fully drawn.
+    """One cause of failure, with all its random draws.
 
-    It sets in either at a stage of the nominal plan (`stage`, `moment`) or, where there is no plan, some time
-    after an event (`event`, `delay`).
+    The trigger is a stage of the nominal plan (`stage`, `moment`) or, without a plan, an event (`event`,
+    `delay`).
 
     Attributes:
         mode: Name of the mode, for example "translation_x".
-        stage: Index of the stage of the nominal plan at which it sets in; -1 where an event triggers it.
+        stage: Index of the stage of the nominal plan in which the perturbation sets in; -1 with an event.
         stage_name: Name of that stage.
-        moment: Fraction of the stage at which it sets in, 0 (its first step) to 1 (its last).
-        magnitude: How strong, in the unit of the mode, signed where the mode has two directions.
+        moment: Fraction of the stage at which the perturbation sets in, 0 (first step) to 1 (last step).
+        magnitude: Size in the mode's unit, with a sign if the mode has two directions.
         unit: Unit of the magnitude ("m", "rad", "s", "m/s").
-        direction: Azimuth in the robot base frame in radians, for modes that act in the horizontal plane.
-        object: Name of the object that it acts on, empty for the robot itself, or for one that is chosen when
-            an event triggers it.
-        event: Event that triggers it, empty where a stage does.
-        delay: Time from the event on, seconds.
-        duration: Time for which it lasts, seconds; 0 for as long as the mode itself says.
-        pick: Number from 0 to 1 that chooses among several objects when an event triggers it.
+        direction: Azimuth in the robot base frame, radians; for modes that act in the horizontal plane.
+        object: Name of the affected object; empty for the robot, and for an object chosen at the event.
+        event: Event that triggers the perturbation; empty with a stage.
+        delay: Time between the event and the perturbation, seconds.
+        duration: Duration, seconds; 0: the default of the mode.
+        pick: Number in [0, 1] that selects one of several objects at the event.
     """
 
     mode: str

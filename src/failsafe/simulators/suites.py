@@ -1,4 +1,4 @@
-"""Simulator suites: what the registry knows of a simulator before one of its tasks is made."""
+"""Simulator suites: the registry's entries, which list and make the tasks of a simulator."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ class SimulatorSuite(ABC):
     The class must be cheap to import: its methods import the simulator.
 
     Attributes:
-        requirement: The command that installs the simulator, empty where it is installed.
+        requirement: Command that installs the simulator; empty if it is installed.
     """
 
     requirement: str = ""
 
     @abstractmethod
     def tasks(self) -> Sequence[str]:
-        """List the names of its tasks; empty where the simulator is not installed."""
+        """List the names of the tasks; empty if the simulator is not installed."""
 
     def has(self, task: str) -> bool:
-        """Whether it has a task. Override this where `tasks` imports a heavy simulator for any name."""
+        """Return whether the simulator has a task. Override this if `tasks` imports a heavy simulator."""
         return task in self.tasks()
 
     def check(self, task: str) -> None:  # noqa: B027  (most simulators have nothing to check)
-        """Check that one of its tasks can be made.
+        """Check that a task can be made.
 
         Raises:
-            UserError: If something is missing, for example assets; the message says what to do.
+            UserError: If something is missing, for example assets. The message says what to do.
         """
 
     @abstractmethod
@@ -46,8 +46,8 @@ class SimulatorSuite(ABC):
         """Make a simulator of a task.
 
         Args:
-            task: One of its tasks.
-            full_meshes: Render the robot's full meshes, where the simulator has simplified ones.
+            task: Name of the task.
+            full_meshes: Render the robot's full meshes instead of simplified ones.
         """
 
 
@@ -61,7 +61,7 @@ def _checked(name: str, entry: object) -> SimulatorSuite:
 
 
 SIMULATORS: Registry[SimulatorSuite] = registry.simulators
-"""Every simulator suite by name."""
+"""All simulator suites, by name."""
 SIMULATORS.prepare = _checked
 
 
@@ -83,7 +83,7 @@ class ManiSkillSuite(SimulatorSuite):
     """ManiSkill 3 on SAPIEN, with FailSafe's variants of its tasks."""
 
     NAMES: ClassVar[re.Pattern[str]] = re.compile(r".+-v\d+")
-    """Names as ManiSkill's; others are none of its tasks, which is known without importing it."""
+    """Pattern of ManiSkill's names. Other names are rejected without importing ManiSkill."""
 
     def __init__(self) -> None:
         if importlib.util.find_spec("mani_skill") is None:
@@ -96,7 +96,7 @@ class ManiSkillSuite(SimulatorSuite):
         return importlib.import_module("failsafe.simulators.maniskill.tasks").known_tasks()
 
     def has(self, task: str) -> bool:
-        """Whether ManiSkill has a task."""
+        """Return whether ManiSkill has a task."""
         return bool(self.NAMES.fullmatch(task)) and task in self.tasks()
 
     def check(self, task: str) -> None:

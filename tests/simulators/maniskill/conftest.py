@@ -1,4 +1,4 @@
-"""ManiSkill's tasks, each with the twin of one seed, made when first asked for."""
+"""ManiSkill's tasks, each with the nominal rollout of one seed, made at first use."""
 
 import numpy as np
 import pytest

@@ -74,7 +74,7 @@ def test_the_plan_carried_out_open_loop_is_the_nominal_rollout(scenes, name):
     assert again.trace.commands.tobytes() == nominal.trace.commands.tobytes()
     assert again.success
     assert again.spans == tuple(
-        # the nominal twin alone looks at what is in the grip
+        # only the nominal rollout measures what is held
         span.__class__(**{**vars(span), "held": (), "held_after": ()})
         for span in nominal.record.spans
     )

@@ -225,15 +225,15 @@ def test_a_mounted_camera_moves_with_the_tool(cube):
     hand = rendering.default_camera("hand")
     tool = cube.env.agent.tcp._objs[0]
 
-    def look():
+    def render_goal():
         tip = articulation(cube).pose.inv() * tool.entity_pose
         place_goal(cube, tip.to_transformation_matrix()[:3, :3] @ [0.05, 0.0, 0.05] + tip.p)
         return cube.render([hand], SIZE)[0]
 
-    row, column = green_centre(look())
+    row, column = green_centre(render_goal())
     bend(cube, 0, 0.5)
     bend(cube, 3, 0.3)
-    moved_row, moved_column = green_centre(look())
+    moved_row, moved_column = green_centre(render_goal())
     assert abs(column) < 0.02  # in the plane between the fingers
     # What stands still in the tool's frame stands still in the picture, and only there.
     assert (moved_row, moved_column) == pytest.approx((row, column), abs=0.01)

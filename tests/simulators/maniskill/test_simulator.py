@@ -146,10 +146,10 @@ def test_the_embodiment_is_the_one_of_the_shipped_checkpoints(cube):
 
 
 def test_objects_are_placed_for_one_episode(cube):
-    told = poses.pose([0.7, 0.1, 0.02])
+    placed = poses.pose([0.7, 0.1, 0.02])
     before = cube.observe().objects.copy()
-    cube.reset(SEED, {"cube": told, "goal_site": poses.pose([0.5, 0.0, 0.3])})
-    np.testing.assert_allclose(cube.observe().objects[:, :3], [told[:3], [0.5, 0.0, 0.3]], atol=1e-6)
+    cube.reset(SEED, {"cube": placed, "goal_site": poses.pose([0.5, 0.0, 0.3])})
+    np.testing.assert_allclose(cube.observe().objects[:, :3], [placed[:3], [0.5, 0.0, 0.3]], atol=1e-6)
     cube.reset(SEED)
     np.testing.assert_array_equal(cube.observe().objects, before)
 
@@ -187,7 +187,7 @@ def test_a_target_just_out_of_reach_is_drawn_in(cube):
     assert nearer[1] / nearer[0] == pytest.approx(beyond[1] / beyond[0])  # and in the same direction
 
 
-class Blind(ManiSkillSimulator):
+class WithoutCameras(ManiSkillSimulator):
     """Without cameras: pictures have tests of their own."""
 
     @property
@@ -196,7 +196,7 @@ class Blind(ManiSkillSimulator):
 
 
 def test_pickcube_conforms():
-    report = check_simulator(lambda: Blind("PickCube-v1"))
+    report = check_simulator(lambda: WithoutCameras("PickCube-v1"))
     assert report.failed == ()
 
 

@@ -308,11 +308,11 @@ def held_names_what_is_in_the_grip(bench: Bench) -> str:
 def a_restored_state_shows_the_same_scene(bench: Bench) -> str:
     """After `restore` all positions are within 1 mm of the recorded ones, whatever the exactness."""
     bench.simulator.reset(SEED)
-    moments: list[tuple[np.ndarray, Observation]] = []
+    recorded: list[tuple[np.ndarray, Observation]] = []
     for command in bench.commands:
         bench.simulator.step(command)
-        moments.append((bench.simulator.state(), bench.simulator.observe()))
-    for state, seen in moments[::5]:
+        recorded.append((bench.simulator.state(), bench.simulator.observe()))
+    for state, seen in recorded[::5]:
         bench.simulator.restore(state)
         now = bench.simulator.observe()
         pairs = [(now.tcp_pose, seen.tcp_pose), *zip(now.objects, seen.objects, strict=True)]
@@ -320,7 +320,7 @@ def a_restored_state_shows_the_same_scene(bench: Bench) -> str:
         turned = max(poses.distance(a, b)[1] for a, b in pairs)
         if not (off <= RESTORE_ERROR and turned <= 0.01):
             raise Broken(f"expected the recorded scene, got one that is {off:.4f} m and {turned:.3f} rad off")
-    return f"{len(moments[::5])} states of an episode"
+    return f"{len(recorded[::5])} states of an episode"
 
 
 def images_can_be_rendered(bench: Bench) -> str:

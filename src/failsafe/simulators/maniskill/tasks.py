@@ -77,5 +77,5 @@ def read_instruction(task_class: type[Any]) -> str:
     text = re.sub(r"\*\*Task Description:?\*\*:?", "", text).strip()
     paragraph = " ".join(re.split(r"\n\s*\n|\*\*", text)[0].split())
     match = re.search(r"\b(?:is to|must)\s+(.+)", paragraph)
-    words = (match.group(1) if match else paragraph).lstrip("- ").split(". ")[0].rstrip(". ")
-    return words[0].upper() + words[1:]
+    sentence = (match.group(1) if match else paragraph).lstrip("- ").split(". ")[0].rstrip(". ")
+    return sentence[0].upper() + sentence[1:]

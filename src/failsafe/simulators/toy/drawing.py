@@ -38,7 +38,7 @@ def _look_at(name: str, eye: tuple[float, float, float], at: tuple[float, float,
 
 
 def _beside_the_hand() -> Camera:
-    # Above the palm's edge, leaning towards the fingertips; the tool's x is up in the picture.
+    # Above the palm's edge, leaning towards the fingertips; the tool's x is up in the image.
     turn = poses.from_rotation_vector([0.0, -math.pi / 2 + 0.5, 0.0])
     return Camera("hand", tuple(poses.pose([-0.075, 0.0, -0.06], turn).tolist()), fov=1.3, mounted=True)
 
@@ -76,7 +76,7 @@ def draw(
         _box(np.array(goals[o.name]), (0.0, 0.0, 0.0), o.half_extents) for o in objects if o.role is Role.GOAL
     ]
     shadows = np.concatenate([faces for faces, _ in bodies])
-    pictures = np.empty((len(cameras), size, size, 3), dtype=np.uint8)
+    images = np.empty((len(cameras), size, size, 3), dtype=np.uint8)
     for i, camera in enumerate(cameras):
         pose = np.array(camera.pose)
         view = PinholeView(poses.compose(tool, pose) if camera.mounted else pose, camera.fov, size)
@@ -87,8 +87,8 @@ def draw(
         for faces in marks:
             for face in faces:
                 view.face(face, GOAL, GOAL_OPACITY)
-        pictures[i] = view.picture()
-    return pictures
+        images[i] = view.image()
+    return images
 
 
 def _bodies(world: World, tool: Pose) -> Iterator[tuple[np.ndarray, Colour]]:

@@ -80,7 +80,7 @@ class Gripper:
         return self.z + TIP * r[8] + side * 0.5 * self.width * r[5] - PAD * abs(r[2])
 
     def track(self, command: list[float], dt: float, gripping: bool) -> None:
-        """Follow a command for `dt` seconds.
+        """Move towards a command for `dt` seconds.
 
         Args:
             command: Target tool pose (m, wxyz) and opening (m). [8]

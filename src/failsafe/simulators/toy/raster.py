@@ -43,13 +43,13 @@ class PinholeView:
         self._size, self._focal = size, 0.5 * size / math.tan(0.5 * fov)
         self._centre = 0.5 * (size - 1)
         self._nearness = np.zeros((size, size))  # 1/depth of the drawn pixels, which is linear across a face
-        self._picture = np.empty((size, size, 3))
-        self._picture[:] = BACKGROUND
+        self._image = np.empty((size, size, 3))
+        self._image[:] = BACKGROUND
         self._draw_table(_rays(fov, size) @ self._to_camera)
 
-    def picture(self) -> np.ndarray:
+    def image(self) -> np.ndarray:
         """Return the current image, uint8 [size, size, 3]."""
-        return np.round(255.0 * np.clip(self._picture, 0.0, 1.0)).astype(np.uint8)
+        return np.round(255.0 * np.clip(self._image, 0.0, 1.0)).astype(np.uint8)
 
     def shadows(self, faces: Float[np.ndarray, "faces corners 3"]) -> None:
         """Darken the table directly below faces. Call it before drawing anything else."""
@@ -60,7 +60,7 @@ class PinholeView:
             if covered is not None:
                 window, mask = covered
                 dark[window] |= mask
-        self._picture[dark & (self._nearness > 0.0)] *= SHADOW
+        self._image[dark & (self._nearness > 0.0)] *= SHADOW
 
     def face(self, corners: Float[np.ndarray, "corners 3"], colour: Colour, opacity: float = 1.0) -> None:
         """Draw the visible part of a convex face. Back faces are not drawn.
@@ -86,7 +86,7 @@ class PinholeView:
         nearness = across[0] + across[1] * columns[None, :] + across[2] * rows[:, None]
         visible = mask & (nearness > self._nearness[window])
         lit = np.array(colour) * (0.62 + 0.38 * abs(float(normal @ _LIGHT)))
-        pixels = self._picture[window]
+        pixels = self._image[window]
         pixels[visible] = (1.0 - opacity) * pixels[visible] + opacity * lit
         if opacity == 1.0:
             self._nearness[window][visible] = nearness[visible]
@@ -98,7 +98,7 @@ class PinholeView:
         low_x, high_x, low_y, high_y = TABLE_EDGE
         inside = down & (x >= low_x) & (x <= high_x) & (y >= low_y) & (y <= high_y) & (depth > NEAR)
         odd = (np.floor(x / TILE) + np.floor(y / TILE)) % 2 > 0
-        self._picture[inside & odd], self._picture[inside & ~odd] = TABLE
+        self._image[inside & odd], self._image[inside & ~odd] = TABLE
         self._nearness[inside] = 1.0 / depth[inside]
 
     def _cover(self, corners: np.ndarray) -> tuple[tuple[slice, slice], np.ndarray] | None:
