@@ -1,4 +1,4 @@
-"""Ways to fail: one file per level of cause, one class per mode, none with code for one task."""
+"""Perturbations: one module per level of cause, one class per mode, none with code for one task."""
 
 from failsafe.perturbations import actuation, belief, plan, world
 from failsafe.perturbations.mode import MODES, Mode, Scene

@@ -1,4 +1,4 @@
-"""Causes in what the expert thinks the scene is: it plans well, for another world."""
+"""Belief modes: the expert plans well, for a scene that is not the true one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class BeliefMode(Mode):
 
     @classmethod
     def applies(cls, scene: Scene, stage: int) -> bool:
-        """A belief holds for the whole episode, so it is attributed to the first stage that moves."""
+        """Return True for the first stage that moves: a belief holds for the whole episode."""
         moving = [i for i, span in enumerate(scene.spans) if span.travel > 0.005]
         return bool(moving) and stage == moving[0] and bool(cls.candidates(scene, stage))
 
@@ -33,7 +33,7 @@ class BeliefMode(Mode):
 
 @MODES.register("misperceived_position")
 class MisperceivedPosition(BeliefMode):
-    """A movable object is thought to stand some centimetres from where it does."""
+    """The expert takes a movable object to be some centimetres away from its true position."""
 
     unit = "m"
     magnitude = Uniform(0.015, 0.08)
@@ -41,17 +41,17 @@ class MisperceivedPosition(BeliefMode):
 
     @classmethod
     def candidates(cls, scene: Scene, stage: int) -> tuple[str, ...]:
-        """Any movable object."""
+        """Return the movable objects."""
         return scene.episode.names(Role.MOVABLE)
 
     def believe(self) -> Mapping[str, Pose]:
-        """The object, displaced in the horizontal plane."""
+        """Return the pose of the object, displaced in the horizontal plane."""
         return {self.perturbation.object: self._displaced(self.perturbation.object)}
 
 
 @MODES.register("wrong_object")
 class WrongObject(BeliefMode):
-    """Two movable objects are taken for each other."""
+    """The expert swaps the identities of two movable objects."""
 
     unit = "swaps"
     magnitude = Choice((1.0,))
@@ -59,13 +59,13 @@ class WrongObject(BeliefMode):
 
     @classmethod
     def candidates(cls, scene: Scene, stage: int) -> tuple[str, ...]:
-        """The object that the task takes hold of, where there is another to take it for."""
+        """Return the objects that the task grasps, if there are others to confuse them with."""
         movable = scene.episode.names(Role.MOVABLE)
         held = scene.ever_held()
         return tuple(n for n in movable if n in held) if len(movable) > 1 else ()
 
     def believe(self) -> Mapping[str, Pose]:
-        """Both objects in each other's place, each at the height at which it stands."""
+        """Return the poses of both objects in each other's place, each at its own height."""
         episode, name = self.scene.episode, self.perturbation.object
         others = [n for n in episode.names(Role.MOVABLE) if n != name]
         here = self.scene.objects[episode.object_index(name)]
@@ -79,7 +79,7 @@ class WrongObject(BeliefMode):
 
 @MODES.register("wrong_goal")
 class WrongGoal(BeliefMode):
-    """The place to bring things to is thought to be elsewhere."""
+    """The expert takes the goal to be at another position."""
 
     unit = "m"
     magnitude = Uniform(0.05, 0.15)
@@ -87,7 +87,7 @@ class WrongGoal(BeliefMode):
 
     @classmethod
     def candidates(cls, scene: Scene, stage: int) -> tuple[str, ...]:
-        """A mark, else a fixture, else an object that is never taken hold of (one to stack on)."""
+        """Return the goals, else the fixtures, else the objects that are never grasped (one to stack on)."""
         for role in (Role.GOAL, Role.FIXED):
             if names := scene.episode.names(role):
                 return names
@@ -95,5 +95,5 @@ class WrongGoal(BeliefMode):
         return tuple(n for n in scene.episode.names(Role.MOVABLE) if n not in held) if held else ()
 
     def believe(self) -> Mapping[str, Pose]:
-        """The goal, displaced in the horizontal plane."""
+        """Return the pose of the goal, displaced in the horizontal plane."""
         return {self.perturbation.object: self._displaced(self.perturbation.object)}

@@ -1,4 +1,4 @@
-"""Distributions that a user sets: over how strong a perturbation is, and when it sets in."""
+"""Distributions of magnitudes and moments, as a user configures them."""
 
 from __future__ import annotations
 
@@ -12,80 +12,110 @@ from failsafe.errors import UnknownNameError, UserError
 
 
 class Distribution(ABC):
-    """A distribution over numbers, by its quantiles: thirds of it are the bins of the coverage table."""
+    """A distribution over numbers, given by its quantiles. Its thirds are the bins of the coverage table."""
 
     @abstractmethod
     def quantile(self, share: float) -> float:
-        """The number below which `share` of the distribution lies, share in [0, 1]."""
+        """Return the number below which a share of the distribution lies.
+
+        Args:
+            share: From 0 to 1.
+        """
 
     @abstractmethod
     def to_plain(self) -> dict[str, Any]:
-        """As written in a configuration file."""
+        """Return the distribution as written in a configuration file."""
 
 
 @dataclass(frozen=True)
 class Uniform(Distribution):
-    """Every number between low and high equally."""
+    """Uniform between two numbers.
+
+    Attributes:
+        low: Least number.
+        high: Greatest number.
+    """
 
     low: float
     high: float
 
     def __post_init__(self) -> None:
-        """Refuse an interval that is empty."""
+        """Refuse an empty interval.
+
+        Raises:
+            UserError: If low > high, or one of them is not finite.
+        """
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
             raise UserError(f"a uniform distribution needs low <= high, got [{self.low}, {self.high}]")
 
     def quantile(self, share: float) -> float:
-        """See the protocol."""
+        """See `Distribution`."""
         return self.low + share * (self.high - self.low)
 
     def to_plain(self) -> dict[str, Any]:
-        """See the protocol."""
+        """See `Distribution`."""
         return {"uniform": [self.low, self.high]}
 
 
 @dataclass(frozen=True)
 class Normal(Distribution):
-    """A bell around mean, cut off three standard deviations away."""
+    """Normal, truncated at three standard deviations.
+
+    Attributes:
+        mean: Mean.
+        std: Standard deviation.
+    """
 
     mean: float
     std: float
 
     def __post_init__(self) -> None:
-        """Refuse a width that is not positive."""
+        """Refuse a width that is not positive.
+
+        Raises:
+            UserError: If std is not above 0, or a number is not finite.
+        """
         if not (math.isfinite(self.mean) and 0 < self.std < math.inf):
             raise UserError(f"a normal distribution needs std > 0, got [{self.mean}, {self.std}]")
 
     def quantile(self, share: float) -> float:
-        """See the protocol."""
+        """See `Distribution`."""
         from statistics import NormalDist
 
         inner = min(max(share, 0.00135), 0.99865)
         return NormalDist(self.mean, self.std).inv_cdf(inner)
 
     def to_plain(self) -> dict[str, Any]:
-        """See the protocol."""
+        """See `Distribution`."""
         return {"normal": [self.mean, self.std]}
 
 
 @dataclass(frozen=True)
 class Choice(Distribution):
-    """One of a few numbers, each equally."""
+    """One of a few numbers, each with the same probability.
+
+    Attributes:
+        values: The numbers.
+    """
 
     values: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        """Refuse an empty list, and what is no number."""
+        """Refuse an empty list.
+
+        Raises:
+            UserError: If there is no number, or one is not finite.
+        """
         if not self.values or not all(map(math.isfinite, self.values)):
             raise UserError(f"a choice needs at least one finite number, got {list(self.values)}")
 
     def quantile(self, share: float) -> float:
-        """See the protocol."""
+        """See `Distribution`."""
         ordered = sorted(self.values)
         return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
 
     def to_plain(self) -> dict[str, Any]:
-        """See the protocol."""
+        """See `Distribution`."""
         return {"choice": list(self.values)}
 
 
@@ -93,13 +123,16 @@ _KINDS = {"uniform": 2, "normal": 2, "choice": None}
 
 
 def parse_distribution(data: Any, where: str) -> Distribution:
-    """A distribution as a configuration file has it.
+    """Read a distribution from a configuration file.
 
-    One of `{uniform: [low, high]}`, `{normal: [mean, std]}` and `{choice: [...]}`. A bare number is that
-    number always.
+    Args:
+        data: One of `{uniform: [low, high]}`, `{normal: [mean, std]}` and `{choice: [...]}`, or a number, which
+            stands for itself.
+        where: Path of the value in the file, for messages.
 
     Raises:
         UserError: If it is none of these.
+        UnknownNameError: If there is no distribution of that name.
     """
     if isinstance(data, int | float) and not isinstance(data, bool):
         return _make("choice", [float(data)], where)

@@ -24,7 +24,7 @@ from failsafe.simulators.contract import EpisodeSpec, Simulator, SimulatorSpec
 
 @dataclass(frozen=True)
 class Scene:
-    """What a mode may know of an episode: the nominal twin's facts, from ground truth.
+    """Facts of an episode that a mode may use: ground truth and the nominal rollout.
 
     Attributes:
         spec: What the simulator can do.
@@ -53,13 +53,17 @@ class Scene:
         return cls(simulator.spec, simulator.episode, StagePlan("", ()), (), seen.objects, seen.tcp_pose)
 
     def free_objects(self, stage: int) -> tuple[str, ...]:
-        """Movable objects that are not in the grip at any time of a stage."""
+        """Return the movable objects that are not in the grip at any time of a stage.
+
+        Args:
+            stage: Index of the stage.
+        """
         span = self.spans[stage]
         held = {*span.held, *span.held_after}
         return tuple(o.name for o in self.episode.objects if o.role.value == "movable" and o.name not in held)
 
     def ever_held(self) -> set[str]:
-        """Objects that the nominal twin grips at any time."""
+        """Return the objects that the nominal rollout holds at any time."""
         return {name for span in self.spans for name in (*span.held, *span.held_after)}
 
 

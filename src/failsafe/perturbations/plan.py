@@ -1,4 +1,4 @@
-"""Causes in the plan: the stages themselves are wrong."""
+"""Plan modes: the stages themselves are wrong."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from failsafe.records.plan import OPEN, Stage, StagePlan
 
 
 class OffsetMode(Mode):
-    """The targets of a run of stages are displaced or turned.
+    """The targets of some consecutive stages are displaced or turned.
 
-    The run begins at the drawn stage and ends with the next stage that moves the fingers, so that a tool that
-    is led astray also closes or opens astray, as one with a wrong calibration or a biased policy does.
+    The offset begins at the drawn stage and ends with the next stage that moves the fingers. The gripper thus
+    closes or opens at the wrong pose, as with a wrong calibration or a biased policy.
     """
 
     level = Level.PLAN
     signed = True
     axis = 0
-    """Which of `[dx, dy, dz, rx, ry, rz]` in the robot's base frame."""
+    """Index in `[dx, dy, dz, rx, ry, rz]`, robot base frame."""
 
     @classmethod
     def applies(cls, scene: Scene, stage: int) -> bool:
-        """Where the tool travels."""
+        """Return whether the tool travels."""
         if cls.axis >= 3 and not scene.spec.embodiment.controls_rotation:
             return False
         return scene.spans[stage].travel > 0.005
 
     def edit(self, plan: StagePlan) -> StagePlan:
-        """Offset every target of the run."""
+        """Return the plan with the offset targets."""
         delta = np.zeros(6)
         delta[self.axis] = self.perturbation.magnitude
         stages = list(plan.stages)
@@ -47,14 +47,14 @@ class OffsetMode(Mode):
 
 
 class Translation(OffsetMode):
-    """The tool goes past its target along an axis."""
+    """The target is displaced along an axis."""
 
     unit = "m"
     magnitude = Uniform(0.02, 0.1)
 
 
 class Rotation(OffsetMode):
-    """The tool arrives turned about an axis."""
+    """The target is turned about an axis."""
 
     unit = "rad"
     magnitude = Uniform(0.2, 1.0)
@@ -63,49 +63,49 @@ class Rotation(OffsetMode):
 
 @MODES.register("translation_x")
 class TranslationX(Translation):
-    """Along x of the robot's base: towards or away from the robot."""
+    """Along x of the robot base frame: towards or away from the robot."""
 
     axis = 0
 
 
 @MODES.register("translation_y")
 class TranslationY(Translation):
-    """Along y of the robot's base: sideways."""
+    """Along y of the robot base frame: sideways."""
 
     axis = 1
 
 
 @MODES.register("translation_z")
 class TranslationZ(Translation):
-    """Along z of the robot's base: too high or too low."""
+    """Along z of the robot base frame: too high or too low."""
 
     axis = 2
 
 
 @MODES.register("rotation_x")
 class RotationX(Rotation):
-    """About x of the robot's base."""
+    """About x of the robot base frame."""
 
     axis = 3
 
 
 @MODES.register("rotation_y")
 class RotationY(Rotation):
-    """About y of the robot's base."""
+    """About y of the robot base frame."""
 
     axis = 4
 
 
 @MODES.register("rotation_z")
 class RotationZ(Rotation):
-    """About z of the robot's base: the yaw of a tool that points down."""
+    """About z of the robot base frame: the yaw of a tool that points down."""
 
     axis = 5
 
 
 @MODES.register("step_omitted")
 class StepOmitted(Mode):
-    """A stage is left out."""
+    """A stage is omitted."""
 
     level = Level.PLAN
     unit = "stages"
@@ -114,12 +114,12 @@ class StepOmitted(Mode):
 
     @classmethod
     def applies(cls, scene: Scene, stage: int) -> bool:
-        """Any stage that does something."""
+        """Return whether the stage moves the tool or the gripper."""
         span = scene.spans[stage]
         return span.travel > 0.005 or span.closes or span.opens
 
     def edit(self, plan: StagePlan) -> StagePlan:
-        """Replace the stage by staying where the one before ends, so that stages keep their numbers."""
+        """Replace the stage by staying at the target of the one before, so that stages keep their numbers."""
         index = self.perturbation.stage
         if index >= len(plan.stages):  # a plan for a believed scene may be shorter than the nominal one
             return plan

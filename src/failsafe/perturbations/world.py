@@ -26,7 +26,7 @@ _FALL_SPEED = 0.6
 
 
 class WorldMode(Mode):
-    """A mode that moves an object."""
+    """A mode that moves an object or pulls it out of the grip."""
 
     level = Level.WORLD
     timed = True
