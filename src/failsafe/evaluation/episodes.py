@@ -44,20 +44,28 @@ class EpisodeLimits:
     max_steps: int = 400
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense."""
+        """Refuse a limit below one step.
+
+        Raises:
+            UserError: If there is one.
+        """
         if self.max_steps < 1:
             raise UserError(f"expected episodes of at least one step, got {self.max_steps}")
 
 
 @dataclass
 class Stopwatch:
-    """Seconds of rendering: on a robot pictures cost nothing, so they are counted apart."""
+    """Time spent on rendering. A robot has cameras, so this time is not counted as the policy's.
+
+    Attributes:
+        seconds: The time so far.
+    """
 
     seconds: float = 0.0
 
 
 class RenderedViews(Mapping[str, UInt8[np.ndarray, "H W 3"]]):
-    """Pictures of one moment, each rendered when it is first asked for.
+    """Pictures of one control step, each rendered when it is first asked for.
 
     Args:
         simulator: The simulator.
@@ -81,7 +89,7 @@ class RenderedViews(Mapping[str, UInt8[np.ndarray, "H W 3"]]):
         self._resized: dict[tuple[str, int], np.ndarray] = {}
 
     def __getitem__(self, view: str) -> UInt8[np.ndarray, "H W 3"]:
-        """The picture of a view. Those of the same size are rendered together, which is cheaper."""
+        """Return the picture of a view. Views of the same size are rendered together, which is cheaper."""
         if view not in self._seen:
             begun, size = time.perf_counter(), self._sizes[view]
             wanted = [v for v in self._sizes if self._sizes[v] == size and v not in self._seen]
@@ -114,11 +122,11 @@ class RenderedViews(Mapping[str, UInt8[np.ndarray, "H W 3"]]):
         return self._resized[view, size]
 
     def __iter__(self) -> Iterator[str]:
-        """Names of the views."""
+        """Iterate over the names of the views."""
         return iter(self._sizes)
 
     def __len__(self) -> int:
-        """Number of views."""
+        """Count the views."""
         return len(self._sizes)
 
     def _render(self, views: list[str], size: int) -> None:

@@ -126,8 +126,8 @@ def parse_distribution(data: Any, where: str) -> Distribution:
     """Read a distribution from a configuration file.
 
     Args:
-        data: One of `{uniform: [low, high]}`, `{normal: [mean, std]}` and `{choice: [...]}`, or a number, which
-            stands for itself.
+        data: One of `{uniform: [low, high]}`, `{normal: [mean, std]}` and `{choice: [...]}`, or a number,
+            which stands for itself.
         where: Path of the value in the file, for messages.
 
     Raises:
