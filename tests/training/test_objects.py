@@ -10,9 +10,11 @@ from tests.training.crowded import TASK
 
 from failsafe.datasets.build import build_dataset
 from failsafe.errors import UserError
+from failsafe.evaluation.scoring import OfflineTest
 from failsafe.execution.processes import ProcessExecutor
 from failsafe.generation.config import GenerationConfig, default_modes
-from failsafe.models.compact import CompactModel, check_objects, load_compact
+from failsafe.models.compact import CompactModel, load_compact
+from failsafe.models.contract import check_objects
 from failsafe.models.loading import load_model
 from failsafe.records.assessment import WindowSpec
 from failsafe.samples.manifest import SampleConfig
@@ -74,14 +76,19 @@ def test_sets_of_different_tasks_are_padded(folder: Path, tmp_path: Path) -> Non
 def test_more_objects_than_slots_are_refused_before_training(folder: Path, tmp_path: Path) -> None:
     few = train_compact(SampleSet(folder / "two"), SMALL, tmp_path / "few", lambda report: None)
     kept = CompactTraining(epochs=1, image_free_batch=8, localizer=str(few), hidden=32)
-    with pytest.raises(UserError, match=f"expected tasks of at most 2 objects.*got {TASK} with 6"):
+    with pytest.raises(UserError, match=f"expected a task of at most 2 objects.*got {TASK} with 6"):
         train_compact(SampleSet(folder / "six"), kept, tmp_path / "run", lambda report: None)
     assert not (tmp_path / "run").exists()
+    # The same task is refused before it is scored.
+    scored = OfflineTest([folder / "six"], "train")
+    with pytest.raises(UserError, match="expected a task of at most 2 objects"):
+        scored.check("few", load_compact(few, any_instruction=True), any_instruction=True)
 
 
 def test_the_shipped_model_states_its_slots() -> None:
     model = load_model("compact")
     assert isinstance(model, CompactModel)
-    check_objects(model.meta.config, "PickCube-v1", 4)
-    with pytest.raises(UserError, match=r"expected tasks of at most 4 objects, .* got Crowd with 5"):
-        check_objects(model.meta.config, "Crowd", 5)
+    check_objects(model, "PickCube-v1", 4)
+    check_objects(object(), "Crowd", 5)
+    with pytest.raises(UserError, match=r"expected a task of at most 4 objects, .* got Crowd with 5"):
+        check_objects(model, "Crowd", 5)

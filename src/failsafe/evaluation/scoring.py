@@ -11,7 +11,7 @@ from failsafe.evaluation.offline import ModelScore, ScoreTable, score
 from failsafe.evaluation.predictions import Prediction, ask, write_predictions
 from failsafe.evaluation.statistics import RESAMPLES
 from failsafe.models.baselines import fit_baselines
-from failsafe.models.contract import RecoveryModel, assess_safely, trained_on
+from failsafe.models.contract import RecoveryModel, assess_safely, check_objects, trained_on
 from failsafe.records.assessment import Status, WindowSpec
 from failsafe.records.provenance import collect_provenance, command_line
 from failsafe.samples.sample import Sample
@@ -76,6 +76,8 @@ class OfflineTest:
                     f"{name} was not trained on '{new[0]}', which is in '{set_name}': allow any instruction "
                     "to score it all the same"
                 )
+            for task, objects in found.objects_by_task.items():
+                check_objects(model, task, objects)
             for sample in samples:
                 if sample.seed in trained_on(model, sample.task):
                     raise RecordError(

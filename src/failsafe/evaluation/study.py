@@ -19,7 +19,7 @@ from failsafe.evaluation.scenarios import scenario
 from failsafe.execution.contract import SILENT, Executor, Reporter, ignore
 from failsafe.experts.tasks import Task, check_task, load_task
 from failsafe.generation.nominal import run_nominal
-from failsafe.models.contract import RecoveryModel, trained_on
+from failsafe.models.contract import RecoveryModel, check_objects, trained_on
 from failsafe.models.loading import load_model
 from failsafe.monitors.monitored import MonitoredPolicy
 from failsafe.policies.contract import Policy
@@ -138,7 +138,9 @@ class StudyJob:
         threshold = calibration.threshold if calibration else self._config.threshold
         if chosen.threshold is not None:
             threshold = chosen.threshold
-        embodiment = self.task(cell).simulator.spec.embodiment
+        simulator = self.task(cell).simulator
+        check_objects(self._model, cell.task, len(simulator.episode.objects))
+        embodiment = simulator.spec.embodiment
         if chosen.control is None:
             return MonitoredPolicy(policy, self._model, threshold, settings, embodiment=embodiment)
         truth = self._truth(cell)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from failsafe.errors import AssessmentError, UserError
+from failsafe.errors import AssessmentError
 from failsafe.models import corrections, version_1
 from failsafe.models.compact_net import (
     CompactConfig,
@@ -74,6 +74,12 @@ class CompactModel:
     def window_spec(self) -> WindowSpec:
         """The windows that the model takes."""
         return self.meta.config.window
+
+    @property
+    def max_objects(self) -> int | None:
+        """The most objects of a task that the model can locate; None if it locates none."""
+        config = self.meta.config
+        return None if config.proprioception_only else config.objects
 
     @property
     def parameters(self) -> int:
@@ -139,24 +145,6 @@ class CompactModel:
             needs_help=needs_help,
             explanation=_explain(stage, mode, actions, needs_help),
             raw=json.dumps({"failing": round(float(out.failing[0]), 4), "mode": mode, "stage": stage}),
-        )
-
-
-def check_objects(config: CompactConfig, task: str, objects: int) -> None:
-    """Check that a network has a slot for every object of a task.
-
-    Args:
-        config: The network.
-        task: Name of the task, for the message.
-        objects: Number of its objects.
-
-    Raises:
-        UserError: If the task has more objects than the network has slots.
-    """
-    if objects > config.objects and not config.proprioception_only:
-        raise UserError(
-            f"expected tasks of at most {config.objects} objects, which is what this checkpoint can locate, "
-            f"got {task} with {objects}: train a compact model on samples of it"
         )
 
 

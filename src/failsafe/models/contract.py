@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
-from failsafe.errors import AssessmentError
+from failsafe.errors import AssessmentError, UserError
 from failsafe.records import poses
 from failsafe.records.assessment import Assessment, Status, Window, WindowSpec
 from failsafe.records.embodiment import MANISKILL_PANDA
@@ -47,6 +47,25 @@ def trained_on(learned: object, task: str) -> tuple[int, ...]:
     """The seeds of a task that a model or a policy was trained on, as far as its checkpoint says."""
     seeds: dict[str, tuple[int, ...]] = getattr(getattr(learned, "meta", None), "train_seeds", {})
     return seeds.get(task, ())
+
+
+def check_objects(model: object, task: str, objects: int) -> None:
+    """Check that a model can locate every object of a task.
+
+    Args:
+        model: The model. One without an attribute `max_objects`, or with None there, has no limit.
+        task: Name of the task, for the message.
+        objects: Number of its objects.
+
+    Raises:
+        UserError: If the task has more objects than the model can locate.
+    """
+    most: int | None = getattr(model, "max_objects", None)
+    if most is not None and objects > most:
+        raise UserError(
+            f"expected a task of at most {most} objects, which is what this model can locate, got {task} "
+            f"with {objects}: train a compact model on samples of it"
+        )
 
 
 def assess_safely(model: RecoveryModel, window: Window) -> Assessment:

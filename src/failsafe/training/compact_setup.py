@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from failsafe.errors import UserError
 from failsafe.models import version_1
 from failsafe.models.camera_geometry import CameraIntrinsics
-from failsafe.models.compact import CompactMeta, CompactModel, check_objects
+from failsafe.models.compact import CompactMeta, CompactModel
 from failsafe.models.compact_net import CompactConfig
+from failsafe.models.contract import check_objects
 from failsafe.models.loading import fingerprint, load_model
 from failsafe.models.normalization import Normalization
 from failsafe.perturbations import MODES
@@ -42,7 +43,7 @@ def load_localizer(name: str, samples: SampleSet) -> CompactModel:
                 f"expected a localizer for {what} {wanted} as the samples have, got {name} for {got}"
             )
     for task, objects in samples.objects_by_task.items():
-        check_objects(model.meta.config, task, objects)
+        check_objects(model, task, objects)
     return model
 
 
