@@ -246,7 +246,7 @@ def test_a_view_that_is_not_there_does_not_block_the_folder(folder: Path, run: V
         (("samples", "{data}", "--out", "x", "--views", "frnt", "--workers", "1"), "did you mean 'front'"),
         (("train", "nowhere", "--out", "x"), "expected samples made by `failsafe samples`"),
         (("score", "nowhere.safetensors", "{samples}"), "which does not exist"),
-        (("score", "nowhere", "{samples}"), "expected 'compact', a checkpoint"),
+        (("score", "nowhere", "{samples}"), "a checkpoint made by `failsafe train` or its folder"),
         (("score", "compact", "{samples}"), "compact reads front, side, hand at 96 px"),
         (("score", "{run}", "{samples}", "--also", "{run}"), "expected checkpoints with different names"),
         (("train", "{samples}", "--out", "x", "--epochs", "0"), "expected epochs of at least 1, got 0"),
