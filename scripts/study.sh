@@ -24,7 +24,7 @@ study() { # NAME ARGUMENTS...
   "$bin/failsafe" evaluate "$@" $(pick "" "--max-steps 20") --seeds "$seeds" --videos 0 --out "$out/$name" ||
     [ $? -eq 3 ]
   "$bin/failsafe" report "$out/$name" --videos "$(pick 3 0)" --tables "$tables/$name.md" \
-    --ledger "$tables/$name.parquet"
+    --episode-table "$tables/$name.parquet"
 }
 
 push=$(pick "" "--tasks PushCube-v1")

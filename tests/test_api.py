@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.evaluation.toy_study import Replayer, TinyMonitor
+from tests.evaluation.toy_study import PICK, POLICY, Replayer, TinyMonitor, pick
 
 import failsafe as fs
 from failsafe.errors import UserError
@@ -106,3 +106,97 @@ def test_the_shipped_model_guards_a_shipped_policy_without_more_words() -> None:
     assert policy.action_space.chunk == 1
     with pytest.raises(UserError, match="expected thresholds for"):  # the weights of an object are unknown
         fs.guard("reference:weak", fs.load_model("compact"))
+
+
+EPISODES = {"max_steps": 140, "threshold": 0.0, "workers": 1}
+
+
+def outcomes(results: fs.Results) -> dict[tuple[int, str], tuple[str, int]]:
+    return {(e.key.seed, e.key.condition): (e.ending.value, e.steps) for e in results.episodes()}
+
+
+def test_evaluate_runs_objects_in_this_process_as_it_runs_names(tmp_path: Path) -> None:
+    names = fs.evaluate(
+        POLICY, "tests.evaluation.toy_study:TinyMonitor", tasks=PICK, seeds=range(4), out=tmp_path / "names",
+        executor="serial", **EPISODES,
+    )  # fmt: skip
+    task = fs.Task(pick().simulator, pick().expert, "pick")
+    told = []
+    objects = fs.evaluate(
+        Replayer(), TinyMonitor(), tasks=task, seeds=range(4), out=tmp_path / "objects",
+        on_progress=lambda done, total: told.append((done, total)), **EPISODES,
+    )  # fmt: skip
+    assert len(outcomes(names)) == 8
+    assert outcomes(objects) == outcomes(names)
+    assert told == [(done, 4) for done in range(5)]
+    row = objects.summary().find("pick", "nominal", "replayer", "monitor")
+    assert row is not None
+    assert row.episodes == 4
+
+
+def test_evaluate_resumes_and_refuses_the_results_of_another_class(tmp_path: Path) -> None:
+    class Other(Replayer):
+        pass
+
+    def run(policy: fs.Policy, seeds: range = range(2)) -> fs.Results:
+        return fs.evaluate(
+            policy, TinyMonitor(), tasks=PICK, seeds=seeds, out=tmp_path, conditions=["never"], **EPISODES
+        )
+
+    first = {path: path.stat().st_mtime_ns for path in run(Replayer()).path.rglob("0*.json")}
+    assert len(first) == 2
+    assert {path: path.stat().st_mtime_ns for path in run(Replayer()).path.rglob("0*.json")} == first
+    with pytest.raises(fs.FailSafeError, match="results of another evaluation"):
+        run(Other())
+
+
+def test_what_evaluate_refuses(tmp_path: Path) -> None:
+    class NotPickled(Replayer):
+        def __init__(self) -> None:
+            self.callback = lambda: None
+
+    def run(policy: object = POLICY, **options: object) -> None:
+        settings = {"tasks": PICK, "seeds": range(2), "out": tmp_path / "out", "threshold": 0.0} | options
+        fs.evaluate(policy, TinyMonitor(), **settings)  # pyright: ignore[reportArgumentType]
+
+    with pytest.raises(UserError, match=r"that can be pickled.*use workers=1, or give names"):
+        run(NotPickled(), workers=2)
+    with pytest.raises(UserError, match="expected policies with different names, got 'replayer' twice"):
+        run([Replayer(), Replayer()])
+    with pytest.raises(UserError, match="steps of 1"):
+        run(seeds=range(0, 4, 2))
+    with pytest.raises(UserError, match=r"expected thresholds for .*Replayer with the model tiny, got none"):
+        run(threshold=None)
+    with pytest.raises(UserError, match="by name, for controls that need a second simulator"):
+        run(tasks=fs.Task(pick().simulator, pick().expert, "pick"), conditions=["never", "oracle-detector"])
+
+
+@pytest.mark.slow
+def test_objects_travel_to_several_workers(tmp_path: Path) -> None:
+    results = fs.evaluate(
+        Replayer(), TinyMonitor(), tasks=PICK, seeds=range(2), out=tmp_path, max_steps=30, threshold=0.0,
+        conditions=["never"], workers=2,
+    )  # fmt: skip
+    assert len(list(results.episodes())) == 2
+
+
+def test_calibrate_stores_thresholds_that_guard_reads(tmp_path: Path) -> None:
+    path = tmp_path / "thresholds.json"
+    found = fs.calibrate(
+        Replayer(), TinyMonitor(), out=path, tasks=PICK, seeds=range(2, 12), max_steps=140, alpha=0.5
+    )
+    assert found.model == "tiny"
+    assert found.policy == "replayer"
+    assert found.thresholds["pick up the box and hold it at the goal"].episodes == 6
+    assert fs.guard(Replayer(), TinyMonitor(), calibration=path).name == "replayer + tiny"
+
+
+@pytest.mark.slow
+@pytest.mark.maniskill
+@pytest.mark.render
+def test_the_design_example_with_what_ships(tmp_path: Path) -> None:
+    results = fs.evaluate(
+        "reference:weak", "compact", tasks="PickCube-v1", seeds=range(5000, 5001), out=tmp_path,
+        executor="serial", max_steps=60,
+    )  # fmt: skip
+    assert {e.key.condition for e in results.episodes()} == {"never", "monitor"}

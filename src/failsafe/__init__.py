@@ -25,7 +25,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from failsafe.datasets.generate import generate
     from failsafe.datasets.store import Dataset, open_dataset
+    from failsafe.envs.environment import FailSafeEnv, make_env
+    from failsafe.envs.wrapper import perturb
     from failsafe.errors import FailSafeError, UserError
+    from failsafe.evaluation.calibrate import calibrate
+    from failsafe.evaluation.evaluate import evaluate
     from failsafe.evaluation.results import Results
     from failsafe.experts.tasks import Task, load_task
     from failsafe.models.contract import RecoveryModel
@@ -45,6 +49,7 @@ __all__ = [
     "Assessment",
     "Calibration",
     "Dataset",
+    "FailSafeEnv",
     "FailSafeError",
     "MonitorSettings",
     "Policy",
@@ -55,12 +60,16 @@ __all__ = [
     "UserError",
     "Window",
     "WindowSpec",
+    "calibrate",
+    "evaluate",
     "generate",
     "guard",
     "load_model",
     "load_policy",
     "load_task",
+    "make_env",
     "open_dataset",
+    "perturb",
 ]
 
 _MODULES = {
@@ -68,6 +77,7 @@ _MODULES = {
     "Assessment": "failsafe.records.assessment",
     "Calibration": "failsafe.monitors.calibration",
     "Dataset": "failsafe.datasets.store",
+    "FailSafeEnv": "failsafe.envs.environment",
     "FailSafeError": "failsafe.errors",
     "MonitorSettings": "failsafe.monitors.settings",
     "Policy": "failsafe.policies.contract",
@@ -78,12 +88,16 @@ _MODULES = {
     "UserError": "failsafe.errors",
     "Window": "failsafe.records.assessment",
     "WindowSpec": "failsafe.records.assessment",
+    "calibrate": "failsafe.evaluation.calibrate",
+    "evaluate": "failsafe.evaluation.evaluate",
     "generate": "failsafe.datasets.generate",
     "guard": "failsafe.monitors.guard",
     "load_model": "failsafe.models.loading",
     "load_policy": "failsafe.policies.loading",
     "load_task": "failsafe.experts.tasks",
+    "make_env": "failsafe.envs.environment",
     "open_dataset": "failsafe.datasets.store",
+    "perturb": "failsafe.envs.wrapper",
 }
 
 

@@ -176,11 +176,11 @@ CALIBRATE = ("calibrate", "{model}", "--policy", toy_study.POLICY, "--tasks", TA
     [
         (
             (*EVALUATE, "--threshold", "0.5", "--seeds", "5"),
-            "expected seeds FIRST:LAST such as 5000:5100, got '5'",
+            "expected --seeds FIRST:LAST with two whole numbers, got '5'",
         ),
-        ((*EVALUATE, "--threshold", "0.5", "--seeds", "7:7"), "expected seeds FIRST:LAST"),
-        ((*EVALUATE, "--threshold", "0.5", "--seeds=-3:7"), "expected seeds FIRST:LAST"),
-        ((*EVALUATE, "--threshold", "0.5", "--shard", "2/2"), "expected a shard I/N"),
+        ((*EVALUATE, "--threshold", "0.5", "--seeds", "7:7"), "expected --seeds FIRST:LAST"),
+        ((*EVALUATE, "--threshold", "0.5", "--seeds=-3:7"), "expected --seeds FIRST:LAST"),
+        ((*EVALUATE, "--threshold", "0.5", "--shard", "2/2"), "expected --shard I/N"),
         ((*EVALUATE, "--threshold", "0.5", "--conditions", "sometimes"), "unknown condition 'sometimes'"),
         (
             (*EVALUATE, "--threshold", "0.5", "--scenarios", "nominl"),
@@ -202,7 +202,7 @@ CALIBRATE = ("calibrate", "{model}", "--policy", toy_study.POLICY, "--tasks", TA
         ),
         ((*EVALUATE, "--threshold", "0.5", "--deadline", "0"), "deadline above 0 seconds, got 0"),
         ((*EVALUATE, "--threshold", "0.5", "--workers", "-1"), "expected at least 1 worker, got -1"),
-        (EVALUATE, "there are no thresholds for python:tests.evaluation.toy_study:Replayer"),
+        (EVALUATE, "expected thresholds for python:tests.evaluation.toy_study:Replayer"),
         (
             (*EVALUATE, "--monitor", "{model}", "--threshold", "0.5", "--seeds", "900:901"),
             f"was trained on seed 900 of {TASK}, so that what it does there proves nothing",
@@ -210,7 +210,7 @@ CALIBRATE = ("calibrate", "{model}", "--policy", toy_study.POLICY, "--tasks", TA
         ((*EVALUATE, "--calibration", "{tmp}/none.json"), "expected thresholds made by `failsafe calibrate`"),
         ((*EVALUATE, "--calibration", "{model}"), "expected thresholds made by `failsafe calibrate`"),
         ((*CALIBRATE, "--alpha", "1.5"), "expected alpha between 0 and 1, got 1.5"),
-        ((*CALIBRATE, "--seeds", "a:b"), "expected seeds FIRST:LAST"),
+        ((*CALIBRATE, "--seeds", "a:b"), "expected --seeds FIRST:LAST"),
         (("demonstrate", "--out", "{tmp}/out"), "expected at least one task"),
         (
             ("demonstrate", "toy:pock", "--out", "{tmp}/out"),

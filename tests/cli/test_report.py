@@ -70,7 +70,7 @@ def test_videos_stand_beside_the_page(tmp_path: Path, run: Verb, monkeypatch: py
     ("description", "sentence"),
     [
         ([], "expected results made by `failsafe evaluate`, got"),
-        (["--videos", "-1"], "expected --films to be at least 0, got -1"),
+        (["--videos", "-1"], "expected --videos to be at least 0, got -1"),
     ],
 )
 def test_mistakes_end_in_one_sentence(

@@ -1,4 +1,4 @@
-"""`failsafe coverage`: what was asked for, what came of it, and what physics does not give."""
+"""`failsafe coverage`: what a dataset was asked to hold, and what it holds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import tyro
 
 from failsafe.cli.output import print_json
-from failsafe.datasets.store import Dataset
+from failsafe.datasets.store import open_dataset
 from failsafe.records import codec
 from failsafe.reports.coverage import coverage_table, format_coverage, write_coverage
 
@@ -24,11 +24,10 @@ def coverage(
     Args:
         data: Folder of the dataset.
         out: File to write the page to; coverage.html in the dataset by default.
-        skip_damaged: Leave out damaged files instead of stopping at the first.
+        skip_damaged: Skip damaged files instead of stopping at the first.
         json: Print the table as JSON.
     """
-    dataset = Dataset(data)
-    dataset.require()
+    dataset = open_dataset(data)
     rows = coverage_table(dataset, skip_damaged)
     page = write_coverage(dataset, out, skip_damaged)
     if json:

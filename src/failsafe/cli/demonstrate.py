@@ -1,13 +1,13 @@
-"""`failsafe demonstrate`: successful episodes of the experts, for a policy to imitate."""
+"""`failsafe demonstrate`: successful episodes of the experts, for imitation learning."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import tyro
 
 from failsafe.cli.output import ProgressReporter, print_json
+from failsafe.cli.parsing import parse_names
 from failsafe.errors import UserError
 from failsafe.execution.loading import load_executor
 from failsafe.samples.demonstrate import build_demonstrations
@@ -30,7 +30,7 @@ def demonstrate(
 ) -> int:
     """Record and render successful episodes of the experts.
 
-    Interrupted at any moment, the same command goes on where it was.
+    Interrupted at any time, the same command resumes.
 
     Args:
         tasks: Names of the tasks.
@@ -38,29 +38,22 @@ def demonstrate(
         episodes: Successful episodes of each task.
         first_seed: Seed of the first episode.
         views: Cameras, separated by commas.
-        size: Height and width of a picture in pixels.
-        stride: Control steps from one picture to the next.
-        chunk: Control steps that the recorded commands reach ahead.
-        workers: Processes; as many as there are cores by default.
+        size: Height and width of an image, pixels.
+        stride: Control steps from one image to the next.
+        chunk: Control steps of an action chunk.
+        workers: Number of processes; one per core by default.
         executor: Where it runs: processes, serial (this process, for debugging), or MODULE:ATTRIBUTE.
         json: Print the result as JSON.
     """
     if not tasks:
         raise UserError("expected at least one task to demonstrate, got none")
-    names = tuple(name.strip() for name in views.split(",") if name.strip())
+    names = parse_names(views)
     config = DemonstrationConfig(tuple(tasks), episodes, first_seed, names, size, stride, chunk)
-    begun, last = time.monotonic(), 0
-    with ProgressReporter("episodes", episodes * len(tasks), quiet=json) as reporter:
-
-        def tell(done: int, _: int) -> None:
-            nonlocal last
-            reporter.advance(done - last)
-            last = done
-
-        made = build_demonstrations(config, out, load_executor(executor, workers), tell)
+    with ProgressReporter("episodes", quiet=json) as reporter:
+        made = build_demonstrations(config, out, load_executor(executor, workers), reporter.update)
     if json:
         print_json({"folder": str(out), "episodes": made})
     else:
-        print(f"{out}: {made} episodes after {time.monotonic() - begun:.0f} s")
+        print(f"{out}: {made} episodes after {reporter.seconds:.0f} s")
         print(f"next: failsafe imitate {out} --out policy.safetensors")
     return 0

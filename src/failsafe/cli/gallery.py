@@ -1,4 +1,4 @@
-"""`failsafe gallery`: a page with every failure beside its twin and its recovery."""
+"""`failsafe gallery`: a page with every failure beside its nominal rollout and its recovery."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import tyro
 
 from failsafe.cli.output import ProgressReporter, print_json
-from failsafe.datasets.store import Dataset
+from failsafe.datasets.store import open_dataset
 from failsafe.reports.gallery import write_gallery
 
 
@@ -24,12 +24,11 @@ def gallery(
     Args:
         data: Folder of the dataset.
         out: Folder to write to; gallery/ in the dataset by default.
-        limit: Show at most so many cases, spread over tasks, verdicts and modes.
-        skip_damaged: Leave out damaged files instead of stopping at the first.
+        limit: Largest number of cases to show, spread over tasks, verdicts and modes.
+        skip_damaged: Skip damaged files instead of stopping at the first.
         json: Print the result as JSON.
     """
-    dataset = Dataset(data)
-    dataset.require()
+    dataset = open_dataset(data)
     total = len(dataset.case_files())
     with ProgressReporter("episodes", min(total, limit or total), quiet=json) as reporter:
         page = write_gallery(dataset, out, limit, skip_damaged, reporter.advance)

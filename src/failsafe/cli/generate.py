@@ -1,4 +1,4 @@
-"""`failsafe generate`: make tasks fail, and prove how to recover."""
+"""`failsafe generate`: a dataset of failures with proven recoveries."""
 
 from __future__ import annotations
 
@@ -48,22 +48,22 @@ def generate(
 ) -> int:
     """Perturb tasks in many ways, and prove the smallest correction of each failure.
 
-    Interrupted at any moment, the same command goes on where it was.
+    Interrupted at any time, the same command resumes.
 
     Args:
         tasks: Names of the tasks, or MODULE:FUNCTION that returns a failsafe.experts.tasks.Task.
         out: Folder of the dataset.
-        failures: Failures with a proven correction to make; the harmless and unrecoverable ones are extra.
-        modes: Modes to use, separated by commas; all by default.
+        failures: Failures with a proven correction to generate; harmless and unrecoverable ones are extra.
+        modes: Failure modes to use, separated by commas; all by default.
         modes_file: YAML file with weight, magnitude and moment of each mode.
-        seeds: Range A:B of seeds for the initial states, B left out.
-        labels: Moments after the onset of each failure to find corrections for.
+        seeds: Seeds FIRST:LAST of the initial states, the last not included.
+        labels: Steps after the onset of each failure to find corrections for.
         verify_rollouts: Rollouts with each correction: one exact, the others with noise and delay.
         compound: Share of the cases with two perturbations at once.
-        manifest: Take tasks and all settings from this manifest.json, to make its dataset again.
-        workers: Processes; as many as there are cores by default.
+        manifest: Take tasks and settings from this manifest.json, to generate its dataset again.
+        workers: Number of processes; one per core by default.
         executor: Where it runs: processes, serial (this process, for debugging), or MODULE:ATTRIBUTE.
-        shard: Part i/n of the dataset to make here, i from 0; `failsafe merge` puts parts together.
+        shard: I/N: generate the I-th of N parts, from 0; `failsafe merge` merges the parts.
         partitions: Independent parts of the run: the most workers and shards; part of what the dataset is.
         json: Print the result as JSON.
     """
@@ -94,31 +94,31 @@ def generate(
     resumed = 0
     with ProgressReporter("failures", wanted, quiet=json) as reporter:
 
-        def tell(progress: Progress) -> None:
+        def show(progress: Progress) -> None:
             nonlocal resumed
             verdicts[progress.verdict] += 1
             resumed += progress.resumed
             note = ", ".join(f"{n} {v}" for v, n in sorted(verdicts.items()) if v != "nominal")
             reporter.advance(int(progress.target_done), note)
 
-        build_dataset(config, out, tell, run_on, part)
+        build_dataset(config, out, show, run_on, part)
     seconds = time.monotonic() - begun
     verified, nominal_failed = verdicts["recoverable"], verdicts["nominal_failed"]
     if json:
         result = {"dataset": str(out), "wanted": wanted, "verified": verified, "seconds": round(seconds, 1)}
         print_json(result | {"resumed": resumed, "verdicts": dict(verdicts)})
         return 0
-    print(f"{out}: {verified} of {wanted} wanted failures have a proven correction, after {seconds:.0f} s")
-    there = f"; {resumed} were there already" if resumed else ""
-    print(", ".join(f"{n} {v}" for v, n in sorted(verdicts.items())) + there)
+    print(f"{out}: {verified} of {wanted} failures with a proven correction, after {seconds:.0f} s")
+    before = f"; {resumed} of an earlier run" if resumed else ""
+    print(", ".join(f"{n} {v}" for v, n in sorted(verdicts.items())) + before)
     if nominal_failed:
-        print(f"{nominal_failed} initial states were left out: the expert did not solve them")
+        print(f"{nominal_failed} initial states skipped, because the expert failed on them")
     print(f"next: failsafe render {out} && failsafe gallery {out} && failsafe coverage {out}")
     return 0
 
 
 def _modes(names: str, file: Path | None) -> dict[str, ModeConfig]:
-    """The modes of the flags: those of the file, those named, or those named as the file has them."""
+    """Return the named modes, all modes, or the modes of the file; a file's settings replace the defaults."""
     chosen = default_modes(tuple(name.strip() for name in names.split(",") if name.strip()))
     if file is None:
         return chosen

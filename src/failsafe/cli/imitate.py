@@ -1,4 +1,4 @@
-"""`failsafe imitate`: from demonstrations to a reference policy."""
+"""`failsafe imitate`: a reference policy from demonstrations."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ def imitate(
     Args:
         data: Folder made by `failsafe demonstrate`.
         out: File of the checkpoint, with the ending .safetensors.
-        demonstrations: Episodes of each task to learn from; 0 for all.
+        demonstrations: Episodes of each task to train on; 0 for all. The fewer, the weaker the policy.
         steps: Gradient steps.
-        batch: Moments in a step.
-        seed: Seed of everything that is drawn.
-        keyframes: Let it say where it is next to open, close or end, and go by that alone.
+        batch: Samples in a batch.
+        seed: Seed of all random draws.
+        keyframes: Let the policy predict the pose of the next gripper change or end of episode, and move
+            straight there.
         json: Print the result as JSON.
     """
     from failsafe.training.imitation import train_reference
@@ -39,11 +40,11 @@ def imitate(
 
     begun = time.monotonic()
 
-    def tell(step: int, loss: float) -> None:
+    def show(step: int, loss: float) -> None:
         if not json:
             print(f"step {step}/{steps} after {time.monotonic() - begun:.0f} s: loss {loss:.4f}", flush=True)
 
     settings = ImitationTraining(demonstrations, steps, batch, seed=seed, keyframes=keyframes)
-    path = train_reference(DemonstrationSet(data, demonstrations), settings, out, tell)
+    path = train_reference(DemonstrationSet(data, demonstrations), settings, out, show)
     print_json({"checkpoint": str(path)}) if json else print(f"checkpoint: {path}")
     return 0

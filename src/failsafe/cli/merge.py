@@ -1,4 +1,4 @@
-"""`failsafe merge`: put shards together."""
+"""`failsafe merge`: one dataset out of shards."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def merge(
     """Merge the shards of a run into the dataset that a single run would have made.
 
     Args:
-        data: Folder of the dataset to make.
+        data: Folder of the merged dataset.
         shards: Folders of all its shards.
         json: Print the result as JSON.
     """
@@ -28,5 +28,5 @@ def merge(
     if json:
         print_json({"dataset": str(data), "cases": cases, "shards": [str(s) for s in shards]})
     else:
-        print(f"{data}: {cases} work items from {len(shards)} shard(s)")
+        print(f"{data}: {cases} cases from {len(shards)} shard(s)")
     return 0

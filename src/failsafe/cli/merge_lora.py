@@ -1,4 +1,4 @@
-"""`failsafe merge-lora`: one checkpoint out of a model and its adapters."""
+"""`failsafe merge-lora`: one checkpoint out of a model and its LoRA adapters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How verbs speak: a progress bar on a terminal, plain lines elsewhere, one JSON object with `--json`."""
+"""Output of the verbs: a progress bar on a terminal, plain lines elsewhere, one JSON object with `--json`."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 def print_json(value: Any) -> None:
-    """One JSON object on standard output."""
+    """Print one JSON object on standard output."""
     print(json.dumps(value, indent=1, sort_keys=True))
 
 
 class ProgressReporter:
-    """Shows how far a piece of work is.
+    """Shows the progress of a verb on standard error.
 
     Args:
-        what: What is being done, in a word or two.
-        total: How many pieces there are.
-        quiet: Say nothing: the result will be JSON.
+        what: What is counted, in a word or two.
+        total: Number of pieces; 0 if the first `update` states it.
+        quiet: Show nothing, because the result is JSON.
     """
 
-    def __init__(self, what: str, total: int, quiet: bool = False) -> None:
+    def __init__(self, what: str, total: int = 0, quiet: bool = False) -> None:
         self._what, self._total, self._quiet = what, total, quiet
         self._done = 0
         self._begun = self._last_line = time.monotonic()
@@ -43,7 +43,7 @@ class ProgressReporter:
                 TextColumn("{task.fields[note]}"),
                 console=console,
             )
-            self._task = self._bar.add_task(what, total=total, note="")
+            self._task = self._bar.add_task(what, total=total or None, note="")
 
     def __enter__(self) -> ProgressReporter:
         if self._bar is not None:
@@ -56,8 +56,31 @@ class ProgressReporter:
         if self._bar is not None:
             self._bar.stop()
 
+    @property
+    def seconds(self) -> float:
+        """Seconds since the beginning."""
+        return time.monotonic() - self._begun
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        """Set how many pieces are done, and how many there are.
+
+        Args:
+            done: Number of pieces that are done.
+            total: Number of pieces.
+            note: What else to show.
+        """
+        self._total = total
+        if self._bar is not None:
+            self._bar.update(self._task, total=total)
+        self.advance(done - self._done, note)
+
     def advance(self, pieces: int = 1, note: str = "") -> None:
-        """Some pieces more are done, perhaps none; the note says what else there is to know."""
+        """Count pieces that are done.
+
+        Args:
+            pieces: How many more, perhaps 0.
+            note: What else to show.
+        """
         self._done += pieces
         if self._bar is not None:
             self._bar.update(self._task, advance=pieces, note=note)

@@ -1,17 +1,17 @@
-"""`failsafe render`: turn traces into frames."""
+"""`failsafe render`: frames of the rollouts of a dataset."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import tyro
 
 from failsafe.cli.output import ProgressReporter, print_json
+from failsafe.cli.parsing import parse_names
 from failsafe.datasets.cameras import parse_cameras
 from failsafe.datasets.frames import EVERY, SIZE, write_steps
 from failsafe.datasets.render import RenderOptions, choose_cases, render_dataset
-from failsafe.datasets.store import Dataset
+from failsafe.datasets.store import open_dataset
 from failsafe.errors import UserError
 from failsafe.execution.loading import load_executor
 from failsafe.experts.tasks import load_task
@@ -39,21 +39,20 @@ def render(
     Args:
         data: Folder of the dataset.
         cameras: Names, or poses as NAME@X:Y:Z@X:Y:Z (from, to) in metres, separated by commas.
-        size: Height and width of a frame in pixels.
-        every: A frame of every so many control steps; marked moments and the end are always there.
-        verdicts: Which work items, separated by commas.
-        workers: Processes; as many as there are cores by default.
+        size: Height and width of a frame, pixels.
+        every: Control steps from one frame to the next; labelled steps and the end are always rendered.
+        verdicts: Verdicts of the cases to render, separated by commas.
+        workers: Number of processes; one per core by default.
         executor: Where it runs: processes, serial (this process, for debugging), or MODULE:ATTRIBUTE.
         full_meshes: Render the robot's full meshes instead of the decimated ones.
-        skip_damaged: Leave out damaged files instead of stopping at the first.
-        episode: With --steps: the work item to write single moments of, as PNG files.
+        skip_damaged: Skip damaged files instead of stopping at the first.
+        episode: With --steps: the case of which to write single frames as PNG files.
         rollout: With --steps: "nominal", "failing", or "recovery_0" and so on.
         steps: Control steps to write as PNG files into the folder --out.
         out: With --steps: the folder to write to.
         json: Print the result as JSON.
     """
-    dataset = Dataset(data)
-    dataset.require()
+    dataset = open_dataset(data)
     if episode or steps:
         if not (episode and steps):
             raise UserError("expected --episode and --steps together, got one of them")
@@ -63,22 +62,21 @@ def render(
         paths = write_steps(dataset, simulator, case, rollout, steps, wanted, size, out)
         print_json([str(p) for p in paths]) if json else print(*paths, sep="\n")
         return 0
-    names = tuple(name.strip() for name in verdicts.split(",") if name.strip())
+    names = parse_names(verdicts)
     cases = choose_cases(dataset, names, skip_damaged)
     if not cases:
-        raise UserError(f"there are no work items in {data} with the verdict {' or '.join(names)}")
-    begun = time.monotonic()
+        raise UserError(f"expected cases in {data} with the verdict {' or '.join(names)}")
     with ProgressReporter("episodes", len(cases), quiet=json) as reporter:
         pictures = 0
 
-        def tell(episodes: int, new: int) -> None:
+        def show(episodes: int, new: int) -> None:
             nonlocal pictures
             pictures += new
             reporter.advance(episodes, f"{pictures} pictures")
 
         view = RenderOptions(cameras, size, every, full_meshes)
-        made = render_dataset(dataset, cases, view, load_executor(executor, workers), tell)
-    seconds = time.monotonic() - begun
+        made = render_dataset(dataset, cases, view, load_executor(executor, workers), show)
+    seconds = reporter.seconds
     if json:
         result = {"episodes": len(cases), "pictures": made.pictures, "seconds": round(seconds, 1)}
         print_json(result | {"lost": list(made.lost)})

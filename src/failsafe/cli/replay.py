@@ -1,4 +1,4 @@
-"""`failsafe replay`: re-run one episode from its record."""
+"""`failsafe replay`: one recorded episode, run again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def replay(
 
     Args:
         data: Folder of the dataset.
-        episode: Name of the work item.
+        episode: Name of the case.
         json: Print the result as JSON.
 
     Returns:

@@ -1,4 +1,4 @@
-"""`failsafe report`: the page of an evaluation, with films of single episodes."""
+"""`failsafe report`: the page of an evaluation, with videos of single episodes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def report(
     out: Path | None = None,
     videos: int = 3,
     tables: Path | None = None,
-    ledger: Path | None = None,
+    episode_table: Path | None = None,
     workers: int | None = None,
     executor: str = "processes",
     json: bool = False,
@@ -37,11 +37,11 @@ def report(
         results: Folder of the results.
         shards: Folders of shards of the same evaluation, whose episodes are copied to the results first.
         out: The page; report.html in the folder of the results by default.
-        videos: Film at most so many episodes of each kind (rescued, harmed, still failed); 0 for none. They
-            are run again for it, and stand in films/ beside the page.
-        tables: Write the tables as Markdown, too, to this file.
-        ledger: Write the records of all episodes, too, to this one file (Parquet).
-        workers: Processes; as many as there are cores by default.
+        videos: Largest number of videos of each kind (rescued, harmed, still failed); 0 for none. Their
+            episodes are run again.
+        tables: Also write the tables as Markdown to this file.
+        episode_table: Also write the records of all episodes to this Parquet file.
+        workers: Number of processes; one per core by default.
         executor: Where it runs: processes, serial (this process, for debugging), or MODULE:ATTRIBUTE.
         json: Print the summary as JSON.
     """
@@ -51,29 +51,32 @@ def report(
     summary, page = publish(study, out or results / "report.html", videos, run_on, json)
     if tables is not None:
         write_atomically(tables, tables_markdown(study, summary).encode())
-    if ledger is not None:
-        write_episode_table(study.episodes(), ledger)
-    say(summary, page, json)
+    if episode_table is not None:
+        write_episode_table(study.episodes(), episode_table)
+    print_summary(summary, page, json)
     return 0
 
 
 def publish(
     results: Results, page: Path, videos: int, executor: Executor, quiet: bool
 ) -> tuple[Summary, Path]:
-    """Film a few episodes and write the page.
+    """Render videos of a few episodes, and write the page.
 
     Args:
-        results: The study.
-        page: The page.
-        videos: The most films of each kind.
+        results: The results.
+        page: File of the page.
+        videos: Largest number of videos of each kind.
         executor: Renders the videos.
         quiet: Show no progress.
 
+    Returns:
+        The summary, and the page.
+
     Raises:
-        UserError: If there are no results, or the number makes no sense.
+        UserError: If there are no results, or the number is negative.
     """
     if videos < 0:
-        raise UserError(f"expected --films to be at least 0, got {videos}")
+        raise UserError(f"expected --videos to be at least 0, got {videos}")
     episodes = list(results.episodes())
     chosen = choose(pairs_of(episodes), videos)
     with ProgressReporter("videos", len(chosen), quiet or not chosen) as reporter:
@@ -81,8 +84,14 @@ def publish(
     return summarise(episodes), write_report(results, page, made)
 
 
-def say(summary: Summary, page: Path, json: bool) -> None:
-    """Print what a study came to, and where its page is."""
+def print_summary(summary: Summary, page: Path, json: bool) -> None:
+    """Print the summary of an evaluation, and where its page is.
+
+    Args:
+        summary: The summary.
+        page: The page.
+        json: Print JSON.
+    """
     if json:
         print_json({"page": str(page.resolve()), "summary": codec.to_plain(summary)})
     else:

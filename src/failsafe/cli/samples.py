@@ -1,15 +1,14 @@
-"""`failsafe samples`: cut windows for learning out of datasets."""
+"""`failsafe samples`: training windows from datasets."""
 
 from __future__ import annotations
 
-import re
-import time
 from collections import Counter
 from pathlib import Path
 
 import tyro
 
 from failsafe.cli.output import ProgressReporter, print_json
+from failsafe.cli.parsing import parse_names, parse_pair
 from failsafe.errors import UserError
 from failsafe.execution.loading import load_executor
 from failsafe.records.assessment import WindowSpec
@@ -43,37 +42,37 @@ def samples(
 ) -> int:
     """Cut training windows out of datasets: rendered once, split by seed.
 
-    Interrupted at any moment, the same command goes on where it was.
+    Interrupted at any time, the same command resumes.
 
     Args:
         data: Folders of datasets.
         out: Folder of the samples.
         views: Cameras, separated by commas.
         history: Control steps that a window reaches back.
-        frames: Moments of a window with pictures, evenly spread, the present one the last.
-        size: Height and width of a picture in pixels.
-        source: Height and width to render at, in pixels, before images are resampled to --size; 0 renders at
+        frames: Images of each view in a window, evenly spaced in time, the last one of the present step.
+        size: Height and width of an image, pixels.
+        source: Height and width to render at, pixels, before images are resampled to --size; 0 renders at
             --size.
-        jitter: METRES,DEGREES by up to which each camera is moved, anew for every window.
-        shift: METRES,DEGREES by just which each camera is moved, instead: to test with cameras elsewhere.
-        splits: Which of the splits to make, separated by commas.
+        jitter: METRES,DEGREES: largest random displacement of each camera, drawn for every window.
+        shift: METRES,DEGREES: fixed size of the displacement instead, to test with displaced cameras.
+        splits: Splits to make, separated by commas.
         only_split: Put every seed into this split: "test" for a task that is left out of training.
-        failing_share: Share of failing moments in every task and split; 0 to take them as they come.
-        per_cell: The most failing moments of one task, split, mode and stage; 0 for no limit.
-        every: Take a moment every so many control steps of each rollout; 0 for a few of each.
+        failing_share: Share of failing samples in every task and split; 0 keeps all samples.
+        per_cell: Largest number of failing samples of one task, split, mode and stage; 0 for no limit.
+        every: Control steps from one sample of a rollout to the next; 0 for a few samples of each rollout.
         explore: Take so many samples of one random-exploration rollout per initial state, and no others, to
             train the object localizer of the compact model. With --splits train.
         images: Render the windows; the compact model learns from image-free samples, too, which are cheap.
-        workers: Processes; as many as there are cores by default.
+        workers: Number of processes; one per core by default.
         executor: Where it runs: processes, serial (this process, for debugging), or MODULE:ATTRIBUTE.
         json: Print the result as JSON.
     """
     if not data:
         raise UserError("expected at least one dataset made by `failsafe generate`, got none")
-    metres, degrees = _pair("--shift" if shift else "--jitter", shift or jitter)
+    metres, degrees = parse_pair("--shift" if shift else "--jitter", shift or jitter)
     config = SampleConfig(
-        window=WindowSpec(_names(views), history, frames, size, source),
-        splits=_names(splits),
+        window=WindowSpec(parse_names(views), history, frames, size, source),
+        splits=parse_names(splits),
         failing_share=failing_share,
         per_cell=per_cell,
         jitter_metres=metres,
@@ -84,23 +83,8 @@ def samples(
         explore=explore,
         images=images,
     )
-    begun = time.monotonic()
-    reporter: ProgressReporter | None = None
-    last = 0
-
-    def tell(done: int, total: int) -> None:
-        nonlocal reporter, last
-        if reporter is None:
-            reporter = ProgressReporter("samples", total, quiet=json)
-            reporter.__enter__()
-        reporter.advance(done - last)
-        last = done
-
-    try:
-        count = build_samples(data, out, config, load_executor(executor, workers), tell)
-    finally:
-        if reporter is not None:
-            reporter.__exit__(None, None, None)
+    with ProgressReporter("samples", quiet=json) as reporter:
+        count = build_samples(data, out, config, load_executor(executor, workers), reporter.update)
     made = SampleSet(out)
     by_split = Counter(sample.split for sample in made.samples)
     failing = sum(sample.failing for sample in made.samples)
@@ -108,17 +92,5 @@ def samples(
         print_json({"samples": count, "failing": failing, "splits": dict(by_split), "folder": str(out)})
     else:
         shares = ", ".join(f"{by_split[s]} {s}" for s in SPLITS if by_split[s])
-        print(f"{out}: {count} samples, {failing} failing; {shares}; after {time.monotonic() - begun:.0f} s")
+        print(f"{out}: {count} samples, {failing} failing; {shares}; after {reporter.seconds:.0f} s")
     return 0
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _pair(flag: str, text: str) -> tuple[float, float]:
-    number = r"\s*([0-9]*\.?[0-9]+)\s*"
-    found = re.fullmatch(f"{number},{number}", text)
-    if not found:
-        raise UserError(f"expected {flag} METRES,DEGREES such as 0.05,5, got '{text}'")
-    return float(found[1]), float(found[2])

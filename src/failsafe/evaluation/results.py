@@ -17,6 +17,7 @@ from typing import ClassVar
 from failsafe.datasets.files import file_name, write_atomically
 from failsafe.errors import StoreError, UserError
 from failsafe.evaluation.config import StudyConfig
+from failsafe.evaluation.paired import Summary, summarise
 from failsafe.records import codec
 from failsafe.records.episode import Episode, EpisodeKey
 from failsafe.records.provenance import Provenance, collect_provenance, command_line
@@ -87,6 +88,10 @@ class Results:
         """Every record, in a fixed order."""
         for file in sorted(self.path.glob("episodes/*/*/*/*/*.json")):
             yield codec.loads(Episode, file.read_text(), str(file))
+
+    def summary(self) -> Summary:
+        """Compute success rates with intervals, paired tests, alarms and cost of every cell."""
+        return summarise(self.episodes())
 
     def begin(self, config: StudyConfig, made: StudyManifest | None = None) -> None:
         """Make the folder one of this study.

@@ -14,6 +14,7 @@ from failsafe.evaluation.conditions import CONDITIONS, NEVER
 from failsafe.evaluation.config import StudyConfig, StudyItem, conditions_to_run, study_items
 from failsafe.evaluation.controls import PrivilegedState
 from failsafe.evaluation.episodes import run_episode
+from failsafe.evaluation.objects import StudyObjects
 from failsafe.evaluation.results import Results
 from failsafe.evaluation.scenarios import scenario
 from failsafe.execution.contract import SILENT, Executor, Reporter, ignore
@@ -33,6 +34,7 @@ def run_study(
     executor: Executor,
     on_done: Callable[[StudyItem], None] = ignore,
     shard: tuple[int, int] = (0, 1),
+    objects: StudyObjects | None = None,
 ) -> Results:
     """Run all episodes of a study that have not been run.
 
@@ -42,12 +44,15 @@ def run_study(
         executor: Runs the items.
         on_done: Called with every item that is done, now or by an earlier run.
         shard: Number of this shard, from 0, and of all.
+        objects: Policies, tasks and the model that were given as objects; the rest is loaded by name.
 
     Raises:
         FailSafeError: If something does not fit before the first step.
     """
+    objects = objects or StudyObjects()
     for task in config.tasks:
-        check_task(task)
+        if task not in objects.tasks:
+            check_task(task)
     results = Results(out)
     with locked(out):
         results.begin(config)
@@ -57,7 +62,7 @@ def run_study(
                 on_done(cell)
             else:
                 todo.append(cell)
-        executor.run(StudyJob(config, out), todo, on_done)
+        executor.run(StudyJob(config, out, objects), todo, on_done)
     return results
 
 
@@ -67,14 +72,16 @@ class StudyJob:
     Args:
         config: What is evaluated.
         out: Folder of the results.
+        objects: Policies, tasks and the model that were given as objects.
     """
 
-    def __init__(self, config: StudyConfig, out: Path) -> None:
+    def __init__(self, config: StudyConfig, out: Path, objects: StudyObjects | None = None) -> None:
         self._config, self._results = config, Results(out)
-        self._tasks: dict[str, Task] = {}
+        self._objects = objects or StudyObjects()
+        self._tasks: dict[str, Task] = dict(self._objects.tasks)
         self._spares: dict[str, Task] = {}
-        self._policies: dict[str, Policy] = {}
-        self._model: RecoveryModel | None = None
+        self._policies: dict[str, Policy] = dict(self._objects.policies)
+        self._model: RecoveryModel | None = self._objects.model
 
     def run(self, item: StudyItem, reporter: Reporter = SILENT) -> None:
         """Run the arms of a cell that have not been run."""
@@ -155,6 +162,11 @@ class StudyJob:
         assert alone is not None
         task = self.task(cell)
         if task.name not in self._spares:
+            if task in self._objects.tasks.values():
+                raise UserError(
+                    f"expected the task {cell.task} by name, for controls that need a second simulator of "
+                    "it, got an object: register it, or give MODULE:FUNCTION"
+                )
             self._spares[task.name] = load_task(task.name)
         spare = self._spares[task.name]
         return PrivilegedState(task, spare, run_nominal(spare, cell.seed), not alone.success, lambda: 0)
@@ -169,5 +181,5 @@ def _check_fresh(learned: Policy | RecoveryModel, name: str, cell: StudyItem) ->
     if cell.seed in trained_on(learned, cell.task):
         raise UserError(
             f"{name} was trained on seed {cell.seed} of {cell.task}, so that what it does there proves "
-            "nothing: choose other --seeds"
+            "nothing: choose other seeds"
         )

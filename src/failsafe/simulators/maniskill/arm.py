@@ -129,7 +129,7 @@ class Arm:
             target: Tool pose, robot base frame. [7]
             gripper: Gripper command, -1 closed to +1 open.
         """
-        solution = self._solve(target, self._last)
+        solution = self.solve(target, self._last)
         if self._endless.size:
             # The inverse kinematics returns angles within one turn. Two aligned endless joints can rotate
             # against each other without limit, so the speed of the joints is bounded.
@@ -153,9 +153,9 @@ class Arm:
             steps: Number of poses on the path for which the inverse kinematics is solved.
         """
         joints = self._last
-        for pose in poses.interpolate(self._tool_pose(joints), target, steps):
-            joints = self._solve(pose, joints)
-        metres, radians = poses.distance(self._tool_pose(joints), target)
+        for pose in poses.interpolate(self.tool_pose_at(joints), target, steps):
+            joints = self.solve(pose, joints)
+        metres, radians = poses.distance(self.tool_pose_at(joints), target)
         return metres <= _REACH_TOLERANCE[0] and radians <= _REACH_TOLERANCE[1]
 
     def closest_reachable(self, target: Pose) -> Pose:
@@ -203,20 +203,25 @@ class Arm:
                 names.append(body.spec.name)
         return tuple(names)
 
-    def _tool_pose(self, joints: np.ndarray) -> Pose:
+    def tool_pose_at(self, joints: np.ndarray) -> Pose:
+        """Return the tool pose, robot base frame, at joint positions [J], by forward kinematics."""
         self._model.compute_forward_kinematics(joints)
         pose = self._model.get_link_pose(self._tcp_index)
         if self._base is not None:
             pose = self._base.inv() * pose
         return to_array(pose if self._tool is None else pose * self._tool)
 
-    def _solve(self, target: Pose, start: np.ndarray) -> np.ndarray:
+    def solve(self, target: Pose, start: np.ndarray) -> np.ndarray:
         """Return the joint positions for a tool pose, by Pinocchio's closed-loop inverse kinematics.
 
         A full Gauss-Newton step (dt = 1) converges in a few iterations from a start one control step away,
         ten times faster than the default step. A joint beyond its limit is held at the limit, and the
         problem is solved for the other joints: a redundant arm such as the Panda can compensate. Where no
         exact solution exists, a damped solver returns an approximate one.
+
+        Args:
+            target: Tool pose, robot base frame. [7]
+            start: Joint positions to start from, radians. [J]
         """
         pose = to_sapien(target)
         if self._base is not None:

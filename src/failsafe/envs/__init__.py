@@ -1,0 +1,1 @@
+"""FailSafe in Gymnasium: an environment with perturbations, and a wrapper that adds them."""

@@ -1,0 +1,88 @@
+"""Calibrate the monitor's alarm thresholds on successful episodes of a policy: `failsafe.calibrate`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from failsafe.evaluation.conditions import WATCH
+from failsafe.evaluation.evaluate import MAX_STEPS, TASKS, evaluate
+from failsafe.evaluation.objects import name_of
+from failsafe.execution.contract import Executor
+from failsafe.experts.tasks import Task
+from failsafe.models.contract import RecoveryModel
+from failsafe.models.loading import COMPACT
+from failsafe.monitors.calibration import Calibration, check_alpha, write_calibration
+from failsafe.monitors.calibration import calibrate as calibrate_scores
+from failsafe.monitors.settings import MonitorSettings
+from failsafe.policies.contract import Policy
+from failsafe.records.provenance import command_line
+
+SEEDS = range(400_000, 400_100)
+"""Seeds of calibrations by default: no evaluation uses them."""
+
+
+def calibrate(
+    policy: str | Policy,
+    model: str | RecoveryModel = COMPACT,
+    *,
+    out: str | Path = "thresholds.json",
+    alpha: float = 0.05,
+    tasks: str | Task | Sequence[str | Task] = TASKS,
+    seeds: range = SEEDS,
+    max_steps: int = MAX_STEPS,
+    workers: int | None = None,
+    executor: str | Executor | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Calibration:
+    """Find alarm thresholds that at most a share alpha of successful episodes exceed, and store them.
+
+    The policy runs with a monitor that only observes. Interrupted, the same call resumes: the episodes are
+    kept in a folder beside the file.
+
+    Args:
+        policy: Base policy: a name as for `load_policy`, or an object.
+        model: Recovery model: a name as for `load_model`, or an object.
+        out: JSON file of the thresholds.
+        alpha: Largest share of successful episodes with an alarm, above 0 and below 1.
+        tasks: One task or several: names, or objects.
+        seeds: Seeds of the initial states, in steps of 1, that nothing else uses.
+        max_steps: Control steps after which an episode is over.
+        workers: Number of workers, as for `evaluate`.
+        executor: Where episodes run, as for `evaluate`.
+        on_progress: Called with the number of initial states done so far, and of all.
+
+    Returns:
+        The thresholds by instruction; None where successful episodes are too few to promise alpha.
+
+    Raises:
+        UserError: If alpha, a name or a number is not allowed.
+        StoreError: If the episodes beside the file are of another calibration.
+        FailSafeError: If the policy, the model or a task cannot be loaded.
+    """
+    check_alpha(alpha)
+    settings = MonitorSettings()
+    results = evaluate(
+        policy,
+        model,
+        out=Path(out).with_suffix(".episodes"),
+        tasks=tasks,
+        seeds=seeds,
+        conditions=(WATCH,),
+        threshold=5.0,  # a monitor that only observes has none; the settings of a study name one
+        settings=settings,
+        max_steps=max_steps,
+        workers=workers,
+        executor=executor,
+        on_progress=on_progress,
+    )
+    observed = [episode for episode in results.episodes() if episode.key.condition == WATCH]
+    scores = [(e.instruction, e.top_score or 0.0) for e in observed if e.success]
+    # An episode that never began has no instruction.
+    instructions = sorted({e.instruction for e in observed if e.instruction})
+    weights = results.manifest.config.weights
+    found = calibrate_scores(
+        scores, alpha, name_of(model), name_of(policy), settings.drift, command_line(), weights, instructions
+    )
+    write_calibration(Path(out), found)
+    return found

@@ -1,0 +1,113 @@
+"""Objects in place of names: policies, tasks and models that a caller hands to an evaluation."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from failsafe.errors import UserError
+from failsafe.execution.contract import Executor
+from failsafe.execution.loading import load_executor
+from failsafe.experts.tasks import Task
+from failsafe.models.contract import RecoveryModel
+from failsafe.models.loading import fingerprint
+from failsafe.policies.contract import Policy
+from failsafe.policies.loading import policy_fingerprint
+
+
+@dataclass(frozen=True)
+class StudyObjects:
+    """What an evaluation was given as names, and what as objects.
+
+    Attributes:
+        policy_names: Name of every policy, in order.
+        task_names: Name of every task, in order.
+        policies: Policies that were given as objects, by name.
+        tasks: Tasks that were given as objects, by name.
+        model: The model, None where a name was given.
+        model_fingerprint: Identifies the model's weights or class; empty where nothing is known.
+        policy_fingerprints: The same of each policy, by name.
+    """
+
+    policy_names: tuple[str, ...] = ()
+    task_names: tuple[str, ...] = ()
+    policies: dict[str, Policy] = field(default_factory=dict[str, Policy])
+    tasks: dict[str, Task] = field(default_factory=dict[str, Task])
+    model: RecoveryModel | None = None
+    model_fingerprint: str = ""
+    policy_fingerprints: dict[str, str] = field(default_factory=dict[str, str])
+
+    @classmethod
+    def of(
+        cls, policies: Sequence[str | Policy], model: str | RecoveryModel, tasks: Sequence[str | Task]
+    ) -> StudyObjects:
+        """Sort names from objects.
+
+        Args:
+            policies: The base policies.
+            model: The recovery model.
+            tasks: The tasks.
+
+        Raises:
+            UserError: If two have the same name.
+        """
+        for what, given in (("policies", policies), ("tasks", tasks)):
+            names = [name_of(one) for one in given]
+            if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+                raise UserError(f"expected {what} with different names, got '{twice[0]}' twice")
+        return cls(
+            policy_names=tuple(name_of(policy) for policy in policies),
+            task_names=tuple(name_of(task) for task in tasks),
+            policies={name_of(policy): policy for policy in policies if not isinstance(policy, str)},
+            tasks={name_of(task): task for task in tasks if isinstance(task, Task)},
+            model=None if isinstance(model, str) else model,
+            model_fingerprint=fingerprint(model) if isinstance(model, str) else _class_of(model),
+            policy_fingerprints={
+                name_of(policy): policy_fingerprint(policy) if isinstance(policy, str) else _class_of(policy)
+                for policy in policies
+            },
+        )
+
+    @property
+    def any(self) -> bool:
+        """Whether there is an object."""
+        return bool(self.policies or self.tasks or self.model is not None)
+
+
+def name_of(given: str | Policy | RecoveryModel | Task) -> str:
+    """Return the name of a policy, a model or a task, which may be a name already."""
+    if isinstance(given, Task):
+        return given.name or given.simulator.spec.task
+    return given if isinstance(given, str) else given.name
+
+
+def choose_executor(executor: str | Executor | None, workers: int | None, objects: StudyObjects) -> Executor:
+    """Return where an evaluation runs: with objects in this process, unless several workers are asked for.
+
+    Args:
+        executor: Name of an executor, or an executor; None for the default.
+        workers: Number of workers; None for the default.
+        objects: What travels to the workers.
+
+    Raises:
+        UserError: If there is no such executor, or an object cannot travel to another process.
+    """
+    if executor is None and objects.any and workers in (None, 1):
+        return load_executor("serial")
+    if objects.any and executor != "serial":
+        try:
+            pickle.dumps(objects)
+        except Exception as error:  # anything that somebody's __reduce__ may raise
+            raise UserError(
+                "expected policies, models and tasks that can be pickled, to send them to other processes, "
+                f"got an error ({type(error).__name__}: {error}): use workers=1, or give names such as "
+                "MODULE:ATTRIBUTE"
+            ) from error
+    return load_executor(executor or "processes", workers)
+
+
+def _class_of(given: Any) -> str:
+    """Return what identifies an object's code, so that results of another class are not continued."""
+    return f"{type(given).__module__}.{type(given).__qualname__}"
