@@ -85,21 +85,26 @@ def test_a_world_mode_tears_the_cube_out_of_the_grip(actions: np.ndarray, alone:
 @pytest.mark.parametrize("control_mode", ["pd_joint_pos", "pd_ee_delta_pose", "pd_ee_target_delta_pose"])
 def test_drift_leads_the_tool_away_in_every_control_mode(control_mode: str) -> None:
     still = np.zeros(8 if control_mode == "pd_joint_pos" else 7, dtype=np.float32)
-    places = []
+    paths = []
     for perturbations in ([], ["drift:0.05"]):
         env = perturb(maniskill_env(control_mode), perturbations)
         env.reset(seed=SEED)
         if control_mode == "pd_joint_pos":
             still = env.unwrapped.agent.robot.get_qpos()[0, :8].numpy()
+            still[7] = 1.0
+        places = []
         for _ in range(80):
             info = env.step(still)[4]
-        places.append(env.unwrapped.agent.tcp.pose.p[0].numpy())
+            places.append(env.unwrapped.agent.tcp.pose.p[0].numpy().copy())
+        paths.append(np.array(places))
         env.close()
-    assert info["perturbations"]["drift:0.05"] is not None
-    # The bias grows by 5 cm/s for 1.5 s; with deltas from the measured pose the arm keeps what it drifted.
-    off = places[1] - places[0]
-    assert np.linalg.norm(off[:2]) > 0.02 or control_mode == "pd_joint_pos"
-    assert abs(off[2]) < 0.03
+    at = info["perturbations"]["drift:0.05"]
+    assert at is not None
+    off = paths[1] - paths[0]
+    assert not off[:at].any(), "nothing changes before it acts"
+    # The bias grows by 5 cm/s for 1.5 s, and the arm lags behind it.
+    assert 0.04 < np.linalg.norm(off[:, :2], axis=1).max() < 0.12
+    assert np.abs(off[:, 2]).max() < 0.03
 
 
 def test_the_seed_of_the_episode_determines_the_perturbation(actions: np.ndarray) -> None:
