@@ -102,8 +102,9 @@ def test_drift_leads_the_tool_away_in_every_control_mode(control_mode: str) -> N
     assert at is not None
     off = paths[1] - paths[0]
     assert not off[:at].any(), "nothing changes before it acts"
-    # The bias grows by 5 cm/s for 1.5 s, and the arm lags behind it.
-    assert 0.04 < np.linalg.norm(off[:, :2], axis=1).max() < 0.12
+    # The bias grows by 5 cm/s for 1.5 s. Of a displacement of the measured pose the arm covers a third.
+    least = 0.02 if control_mode == "pd_ee_delta_pose" else 0.04
+    assert least < np.linalg.norm(off[:, :2], axis=1).max() < 0.12
     assert np.abs(off[:, 2]).max() < 0.03
 
 

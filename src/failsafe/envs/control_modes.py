@@ -16,7 +16,13 @@ from failsafe.simulators.maniskill.arm import Arm
 
 @runtime_checkable
 class ControlMode(Protocol):
-    """The arm's part of a ManiSkill action."""
+    """The arm's part of a ManiSkill action.
+
+    Attributes:
+        relative: Whether an action counts from where the robot is, so that a displacement stays.
+    """
+
+    relative: bool
 
     def to_pose(self, action: Float[np.ndarray, "A"]) -> Pose:
         """Return the tool pose, robot base frame, that the arm's part of an action asks for."""
@@ -34,6 +40,8 @@ class JointPosition:
         arm: The robot.
         controller: ManiSkill's controller of the arm.
     """
+
+    relative = False
 
     def __init__(self, arm: Arm, controller: Any) -> None:
         self._arm = arm
@@ -67,6 +75,8 @@ class EndEffectorDelta:
     Raises:
         UserError: If the controller uses other frames, or unscaled actions.
     """
+
+    relative = True
 
     def __init__(self, arm: Arm, controller: Any) -> None:
         config = controller.config

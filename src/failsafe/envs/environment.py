@@ -139,6 +139,7 @@ class FailSafeEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._stop = StopOnSuccess()
         self._loop = ControlLoop(simulator, (*self._injections, self._stop))
         self._target: Pose = self._loop.observation.tcp_pose.copy()
+        self._sent = self._target
         self._diverged = False
         return self._observation(), self._info() | {"seed": episode, "instruction": self.instruction}
 
@@ -163,9 +164,10 @@ class FailSafeEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         row = np.clip(row, -self._largest_action, self._largest_action)
         measured = loop.observation.tcp_pose
         wanted = poses.apply_delta(self._target, row[:6])
-        command = Command(clip_target(wanted, self._target, measured, self._body), float(row[6]))
+        self._target = clip_target(wanted, self._target, measured, self._body)
         try:
-            self._target = loop.step(command, (self._target, measured)).target
+            command = Command(self._target, float(row[6]))
+            self._sent = loop.step(command, (self._sent, measured)).target
         except DivergedError:
             self._diverged = True
         terminated = self._stop.succeeded

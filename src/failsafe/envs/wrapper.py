@@ -15,6 +15,7 @@ from failsafe.errors import UserError
 from failsafe.perturbations.injection import Injection
 from failsafe.perturbations.runtime import RuntimePerturbation, make_injection
 from failsafe.records import poses
+from failsafe.records.plan import OPEN
 from failsafe.records.poses import Pose
 from failsafe.records.trace import Disturbance
 from failsafe.rollouts.hooks import Command
@@ -179,6 +180,7 @@ class _SteppedByGymnasium(Simulator):
                 command_size=int(np.prod(env.single_action_space.shape)),
             )
         self._forcing.restore_friction()
+        self._offset = np.zeros(6)
         seed = int(np.atleast_1d(env._episode_seed)[0])
         self._episode = EpisodeSpec(seed, "", tuple(b.spec for b in self._bodies))
 
@@ -196,8 +198,11 @@ class _SteppedByGymnasium(Simulator):
         row = self._row = self._row.reshape(-1)
         if row.size != self._spec.command_size:
             raise UserError(f"expected an action of {self._spec.command_size} numbers, got {row.size}")
-        gripper = float(row[self._rows["gripper"]][0]) if "gripper" in self._rows else 1.0
-        self._asked = Command(self._mode.to_pose(row[self._rows["arm"]]), gripper)
+        gripper = float(row[self._rows["gripper"]][0]) if "gripper" in self._rows else OPEN
+        pose = self._mode.to_pose(row[self._rows["arm"]])
+        # A relative action counts from where a perturbation has taken the tool. What the action asks for
+        # without the perturbation is that far from there; else a drift would add up, step by step.
+        self._asked = Command(poses.apply_delta(pose, -self._offset), gripper)
         return self._asked
 
     @property
@@ -228,9 +233,12 @@ class _SteppedByGymnasium(Simulator):
 
     def command(self, target: Pose, gripper: float) -> Float32[np.ndarray, "D"]:
         """Return the given action, with the parts replaced that ask for something else."""
-        row = self._row.copy()
-        if not np.array_equal(target, self._asked.target):
+        row, asked = self._row.copy(), self._asked.target
+        self._offset = np.zeros(6)
+        if not np.array_equal(target, asked):
             row[self._rows["arm"]] = self._mode.to_action(target)
+            if self._mode.relative:
+                self._offset = poses.delta_between(asked, target)
         if gripper != self._asked.gripper:
             row[self._rows["gripper"]] = gripper
         return row.astype(np.float32)
