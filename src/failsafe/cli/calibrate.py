@@ -60,7 +60,7 @@ def calibrate(
         print_json(codec.to_plain(found))
         return 0
     for instruction, threshold in found.thresholds.items():
-        value = "none, too few successes" if threshold.value is None else f"{threshold.value:.4f}"
+        value = "none: too few successes" if threshold.value is None else f"{threshold.value:.4f}"
         pooled = " of all tasks, because this one has too few" if threshold.pooled else ""
         print(f"{instruction}: threshold {value}, from {threshold.episodes} successful episodes{pooled}")
     print(f"{out}: at most {alpha:.0%} of future successful episodes see an alarm")
