@@ -96,7 +96,7 @@ class Generation:
     """A run of the generator on one task, in this process, into a folder.
 
     Attributes:
-        verdicts: Number of cases by verdict.
+        categories: Number of cases by category.
         corrections: Number of labels with a proven correction.
         seconds: Duration of the run with writing; without imports and the construction of the simulator.
         watches: Where the time was spent.
@@ -104,7 +104,7 @@ class Generation:
         nominal_kb: Size of each nominal rollout's file, kB.
     """
 
-    verdicts: dict[str, int]
+    categories: dict[str, int]
     corrections: int
     seconds: Seconds
     watches: Stopwatches
@@ -114,7 +114,7 @@ class Generation:
     @property
     def verified(self) -> int:
         """Number of failures with a proven correction."""
-        return self.verdicts.get("recoverable", 0)
+        return self.categories.get("recoverable", 0)
 
 
 def generate(config: GenerationConfig, tasks: Mapping[str, Task], folder: Path) -> Dataset:
@@ -147,7 +147,7 @@ def measure_generation(name: str, task: Task, failures: int, labels: int, rollou
         with clock() as seconds:
             dataset = generate(config, {name: task}, Path(folder))
         cases = list(dataset.cases())
-        verdicts = Counter(case.category for case in cases)
+        categories = Counter(case.category for case in cases)
         corrections = sum(
             label.correction is not None and label.verification.proven for c in cases for label in c.labels
         )
@@ -158,7 +158,7 @@ def measure_generation(name: str, task: Task, failures: int, labels: int, rollou
             for c in cases
         ]
         nominal_kb = [path.stat().st_size / 1000 for path in dataset.nominal_files()]
-    return Generation(dict(verdicts), corrections, seconds, watches, case_kb, nominal_kb)
+    return Generation(dict(categories), corrections, seconds, watches, case_kb, nominal_kb)
 
 
 @dataclass

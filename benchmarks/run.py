@@ -64,7 +64,7 @@ def run_generation(bench: Bench, sizes: Sizes) -> None:
     ):
         found = measures.measure_generation(first, tasks[first], failures, labels, rollouts)
         bench.runs[run] = found
-        cases = ", ".join(f"{n} {verdict}" for verdict, n in sorted(found.verdicts.items()))
+        cases = ", ".join(f"{n} {category}" for category, n in sorted(found.categories.items()))
         rate = f"verified failures, per core, {run}"
         bench.add_rate(rate, found.verified, found.seconds, least=least, note=cases)
         bench.add_rate(f"labelled corrections, per core, {run}", found.corrections, found.seconds)

@@ -198,7 +198,8 @@ def test_single_steps_as_png(
         UnknownNameError, match=r"unknown rollout of pick-open 'failin': did you mean 'failing'\?"
     ):
         write_steps(dataset, simulator, case, "failin", [0], views, 48, tmp_path)
-    with pytest.raises(UserError, match="expected a step from 0 to 63, got 5000"):
+    last = len(dataset.nominal(case.task, case.seed)[1])
+    with pytest.raises(UserError, match=f"expected a step from 0 to {last}, got 5000"):
         write_steps(dataset, simulator, case, NOMINAL, [5000], views, 48, tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""A small dataset on the toy, made by hand: every verdict, several labels, two causes at once."""
+"""A small dataset on the toy, made by hand: every result, several labels, two causes at once."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def test_cells_are_counted(dataset: Dataset) -> None:
         (*first, "reach", "with the stage", "medium"): ("thin", (1, 1, 0, 0, 0, 1)),
         (*first, "reach", "with the stage", "large"): ("filled", (3, 3, 3, 2, 0, 0)),
         (*first, "grasp", "with the stage", "small"): ("empty", (2, 3, 0, 0, 3, 0)),
-        (PICK, "slip", "lift", "late", "small"): ("no way back", (1, 1, 1, 0, 0, 0)),
+        (PICK, "slip", "lift", "late", "small"): ("unrecovered", (1, 1, 1, 0, 0, 0)),
         (PUSH, "translation_x", "reach", "with the stage", "large"): ("filled", (1, 1, 1, 1, 0, 0)),
     }
     # Along the plan, and within a stage from small to large.
@@ -137,7 +137,7 @@ def test_modes_are_summed_up_with_reasons(dataset: Dataset) -> None:
     assert row.recovered == 2 / 3
     assert row.reasons == {"no candidate ended in success": 1}
     assert rows[PICK, "slip"].reasons == {
-        "no candidate ended in success / no way back within the length of a correction": 1
+        "no candidate ended in success / no correction within the length limit": 1
     }
     assert rows[PUSH, "slip"].yield_rate is None
     assert rows[PUSH, "slip"].recovered is None
@@ -145,7 +145,7 @@ def test_modes_are_summed_up_with_reasons(dataset: Dataset) -> None:
 
 def test_a_mode_that_never_applied_is_told_from_one_that_had_no_turn(dataset: Dataset) -> None:
     states = {(r.task, r.mode): r.state for r in coverage_table(dataset) if r.kind == "mode"}
-    # Lane 0 drew translation_x again on the pick task, so every other mode that applies had had its turn.
+    # Partition 0 drew translation_x again on the pick task, so every other mode that applies had an attempt.
     assert states[PICK, "object_dropped"] == "no stage"
     assert states[PUSH, "object_dropped"] == "untried"
 
@@ -185,7 +185,7 @@ def test_the_table_for_terminals(dataset: Dataset) -> None:
         *("1", "x", "no", "candidate", "ended", "in", "success"),
     ]
     assert "9 tried, 3 verified failures, 5 failures, 3 harmless, 1 other" in text
-    assert lines[-1] == f"  {PICK}, translation x, grasp, with the stage, small (3 tries)"
+    assert lines[-1] == f"  {PICK}, translation x, grasp, with the stage, small (3 attempts)"
     assert not any(character in text for character in ("\x1b", "\r"))
 
 
@@ -218,7 +218,7 @@ def test_the_page_is_whole_and_stands_alone(dataset: Dataset, tmp_path: Path) ->
     assert "{{" not in text
     assert "60.0% (23%–88%)" in text  # 3 of 5 failures
     assert "33.3% (12%–65%)" in text  # 3 of 9 tries
-    assert f"{PICK}, translation x, grasp, with the stage, small (3 tries)" in text
+    assert f"{PICK}, translation x, grasp, with the stage, small (3 attempts)" in text
     assert text.count("<tr") == (1 + 3) + (1 + 6) + (1 + 5)
     dataset.check_files()  # it may lie in the dataset
     assert write_coverage(dataset, tmp_path / "other.html").read_text() == text

@@ -29,7 +29,7 @@ from failsafe.evaluation.results import Results
 from failsafe.records.episode import Ending, Episode
 from failsafe.records.event import EventKind
 from failsafe.reports.evaluation import (
-    FILMS,
+    VIDEOS,
     format_summary,
     render_report,
     summary_markdown,
@@ -157,7 +157,7 @@ def test_the_table_has_a_row_for_every_cell(summary: Summary) -> None:
         "steps": "136",
         "seconds": "6.8",
         "waiting": "20.0%",
-        "no verdict": "0.00",
+        "no assessment": "0.00",
         "asked for help": "1",
         "other endings": "",
     }
@@ -189,8 +189,8 @@ def test_a_time_line_has_every_event(episodes: list[Episode]) -> None:
     pair = next(p for p in pairs_of(episodes) if p.alone.key.seed == 4)
     line = time_line(pair)
     assert line.steps == 250
-    assert line.looks == [(10, 0.2), (20, 0.9), (30, 0.9), (40, 0.9), (50, 0.9)]
-    assert line.stretches == [[(10, 0.2), (20, 0.9)], [(30, 0.9), (40, 0.9), (50, 0.9)]]
+    assert line.queries == [(10, 0.2), (20, 0.9), (30, 0.9), (40, 0.9), (50, 0.9)]
+    assert line.segments == [[(10, 0.2), (20, 0.9)], [(30, 0.9), (40, 0.9), (50, 0.9)]]
     assert (line.threshold, line.top) == (0.625, 1.25)
     assert line.acting == [(20, 23)]
     assert [(step, kind) for step, kind, _ in line.marks] == [
@@ -259,15 +259,15 @@ def test_how_late_alarms_are_has_a_column_where_there_were_accidents(summary: Su
 
 
 def test_how_late_alarms_are_is_drawn_where_there_were_accidents(tmp_path: Path) -> None:
-    results = make_results(tmp_path / "results")
-    assert "from the accident" not in render_report(results)
+    results = make_results(tmp_path / "categories")
+    assert "from the disturbance" not in render_report(results)
     for file in results.path.glob("episodes/*/nominal/*/*/*.json"):
         file.unlink()  # where the same seeds fail without an accident
     for record in list(results.episodes()):
         results.write(replace(record, injection_step=15))
     (chart,) = delay_charts(pairs_of(results.episodes()))
     assert (chart.low, chart.high) == ("0", "36")  # the latest alarm is in step 50
-    assert "steps from the accident to the alarm" in render_report(results)
+    assert "steps from the disturbance to the alarm" in render_report(results)
 
 
 def test_a_single_scenario_needs_no_overview(summary: Summary) -> None:
@@ -276,7 +276,7 @@ def test_a_single_scenario_needs_no_overview(summary: Summary) -> None:
 
 
 def test_equal_results_give_equal_pages_that_stand_alone(tmp_path: Path) -> None:
-    results = make_results(tmp_path / "results")
+    results = make_results(tmp_path / "categories")
     page = write_report(results, tmp_path / "report.html")
     assert page.read_text() == render_report(results)
     text = page.read_text()
@@ -291,7 +291,7 @@ def test_equal_results_give_equal_pages_that_stand_alone(tmp_path: Path) -> None
 
 
 def test_what_has_not_been_run_is_said(tmp_path: Path) -> None:
-    results = Results(tmp_path / "results")
+    results = Results(tmp_path / "categories")
     results.begin(CONFIG)
     assert "No initial state has been run both alone and with the monitor" in render_report(results)
     results.write(episode(0, True))
@@ -299,20 +299,20 @@ def test_what_has_not_been_run_is_said(tmp_path: Path) -> None:
 
 
 def test_a_video_that_differs_or_is_missing_says_so(tmp_path: Path) -> None:
-    results = make_results(tmp_path / "results")
-    other = make_video(tmp_path / FILMS, 4, (WORKED, WORKED))
+    results = make_results(tmp_path / "categories")
+    other = make_video(tmp_path / VIDEOS, 4, (WORKED, WORKED))
     none = ReplayVideo(StudyItem(PICK, "nominal", POLICY, 5), description="no renderer on this machine")
     text = render_report(results, [other, none])
-    assert "film, “never” ended otherwise (success) than is recorded (failure after 250 steps)" in text
-    assert "for the film, “monitor” ended otherwise" not in text
-    assert "It could not be filmed: no renderer on this machine." in text
+    assert "“never” ended differently (success) from the recorded one (failure after 250 steps)" in text
+    assert "second run of “monitor”" not in text
+    assert "No replay video: no renderer on this machine." in text
 
 
 @pytest.fixture
 def page(browser: Any, tmp_path: Path) -> Iterator[Page]:
-    results = make_results(tmp_path / "results")
+    results = make_results(tmp_path / "categories")
     endings = {3: (WORKED, FAILED), 4: (FAILED, WORKED), 7: (FAILED, FAILED)}
-    videos = [make_video(tmp_path / FILMS, seed, ended) for seed, ended in endings.items()]
+    videos = [make_video(tmp_path / VIDEOS, seed, ended) for seed, ended in endings.items()]
     browser.set_window_size(1400, 1200)
     browser.get_log("browser")
     shown = Page(browser)
@@ -341,26 +341,26 @@ def test_filters_leave_what_fits_and_columns_sort(page: Page) -> None:
 @pytest.mark.browser
 @pytest.mark.parametrize("camera", ["front", "hand"])
 def test_videos_play_side_by_side(page: Page, camera: str) -> None:
-    assert page.texts(".episodes .verdict") == ["rescued", "harmed", "still failed"]
+    assert page.texts(".episodes .category") == ["rescued", "harmed", "still failed"]
     page.choose("camera", camera)
-    canvases = page.script("return [...document.querySelectorAll('[data-film] canvas')].map((c) => c.width)")
+    canvases = page.script("return [...document.querySelectorAll('[data-video] canvas')].map((c) => c.width)")
     assert canvases == [32] * 6
-    page.script("document.querySelector('[data-film]').scrollIntoView({block: 'center'})")
-    shown = "document.querySelector('[data-film] .monitor canvas').dataset.frame"
+    page.script("document.querySelector('[data-video]').scrollIntoView({block: 'center'})")
+    shown = "document.querySelector('[data-video] .monitor canvas').dataset.frame"
     page.wait(f"{shown} === '15'")
-    assert page.texts("[data-film='0'] .state") == ["end: failure, step 250", "end: success, step 60"]
-    page.script("document.querySelector('[data-film]').card.player.seek(21)")
+    assert page.texts("[data-video='0'] .state") == ["end: failure, step 250", "end: success, step 60"]
+    page.script("document.querySelector('[data-video]').card.player.seek(21)")
     assert page.wait(f"{shown} === '5'")
-    assert page.texts("[data-film='0'] .state") == ["the policy acts", "the monitor acts"]
-    middle = page.pixels("[data-film='0'] .monitor canvas")
+    assert page.texts("[data-video='0'] .state") == ["the policy acts", "the monitor acts"]
+    middle = page.pixels("[data-video='0'] .monitor canvas")
     _, green, blue = np.median(middle.reshape(-1, 3), axis=0)
     assert green > 80
     assert (blue > 150) == (camera == "hand")
-    page.find("[data-film='0'] .mark.take_over").click()
-    assert page.find("[data-film='0'] .clock").text == "step 20/250 · 1.0 s"
-    assert len(page.browser.find_elements("css selector", "[data-film='0'] .tick")) == 3
-    page.find("[data-film='0'] .play").click()
-    page.wait("Number(document.querySelector('[data-film] .slider').value) > 22")
+    page.find("[data-video='0'] .mark.take_over").click()
+    assert page.find("[data-video='0'] .clock").text == "step 20/250 · 1.0 s"
+    assert len(page.browser.find_elements("css selector", "[data-video='0'] .tick")) == 3
+    page.find("[data-video='0'] .play").click()
+    page.wait("Number(document.querySelector('[data-video] .slider').value) > 22")
 
 
 @pytest.mark.browser

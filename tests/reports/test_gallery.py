@@ -31,14 +31,14 @@ def test_equal_datasets_give_equal_galleries_wherever_they_lie(rendered: Dataset
 
 
 def test_every_sheet_that_the_page_names_is_there(copy: Dataset, tmp_path: Path) -> None:
-    for out in (None, tmp_path / "elsewhere"):
+    for out in (None, tmp_path / "other"):
         page = write_gallery(copy, out)
         data = data_of(page)
         named = 0
         for case in data["cases"]:
             for folder, frames in (
                 (case["folder"], case["frames"]),
-                (case["twin"], data["twins"][case["twin"]]["frames"]),
+                (case["nominal"], data["nominals"][case["nominal"]]["frames"]),
             ):
                 for trace in frames["traces"] if frames else ():
                     for camera in frames["cameras"]:
@@ -46,7 +46,7 @@ def test_every_sheet_that_the_page_names_is_there(copy: Dataset, tmp_path: Path)
                         named += 1
         assert named == 3 * (
             7 + 8
-        )  # cameras; the twin of every case, 3 + 2 + 1 + 1 + 1 rollouts of their own
+        )  # cameras; the nominal rollout of every case, 3 + 2 + 1 + 1 + 1 rollouts of their own
     shutil.rmtree(copy.path)
     assert (page.parent / data["base"] / "ToyPick-v0/pick-open/recovery-1/hand.webp").is_file()
 
@@ -69,7 +69,7 @@ def test_a_correction_is_told_in_millimetres_and_degrees(rendered: Dataset) -> N
     assert correction["actions"] == [[0, 0, 20, 0, 0, 0, 1], [5, -2.5, 20, 0, 0, 5.73, 1]]
     assert (correction["millimetres"], correction["degrees"]) == (40.8, 5.7)  # 20 + sqrt(25 + 6.25 + 400)
     assert correction["strategy"] == "fresh plan"
-    assert [label["evidence"]["successes"] for label in case["labels"]] == [5, 3]
+    assert [label["verification"]["successes"] for label in case["labels"]] == [5, 3]
 
 
 def test_a_limit_takes_from_every_task_and_verdict_in_turn(rendered: Dataset) -> None:
@@ -112,7 +112,9 @@ def test_a_folder_that_is_no_dataset_and_a_damaged_case(copy: Dataset, tmp_path:
 
 
 def test_a_strip_has_three_rows_of_six(rendered: Dataset, tmp_path: Path) -> None:
-    out = write_filmstrip(rendered, rendered.case("ToyPick-v0", "pick-open"), tmp_path / "strip.png", "front")
+    out = write_filmstrip(
+        rendered, rendered.case("ToyPick-v0", "pick-open"), tmp_path / "filmstrip.png", "front"
+    )
     pixels = np.asarray(Image.open(out).convert("RGB")).astype(int)
     # Pictures lie on white, so a line through their middles is cut by white gaps.
     white = (pixels == 255).all(axis=(2,))

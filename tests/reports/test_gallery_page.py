@@ -85,9 +85,9 @@ PICKS = ["pick-diverged", "pick-harmless", "pick-lost", "pick-open", "pick-two"]
         ("filter-mode", "translation_x", ["pick-harmless", "pick-two"]),
         ("filter-mode", "slip", ["pick-diverged", "pick-lost", "pick-two"]),
         ("filter-stage", "close gripper", ["pick-open"]),
-        ("filter-verdict", "recoverable", ["pick-open", "pick-two"]),
-        ("filter-verdict", "unrecoverable", ["pick-lost"]),
-        ("filter-verdict", "crashed", ["push-crashed"]),
+        ("filter-category", "recoverable", ["pick-open", "pick-two"]),
+        ("filter-category", "unrecoverable", ["pick-lost"]),
+        ("filter-category", "crashed", ["push-crashed"]),
     ],
 )
 def test_a_filter_leaves_what_fits(gallery: Page, name: str, value: str, cards: list[str]) -> None:
@@ -98,10 +98,10 @@ def test_a_filter_leaves_what_fits(gallery: Page, name: str, value: str, cards: 
 
 
 def test_filters_add_up_and_are_in_the_address(gallery: Page) -> None:
-    gallery.choose("filter-verdict", "harmless")
+    gallery.choose("filter-category", "harmless")
     gallery.choose("filter-task", "ToyPush-v0")
     assert gallery.cards() == ["push-harmless"]
-    options = gallery.texts("#filter-verdict option")
+    options = gallery.texts("#filter-category option")
     assert options == [
         "all (2)",
         "recoverable (0)",
@@ -125,7 +125,7 @@ def test_search_finds_words(gallery: Page) -> None:
     assert gallery.find("#nothing").is_displayed()
 
 
-@pytest.mark.parametrize("pane", ["twin", "failing", "recovery"])
+@pytest.mark.parametrize("pane", ["nominal", "failing", "recovery"])
 def test_a_rollout_is_seen_and_moves(gallery: Page, pane: str) -> None:
     canvas = f"[data-id=pick-open] .{pane} canvas"
     gallery.wait(f"document.querySelector('{canvas}').dataset.frame !== undefined")
@@ -146,11 +146,11 @@ def test_the_recovery_is_the_failure_until_the_label(gallery: Page) -> None:
 
 
 def test_the_camera_changes_the_picture(gallery: Page) -> None:
-    canvas = "[data-id=pick-open] .twin canvas"
+    canvas = "[data-id=pick-open] .nominal canvas"
     gallery.wait(f"document.querySelector('{canvas}').dataset.frame !== undefined")
     front = gallery.pixels(canvas)
     gallery.choose("camera", "hand")
-    gallery.wait("[...pictures.values()].every((p) => p.ready)")
+    gallery.wait("[...images.values()].every((p) => p.ready)")
     assert np.abs(gallery.pixels(canvas) - front).mean() > 5
 
 
@@ -160,12 +160,12 @@ def test_the_label_changes_table_evidence_and_mark(gallery: Page) -> None:
         "1 0.0 0.0 +20.0 0.0 0.0 0.0 open",
         "2 +5.0 −2.5 +20.0 0.0 0.0 +5.7 open",
     ]
-    first = gallery.texts(f"{card} .evidence li, {card} .correction h3, {card} .mark.label")
+    first = gallery.texts(f"{card} .verification li, {card} .correction h3, {card} .mark.label")
     assert "Recoverability: 5 of 5 rollouts (2 mm, 1 degree, one step late)" in first
     second_label = gallery.browser.find_elements("css selector", f"{card} .chip")[1]
     gallery.script("arguments[0].scrollIntoView({block: 'center'})", second_label)
     second_label.click()
-    second = gallery.texts(f"{card} .evidence li, {card} .correction h3, {card} .mark.label")
+    second = gallery.texts(f"{card} .verification li, {card} .correction h3, {card} .mark.label")
     assert "Recoverability: 3 of 5 rollouts (2 mm, 1 degree, one step late)" in second
     assert [a == b for a, b in zip(first, second, strict=True)].count(False) == 3
 
@@ -194,11 +194,11 @@ def test_keys_play_pause_and_step(gallery: Page) -> None:
     assert gallery.script(f"return new Promise((r) => setTimeout(() => r({step}), 300))") == paused
 
 
-def test_verdicts_without_a_recovery_say_why(gallery: Page) -> None:
+def test_results_without_a_recovery_say_why(gallery: Page) -> None:
     for case, description in {
-        "pick-lost": "No way back was proven.",
-        "pick-harmless": "None needed: the rollout still ends in success.",
-        "pick-diverged": "None: the physics left the finite numbers.",
+        "pick-lost": "No correction was proven.",
+        "pick-harmless": "None needed: the rollout ends in success.",
+        "pick-diverged": "None: the physics diverged.",
         "push-crashed": "None: the simulator crashed.",
     }.items():
         gallery.script(f"document.querySelector('[data-id={case}]').scrollIntoView()")
@@ -217,7 +217,7 @@ def test_markup_in_the_data_is_shown_as_text(gallery: Page) -> None:
 def test_without_frames_the_rest_works(tmp_path: Path, page: Page) -> None:
     page.open(write_gallery(make_dataset(tmp_path / "data")))
     assert "failsafe render DATA" in page.find("#no-frames").text
-    page.choose("filter-verdict", "recoverable")
+    page.choose("filter-category", "recoverable")
     assert page.cards() == ["pick-open", "pick-two"]
     assert "+20.0" in page.find("[data-id=pick-open] tbody").text
 

@@ -70,7 +70,7 @@ def table() -> ScoreTable:
 
 def test_the_headline_says_each_figure_and_its_difference(table: ScoreTable) -> None:
     table = headline_table(table)
-    assert table.head == ("figure", "moments", HELD_OUT, MOVED, "difference")
+    assert table.head == ("figure", "samples", HELD_OUT, MOVED, "difference")
     accuracy = table.rows[0]
     assert [cell.text for cell in accuracy] == ["failing or not", "40", "1.000", "0.500", "−0.500"]
     assert accuracy[2].interval == "1.000 to 1.000"
@@ -82,7 +82,7 @@ def test_the_headline_says_each_figure_and_its_difference(table: ScoreTable) -> 
     assert by_name["type with axis"][4].tone == "bad"
     assert by_name["unreadable"][4].tone == ""
     assert by_name["unrecoverable F1"][2].text == "–"
-    assert table.hint.startswith("40 moments of 20 seeds, 20 of them failing")
+    assert table.hint.startswith("40 samples of 20 seeds, 20 of them failing")
 
 
 def test_models_stand_beside_the_published_figures(table: ScoreTable) -> None:
@@ -90,8 +90,8 @@ def test_models_stand_beside_the_published_figures(table: ScoreTable) -> None:
     assert [row[0].text for row in first.rows] == [
         "compact",
         "mute <b>",
-        "published system: theirs, on their data",
-        "GPT-4o, published: theirs, on their data",
+        "published system, on its own data",
+        "GPT-4o, published, on its own data",
     ]
     published = dict(zip(first.head, first.rows[2], strict=True))
     assert {name: cell.text for name, cell in published.items() if name != "model" and cell.text} == {
@@ -145,7 +145,7 @@ def test_no_name_and_no_number_is_cut_short_in_a_terminal(table: ScoreTable, wid
     for description in (
         "cameras moved 5 cm",
         "0.500 (0.",
-        "published system: theirs, on their data",
+        "published system, on its own data",
         "long after",
         PUBLISHED_NOTE,
         HEADLINE_NOTE,

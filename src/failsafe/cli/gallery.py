@@ -24,7 +24,7 @@ def gallery(
     Args:
         data: Folder of the dataset.
         out: Folder to write to; gallery/ in the dataset by default.
-        limit: Largest number of cases to show, spread over tasks, verdicts and modes.
+        limit: Largest number of cases to show, spread over tasks, categories and modes.
         skip_damaged: Skip damaged files instead of stopping at the first.
         json: Print the result as JSON.
     """

@@ -90,27 +90,27 @@ def generate(
     run_on = load_executor(executor, workers)
     begun = time.monotonic()
     wanted = sum(len(partition_targets(config, partition)) for partition in partitions_of(config, part))
-    verdicts: Counter[str] = Counter()
+    categories: Counter[str] = Counter()
     resumed = 0
     with ProgressReporter("failures", wanted, quiet=json) as reporter:
 
         def show(progress: Progress) -> None:
             nonlocal resumed
-            verdicts[progress.verdict] += 1
+            categories[progress.category] += 1
             resumed += progress.resumed
-            note = ", ".join(f"{n} {v}" for v, n in sorted(verdicts.items()) if v != "nominal")
+            note = ", ".join(f"{n} {v}" for v, n in sorted(categories.items()) if v != "nominal")
             reporter.advance(int(progress.target_done), note)
 
         build_dataset(config, out, show, run_on, part)
     seconds = time.monotonic() - begun
-    verified, nominal_failed = verdicts["recoverable"], verdicts["nominal_failed"]
+    verified, nominal_failed = categories["recoverable"], categories["nominal_failed"]
     if json:
         result = {"dataset": str(out), "wanted": wanted, "verified": verified, "seconds": round(seconds, 1)}
-        print_json(result | {"resumed": resumed, "verdicts": dict(verdicts)})
+        print_json(result | {"resumed": resumed, "categories": dict(categories)})
         return 0
     print(f"{out}: {verified} of {wanted} failures with a proven correction, after {seconds:.0f} s")
     before = f"; {resumed} of an earlier run" if resumed else ""
-    print(", ".join(f"{n} {v}" for v, n in sorted(verdicts.items())) + before)
+    print(", ".join(f"{n} {v}" for v, n in sorted(categories.items())) + before)
     if nominal_failed:
         print(f"{nominal_failed} initial states skipped, because the expert failed on them")
     print(f"next: failsafe render {out} && failsafe gallery {out} && failsafe coverage {out}")

@@ -23,7 +23,7 @@ def render(
     cameras: str = "front,side,hand",
     size: int = SIZE,
     every: int = EVERY,
-    verdicts: str = "recoverable,unrecoverable",
+    categories: str = "recoverable,unrecoverable",
     workers: int | None = None,
     executor: str = "processes",
     full_meshes: bool = False,
@@ -41,7 +41,7 @@ def render(
         cameras: Names, or poses as NAME@X:Y:Z@X:Y:Z (from, to) in metres, separated by commas.
         size: Height and width of a frame, pixels.
         every: Control steps from one frame to the next; labelled steps and the end are always rendered.
-        verdicts: Verdicts of the cases to render, separated by commas.
+        categories: Categories of the cases to render, separated by commas.
         workers: Number of processes; one per core by default.
         executor: Where it runs: processes, serial (this process, for debugging), or MODULE:ATTRIBUTE.
         full_meshes: Render the robot's full meshes instead of the decimated ones.
@@ -62,10 +62,10 @@ def render(
         paths = write_steps(dataset, simulator, case, rollout, steps, wanted, size, out)
         print_json([str(p) for p in paths]) if json else print(*paths, sep="\n")
         return 0
-    names = parse_names(verdicts)
+    names = parse_names(categories)
     cases = choose_cases(dataset, names, skip_damaged)
     if not cases:
-        raise UserError(f"expected cases in {data} with the verdict {' or '.join(names)}")
+        raise UserError(f"expected cases in {data} of the category {' or '.join(names)}")
     with ProgressReporter("episodes", len(cases), quiet=json) as reporter:
         pictures = 0
 

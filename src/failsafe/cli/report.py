@@ -16,7 +16,7 @@ from failsafe.evaluation.results import Results
 from failsafe.execution.contract import Executor
 from failsafe.execution.loading import load_executor
 from failsafe.records import codec
-from failsafe.reports.evaluation import FILMS, format_summary, tables_markdown, write_report
+from failsafe.reports.evaluation import VIDEOS, format_summary, tables_markdown, write_report
 
 
 def report(
@@ -80,7 +80,7 @@ def publish(
     episodes = list(results.episodes())
     chosen = choose(pairs_of(episodes), videos)
     with ProgressReporter("videos", len(chosen), quiet or not chosen) as reporter:
-        made = make_replay_videos(results, chosen, page.parent / FILMS, executor, reporter.advance)
+        made = make_replay_videos(results, chosen, page.parent / VIDEOS, executor, reporter.advance)
     return summarise(episodes), write_report(results, page, made)
 
 

@@ -20,7 +20,7 @@ def write_card(dataset: Dataset, manifest: Manifest) -> None:
     cases = list(dataset.cases())
     nominals = list(dataset.nominals())
     failed = sum(not n.success for n in nominals)
-    verdicts = Counter(case.category for case in cases)
+    categories = Counter(case.category for case in cases)
     versions = manifest.provenance.versions
     lines = [
         "# A dataset of robot failures with proven recoveries",
@@ -43,7 +43,7 @@ def write_card(dataset: Dataset, manifest: Manifest) -> None:
         "## What is in it",
         f"{len(cases)} perturbed episodes of {len(manifest.config.tasks)} task(s) over "
         f"{len({(c.task, c.seed) for c in cases})} initial states: "
-        + ", ".join(f"{n} {verdict}" for verdict, n in sorted(verdicts.items()))
+        + ", ".join(f"{n} {category}" for category, n in sorted(categories.items()))
         + f". {_absorbed(cases)} {failed} of {len(nominals)} unperturbed rollouts did not succeed and were "
         "left out.",
         "",

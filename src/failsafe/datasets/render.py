@@ -15,7 +15,7 @@ from failsafe.execution.contract import SILENT, Executor, Reporter, ignore
 from failsafe.experts.tasks import Task, load_task
 from failsafe.records.case import FailureCase
 
-VERDICTS = ("recoverable", "unrecoverable", "harmless", "diverged", "plan_failed", "crashed")
+CATEGORIES = ("recoverable", "unrecoverable", "harmless", "diverged", "plan_failed", "crashed")
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,16 @@ class RenderOptions:
     full_meshes: bool
 
 
-def choose_cases(dataset: Dataset, verdicts: Collection[str], skip_damaged: bool) -> list[FailureCase]:
-    """The work items of some verdicts, in the order of task and seed.
+def choose_cases(dataset: Dataset, categories: Collection[str], skip_damaged: bool) -> list[FailureCase]:
+    """The work items of some categories, in the order of task and seed.
 
     Raises:
-        UnknownNameError: If there is no such verdict.
+        UnknownNameError: If there is no such result.
     """
-    for verdict in verdicts:
-        if verdict not in VERDICTS:
-            raise UnknownNameError("verdict", verdict, VERDICTS)
-    return [case for case in dataset.cases(skip_damaged) if case.category in verdicts]
+    for category in categories:
+        if category not in CATEGORIES:
+            raise UnknownNameError("category", category, CATEGORIES)
+    return [case for case in dataset.cases(skip_damaged) if case.category in categories]
 
 
 @dataclass(frozen=True)

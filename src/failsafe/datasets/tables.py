@@ -22,7 +22,7 @@ CASES = pa.schema(
         ("case_id", pa.string()),
         ("task", pa.string()),
         ("seed", pa.int64()),
-        ("verdict", pa.string()),
+        ("category", pa.string()),
         ("outcome", pa.string()),
         ("verified", pa.bool_()),
         ("reason", pa.string()),
@@ -93,7 +93,7 @@ def case_row(case: FailureCase, config: GenerationConfig) -> dict[str, Any]:
         "case_id": case.case_id,
         "task": case.task,
         "seed": case.seed,
-        "verdict": case.category,
+        "category": case.category,
         "outcome": case.outcome.value,
         "verified": case.verified,
         "reason": case.reason,
@@ -118,35 +118,35 @@ def case_row(case: FailureCase, config: GenerationConfig) -> dict[str, Any]:
 
 
 def label_reason(label: Label) -> str:
-    """Why a moment has no correction, in words; empty where it has one."""
-    evidence = label.verification
+    """Return why a label has no correction; empty if it has one."""
+    verification = label.verification
     if label.correction is not None:
         return ""
-    if not evidence.prefix_exact:
+    if not verification.prefix_exact:
         return "the replay was not exact"
-    if not evidence.attempts:
-        return "no way back within the length of a correction"
-    if all(a.reason.startswith("planner") for a in evidence.attempts):
+    if not verification.attempts:
+        return "no correction within the length limit"
+    if all(a.reason.startswith("planner") for a in verification.attempts):
         return "the expert has no plan from there"
     return "no candidate ended in success"
 
 
 def _label_row(case: FailureCase, label: Label) -> dict[str, Any]:
-    correction, evidence = label.correction, label.verification
+    correction, verification = label.correction, label.verification
     return {
         "case_id": case.case_id,
         "step": label.step,
         "stage": label.stage,
-        "proven": correction is not None and evidence.proven,
+        "proven": correction is not None and verification.proven,
         "strategy": correction.strategy.value if correction else "",
         "actions": [list(row) for row in correction.actions] if correction else [],
         "frame": correction.frame if correction else "",
         "resume_stage": correction.resume_stage if correction else "",
-        "rollouts": evidence.rollouts,
-        "successes": evidence.successes,
-        "recoverability": evidence.recoverability,
-        "fault_ended_succeeds": evidence.fault_ended_succeeds,
-        "attempts": len(evidence.attempts),
+        "rollouts": verification.rollouts,
+        "successes": verification.successes,
+        "recoverability": verification.recoverability,
+        "fault_ended_succeeds": verification.fault_ended_succeeds,
+        "attempts": len(verification.attempts),
         "reason": label_reason(label),
         "recovery": label.recovery,
     }

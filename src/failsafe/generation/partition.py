@@ -58,7 +58,7 @@ class Progress:
         partition: Number of the partition.
         task: Name of the task.
         mode: Mode of the first perturbation, empty for a nominal rollout.
-        verdict: The result in one word.
+        category: The category of the case, or "nominal" or "nominal_failed".
         target_done: Whether a target is now reached or given up.
         resumed: Whether the case had been stored before.
     """
@@ -66,7 +66,7 @@ class Progress:
     partition: int
     task: str
     mode: str
-    verdict: str
+    category: str
     target_done: bool
     resumed: bool
 
@@ -179,8 +179,8 @@ class PartitionJob:
             self._reporter.begin(name)
             nominal = run_nominal(task, seed)
         self._sink.write_nominal(nominal.record, nominal.trace)
-        verdict = "nominal" if nominal.record.success else "nominal_failed"
-        self._reporter.report(Progress(partition, task_name, "", verdict, False, False))
+        category = "nominal" if nominal.record.success else "nominal_failed"
+        self._reporter.report(Progress(partition, task_name, "", category, False, False))
         return nominal
 
     def _case(

@@ -30,32 +30,32 @@ from failsafe.reports.pages import inline, render
 
 
 def coverage_table(dataset: Dataset, skip_damaged: bool = False) -> list[CoverageRow]:
-    """For each task and mode one row that sums it up, followed by its cells, in the order of the plan.
+    """Return one row for each task and mode, each followed by the rows of its cells.
 
     Args:
         dataset: The dataset.
-        skip_damaged: Leave out damaged files instead of stopping at the first.
+        skip_damaged: Skip damaged files instead of stopping at the first.
 
     Raises:
-        UserError: If the folder is no dataset.
+        UserError: If the folder is not a dataset.
         RecordError: On a damaged file.
     """
     return make_rows(list(dataset.cases(skip_damaged)), read_manifest(dataset.path).config)
 
 
 def format_coverage(dataset: Dataset, skip_damaged: bool = False, width: int | None = None) -> str:
-    """The table of tasks and modes as text for a terminal, and the cells that physics leaves empty.
+    """Return the table of tasks and modes as text for a terminal, followed by the empty cells.
 
     Args:
         dataset: The dataset.
-        skip_damaged: Leave out damaged files instead of stopping at the first.
-        width: Characters in a line; by default what the terminal has.
+        skip_damaged: Skip damaged files instead of stopping at the first.
+        width: Characters per line; by default the width of the terminal.
     """
     rows = coverage_table(dataset, skip_damaged)
     table = Table(box=None, pad_edge=False)
     table.add_column("task", no_wrap=True)
     table.add_column("mode", no_wrap=True)
-    for name in ("asked", "tried", "failures", "verified", "harmless", "yield (95 %)"):
+    for name in ("targeted", "attempts", "failures", "verified", "harmless", "yield (95 %)"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("note", overflow="fold", min_width=20)
     for row in rows:
@@ -65,31 +65,31 @@ def format_coverage(dataset: Dataset, skip_damaged: bool = False, width: int | N
     buffer = io.StringIO()
     width = width or shutil.get_terminal_size((120, 24)).columns
     console = Console(file=buffer, width=width, color_system=None)
-    # A name cut short is worth less than a line too long: no narrower than the names are.
+    # Prefer long lines to truncated names.
     console.width = max(width, Measurement.get(console, console.options.update(width=1000), table).minimum)
     console.print(table)
     counts, empty = count_rows(rows), [r for r in rows if r.kind == "cell" and r.state == "empty"]
     lines = [line.rstrip() for line in buffer.getvalue().splitlines()]
     lines += ["", ", ".join(f"{number} {name}" for name, number in counts.items())]
     if empty:
-        lines += ["", f"never failed, in {SEVERAL} or more tries:"]
-        lines += [f"  {name_cell(row)} ({row.tried} tries)" for row in empty]
+        lines += ["", f"never failed in {SEVERAL} or more attempts:"]
+        lines += [f"  {name_cell(row)} ({row.tried} attempts)" for row in empty]
     return "\n".join(lines)
 
 
 def write_coverage(dataset: Dataset, out: Path | None = None, skip_damaged: bool = False) -> Path:
-    """Write the coverage of a dataset as one page that opens from disk; equal datasets give equal pages.
+    """Write the coverage of a dataset as one self-contained page; equal datasets give equal pages.
 
     Args:
         dataset: The dataset.
         out: The file; by default `coverage.html` in the dataset.
-        skip_damaged: Leave out damaged files instead of stopping at the first.
+        skip_damaged: Skip damaged files instead of stopping at the first.
 
     Returns:
-        The page to open.
+        Path of the page.
 
     Raises:
-        UserError: If the folder is no dataset.
+        UserError: If the folder is not a dataset.
         RecordError: On a damaged file.
         StoreError: If the file cannot be written.
     """
@@ -101,7 +101,13 @@ def write_coverage(dataset: Dataset, out: Path | None = None, skip_damaged: bool
 
 
 def render_page(cases: Sequence[FailureCase], rows: Sequence[CoverageRow], manifest: Manifest) -> str:
-    """The page as HTML."""
+    """Return the page as HTML.
+
+    Args:
+        cases: The cases of the dataset.
+        rows: Its coverage table.
+        manifest: Its manifest.
+    """
     modes = [row for row in rows if row.kind == "mode"]
     tasks = list(manifest.config.tasks)
     grid: dict[str, dict[str, CoverageRow]] = {}
@@ -132,15 +138,15 @@ def render_page(cases: Sequence[FailureCase], rows: Sequence[CoverageRow], manif
 
 
 def _figures(counts: Mapping[str, int], states: int) -> dict[str, str]:
-    """What stands at the top of the page, by what it is."""
+    """Return the figures at the top of the page by name."""
     got, tried, failures = counts["verified failures"], counts["tried"], counts["failures"]
     return {
         "verified failures": str(got),
         "failures": str(failures),
-        "of them verified": _share(got, failures),
+        "share verified": _share(got, failures),
         "harmless": str(counts["harmless"]),
         "not judged": str(counts["other"]),
-        "tried": str(tried),
+        "attempts": str(tried),
         "yield": _share(got, tried),
         "cells with verified failures": f"{counts['cells filled']} of {counts['cells tried']}",
         "initial states": str(states),
@@ -159,7 +165,7 @@ def _share(number: int, of: int) -> str:
 
 
 def _filters(cells: Sequence[CoverageRow]) -> dict[str, list[str]]:
-    """What there is to choose from, in the order of the rows."""
+    """Return the values of each filter, in the order of the rows."""
     keys = ("task", "mode", "stage", "moment", "magnitude", "state")
     return {key: list(dict.fromkeys(str(getattr(row, key)) for row in cells)) for key in keys}
 

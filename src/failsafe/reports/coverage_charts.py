@@ -1,4 +1,4 @@
-"""Histograms of the coverage page: when each mode set in, how strong it was, and what came of it."""
+"""Histograms of the coverage page: moment and magnitude of each mode, by result."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from failsafe.perturbations import MODES
 from failsafe.records.case import FailureCase, Outcome
 
 BARS = 12
-"""Bars over the whole range of a distribution."""
+"""Bars over the range of a distribution."""
 KINDS = ("verified", "failure", "harmless", "other")
-"""What a case came to, from the bottom of a bar to its top."""
+"""Results of a case, from the bottom of a bar to its top."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A piece of a bar, in shares of the drawing's width and height from its lower left corner."""
+    """A segment of a bar; positions are shares of the width and height, from the lower left corner."""
 
     kind: str
     x: float
@@ -30,7 +30,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Histogram:
-    """One histogram: pieces of bars, the ends of the axis, and the height of the highest bar."""
+    """A histogram: bar segments, labels of the axis' ends, and the count of the highest bar."""
 
     title: str
     low: str
@@ -49,7 +49,12 @@ class ModeCharts:
 
 
 def mode_charts(cases: Sequence[FailureCase], config: GenerationConfig) -> list[ModeCharts]:
-    """Histograms of moment and magnitude for every mode that was tried, in the order of the modes."""
+    """Return histograms of moment and magnitude for every mode with an attempt.
+
+    Args:
+        cases: The cases; those with two perturbations are left out.
+        config: The configuration that made them.
+    """
     groups: dict[str, list[FailureCase]] = defaultdict(list)
     for case in cases:
         if len(case.perturbations) == 1:
@@ -76,12 +81,12 @@ def histogram(
     unit: str,
     kinds: Sequence[str] = KINDS,
 ) -> Histogram:
-    """A histogram of numbers with what came of each.
+    """Return a histogram of numbers, stacked by kind.
 
     Args:
-        title: What the numbers are.
+        title: Quantity on the axis.
         values: The numbers, each with its kind; those beyond the ends count for the outermost bars.
-        ends: Ends of the axis; a single bar where they are the same.
+        ends: Ends of the axis; equal ends give a single bar.
         unit: Unit of the numbers.
         kinds: The kinds, from the bottom of a bar to its top.
     """

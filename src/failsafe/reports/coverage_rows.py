@@ -1,8 +1,7 @@
-"""The coverage table: of each task x mode x stage x moment x magnitude, what was asked and what it gave.
+"""The coverage table: targets and results for each task x mode x stage x moment x magnitude.
 
-A case counts for the cell of its first perturbation. The yield of a cell is the share of its tries that
-became a verified failure; a cell that was tried several times and never failed is one that physics leaves
-empty, and is named as such.
+A case counts for the cell of its first perturbation. The yield of a cell is the share of its attempts that
+became a verified failure. A cell with several attempts and no failure counts as empty.
 """
 
 from __future__ import annotations
@@ -19,42 +18,42 @@ from failsafe.perturbations import MODES
 from failsafe.records.case import FailureCase, Outcome
 
 SEVERAL = 3
-"""Harmless tries, and no failure, from which on a cell is taken to be empty by physics, not by chance."""
+"""Harmless attempts without a failure from which on a cell counts as empty."""
 
 STATES = {
     "filled": "has verified failures",
-    "no way back": "failed, but no correction was proven",
-    "empty": f"never failed in {SEVERAL} or more tries",
-    "thin": f"not failed yet, in fewer than {SEVERAL} tries that could be judged",
-    "no stage": "no stage of the task offers what the mode needs",
-    "untried": "not tried yet",
+    "unrecovered": "failed, but no correction was proven",
+    "empty": f"never failed in {SEVERAL} or more attempts",
+    "thin": f"not failed yet, in fewer than {SEVERAL} attempts that could be judged",
+    "no stage": "the mode applies to no stage of the task",
+    "untried": "no attempt yet",
 }
-"""What a cell can be, and what that means."""
+"""The states of a cell and their meaning."""
 
 
 @dataclass(frozen=True)
 class CoverageRow:
-    """One cell of the coverage table, or all cells of a task and mode together.
+    """A row of the coverage table: one cell, or all cells of a task and mode.
 
     Attributes:
-        kind: "cell", or "mode" for all cells of a task and mode together.
+        kind: "cell", or "mode" for all cells of a task and mode.
         task: Name of the task.
         mode: Name of the mode of the first perturbation.
         stage: Name of the stage, empty in a row of kind "mode"; so are moment and magnitude.
         moment: Third of the distribution of moments, or "with the stage" for modes without one.
         magnitude: Third of the distribution of magnitudes.
         state: A key of `STATES`.
-        asked: Wanted failures for which it was tried.
+        asked: Number of targets that attempts were made for.
         tried: Perturbed rollouts.
         failures: Rollouts that ended in failure.
-        got: Failures with a proven correction.
-        harmless: Rollouts that ended in success all the same.
+        got: Verified failures: those with a proven correction.
+        harmless: Rollouts that ended in success.
         other: Rollouts that could not be judged: diverged physics, no plan, a crash.
-        yield_rate: got / tried, None where nothing was tried.
+        yield_rate: got / tried, None without attempts.
         yield_low: Lower end of its 95 % Wilson interval.
-        yield_high: Upper end of it.
-        recovered: got / failures, None where nothing failed.
-        reasons: Why the other failures have no proven correction, with how many each concerns.
+        yield_high: Its upper end.
+        recovered: got / failures, None without failures.
+        reasons: Why the other failures have no proven correction, with the number of failures.
     """
 
     kind: str
@@ -78,7 +77,12 @@ class CoverageRow:
 
 
 def make_rows(cases: Sequence[FailureCase], config: GenerationConfig) -> list[CoverageRow]:
-    """The coverage table of some cases that were made by one configuration."""
+    """Return the coverage table of cases that one configuration made.
+
+    Args:
+        cases: The cases.
+        config: The configuration.
+    """
     groups: dict[tuple[str, str], list[FailureCase]] = defaultdict(list)
     for case in cases:
         groups[case.task, coverage_cell(case, config).mode].append(case)
@@ -98,7 +102,7 @@ def make_rows(cases: Sequence[FailureCase], config: GenerationConfig) -> list[Co
 
 
 def count_rows(rows: Sequence[CoverageRow]) -> dict[str, int]:
-    """A coverage table in numbers, by what they count."""
+    """Return the totals of a coverage table by name."""
     modes, cells = [r for r in rows if r.kind == "mode"], [r for r in rows if r.kind == "cell"]
     return {
         "tried": sum(r.tried for r in modes),
@@ -113,22 +117,22 @@ def count_rows(rows: Sequence[CoverageRow]) -> dict[str, int]:
 
 
 def name_cell(row: CoverageRow) -> str:
-    """A cell in words."""
+    """Return the name of a cell."""
     parts = (row.task, row.mode.replace("_", " "), row.stage, row.moment, row.magnitude)
     return ", ".join(part for part in parts if part)
 
 
 def note(row: CoverageRow) -> str:
-    """What else there is to say about a row: its state where nothing came of it, and why failures stayed."""
-    said = [STATES[row.state]] if row.state not in ("filled", "no way back") else []
-    return "; ".join(said + [f"{number} x {reason}" for reason, number in row.reasons.items()])
+    """Return remarks on a row: its state if it has no failure, and why failures have no correction."""
+    remarks = [STATES[row.state]] if row.state not in ("filled", "unrecovered") else []
+    return "; ".join(remarks + [f"{number} x {reason}" for reason, number in row.reasons.items()])
 
 
 def _settled_tasks(cases: Sequence[FailureCase]) -> set[str]:
-    """Tasks of which a lane has tried every mode that applies.
+    """Return the tasks of which a partition has attempted every mode that applies.
 
-    The sampler turns to a mode that has a verified failure only after every mode without one has had its
-    try. So where one mode of a lane has two, a mode that was never tried is one that never applied.
+    The sampler returns to a mode that has a verified failure only after an attempt of every mode without one.
+    So where one mode of a partition has two, a mode without an attempt never applied.
     """
     single = [case for case in cases if case.verified and len(case.perturbations) == 1]
     verified = Counter((case.task, case.partition, case.perturbations[0].mode) for case in single)
@@ -156,7 +160,7 @@ def _row(
     got = sum(case.verified for case in group)
     harmless = sum(case.outcome is Outcome.HARMLESS for case in group)
     if got or failures:
-        state = "filled" if got else "no way back"
+        state = "filled" if got else "unrecovered"
     elif group:
         state = "empty" if harmless >= SEVERAL else "thin"
     else:
@@ -181,6 +185,6 @@ def _row(
 
 
 def _reason(case: FailureCase) -> str:
-    """Why a failure has no proven correction, in words."""
+    """Return why a failure has no proven correction."""
     reasons = {label_reason(label) for label in case.labels} - {""}
-    return " / ".join(sorted(reasons)) or "no moment was labelled"
+    return " / ".join(sorted(reasons)) or "no step was labelled"

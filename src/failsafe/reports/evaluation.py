@@ -1,4 +1,4 @@
-"""The report of a study: one page that opens from disk, text for a terminal, and Markdown for the docs."""
+"""The report of an evaluation: a self-contained page, text for a terminal, and Markdown for the docs."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ from failsafe.reports.gallery_cases import plain_frames
 from failsafe.reports.pages import inline, render
 from failsafe.reports.tables import Table, table_markdown, table_text
 
-FILMS = "videos"
-"""Folder of the films, beside the page."""
-UNFILMED = 3
-"""Episodes of each kind whose time lines are shown where there are no films."""
+VIDEOS = "videos"
+"""Folder of the replay videos, beside the page."""
+TIME_LINES = 3
+"""Episodes of each kind whose time lines are shown if there are no replay videos."""
 _STYLES = ("gallery.css", "coverage.css", "scores.css", "evaluation.css")
 _SCRIPTS = ("coverage.js", "dom.js", "player.js", "transport.js", "videos.js")
 
@@ -55,10 +55,10 @@ class Shown:
     """An episode that the page shows in detail.
 
     Attributes:
-        pair: With the monitor and without.
-        line: What the monitor saw and did.
-        video: The film, None where none was asked for.
-        notes: What else there is to know: why there is no film, or that it is not what is recorded.
+        pair: The episode with the monitor and without.
+        line: Its time line.
+        video: Its replay video, None if none was requested.
+        notes: Why there is no video, or how the video differs from the record.
     """
 
     pair: Pair
@@ -69,7 +69,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Alarms:
-    """What came of the episodes of a policy in which there was an alarm, in all scenarios."""
+    """Outcomes of a policy's episodes with an alarm, in all scenarios."""
 
     policy: str
     episodes: int
@@ -79,17 +79,17 @@ class Alarms:
 
 
 def format_summary(summary: Summary, width: int | None = None) -> str:
-    """The tables of a study as plain text, one for each scenario and policy.
+    """Return the tables of an evaluation as plain text, one for each scenario and policy.
 
     Args:
-        summary: What the study came to.
-        width: Characters in a line; by default what the terminal has. No name is ever cut short.
+        summary: Summary of the results.
+        width: Characters per line; by default the width of the terminal. Names are never truncated.
     """
     return "\n\n".join(table_text(table, width) for table in narrow_tables(summary))
 
 
 def summary_markdown(summary: Summary) -> str:
-    """The tables of a study as Markdown: tasks in rows, arms in columns with 95 % intervals; what it took."""
+    """Return the tables of an evaluation as Markdown: tasks in rows, conditions in columns; costs."""
     overview = overview_table(summary)
     tables = [*wide_tables(summary), effort_table(summary)]
     if overview is not None:
@@ -98,7 +98,12 @@ def summary_markdown(summary: Summary) -> str:
 
 
 def tables_markdown(results: Results, summary: Summary) -> str:
-    """The tables for the docs, with where they come from above them."""
+    """Return the tables for the docs, headed by their origin.
+
+    Args:
+        results: The results.
+        summary: Their summary.
+    """
     made = results.manifest
     thresholds = [
         f'- {policy}, "{description}": alarm above {t.value:.4f}'
@@ -127,15 +132,15 @@ def _commit(provenance: Provenance) -> str:
 
 
 def write_report(results: Results, path: Path, videos: Sequence[ReplayVideo] = ()) -> Path:
-    """Write the page of a study; equal results give equal pages.
+    """Write the page of an evaluation; equal results give equal pages.
 
     Args:
-        results: The study.
+        results: The results.
         path: The page.
-        videos: What was filmed into the folder `FILMS` beside the page.
+        videos: Replay videos in the folder `VIDEOS` beside the page.
 
     Returns:
-        The page to open.
+        Path of the page.
 
     Raises:
         UserError: If there are no results.
@@ -146,7 +151,12 @@ def write_report(results: Results, path: Path, videos: Sequence[ReplayVideo] = (
 
 
 def render_report(results: Results, videos: Sequence[ReplayVideo] = ()) -> str:
-    """The page as HTML."""
+    """Return the page as HTML.
+
+    Args:
+        results: The results.
+        videos: Replay videos of some episodes.
+    """
     manifest, episodes = results.manifest, list(results.episodes())
     config, summary, pairs = manifest.config, summarise(episodes), pairs_of(episodes)
     shown = _shown(pairs, videos)
@@ -187,22 +197,24 @@ def _alarms(policy: str, every: Sequence[Pair], max_steps: int) -> Alarms:
 
 
 def _shown(pairs: Sequence[Pair], videos: Sequence[ReplayVideo]) -> list[Shown]:
-    filmed = {video.cell: video for video in videos}
-    chosen = [pair for pair in pairs if _cell(pair) in filmed] if filmed else choose(pairs, UNFILMED)
+    by_episode = {video.cell: video for video in videos}
+    chosen = (
+        [pair for pair in pairs if _cell(pair) in by_episode] if by_episode else choose(pairs, TIME_LINES)
+    )
     shown: list[Shown] = []
     for pair in sorted(chosen, key=lambda pair: list(Change).index(pair.change)):
-        video, notes = filmed.get(_cell(pair)), list[str]()
+        video, notes = by_episode.get(_cell(pair)), list[str]()
         if video and video.frames is None:
-            notes.append(f"It could not be filmed: {video.description}.")
+            notes.append(f"No replay video: {video.description}.")
         elif video:
             for condition, recorded, ending in zip(
                 CONDITIONS, (pair.alone, pair.under), video.endings, strict=True
             ):
                 if not video.repeats(condition, recorded):
                     notes.append(
-                        f"Run again for the film, “{condition}” ended otherwise ({ending.value}) than is "
-                        f"recorded ({recorded.ending.value} after {recorded.steps} steps): the film is of "
-                        "the second run, the time line of the first."
+                        f"The second run of “{condition}” ended differently ({ending.value}) from the "
+                        f"recorded one ({recorded.ending.value} after {recorded.steps} steps): the video "
+                        "shows the second run, the time line the recorded one."
                     )
         shown.append(Shown(pair, time_line(pair), video, notes))
     return shown
@@ -219,7 +231,7 @@ def _cameras(shown: Sequence[Shown]) -> list[str]:
 
 
 def _script_data(shown: Sequence[Shown]) -> Markup:
-    """What the script plays, in the order of the page."""
+    """Return the data of the page's script, in the order of the page."""
     videos: list[dict[str, Any] | None] = []
     for item in shown:
         video = item.video
@@ -236,13 +248,13 @@ def _script_data(shown: Sequence[Shown]) -> Markup:
                 "marks": [(kind.value, MARKS[kind], step) for step, kind, _ in item.line.marks],
             }
         )
-    # A text that holds "</script>" must not end the script.
-    plain = json.dumps({"base": FILMS, "videos": videos}, separators=(",", ":")).replace("<", "\\u003c")
+    # Text that contains "</script>" must not end the script.
+    plain = json.dumps({"base": VIDEOS, "videos": videos}, separators=(",", ":")).replace("<", "\\u003c")
     return Markup(f"window.FAILSAFE = {plain};")
 
 
 def _thresholds(manifest: StudyManifest) -> list[tuple[str, ...]]:
-    """Policy, instruction, threshold, alpha, number of episodes and the command that made it, as texts."""
+    """Return policy, instruction, threshold, alpha, number of episodes and command of each threshold."""
     config, rows = manifest.config, list[tuple[str, ...]]()
     for policy in config.policies:
         found = config.calibrations.get(policy)

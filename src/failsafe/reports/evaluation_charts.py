@@ -1,4 +1,4 @@
-"""Drawings of a study's page: success with its interval, the time lines of episodes, when alarms come."""
+"""Charts of an evaluation report: success rates, time lines of episodes, histograms of alarms."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from failsafe.reports.coverage_charts import Histogram, histogram
 from failsafe.reports.evaluation_tables import ALARMED
 
 _TOP = 10.0
-"""Upper end of the axis of scores where any evidence, or none, makes an alarm."""
+"""Upper end of the score axis without a finite threshold above 0."""
 MARKS = {
     EventKind.ALARM: "alarm",
     EventKind.TAKE_OVER: "take-over",
@@ -23,16 +23,16 @@ MARKS = {
     EventKind.LATE: "no answer in time",
     EventKind.UNREADABLE: "unreadable answer",
 }
-"""What is marked on a time line, and what it is called."""
+"""The events marked on a time line, and their names."""
 
 
 @dataclass(frozen=True)
 class SuccessChart:
-    """Success of every task and arm in one scenario with one policy, in shares of the width.
+    """Success of every task and condition in one scenario with one policy.
 
     Attributes:
-        title: Which scenario and policy.
-        tasks: By task, its rows.
+        title: Scenario and policy.
+        tasks: The rows of each task.
     """
 
     title: str
@@ -41,21 +41,21 @@ class SuccessChart:
 
 @dataclass(frozen=True)
 class TimeLine:
-    """One episode under the monitor, with all that the monitor saw and did.
+    """Time line of one episode with the monitor: its queries and events.
 
     Attributes:
-        steps: Control steps that the axis has.
-        looks: Step and score of every look that counted; those in a take-over and right after it do not.
-        threshold: Score above which there is an alarm, None if there can be none.
-        top: Score at the upper end of the axis; what is above is drawn there.
+        steps: Length of the axis, control steps.
+        queries: Step and score of every query that counted; those during and right after a take-over do not.
+        threshold: Score above which the monitor alarms, None if it never does.
+        top: Score at the upper end of the axis; higher scores are drawn there.
         acting: First and last step of every take-over.
-        marks: Step, kind and words of everything marked, take-overs before the alarms that they follow.
+        marks: Step, kind and text of every marked event.
         episode: The episode.
-        alone: The same with the policy alone.
+        alone: The same episode with the policy alone.
     """
 
     steps: int
-    looks: list[tuple[int, float]]
+    queries: list[tuple[int, float]]
     threshold: float | None
     top: float
     acting: list[tuple[int, int]]
@@ -64,18 +64,18 @@ class TimeLine:
     alone: Episode
 
     @property
-    def stretches(self) -> list[list[tuple[int, float]]]:
-        """The looks between take-overs: after each, evidence begins anew."""
+    def segments(self) -> list[list[tuple[int, float]]]:
+        """The queries between take-overs; each take-over resets the detector."""
         begins = [0, *(first for first, _ in self.acting)]
         ends = [*(first for first, _ in self.acting), self.steps]
         return [
-            [look for look in self.looks if begin < look[0] <= end]
+            [query for query in self.queries if begin < query[0] <= end]
             for begin, end in zip(begins, ends, strict=True)
         ]
 
 
 def success_charts(summary: Summary) -> list[SuccessChart]:
-    """One for each scenario and policy."""
+    """Return one chart for each scenario and policy."""
     charts: dict[tuple[str, str], SuccessChart] = {}
     for row in summary.rows:
         title = f"{row.policy}, {row.scenario}"
@@ -85,34 +85,34 @@ def success_charts(summary: Summary) -> list[SuccessChart]:
 
 
 def time_line(pair: Pair) -> TimeLine:
-    """The time line of a pair."""
+    """Return the time line of a pair of episodes."""
     events = pair.under.events
-    looks = [event for event in events if event.kind is EventKind.QUERY and event.score is not None]
+    queries = [event for event in events if event.kind is EventKind.QUERY and event.score is not None]
     begins = [event.step for event in events if event.kind is EventKind.TAKE_OVER]
     ends = [event.step for event in events if event.kind is EventKind.HAND_BACK]
-    # An episode may end in the middle of a correction.
+    # An episode may end during a correction.
     ends += [pair.under.steps] * (len(begins) - len(ends))
-    threshold = next((event.threshold for event in looks if event.threshold is not None), None)
-    # Evidence that nobody acts upon grows without bounds: what counts is how it comes to the threshold.
+    threshold = next((event.threshold for event in queries if event.threshold is not None), None)
+    # The score grows without bounds if no alarm is acted on; only the part up to the threshold matters.
     top = 2 * threshold if threshold else _TOP
     return TimeLine(
         steps=max(pair.under.steps, pair.alone.steps, 1),
-        looks=[(event.step, event.score) for event in looks if event.score is not None],
+        queries=[(event.step, event.score) for event in queries if event.score is not None],
         threshold=threshold,
         top=top,
         acting=list(zip(begins, ends, strict=True)),
-        marks=[(e.step, e.kind, _words(e)) for e in events if e.kind in MARKS],
+        marks=[(e.step, e.kind, _text(e)) for e in events if e.kind in MARKS],
         episode=pair.under,
         alone=pair.alone,
     )
 
 
 def alarm_chart(pairs: Sequence[Pair], max_steps: int) -> Histogram:
-    """When the first alarm of an episode comes, and what came of the episode.
+    """Return a histogram of the first alarm's step, stacked by outcome.
 
     Args:
         pairs: The episodes.
-        max_steps: Control steps after which an episode is over.
+        max_steps: Control steps of a whole episode.
     """
     values = [(float(alarm.step), ALARMED[pair.change]) for pair in pairs if (alarm := pair.first_alarm)]
     ends = (0.0, float(max_steps))
@@ -120,7 +120,7 @@ def alarm_chart(pairs: Sequence[Pair], max_steps: int) -> Histogram:
 
 
 def delay_charts(pairs: Sequence[Pair]) -> list[Histogram]:
-    """How long after an accident the first alarm comes: one chart, or none where there were no accidents.
+    """Return a histogram of the steps from a runtime disturbance to the first alarm, if there are any.
 
     Args:
         pairs: The episodes.
@@ -130,10 +130,10 @@ def delay_charts(pairs: Sequence[Pair]) -> list[Histogram]:
     if not values:
         return []
     ends = (0.0, max(delay for delay, _ in values) + 1)
-    return [histogram("steps from the accident to the alarm", values, ends, "", tuple(ALARMED.values()))]
+    return [histogram("steps from the disturbance to the alarm", values, ends, "", tuple(ALARMED.values()))]
 
 
-def _words(event: Event) -> str:
+def _text(event: Event) -> str:
     parts = [f"step {event.step}: {MARKS[event.kind]}"]
     if event.score is not None:
         parts.append(f"score {event.score:.2f}")

@@ -1,4 +1,4 @@
-"""A study as sheets of cells, and its headline in words."""
+"""The tables of an evaluation, and its headline."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from failsafe.evaluation.statistics import wilson
 from failsafe.reports.tables import Table, TableCell
 
 CHANCE = 0.05
-"""Probability below which a difference is not put down to chance."""
+"""p-value below which a difference is significant."""
 ALARMED = {
     Change.RESCUED: "rescued",
     Change.FAILED: "still failed",
     Change.HARMED: "harmed",
     Change.KEPT: "false alarm",
 }
-"""What came of an episode in which there was an alarm."""
+"""Outcomes of an episode with an alarm."""
 NO_MODE = "none named"
 
 
 @dataclass(frozen=True)
 class Headline:
-    """What the monitor does for one policy.
+    """The effect of the monitor on one policy.
 
     Attributes:
         row: All tasks together, with the monitor.
-        figures: What stands at the top, with its interval, by name.
-        description: The same in sentences.
+        figures: The figures at the top of the page, by name.
+        description: The same as sentences.
     """
 
     row: Row
@@ -40,7 +40,7 @@ class Headline:
 
 
 def headlines(summary: Summary) -> list[Headline]:
-    """One for each policy, in the scenario that is as in training, else in the first there is."""
+    """Return one headline for each policy: of the nominal scenario, else of the first one."""
     found: dict[str, Row] = {}
     for row in _whole(summary, MONITOR):
         if row.policy not in found or row.scenario == "nominal":
@@ -49,17 +49,17 @@ def headlines(summary: Summary) -> list[Headline]:
 
 
 def cells_table(summary: Summary) -> Table:
-    """Every cell with everything that is known of it."""
+    """Return the table of all cells with all figures."""
     head = ("task", "scenario", "policy", "condition", "episodes", "success", "alone", "gain", "p")
     head += ("rescued", "harmed", "harm rate", "false alarms", "alarms", "take-overs")
-    head += ("first alarm", "delay", "steps", "seconds", "waiting", "no verdict", "asked for help")
+    head += ("first alarm", "delay", "steps", "seconds", "waiting", "no assessment", "asked for help")
     head += ("other endings",)
     rows = tuple((*_names(row), *_cells(row)) for row in summary.rows)
-    return Table("Every cell", "", head, rows, names=4)
+    return Table("All cells", "", head, rows, names=4)
 
 
 def narrow_tables(summary: Summary) -> list[Table]:
-    """For each scenario and policy what a terminal of 100 columns has room for."""
+    """Return, for each scenario and policy, the columns that fit a terminal of 100 characters."""
     tables: list[Table] = []
     for (name, policy), rows in _groups(summary).items():
         lines: list[tuple[TableCell, ...]] = []
@@ -86,7 +86,7 @@ def narrow_tables(summary: Summary) -> list[Table]:
 
 
 def wide_tables(summary: Summary) -> list[Table]:
-    """For each scenario and policy the tasks in rows and the arms in columns, then what the monitor does."""
+    """Return a table for each scenario and policy: tasks in rows, conditions in columns."""
     tables: list[Table] = []
     for (name, policy), rows in _groups(summary).items():
         conditions = list(dict.fromkeys(row.condition for row in rows))
@@ -111,7 +111,7 @@ def wide_tables(summary: Summary) -> list[Table]:
 
 
 def overview_table(summary: Summary) -> Table | None:
-    """A row for every scenario and policy, all tasks together; None where there is but one of them."""
+    """Return one row for every scenario and policy, all tasks together; None if there is only one."""
     whole = _whole(summary, MONITOR)
     if len(whole) < 2:
         return None
@@ -143,7 +143,7 @@ def overview_table(summary: Summary) -> Table | None:
 
 
 def effort_table(summary: Summary) -> Table:
-    """What each arm did and what it took, all tasks together; per episode where nothing else is said."""
+    """Return what each condition did and what it cost, all tasks together; per episode unless stated."""
     head = (
         "scenario",
         "policy",
@@ -154,7 +154,7 @@ def effort_table(summary: Summary) -> Table:
         "steps",
         "seconds",
     )
-    head += ("waiting", "no verdict", "asked for help")
+    head += ("waiting", "no assessment", "asked for help")
     rows: list[tuple[TableCell, ...]] = []
     conditions = CONDITIONS.in_order({row.condition for row in summary.rows})
     for row in (row for condition in conditions for row in _whole(summary, condition)):
@@ -175,7 +175,7 @@ def effort_table(summary: Summary) -> Table:
 
 
 def confusion_table(pairs: Sequence[Pair]) -> Table:
-    """What the monitor named at its first alarm against what came of it; words are shares of rows."""
+    """Return the mode named at the first alarm against the outcome; descriptions are shares of rows."""
     counts: Counter[tuple[str, Change]] = Counter()
     for pair in pairs:
         if alarm := pair.first_alarm:
@@ -198,17 +198,17 @@ def confusion_table(pairs: Sequence[Pair]) -> Table:
 
 
 def share(value: float | None) -> str:
-    """A share in per cent."""
+    """Return a share in per cent."""
     return "–" if value is None else f"{100 * value:.1f}%"
 
 
 def probability(value: float) -> str:
-    """A p-value in two digits."""
+    """Return a p-value with two digits."""
     return "< 0.0001" if value < 1e-4 else f"{value:.2g}"
 
 
 def _whole(summary: Summary, condition: str) -> list[Row]:
-    """For each scenario and policy the row of all tasks, or of the only one."""
+    """Return, for each scenario and policy, the row of all tasks, or of the only one."""
     rows: dict[tuple[str, str], Row] = {}
     for row in summary.rows:
         if row.condition == condition and (row.task == ALL_TASKS or (row.scenario, row.policy) not in rows):
@@ -322,7 +322,7 @@ def _false(row: Row) -> TableCell:
 
 
 def _delay(row: Row) -> TableCell:
-    """Steps from an accident to the alarm, and how many that made the policy fail were seen at all."""
+    """Return the steps from a runtime disturbance to the alarm, and the number of disturbances detected."""
     if not row.onsets:
         return TableCell("–")
     steps = "–" if row.delay is None else f"{row.delay:.0f}"

@@ -1,4 +1,4 @@
-"""One picture of a case, for a document: twin, failure and recovery at the moments that matter."""
+"""Draw a filmstrip of a case for documents: nominal rollout, failure and recovery at the marked steps."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from failsafe.errors import UserError
 from failsafe.records.case import FAILING, NOMINAL, FailureCase, Label, Outcome
 
 MOMENTS = 6
-"""Pictures in a row."""
+"""Frames per row."""
 _NEAR = 3
-"""Control steps between which a picture shows no difference."""
+"""Control steps within which frames look the same."""
 _GAP, _EDGE, _MARGIN = 8, 4, 12
 _INK, _SOFT, _PAPER = (27, 31, 36), (90, 100, 114), (255, 255, 255)
 _GREY, _AMBER, _RED, _GREEN, _BLUE = (
@@ -30,20 +30,20 @@ _GREY, _AMBER, _RED, _GREEN, _BLUE = (
     (11, 98, 196),
 )
 _FADED = 0.45
-"""Opacity of what the recovery has in common with the failure."""
+"""Opacity of the frames that the recovery shares with the failure."""
 
 
 def write_filmstrip(
     dataset: Dataset, case: FailureCase, out: Path, camera: str, moment: int | None = None
 ) -> Path:
-    """Write a PNG with three rows (twin, failure, recovery) of six moments, the times marked.
+    """Write a PNG with three rows (nominal rollout, failure, recovery) of six frames, key steps marked.
 
     Args:
-        dataset: With frames of the case, from that camera.
+        dataset: A dataset with frames of the case from the camera.
         case: A failure with a proven correction.
         out: The file.
         camera: Name of the camera.
-        moment: Which of the case's labels to show; by default the first one that is proven.
+        moment: Index of the label to show; by default the first proven one.
 
     Returns:
         The file.
@@ -61,7 +61,7 @@ def write_filmstrip(
         )
     grids = open_grids(case_folder(dataset, case.task, case.case_id), camera)
     nominal = open_grids(nominal_folder(dataset, case.task, case.seed), camera)[NOMINAL]
-    rows = {"Nominal twin": nominal, "Failure": grids[FAILING], "Recovery": grids[label.recovery]}
+    rows = {"Nominal rollout": nominal, "Failure": grids[FAILING], "Recovery": grids[label.recovery]}
     last = max(grid.frames.steps[-1] for grid in rows.values())
     moments = choose_moments(_marks(case, label), last)
     buffer = io.BytesIO()
@@ -71,13 +71,13 @@ def write_filmstrip(
 
 
 def choose_moments(marks: Mapping[str, int], last: int, count: int = MOMENTS) -> list[tuple[int, str]]:
-    """Ascending steps with their names: the marked ones, the end, and what fills the largest gaps between.
+    """Return steps with their names, ascending: the marked steps, the end, and steps that fill the gaps.
 
     Args:
-        marks: Steps by name, the most telling first: those on one step share a moment, and those that come
-            within `_NEAR` steps of a chosen one, or are too many, are left out.
+        marks: Steps by name, the most important first. Marks on one step share a frame; marks within
+            `_NEAR` steps of a chosen one, or beyond `count`, are left out.
         last: The last step.
-        count: How many moments to choose.
+        count: Number of steps to choose.
     """
     named: dict[int, list[str]] = {last: ["end"]}
     for name, step in marks.items():
@@ -116,8 +116,8 @@ def _draw(
     head, caption, left = 2 * text + 14, text + 8, int(6.2 * text)
     width = 2 * _MARGIN + left + len(moments) * (cell + _GAP) - _GAP
     height = 2 * _MARGIN + head + caption + len(rows) * (cell + _GAP) - _GAP
-    strip = Image.new("RGB", (width, height), _PAPER)
-    draw = ImageDraw.Draw(strip)
+    image = Image.new("RGB", (width, height), _PAPER)
+    draw = ImageDraw.Draw(image)
     cause = " and ".join(p.description for p in case.perturbations)
     draw.text((_MARGIN, _MARGIN), f"{case.task}: {case.instruction}", _INK, description)
     draw.text((_MARGIN, _MARGIN + text + 4), cause, _SOFT, small)
@@ -134,12 +134,12 @@ def _draw(
             if shared:
                 frame = np.round(_FADED * frame + (1 - _FADED) * 255).astype(np.uint8)
             draw.rectangle((x, y, x + cell - 1, y + cell - 1), _edge(title, step, grid, case, label))
-            strip.paste(Image.fromarray(np.ascontiguousarray(frame)), (x + _EDGE, y + _EDGE))
-    return strip
+            image.paste(Image.fromarray(np.ascontiguousarray(frame)), (x + _EDGE, y + _EDGE))
+    return image
 
 
 def _edge(title: str, step: int, grid: FrameGrid, case: FailureCase, label: Label) -> tuple[int, int, int]:
-    """Colour of a picture's edge: the same as in the gallery."""
+    """Return the colour of a frame's edge, as in the gallery."""
     times, ended = case.times, step >= grid.frames.steps[-1]
     if title == "Failure":
         if ended or (times.failure_step is not None and step >= times.failure_step):

@@ -18,7 +18,7 @@ from failsafe.datasets.files import write_atomically
 from failsafe.datasets.store import Dataset
 from failsafe.errors import UserError
 from failsafe.records.case import FailureCase, Outcome
-from failsafe.reports.gallery_cases import VERDICTS, folders, plain_case, plain_nominal
+from failsafe.reports.gallery_cases import CATEGORIES, folders, plain_case, plain_nominal
 from failsafe.reports.pages import TEMPLATES, render
 
 _STATIC = ("gallery.css", "dom.js", "player.js", "transport.js", "card.js", "gallery.js")
@@ -34,18 +34,18 @@ def write_gallery(
     """Write the gallery of a dataset; equal datasets give equal galleries.
 
     Args:
-        dataset: The dataset, with frames or, less vividly, without.
-        out: The folder to write to; by default `gallery` in the dataset. Inside the dataset the page refers
-            to the frames, so that all can be moved as a whole; elsewhere they are copied beside the page.
-        limit: Show at most so many cases, spread over tasks, verdicts and modes.
-        skip_damaged: Leave out damaged files instead of stopping at the first.
-        progress: Is told of every case.
+        dataset: The dataset; frames are shown if it has been rendered.
+        out: The folder to write to; by default `gallery` in the dataset. Inside the dataset the page links
+            to its frames; outside, the frames are copied beside the page.
+        limit: Show at most so many cases, spread over tasks, categories and modes.
+        skip_damaged: Skip damaged files instead of stopping at the first.
+        progress: Called with 1 after every case.
 
     Returns:
-        The page to open.
+        Path of the page.
 
     Raises:
-        UserError: If the folder is no dataset, or the limit is no positive number.
+        UserError: If the folder is not a dataset, or the limit is below 1.
         RecordError: On a damaged file.
         StoreError: If the folder cannot be written.
     """
@@ -54,8 +54,8 @@ def write_gallery(
     dataset.require()
     out = out or dataset.path / "gallery"
     every_case = list(dataset.cases(skip_damaged=skip_damaged))
-    # The proven ones first: they are what one comes to see.
-    order = list(VERDICTS)
+    # Proven failures first.
+    order = list(CATEGORIES)
     shown = sorted(spread(every_case, limit), key=lambda case: order.index(case.category))
     frames = dataset.path / "frames"
     if out.resolve().is_relative_to(dataset.path.resolve()):
@@ -69,11 +69,11 @@ def write_gallery(
         own, nominal = (quote(folder.as_posix()) for folder in folders(case))
         if nominal not in nominals:
             nominals[nominal] = plain_nominal(dataset, case.task, case.seed)
-        cases.append({**plain_case(dataset, case), "folder": own, "twin": nominal})
+        cases.append({**plain_case(dataset, case), "folder": own, "nominal": nominal})
         if progress is not None:
             progress(1)
-    data = {"base": quote(base), "verdicts": VERDICTS, "twins": nominals, "cases": cases}
-    # ASCII alone: JSON allows two line separators in strings that older browsers refuse in scripts.
+    data = {"base": quote(base), "categories": CATEGORIES, "nominals": nominals, "cases": cases}
+    # ASCII only: JSON strings may contain two line separators that older browsers reject in scripts.
     script = f"window.FAILSAFE = {json.dumps(data, separators=(',', ':'))};\n"
     write_atomically(out / "cases.js", script.encode("ascii"))
     for name in _STATIC:
@@ -84,7 +84,7 @@ def write_gallery(
 
 
 def figures(cases: Sequence[FailureCase]) -> dict[str, int]:
-    """A dataset in numbers, by what they count."""
+    """Return the totals of a dataset by name."""
     labels = [label for case in cases for label in case.labels]
     return {
         "cases": len(cases),
@@ -99,7 +99,12 @@ def figures(cases: Sequence[FailureCase]) -> dict[str, int]:
 
 
 def spread(cases: Sequence[FailureCase], limit: int | None) -> list[FailureCase]:
-    """At most so many cases, one of each task, verdict and mode in turn, in their own order."""
+    """Return at most `limit` cases, spread over tasks, categories and modes, in their original order.
+
+    Args:
+        cases: The cases.
+        limit: The most cases; None returns all.
+    """
     if limit is None or len(cases) <= limit:
         return list(cases)
     groups: dict[tuple[str, ...], int] = defaultdict(int)
@@ -117,7 +122,7 @@ def _page(every_case: Sequence[FailureCase], cases: list[dict[str, Any]], nomina
         t["frames"] for t in nominals.values() if t["frames"]
     ]
     cameras = {name: None for index in frames for name in index["cameras"]}
-    # What a person looks from first, then the others by name.
+    # The usual views first, then the others by name.
     order = sorted(cameras, key=lambda name: (["front", "side", "hand", name].index(name), name))
     return render(
         "gallery.html.jinja",
@@ -131,5 +136,5 @@ def _page(every_case: Sequence[FailureCase], cases: list[dict[str, Any]], nomina
 
 def _copy_frames(source: Path, target: Path, cases: Sequence[FailureCase]) -> None:
     for folder in sorted({folder for case in cases for folder in folders(case)}):
-        for table in sorted((source / folder).glob("*/*.webp")):
-            write_atomically(target / table.relative_to(source), table.read_bytes())
+        for grid in sorted((source / folder).glob("*/*.webp")):
+            write_atomically(target / grid.relative_to(source), grid.read_bytes())

@@ -1,4 +1,4 @@
-"""What the gallery's page is told of each case: plain JSON, in the units and words that a reader wants."""
+"""The data of the gallery page: each case as plain JSON, in the units and names that the page shows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from failsafe.errors import UserError
 from failsafe.records.case import FAILING, NOMINAL, Correction, FailureCase, Label, Outcome, Verification
 from failsafe.records.trace import Trace
 
-VERDICTS = {
+CATEGORIES = {
     "recoverable": "recoverable",
     "unrecoverable": "unrecoverable",
     "failure": "failure without a label",
@@ -21,12 +21,12 @@ VERDICTS = {
     "plan_failed": "no plan found",
     "crashed": "simulator crashed",
 }
-"""Every verdict, in the order in which they are offered, and what it is called."""
+"""Every category of cases, in the order of the filter, and its name on the page."""
 
 _NO_RECOVERY = {
-    Outcome.FAILURE: "No way back was proven.",
-    Outcome.HARMLESS: "None needed: the rollout still ends in success.",
-    Outcome.DIVERGED: "None: the physics left the finite numbers.",
+    Outcome.FAILURE: "No correction was proven.",
+    Outcome.HARMLESS: "None needed: the rollout ends in success.",
+    Outcome.DIVERGED: "None: the physics diverged.",
     Outcome.PLAN_FAILED: "None: the expert found no plan.",
     Outcome.CRASHED: "None: the simulator crashed.",
 }
@@ -36,7 +36,7 @@ Plain = dict[str, Any]
 
 
 def plain_case(dataset: Dataset, case: FailureCase) -> Plain:
-    """A case with everything that its card shows."""
+    """Return everything that the card of a case shows."""
     traces = dataset.traces(case.task, case.case_id)
     index = read_index(case_folder(dataset, case.task, case.case_id))
     times = case.times
@@ -51,10 +51,10 @@ def plain_case(dataset: Dataset, case: FailureCase) -> Plain:
         "task": case.task,
         "seed": case.seed,
         "instruction": case.instruction,
-        "verdict": case.category,
+        "category": case.category,
         "reason": case.reason,
         "causes": [
-            {"mode": p.mode, "stage": p.stage_name, "words": p.description} for p in case.perturbations
+            {"mode": p.mode, "stage": p.stage_name, "description": p.description} for p in case.perturbations
         ],
         "times": {name: step for name, step in marks.items() if step is not None},
         "stages": _stages(case, traces.get(FAILING)),
@@ -67,7 +67,13 @@ def plain_case(dataset: Dataset, case: FailureCase) -> Plain:
 
 
 def plain_nominal(dataset: Dataset, task: str, seed: int) -> Plain:
-    """The nominal twin that the cases of a seed share."""
+    """Return the nominal rollout that the cases of a seed share.
+
+    Args:
+        dataset: The dataset.
+        task: Name of the task.
+        seed: Seed of the initial state.
+    """
     try:
         nominal, _ = dataset.nominal(task, seed)
         ends = "succeeds" if nominal.success else "fails"
@@ -77,7 +83,7 @@ def plain_nominal(dataset: Dataset, task: str, seed: int) -> Plain:
 
 
 def plain_frames(index: FrameIndex | None) -> Plain | None:
-    """What there are frames of, or None where nothing was rendered."""
+    """Return the index of the rendered frames, or None if nothing was rendered."""
     if index is None or not index.traces:
         return None
     return {
@@ -89,12 +95,12 @@ def plain_frames(index: FrameIndex | None) -> Plain | None:
 
 
 def folders(case: FailureCase) -> tuple[Path, Path]:
-    """Where the frames of a case and of its twin are, below `frames`."""
+    """Return the folders of a case's frames and of its nominal rollout's, relative to `frames`."""
     return Path(case.task, case.case_id), Path(case.task, f"{NOMINAL}-{case.seed:08d}")
 
 
 def _stages(case: FailureCase, failing: Trace | None) -> list[tuple[int, str]]:
-    """First step and name of every stage of the failing rollout."""
+    """Return first step and name of every stage of the failing rollout."""
     if failing is None:
         return []
     found: list[tuple[int, str]] = []
@@ -114,13 +120,13 @@ def _plain_label(label: Label) -> Plain:
         "recovery": label.recovery,
         "proven": label.correction is not None and label.verification.proven,
         "correction": None if label.correction is None else _plain_correction(label.correction),
-        "evidence": _plain_evidence(label.verification),
+        "verification": _plain_verification(label.verification),
     }
 
 
 def _plain_correction(correction: Correction) -> Plain:
     return {
-        # Millimetres and degrees, as the table shows them.
+        # Millimetres and degrees.
         "actions": [
             [
                 *(round(1000 * v, 2) for v in a[:3]),
@@ -139,7 +145,7 @@ def _plain_correction(correction: Correction) -> Plain:
     }
 
 
-def _plain_evidence(verification: Verification) -> Plain:
+def _plain_verification(verification: Verification) -> Plain:
     return {
         "exact": verification.prefix_exact,
         "without": verification.without_succeeds,

@@ -1,4 +1,4 @@
-"""Pages from templates, with styles and scripts inside: a file is easier to hand on than a folder."""
+"""Render self-contained pages from templates, with inlined styles and scripts."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(template: str, /, formats: dict[str, Callable[..., Any]] | None = None, **values: Any) -> str:
-    """Fill in a template; text is never taken for markup, and a value that is missing is an error.
+    """Render a template; text is escaped, and an undefined value is an error.
 
     Args:
-        template: Name of its file.
-        formats: Filters that it uses, by name.
-        values: What it is filled in with.
+        template: File name of the template.
+        formats: Its filters by name.
+        values: Its variables.
     """
     loader = jinja2.FileSystemLoader(TEMPLATES)
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
@@ -27,5 +27,5 @@ def render(template: str, /, formats: dict[str, Callable[..., Any]] | None = Non
 
 
 def inline(*names: str) -> Markup:
-    """Styles or scripts, one after the other, to be written into a page."""
+    """Return the concatenated styles or scripts, to be inlined into a page."""
     return Markup("".join((TEMPLATES / name).read_text() for name in names))

@@ -1,4 +1,4 @@
-"""The offline table: text for a terminal, Markdown for the docs, and one page that opens from disk."""
+"""Offline scores: text for a terminal, Markdown for the docs, and a self-contained page."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from failsafe.reports.scores_tables import (
 from failsafe.reports.tables import Table, table_markdown, table_text
 
 HEADLINE_NOTE = (
-    f"The headline, and with it the tables of models, tasks and modes, leaves out moments of the kind "
-    f"'{', '.join(spoken(kind.value) for kind in HEADLINE_LEAVES_OUT)}': a monitor has looked three times by "
-    "then. They have a row of their own in the table of moments."
+    f"The headline and the tables of models, tasks and modes exclude samples of the kind "
+    f"'{', '.join(spoken(kind.value) for kind in HEADLINE_LEAVES_OUT)}': by then a monitor has queried three "
+    "times. These samples have their own row in the table by kind."
 )
 UNUSABLE_NOTE = (
-    "An answer that is unreadable or refused counts as the opposite of the truth, said with certainty; it "
-    "names no mode and no stage, and gives no actions. None is left out."
+    "An unreadable answer or a refusal counts as the opposite of the ground truth with probability 1, "
+    "without mode, stage and actions. No sample is left out."
 )
 _TOP = ("accuracy", "balanced", "auroc", "mode", "stage", "cosine", "millimetres", "ece", "latency")
-"""What stands at the top of the page."""
+"""The figures at the top of the page."""
 _NARROW = (
     *_TOP[:2],
     "precision",
@@ -41,15 +41,15 @@ _NARROW = (
     "refused",
     "latency",
 )
-"""What the tables of text have room for; the first of them, and the page, hold everything."""
+"""The columns of the text tables; the first table and the page have all figures."""
 
 
 def format_scores(table: ScoreTable, width: int | None = None) -> str:
-    """The table as text: the first model on every set, all models on every set, and its moments in detail.
+    """Return the scores as text: the first model, all models, and the first model by kind of sample.
 
     Args:
-        table: What was found.
-        width: Characters in a line; by default what the terminal has. No number or name is ever cut short.
+        table: The scores.
+        width: Characters per line; by default the width of the terminal. Nothing is truncated.
     """
     lines = [table_text(headline_table(table), width, intervals=True)]
     lines += [table_text(table, width) for table in _narrow_tables(table)]
@@ -57,7 +57,7 @@ def format_scores(table: ScoreTable, width: int | None = None) -> str:
 
 
 def scores_markdown(table: ScoreTable) -> str:
-    """The same tables as Markdown, with what it takes to make them again."""
+    """Return the same tables as Markdown, with the commands that make them again."""
     tables = [table_markdown(headline_table(table), intervals=True)]
     tables += [table_markdown(table) for table in _narrow_tables(table)]
     again = "\n".join(_commands(table))
@@ -66,14 +66,14 @@ def scores_markdown(table: ScoreTable) -> str:
 
 
 def write_scores(table: ScoreTable, out: Path) -> Path:
-    """Write the table as one page that opens from disk; equal tables give equal pages.
+    """Write the scores as a self-contained page; equal scores give equal pages.
 
     Args:
-        table: What was found.
+        table: The scores.
         out: The file.
 
     Returns:
-        The page to open.
+        Path of the page.
 
     Raises:
         StoreError: If the file cannot be written.
@@ -83,10 +83,10 @@ def write_scores(table: ScoreTable, out: Path) -> Path:
 
 
 def render_scores(table: ScoreTable) -> str:
-    """The page as HTML."""
+    """Return the page as HTML."""
     first, *others = table.scores
     parts = [(found.name, first, found) for found in first.sets]
-    # Of the others the first set alone: what they are beside it, the tables of all models say.
+    # The other models are detailed on the first set only; the tables of all models cover every set.
     parts += [(f"{score.model}: {score.sets[0].name}", score, score.sets[0]) for score in others]
     cells = {row[0].text: row[2] for row in headline_table(table).rows}
     return render(
@@ -109,7 +109,7 @@ def render_scores(table: ScoreTable) -> str:
 
 
 def _commands(table: ScoreTable) -> list[str]:
-    """What to run, in this order, to make the table again."""
+    """Return the commands that make the scores again, in order."""
     names = [found.name for found in table.scores[0].sets if found.name in table.sources]
     return [*(f"{table.sources[name]}  # {name}" for name in names), table.command]
 

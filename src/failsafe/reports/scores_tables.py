@@ -1,4 +1,4 @@
-"""The offline table as sheets of cells, which the page, the terminal and the docs all show."""
+"""The tables of offline scores, for the page, the terminal and the docs."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from failsafe.evaluation.metrics import METRICS, Metric
 from failsafe.evaluation.offline import PUBLISHED_NOTE, Estimate, Group, ModelScore, ScoreTable, SetScore
 from failsafe.reports.tables import Table, TableCell
 
-PARTS = {"kind": "moment", "task": "task", "mode": "mode"}
-"""What moments are told apart by, and what it is called."""
+PARTS = {"kind": "kind", "task": "task", "mode": "mode"}
+"""The groupings of samples and their names."""
 _NOISE = 1e-9
-"""What rounding makes of a difference that is none."""
+"""Tolerance for rounding: a smaller difference is none."""
 
 
 def headline_table(table: ScoreTable) -> Table:
-    """The first model: every figure on every set of samples, with its difference to the first."""
+    """Return every figure of the first model on every sample set, with differences from the first set."""
     sets = table.scores[0].sets
-    head = ["figure", "moments"]
+    head = ["figure", "samples"]
     for found in sets:
         head += [found.name] if found is sets[0] else [found.name, "difference"]
     rows: list[tuple[TableCell, ...]] = []
@@ -31,12 +31,17 @@ def headline_table(table: ScoreTable) -> Table:
             if found is not sets[0]:
                 row.append(_difference(metric, found.differences[metric.name]))
         rows.append(tuple(row))
-    hint = f"{_counted(sets[0].headline)} Beside each figure its 95 % interval by bootstrap over seeds."
+    hint = f"{_counted(sets[0].headline)} Each figure has its 95 % interval by bootstrap over seeds."
     return Table(table.scores[0].model, hint, tuple(head), tuple(rows))
 
 
 def model_tables(table: ScoreTable, metrics: Sequence[Metric] = METRICS) -> list[Table]:
-    """For each set of samples all models, and beside the first the published figures."""
+    """Return, for each sample set, all models; the first table includes the published figures.
+
+    Args:
+        table: The scores.
+        metrics: The columns.
+    """
     tables: list[Table] = []
     for number, found in enumerate(table.scores[0].sets):
         rows = [
@@ -52,9 +57,15 @@ def model_tables(table: ScoreTable, metrics: Sequence[Metric] = METRICS) -> list
 
 
 def part_tables(score: ModelScore, found: SetScore, metrics: Sequence[Metric] = METRICS) -> list[Table]:
-    """One model on one set of samples, by kind of moment, task and mode."""
+    """Return one model's scores on one sample set, by kind of sample, task and mode.
+
+    Args:
+        score: The model's scores.
+        found: Its scores on the set.
+        metrics: The columns.
+    """
     tables: list[Table] = []
-    for by, word in PARTS.items():
+    for by, name in PARTS.items():
         groups = [g for g in found.groups if g.by == "all" or g.by == by]
         rows = [
             (
@@ -64,43 +75,49 @@ def part_tables(score: ModelScore, found: SetScore, metrics: Sequence[Metric] = 
             )
             for g in groups
         ]
-        head = (word, "moments", *map(heading, metrics))
-        tables.append(Table(f"{score.model} by {word}: {found.name}", "", head, tuple(rows)))
+        head = (name, "samples", *map(heading, metrics))
+        tables.append(Table(f"{score.model} by {name}: {found.name}", "", head, tuple(rows)))
     return tables
 
 
 def confusion_table(found: SetScore) -> Table:
-    """Which mode was taken for which: true modes in rows, the words of each cell its share of the row."""
+    """Return the confusion matrix of modes: true modes in rows; descriptions are shares of rows."""
     rows: list[tuple[TableCell, ...]] = []
     for name, counts in zip(found.confusion.rows, found.confusion.counts, strict=True):
         total = sum(counts)
         cells = [
             TableCell(
                 str(n) if n else "",
-                tone="right" if said == name else "",
+                tone="right" if predicted == name else "",
                 description=f"{n / total:.3f}" if n else "",
             )
-            for said, n in zip(found.confusion.columns, counts, strict=True)
+            for predicted, n in zip(found.confusion.columns, counts, strict=True)
         ]
         rows.append((TableCell(spoken(name)), *cells))
     head = ("true mode", *map(spoken, found.confusion.columns))
-    return Table(f"Modes as they were named: {found.name}", "", head, tuple(rows))
+    return Table(f"Predicted modes: {found.name}", "", head, tuple(rows))
 
 
 def heading(metric: Metric) -> str:
-    """A metric's heading with its unit."""
+    """Return a metric's heading with its unit."""
     return f"{metric.title} [{metric.unit}]" if metric.unit else metric.title
 
 
 def number(metric: Metric, value: float, signed: bool = False) -> str:
-    """A figure in three digits behind the point, or in one where it has a unit."""
+    """Return a figure with three decimals, or one if it has a unit.
+
+    Args:
+        metric: The metric.
+        value: Its value.
+        signed: Write a plus sign.
+    """
     sign = "+" if signed else ""
     text = f"{value:{sign}.1f}" if metric.unit else f"{value:{sign}.3f}"
     return text.replace("-", "−") if float(text) else text.lstrip("+-")
 
 
 def spoken(name: str) -> str:
-    """A key as words."""
+    """Return a key with spaces for underscores."""
     return name.replace("_", " ")
 
 
@@ -110,9 +127,9 @@ def _row(group: Group, metrics: Sequence[Metric]) -> Sequence[TableCell]:
 
 def _cell(metric: Metric, figure: Estimate) -> TableCell:
     if figure.value is None:
-        return TableCell("–", description=f"nothing to compute it from ({figure.rows} moments)")
+        return TableCell("–", description=f"not defined on {figure.rows} samples")
     return TableCell(
-        number(metric, figure.value), _interval(metric, figure), description=f"on {figure.rows:,} moments"
+        number(metric, figure.value), _interval(metric, figure), description=f"on {figure.rows:,} samples"
     )
 
 
@@ -138,7 +155,7 @@ def _published(model: str, figures: dict[str, float], metrics: Sequence[Metric])
         else TableCell("")
         for metric in metrics
     ]
-    return (TableCell(f"{model}: theirs, on their data", tone="theirs"), *cells)
+    return (TableCell(f"{model}, on its own data", tone="theirs"), *cells)
 
 
 def _figure(found: SetScore, metric: Metric) -> Estimate:
@@ -148,7 +165,7 @@ def _figure(found: SetScore, metric: Metric) -> Estimate:
 def _counted(group: Group) -> str:
     c = group.counts
     return (
-        f"{c['moments']:,} moments of {c['seeds']:,} seeds, {c['failing']:,} of them failing: "
+        f"{c['moments']:,} samples of {c['seeds']:,} seeds, {c['failing']:,} of them failing: "
         f"{c['compound']:,} with a compound cause, {c['without correction']:,} without a proven correction, "
         f"{c['without direction']:,} whose correction has no direction."
     )

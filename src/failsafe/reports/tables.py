@@ -1,4 +1,4 @@
-"""Tables as sheets of cells, which a page, a terminal and the docs all show."""
+"""Tables of cells that pages, terminal and docs share."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class TableCell:
     """One cell.
 
     Attributes:
-        text: What stands there.
-        interval: Its 95 % interval, empty where there is none.
-        tone: "good", "bad" for a difference beyond chance, "theirs" for a published figure, else empty.
-        description: What else there is to know, for a tooltip.
+        text: Text of the cell.
+        interval: Its 95 % interval, may be empty.
+        tone: "good" or "bad" for a significant difference, "theirs" for a published figure, else empty.
+        description: Text of the tooltip.
         value: Number that a page sorts by, None to sort by the text.
     """
 
@@ -41,7 +41,7 @@ class Table:
         hint: A sentence below it, may be empty.
         head: Headings of the columns.
         rows: The cells.
-        names: How many columns name the row.
+        names: Number of columns that name the row.
     """
 
     title: str
@@ -52,16 +52,16 @@ class Table:
 
 
 def table_text(table: Table, width: int | None, intervals: bool = False) -> str:
-    """A sheet for a terminal.
+    """Return a table as text for a terminal.
 
     Args:
         table: The table.
-        width: Characters in a line; by default what the terminal has. No number or name is ever cut short.
-        intervals: Put the interval behind each figure.
+        width: Characters per line; by default the width of the terminal. Nothing is truncated.
+        intervals: Append each interval to its figure.
     """
     shown = RichTable(box=None, pad_edge=False)
     for i, name in enumerate(table.head):
-        # Long headings stand on several lines: it is the numbers that need the width.
+        # Break long headings: the numbers need the width.
         shown.add_column(
             Text(name if i == 0 or intervals else name.replace(" ", "\n")),
             justify="right" if i >= table.names else "left",
@@ -69,11 +69,11 @@ def table_text(table: Table, width: int | None, intervals: bool = False) -> str:
             vertical="bottom",
         )
     for row in table.rows:
-        shown.add_row(*(Text(_worded(cell, intervals)) for cell in row))
+        shown.add_row(*(Text(_with_interval(cell, intervals)) for cell in row))
     buffer = io.StringIO()
     width = width or shutil.get_terminal_size((120, 24)).columns
     console = Console(file=buffer, width=width, color_system=None)
-    # A number cut short is worth less than a line too long.
+    # Prefer long lines to truncated numbers.
     console.width = max(width, Measurement.get(console, console.options.update(width=1000), shown).maximum)
     console.print(shown)
     lines = [line.rstrip() for line in buffer.getvalue().splitlines()]
@@ -81,17 +81,17 @@ def table_text(table: Table, width: int | None, intervals: bool = False) -> str:
 
 
 def table_markdown(table: Table, intervals: bool = False) -> str:
-    """A sheet for the docs, its title as a heading of the third level."""
+    """Return a table as Markdown for the docs, its title as a heading of level 3."""
 
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
     numbers = len(table.head) - table.names
     rule = "|" + "|".join([":---"] * table.names + ["---:"] * numbers) + "|"
-    rows = [line([_worded(cell, intervals) for cell in row]) for row in table.rows]
+    rows = [line([_with_interval(cell, intervals) for cell in row]) for row in table.rows]
     hint = [table.hint, ""] if table.hint else []
     return "\n".join([f"### {table.title}", "", *hint, line(table.head), rule, *rows])
 
 
-def _worded(cell: TableCell, intervals: bool) -> str:
+def _with_interval(cell: TableCell, intervals: bool) -> str:
     return f"{cell.text} ({cell.interval})" if intervals and cell.interval else cell.text

@@ -14,22 +14,22 @@ class Card {
     this.label = 0;
   }
 
-  /** Build the contents, which happens when the card first comes near. */
+  /** Build the contents; called when the card first comes near the viewport. */
   fill() {
     if (this.player) return;
-    const { data } = this, { verdicts, twins } = window.FAILSAFE, twin = twins[data.twin];
-    this.twin = twin;
-    const frames = data.frames || twin.frames;
+    const { data } = this, { categories, nominals } = window.FAILSAFE, nominal = nominals[data.nominal];
+    this.nominal = nominal;
+    const frames = data.frames || nominal.frames;
     this.panes = this.makePanes();
     this.player = new Player(this.panes.map((p) => p.pane), frames ? frames.hz : 20, (step) => this.onStep(step));
-    this.evidence = make("section", { class: "evidence", "aria-label": "Evidence" });
+    this.verification = make("section", { class: "verification", "aria-label": "Verification" });
     this.correction = make("section", { class: "correction", "aria-label": "Correction" });
-    this.labels = make("div", { class: "labels", role: "group", "aria-label": "Moments that are labelled" });
+    this.labels = make("div", { class: "labels", role: "group", "aria-label": "Labelled steps" });
     this.transport = new Transport(this.player);
     const hasFrames = this.panes.some((p) => p.rollout.steps.length > 0);
     this.element.append(
       make("header", {},
-        make("span", { class: `verdict ${data.verdict}` }, verdicts[data.verdict] || data.verdict),
+        make("span", { class: `category ${data.category}` }, categories[data.category] || data.category),
         make("h2", {}, data.causes.map((c) => spoken(c.mode)).join(" + ") || "no cause"),
         make("span", { class: "where" }, `${data.task} · seed ${data.seed}`)),
       make("p", { class: "instruction" }, data.instruction),
@@ -38,18 +38,18 @@ class Card {
       make("div", { class: "panes" }, ...this.panes.map((p) => p.element)),
       ...(hasFrames ? [this.transport.element] : []),
       this.transport.marks, this.labels,
-      make("div", { class: "columns" }, this.correction, this.evidence),
+      make("div", { class: "columns" }, this.correction, this.verification),
       make("p", { class: "id" }, make("code", {}, data.id)));
     this.setPlaying(false);
     const first = data.labels.findIndex((label) => label.proven);
     this.setLabel(Math.max(first, 0));
-    this.player.seek(this.player.last); // a card at rest shows how the three end, not three equal beginnings
+    this.player.seek(this.player.last); // a paused card shows how the three rollouts end: their beginnings are equal
   }
 
   makePanes() {
-    const { data, twin } = this;
+    const { data, nominal } = this;
     const rollouts = [
-      ["Nominal twin", new Rollout(twin.frames, data.twin, "nominal"), "twin"],
+      ["Nominal rollout", new Rollout(nominal.frames, data.nominal, "nominal"), "nominal"],
       [data.ends === "fails" ? "Failure" : "Perturbed", new Rollout(data.frames, data.folder, "failing"), "failing"],
       ["Recovery", new Rollout(data.frames, data.folder, ""), "recovery"],
     ];
@@ -75,12 +75,12 @@ class Card {
   }
 
   missing(kind) {
-    if (kind !== "twin" && !this.data.recorded) return "No rollout was recorded.";
-    // Without any pictures the page's head says what to do; here only this verdict was left out.
-    return stage.camera ? `Not rendered: failsafe render --verdicts ${this.data.verdict}` : "Not rendered.";
+    if (kind !== "nominal" && !this.data.recorded) return "No rollout was recorded.";
+    // Without any frames the page's header says what to do; here only cases of this category were not rendered.
+    return stage.camera ? `Not rendered: failsafe render --categories ${this.data.category}` : "Not rendered.";
   }
 
-  /** Choose one of the labelled moments; everything that depends on it changes. */
+  /** Select one of the labelled steps and update everything that depends on it. */
   setLabel(index) {
     this.label = index;
     const { data } = this, label = data.labels[index], [, failing, recovery] = this.panes;
@@ -93,13 +93,13 @@ class Card {
     }
     const chips = data.labels.map((l, i) => make("button", {
       type: "button", class: "chip", "aria-pressed": String(i === index), onclick: () => this.setLabel(i),
-      title: l.proven ? `${l.evidence.successes} of ${plural(l.evidence.rollouts, "rollout")} recovered from here` : "No way back was proven from here",
-    }, `${l.step} ${l.stage} `, make("b", {}, l.proven ? `${l.evidence.successes}/${l.evidence.rollouts}` : "no way")));
+      title: l.proven ? `${l.verification.successes} of ${plural(l.verification.rollouts, "rollout")} recovered from here` : "No correction was proven from here",
+    }, `${l.step} ${l.stage} `, make("b", {}, l.proven ? `${l.verification.successes}/${l.verification.rollouts}` : "none")));
     this.labels.replaceChildren(...(chips.length > 1 ? [make("span", {}, "Recover at step"), ...chips] : []));
     this.correction.replaceChildren(...correctionParts(data, label));
-    this.evidence.replaceChildren(...evidenceParts(label));
+    this.verification.replaceChildren(...verificationParts(label));
     this.makeMarks(label);
-    if (this.player.visible) this.player.show(); // with the other recovery's sheet
+    if (this.player.visible) this.player.show(); // loads the frames of the other recovery
     else this.player.draw();
   }
 
@@ -115,31 +115,31 @@ class Card {
     const { data } = this;
     this.transport.show(step);
     for (const made of this.panes) {
-      const [words, tone] = stateWords(made, step, data, data.labels[this.label], this.twin);
-      made.state.textContent = words;
+      const [text, tone] = describeState(made, step, data, data.labels[this.label], this.nominal);
+      made.state.textContent = text;
       made.element.dataset.tone = tone;
     }
   }
 }
 
-/** What a pane shows at a step, and the colour that goes with it. */
-function stateWords(made, step, data, label, twin) {
+/** Return the text and the tone of a pane at a step. */
+function describeState(made, step, data, label, nominal) {
   const { times } = data, ended = made.rollout.steps.length && step >= made.rollout.last;
   const stageAt = (at) => (data.stages.filter(([start]) => start <= at).pop() || ["", ""])[1];
   if (!made.rollout.steps.length) return ["", ""];
-  if (made.kind === "twin") return ended ? [`end: ${twin.ends}`, twin.ends === "succeeds" ? "good" : ""] : ["nothing perturbed", ""];
+  if (made.kind === "nominal") return ended ? [`end: ${nominal.ends}`, nominal.ends === "succeeds" ? "good" : ""] : ["nothing perturbed", ""];
   if (made.kind === "failing") {
     if (ended) return [`end: ${data.ends}`, data.ends === "succeeds" ? "good" : "bad"];
     if (step >= (times.failure ?? Infinity)) return [`out of reach: ${stageAt(step)}`, "bad"];
-    if (step >= (times.onset ?? Infinity)) return [`off the twin: ${stageAt(step)}`, "warn"];
+    if (step >= (times.onset ?? Infinity)) return [`deviates from nominal: ${stageAt(step)}`, "warn"];
     if (step >= (times.injection ?? Infinity)) return [`perturbed: ${stageAt(step)}`, "warn"];
     return [stageAt(step), ""];
   }
   const actions = label.correction ? label.correction.actions.length : 0;
-  if (ended) return [`end: ${label.evidence.with ? "succeeds" : "fails"}`, label.evidence.with ? "good" : "bad"];
-  if (step < label.step) return ["as perturbed, so far", "before"];
+  if (ended) return [`end: ${label.verification.with ? "succeeds" : "fails"}`, label.verification.with ? "good" : "bad"];
+  if (step < label.step) return ["still the perturbed rollout", "before"];
   if (step < label.step + actions) return [`correction, action ${step - label.step + 1} of ${actions}`, "act"];
-  return ["the plan goes on", "good"];
+  return ["the plan continues", "good"];
 }
 
 function correctionParts(data, label) {
@@ -151,29 +151,29 @@ function correctionParts(data, label) {
   const rows = correction.actions.map((action, i) => make("tr", {}, make("th", { scope: "row" }, String(i + 1)),
     ...action.slice(0, 6).map((v) => make("td", { class: isZero(v) ? "zero" : null }, signed(v))), make("td", {}, grip(action[6]))));
   return [heading,
-    make("p", {}, make("b", {}, correction.way), `: ${plural(correction.actions.length, "action")}, `
-      + `${correction.millimetres} mm and ${correction.degrees}° in all, in the frame “${correction.frame}”.`),
+    make("p", {}, make("b", {}, correction.strategy), `: ${plural(correction.actions.length, "action")}, `
+      + `${correction.millimetres} mm and ${correction.degrees}° in total, in the frame “${correction.frame}”.`),
     make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Actions" }, make("table", {},
       make("thead", {}, make("tr", {}, ...names.map((name) => make("th", { scope: "col" }, name)))), make("tbody", {}, ...rows))),
-    make("p", {}, "Then ", correction.fresh ? "a fresh plan" : "the plan", " goes on at ", make("b", {}, correction.resume || "its end"),
+    make("p", {}, "Then ", correction.fresh ? "a fresh plan" : "the plan", " continues at ", make("b", {}, correction.resume || "its end"),
       correction.then.length ? `: ${correction.then.join(" → ")}.` : ".")];
 }
 
-function evidenceParts(label) {
+function verificationParts(label) {
   if (!label) return [];
-  const { evidence } = label, { attempts } = evidence;
-  const fact = (ok, words) => make("li", { class: ok ? "yes" : "no" }, words);
+  const { verification } = label, { attempts } = verification;
+  const fact = (ok, text) => make("li", { class: ok ? "yes" : "no" }, text);
   const ends = (success) => (success ? "ends in success" : "fails");
   const items = [
-    fact(evidence.exact, evidence.exact ? "Prefix replayed bit for bit" : "Prefix did not replay exactly"),
-    fact(!evidence.without, `Without the correction it ${ends(evidence.without)}`)];
+    fact(verification.exact, verification.exact ? "Prefix replayed bit for bit" : "Prefix did not replay exactly"),
+    fact(!verification.without, `Without the correction it ${ends(verification.without)}`)];
   if (label.correction) {
-    items.push(fact(evidence.with, `With it, it ${ends(evidence.with)}`));
-    items.push(make("li", { class: evidence.successes === evidence.rollouts ? "yes" : "part" },
-      `Recoverability: ${evidence.successes} of ${plural(evidence.rollouts, "rollout")}${evidence.noise ? ` (${evidence.noise})` : ""}`));
+    items.push(fact(verification.with, `With the correction it ${ends(verification.with)}`));
+    items.push(make("li", { class: verification.successes === verification.rollouts ? "yes" : "part" },
+      `Recoverability: ${verification.successes} of ${plural(verification.rollouts, "rollout")}${verification.noise ? ` (${verification.noise})` : ""}`));
   }
   const tried = attempts.map((attempt) => make("li", { class: attempt.success ? "yes" : "no" },
-    `${attempt.way}, ${plural(attempt.actions, "action")}: ${attempt.success ? "succeeds" : attempt.reason || "fails"}`));
-  return [make("h3", {}, label.proven ? "Proof" : "Evidence"), make("ul", {}, ...items),
+    `${attempt.strategy}, ${plural(attempt.actions, "action")}: ${attempt.success ? "succeeds" : attempt.reason || "fails"}`));
+  return [make("h3", {}, label.proven ? "Proof" : "Verification"), make("ul", {}, ...items),
     ...(tried.length ? [make("details", {}, make("summary", {}, `${plural(tried.length, "candidate")} tried`), make("ul", {}, ...tried))] : [])];
 }

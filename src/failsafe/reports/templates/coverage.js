@@ -1,5 +1,5 @@
 "use strict";
-/* Filters and order of the cells; what is chosen stands in the address. Without scripts every cell is shown. */
+/* Filters and sorting of the cells. The address keeps the filters. Without scripts every cell is shown. */
 
 const byId = (id) => document.getElementById(id);
 const body = document.querySelector("#table tbody"), rows = [...body.rows];

@@ -1,5 +1,5 @@
 "use strict";
-/* Small words that the scripts of several pages share. */
+/* Helpers shared by the scripts of several pages. */
 
 /** An element with attributes and children; strings become text. */
 function make(tag, attributes = {}, ...children) {

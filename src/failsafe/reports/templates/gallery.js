@@ -1,5 +1,5 @@
 "use strict";
-/* The page: filters, the list that grows as one scrolls, keys. What is chosen stands in the address. */
+/* The page: filters, a list that grows while scrolling, keys. The address keeps the filters. */
 
 const BATCH = 24;
 const byId = (id) => document.getElementById(id);
@@ -10,9 +10,9 @@ const all = window.FAILSAFE.cases.map((data) => ({
     task: [data.task],
     mode: [...new Set(data.causes.map((c) => c.mode))],
     stage: [...new Set(data.causes.map((c) => c.stage))],
-    verdict: [data.verdict],
+    category: [data.category],
   },
-  text: [data.id, data.task, `seed ${data.seed}`, data.instruction, data.reason, window.FAILSAFE.verdicts[data.verdict],
+  text: [data.id, data.task, `seed ${data.seed}`, data.instruction, data.reason, window.FAILSAFE.categories[data.category],
     ...data.causes.flatMap((c) => [c.mode, c.description]), ...data.labels.map((l) => l.stage)].join(" ").toLowerCase(),
 }));
 const selects = [...document.querySelectorAll("#bar select[data-key]")];
@@ -30,20 +30,20 @@ const watcher = new IntersectionObserver((entries) => {
 new IntersectionObserver((entries) => { if (entries.some((e) => e.isIntersecting)) grow(); }, { rootMargin: "1200px" }).observe(more);
 
 function fits(item, except) {
-  const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-  return words.every((word) => item.text.includes(word))
+  const terms = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+  return terms.every((term) => item.text.includes(term))
     && selects.every((s) => s === except || !s.value || item.values[s.dataset.key].includes(s.value));
 }
 
-/** How many cases each choice would leave, given all the others. */
+/** Fill each filter with its values and the number of cases each would leave, given the other filters. */
 function fillSelects() {
   for (const select of selects) {
     const { key } = select.dataset, chosen = select.value, counts = new Map();
     for (const item of all) for (const value of item.values[key]) counts.set(value, counts.get(value) || 0);
     const others = all.filter((item) => fits(item, select));
     for (const item of others) for (const value of item.values[key]) counts.set(value, counts.get(value) + 1);
-    const order = key === "verdict" ? Object.keys(window.FAILSAFE.verdicts).filter((v) => counts.has(v)) : [...counts.keys()].sort();
-    const named = (value) => (key === "verdict" ? window.FAILSAFE.verdicts[value] : key === "mode" ? spoken(value) : value);
+    const order = key === "category" ? Object.keys(window.FAILSAFE.categories).filter((v) => counts.has(v)) : [...counts.keys()].sort();
+    const named = (value) => (key === "category" ? window.FAILSAFE.categories[value] : key === "mode" ? spoken(value) : value);
     select.replaceChildren(make("option", { value: "" }, `all (${others.length})`),
       ...order.map((value) => make("option", { value }, `${named(value)} (${counts.get(value)})`)));
     select.value = chosen;
@@ -77,7 +77,7 @@ function grow() {
   grown = Math.min(grown + BATCH, fitting.length);
 }
 
-/** Filters from the address, so that another page can point at a selection. */
+/** Read the filters from the address, so that other pages can link to a selection. */
 function readAddress() {
   const chosen = new URLSearchParams(location.hash.slice(1));
   fillSelects();

@@ -1,32 +1,32 @@
 "use strict";
-/* Plays a case: twin, failing rollout and recovery, frame by frame from sheets, at one common step. */
+/* Plays several rollouts side by side at one common step; frames come from one grid image per rollout and camera. */
 
-/** Pictures in use, by address: several cases share a twin, and what nobody looks at is let go. */
-const pictures = new Map();
+/** Images in use, by URL: cases share nominal rollouts, and images of invisible cards are released. */
+const images = new Map();
 
-function takePicture(url, done) {
-  let entry = pictures.get(url);
+function acquireImage(url, done) {
+  let entry = images.get(url);
   if (!entry) {
     entry = { image: new Image(), users: 0, waiting: [], ready: false };
-    const told = entry;
+    const loading = entry;
     entry.image.onload = () => {
-      told.ready = true;
-      for (const tell of told.waiting.splice(0)) tell();
+      loading.ready = true;
+      for (const callback of loading.waiting.splice(0)) callback();
     };
     entry.image.src = url;
-    pictures.set(url, entry);
+    images.set(url, entry);
   }
   entry.users += 1;
   if (!entry.ready) entry.waiting.push(done);
   return entry;
 }
 
-function leavePicture(url) {
-  const entry = pictures.get(url);
-  if (entry && (entry.users -= 1) <= 0) pictures.delete(url);
+function releaseImage(url) {
+  const entry = images.get(url);
+  if (entry && (entry.users -= 1) <= 0) images.delete(url);
 }
 
-/** One rollout: where its frames are, or why there are none. */
+/** One rollout and the location of its frames. */
 class Rollout {
   constructor(frames, folder, trace) {
     const found = frames && frames.traces[trace];
@@ -46,7 +46,7 @@ class Rollout {
     return `${base}/${this.folder}/${encodeURIComponent(this.trace)}/${encodeURIComponent(camera)}.webp`;
   }
 
-  /** Number of the last frame that is not after a step. */
+  /** Index of the last frame at or before a step. */
   frameAt(step) {
     let low = 0, high = this.steps.length - 1;
     while (low < high) {
@@ -57,7 +57,7 @@ class Rollout {
   }
 }
 
-/** A canvas that shows one rollout, or for a recovery the failing one until it leaves it. */
+/** A canvas that shows one rollout; a recovery shows the failing rollout until the correction begins. */
 class Pane {
   constructor(canvas) {
     this.canvas = canvas;
@@ -66,17 +66,17 @@ class Pane {
     this.drawn = "";
   }
 
-  /** @param parts [{rollout, from}], each from a step on, ascending. */
+  /** @param parts [{rollout, from}]: rollouts and the steps from which they are shown, ascending. */
   setRollouts(parts) { this.release(); this.parts = parts; }
 
   load(camera, changed) {
     this.release();
     this.urls = this.parts.map((part) => part.rollout.url(camera));
-    this.entries = this.urls.map((url) => url && takePicture(url, changed));
+    this.entries = this.urls.map((url) => url && acquireImage(url, changed));
   }
 
   release() {
-    for (const url of this.urls) if (url) leavePicture(url);
+    for (const url of this.urls) if (url) releaseImage(url);
     this.urls = [];
     this.entries = [];
     this.drawn = "";
@@ -100,7 +100,7 @@ class Pane {
   }
 }
 
-/** What all players are told: the camera, the speed, and the time. */
+/** State shared by all players: camera, speed and clock. */
 const stage = {
   camera: "", speed: 1, playing: new Set(), request: 0, before: 0,
 
@@ -110,14 +110,14 @@ const stage = {
   },
 
   tick(now) {
-    const seconds = Math.min((now - this.before) / 1000, 0.25); // a tab that slept does not jump
+    const seconds = Math.min((now - this.before) / 1000, 0.25); // do not jump after a tab was suspended
     this.before = now;
     for (const player of this.playing) player.advance(seconds * this.speed);
     this.request = this.playing.size ? requestAnimationFrame((t) => this.tick(t)) : 0;
   },
 };
 
-const REST = 2; // seconds for which the end, where the outcomes are seen, stays before it begins again
+const REST = 2; // seconds for which the last frame stays before playback restarts
 
 /** The panes of one card at one common step. */
 class Player {
@@ -154,7 +154,7 @@ class Player {
     this.draw();
   }
 
-  /** To the next frame of any pane, forward (1) or back (-1). */
+  /** Step to the next frame of any pane, forward (1) or back (-1). */
   nudge(direction) {
     const steps = this.panes.flatMap((pane) => pane.parts.flatMap((part) => part.rollout.steps));
     const beyond = steps.filter((step) => direction * (step - this.step) > 0).sort((a, b) => direction * (a - b));

@@ -1,8 +1,8 @@
 "use strict";
-/* What stands below the panes of a player: play and pause, a slider with marks on it, the clock. */
+/* The controls below the panes of a player: play and pause, a slider with marks, the clock. */
 
 class Transport {
-  /** @param player It must tell `show` of its steps. */
+  /** @param player Calls `show` with every step. */
   constructor(player) {
     this.player = player;
     this.marks = make("div", { class: "marks" });
@@ -17,14 +17,14 @@ class Transport {
       make("div", { class: "track" }, this.ticks, this.slider), this.clock);
   }
 
-  /** @param marks [[class, words, step]]. */
+  /** @param marks [[class, text, step]]. */
   setMarks(marks) {
     const { last } = this.player;
     this.slider.max = last;
-    this.marks.replaceChildren(...marks.map(([name, words, step]) => make("button", {
+    this.marks.replaceChildren(...marks.map(([name, text, step]) => make("button", {
       type: "button", class: `mark ${name}`, title: `Go to step ${step}`,
       onclick: () => { this.setPlaying(false); this.player.seek(step); },
-    }, `${words} `, make("b", {}, String(step)))));
+    }, `${text} `, make("b", {}, String(step)))));
     this.ticks.replaceChildren(...marks.map(([name, , step]) => {
       const tick = make("i", { class: `tick ${name}` });
       tick.style.setProperty("--at", String(last ? Math.min(step / last, 1) : 0));
