@@ -12,7 +12,7 @@ The folders in `version_1/` were made by version 1 (commit c73b389), tables and 
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -21,10 +21,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from failsafe.datasets.build import build_dataset, merge_datasets
-from failsafe.datasets.manifest import read_manifest
+from failsafe.datasets.manifest import read_manifest, write_manifest
 from failsafe.datasets.render import RenderOptions, render_dataset
 from failsafe.datasets.store import Dataset
 from failsafe.errors import UserError
+from failsafe.execution.serial import SerialExecutor
 from failsafe.experts.tasks import load_task
 from failsafe.records.assessment import WindowSpec
 from failsafe.records.case import RecoveryStrategy
@@ -73,7 +74,7 @@ def test_every_rollout_replays_to_the_same_states(dataset: Dataset) -> None:
 
 def test_it_is_rendered_counted_and_shown(dataset: Dataset) -> None:
     cases = list(dataset.cases())
-    made = render_dataset(dataset, cases, RenderOptions("front", 32, 20, False), 1, lambda *_: None)
+    made = render_dataset(dataset, cases, RenderOptions("front", 32, 20, False), SerialExecutor()).pictures
     assert made > 2 * len(cases)
     write_gallery(dataset)
     pages = dataset.path / "gallery"
@@ -84,17 +85,23 @@ def test_it_is_rendered_counted_and_shown(dataset: Dataset) -> None:
 
 def test_samples_are_cut_from_it(dataset: Dataset, tmp_path: Path) -> None:
     config = SampleConfig(WindowSpec(("front", "hand"), history=4, frames=1, size=16), images=False)
-    build_samples([dataset.path], tmp_path / "samples", config, 1, lambda *_: None)
+    build_samples([dataset.path], tmp_path / "samples", config, SerialExecutor())
     made, before = SampleSet(tmp_path / "samples"), SampleSet(VERSION_1 / "samples")
     assert made.samples == before.samples
     assert made.spec == before.spec
-    for name in ("tcp_poses", "gripper_widths", "objects", "continuation"):
+    for name in ("tcp_poses", "gripper_widths", "continuation"):
         np.testing.assert_array_equal(getattr(made, name), getattr(before, name))
+    # Version 1 always kept four objects, NaN where there were fewer.
+    present = made.objects.shape[1]
+    np.testing.assert_array_equal(made.objects, before.objects[:, :present])
+    assert np.isnan(before.objects[:, present:]).all()
 
 
 def test_the_command_that_made_it_writes_new_tables_and_no_episode(dataset: Dataset) -> None:
     files = {path: path.read_bytes() for path in [*dataset.case_files(), *dataset.nominal_files()]}
-    build_dataset(read_manifest(dataset.path).config, dataset.path, lambda _: None)
+    config = read_manifest(dataset.path).config
+    build_dataset(config, dataset.path, lambda _: None)
+    assert read_manifest(dataset.path).config == config  # magnitudes are converted once
     assert files == {path: path.read_bytes() for path in [*dataset.case_files(), *dataset.nominal_files()]}
     rows = pq.read_table(dataset.path / "tables" / "cases.parquet").to_pylist()
     assert [row["partition"] for row in rows] == [0, 1]
@@ -115,9 +122,8 @@ def test_a_part_of_one_is_not_continued(dataset: Dataset) -> None:
 def test_shards_of_two_versions_do_not_merge(dataset: Dataset, tmp_path: Path) -> None:
     parts = [Path(shutil.copytree(dataset.path, tmp_path / name)) for name in ("a", "b")]
     for i, (part, generator) in enumerate(zip(parts, (1, 2), strict=True)):
-        fields = json.loads((part / "manifest.json").read_text())
-        fields |= {"format": "Manifest/2", "shard": f"{i}/2", "generator": generator}
-        (part / "manifest.json").write_text(json.dumps(fields))
+        manifest = read_manifest(part)
+        write_manifest(part, dataclasses.replace(manifest, shard=f"{i}/2", generator=generator))
     with pytest.raises(UserError, match="made by another version of FailSafe"):
         merge_datasets(tmp_path / "merged", parts)
 

@@ -100,6 +100,7 @@ def read_manifest(folder: Path) -> Manifest:
     fields = dict(cast(Mapping[str, Any], plain)) if isinstance(plain, Mapping) else {}
     if fields.get("format") == _VERSION_1:
         fields |= {"format": FORMAT, "generator": 1}
+        _convert_modes(fields["config"])
     if fields.get("format") != FORMAT:
         raise RecordError(
             f"{path}: expected format '{FORMAT}', got '{fields.get('format', 'no format')}': read it with "
@@ -109,8 +110,6 @@ def read_manifest(folder: Path) -> Manifest:
     if fields.keys() != keys:
         wrong = sorted(fields.keys() ^ keys)
         raise RecordError(f"{path}: expected the keys {', '.join(sorted(keys))}; missing or unknown: {wrong}")
-    if fields["generator"] == 1:
-        _convert_modes(fields["config"])
     return Manifest(
         config=config_from_plain(fields["config"], str(path)),
         provenance=codec.from_plain(Provenance, fields["provenance"], str(path)),
