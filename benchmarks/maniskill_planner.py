@@ -11,7 +11,7 @@ It needs mplib and numpy below 2, so an environment of its own (`setup_mplib_env
     .venv-mplib/bin/python benchmarks/maniskill_planner.py --time PickCube-v1 20
 
 Outcomes: `success` and `failure` (the solution ended; judged at the end), `no_plan` (it returned -1, counted
-as no success whatever the scene looks like), `raised`, `crash`, `timeout`, and `unavailable` (the environment
+as no success whatever the scene's state is), `raised`, `crash`, `timeout`, and `unavailable` (the environment
 cannot be made here: assets to download, a missing package).
 
 Everything runs on one core: the planner's small matrices gain nothing from BLAS threads, which only spin.
@@ -402,7 +402,7 @@ def main() -> None:
         "Success is judged once, after the solution ended and its last action was held for "
         f"{args.settle_steps} steps;\n"
         'the columns "at the last step" (what ManiSkill\'s own runner counts) and "at any step" (latched)\n'
-        "look at the solution before this settling, for comparison.\n"
+        "judge the solution before this settling, for comparison.\n"
         "Seconds are those of the solution with its reset, over the episodes that ended; CPU seconds are\n"
         "the ones to trust where the machine had other work.\n"
     )

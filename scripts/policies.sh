@@ -17,7 +17,7 @@ demonstrate() { # NAME VIEWS EPISODES
 }
 imitate() { # NAME DEMONSTRATIONS HOW-MANY STEPS [FLAGS]
   [ -e "$out/$1.safetensors" ] ||
-    "$bin/failsafe" imitate "$out/$2" --demonstrations "$(pick "$3" 2)" --steps "$(pick "$4" 2)" "${@:5}" \
+    "$bin/failsafe" imitate "$out/$2" --demonstrations "$(pick "$3" 2)" --steps "$(pick "$4" 2)" "${@:5}" $(pick "" "--batch 8") \
       --out "$out/$1.safetensors"
 }
 demonstrate two_views front,hand 80

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tests.cli.conftest import Verb
-from tests.monitors.openpi_client import ACTIONS, SPEC, WORDS, answer, request
+from tests.monitors.openpi_client import ACTIONS, INSTRUCTION, SPEC, answer, request
 from tests.policies.websocket_server import WebsocketServer, unpack
 from websockets.sync.client import connect
 
@@ -32,7 +32,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     intrinsics = tuple(CameraIntrinsics(0.8, False) for _ in SPEC.views)
     config = CompactConfig(
-        SPEC, ("slip",), ("grasp",), (WORDS,), EMBODIMENT, NORMALIZATION, (8, 8, 16, 16), 32, intrinsics
+        SPEC, ("slip",), ("grasp",), (INSTRUCTION,), EMBODIMENT, NORMALIZATION, (8, 8, 16, 16), 32, intrinsics
     )
     net = CompactNet(config)
     with torch.no_grad():
@@ -123,7 +123,7 @@ def test_a_calibration_that_knows_nothing_of_the_task(checkpoint: Path, tmp_path
     weights = fingerprint(str(checkpoint))
     write_calibration(path, Calibration(0.05, str(checkpoint), "openpi", 2.0, thresholds, weights=weights))
     err = said_while_nothing_changes(checkpoint, "--calibration", str(path))
-    assert err == f"failsafe: no threshold for '{WORDS}': the monitor only observes\n"
+    assert err == f"failsafe: no threshold for '{INSTRUCTION}': the monitor only observes\n"
 
 
 @pytest.mark.parametrize(

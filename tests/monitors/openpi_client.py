@@ -1,4 +1,4 @@
-"""Requests as LIBERO's client sends them, and models that are content, alarmed, or broken."""
+"""Requests as LIBERO's client sends them, and models that see no failure, see one, or fail."""
 
 import threading
 
@@ -9,7 +9,7 @@ from failsafe.records import poses
 from failsafe.records.assessment import Assessment, WindowSpec
 
 SPEC = WindowSpec(views=("front", "side"), history=4, frames=2, size=16)
-WORDS = "pick up the red cube"
+INSTRUCTION = "pick up the red cube"
 ACTIONS = np.arange(70, dtype=np.float32).reshape(10, 7) / 100
 AT = (0.5, 0.1, 0.3)
 STEP = (0.02, 0.0, 0.0, 0.0, 0.0, 0.1, 1.0)
@@ -17,8 +17,8 @@ STEP = (0.02, 0.0, 0.0, 0.0, 0.0, 0.1, 1.0)
 DOWN = (0.0, 1.0, 0.0, 0.0)
 
 
-def request(position=AT, turn=0.0, width=0.06, prompt=WORDS, shade=0, **changes):
-    """A request whose tool looks down, turned about z (rad)."""
+def request(position=AT, turn=0.0, width=0.06, prompt=INSTRUCTION, shade=0, **changes):
+    """Return a request whose tool points down, rotated about z (rad)."""
     turned = poses.quaternion_multiply(poses.from_rotation_vector([0.0, 0.0, turn]), np.array(DOWN))
     state = [*position, *poses.to_rotation_vector(turned), width / 2, -width / 2]
     said = {
@@ -36,7 +36,7 @@ def answer(actions=ACTIONS, **others):
 
 
 class Model:
-    """Gives one verdict, after what it is told to do first; keeps the windows."""
+    """Calls a function, then returns one assessment; keeps the windows."""
 
     name = "made up"
     window_spec = SPEC
@@ -50,7 +50,7 @@ class Model:
         return self.assessment
 
 
-def content():
+def calm():
     return Model(Assessment(failure_probability=0.1))
 
 

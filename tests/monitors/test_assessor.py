@@ -1,4 +1,4 @@
-"""A model behind a deadline: its answers come, and when it hangs nobody waits for it twice."""
+"""A model behind a deadline: each answer is returned once, and a model that hangs blocks once."""
 
 import math
 import threading
@@ -30,7 +30,7 @@ def until_idle(assessor):
 
 
 def overdue(*answers):
-    """An assessor whose model was asked at step 7, and has not answered in time."""
+    """Return an assessor whose model was queried at step 7 and missed the deadline, and the late answer."""
     model = BlockingModel(*answers)
     assessor = Assessor(model, SHORT)
     assessor.submit(WINDOW, 7)
@@ -51,7 +51,7 @@ def test_it_answers_once():
     assert assessor.answer(wait=True) is None
 
 
-def test_it_need_not_be_waited_for():
+def test_the_caller_need_not_wait():
     model = BlockingModel(failing())
     assessor = Assessor(model, PATIENCE)
     assessor.submit(WINDOW, 7)
@@ -65,7 +65,7 @@ def test_it_need_not_be_waited_for():
     assert assessor.answer(wait=False).assessment.mode == "slip"
 
 
-def test_a_deadline_is_said_once_and_waited_for_once():
+def test_a_missed_deadline_is_reported_once_and_blocks_once():
     assessor, model, late = overdue(failing())
     assert (late.step, late.assessment) == (7, None)
     assert late.seconds >= SHORT
@@ -97,14 +97,14 @@ def test_an_answer_fetched_after_its_deadline_is_dropped():
     assert assessor.answer(wait=False) is None
 
 
-def test_what_is_forgotten_is_not_heard_of_again():
+def test_a_discarded_answer_is_dropped():
     model = BlockingModel(failing(0.7), failing(0.8))
     assessor = Assessor(model, PATIENCE)
     assessor.discard()
     assessor.submit(WINDOW, 7)
     assert model.at_work.wait(PATIENCE)
     assessor.discard()
-    assert assessor.busy, "the model is still at work"
+    assert assessor.busy, "the model is still computing"
     model.go_on.set()
     until_idle(assessor)
     assert assessor.answer(wait=True) is None
@@ -134,7 +134,7 @@ def test_a_hanging_model_does_not_keep_the_process_from_ending():
         (failing(actions=((0.0, 0.0, 0.0, 1e200, 0.0, 0.0, 1.0),)), "7 finite numbers"),
     ],
 )
-def test_whatever_a_model_does_wrong_is_a_refusal(answer, description):
+def test_a_fault_of_a_model_is_a_refusal(answer, description):
     assessor = Assessor(ScriptedModel(answer), PATIENCE)
     assessor.submit(WINDOW, 7)
     assessment = assessor.answer(wait=True).assessment
@@ -143,7 +143,7 @@ def test_whatever_a_model_does_wrong_is_a_refusal(answer, description):
     assert assessment.actions == ()
 
 
-def test_numbers_that_are_words_are_a_refusal():
+def test_strings_for_numbers_are_a_refusal():
     odd = failing()
     object.__setattr__(odd, "actions", (("up",) * 7,))
     assessor = Assessor(ScriptedModel(odd), PATIENCE)
@@ -151,7 +151,7 @@ def test_numbers_that_are_words_are_a_refusal():
     assert assessor.answer(wait=True).assessment.status is Status.REFUSED
 
 
-def test_an_answer_that_cannot_be_read_stays_one():
+def test_an_unreadable_answer_stays_unreadable():
     assessor = Assessor(ScriptedModel(Assessment(status=Status.UNREADABLE, raw="I think")), PATIENCE)
     assessor.submit(WINDOW, 7)
     assessment = assessor.answer(wait=True).assessment

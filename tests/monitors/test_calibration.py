@@ -1,4 +1,4 @@
-"""Thresholds that keep their promise, and files of them that come back or are refused."""
+"""Thresholds that keep their bound, and files that are read back or refused."""
 
 import math
 from dataclasses import replace
@@ -41,7 +41,7 @@ def test_the_rank_of_the_threshold(number, alpha, rank):
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0, -0.1, 1.5])
-def test_an_alpha_that_is_no_share(alpha):
+def test_an_alpha_out_of_range(alpha):
     with pytest.raises(UserError, match="alpha between 0 and 1"):
         conformal_threshold([0.1, 0.2], alpha)
 
@@ -52,14 +52,14 @@ def test_of_new_successes_at_most_alpha_see_an_alarm(number, alpha):
     trials = 4000
     above = 0
     for _ in range(trials):
-        # Skewed, as scores are: exchangeable is all that is asked.
+        # Skewed, as scores are: exchangeability is the only assumption.
         *scores, new = rng.beta(0.5, 3.0, number + 1).tolist()
         threshold = conformal_threshold(scores, alpha)
         assert threshold is not None
         above += new > threshold
     error = math.sqrt(alpha * (1 - alpha) / trials)
     assert above / trials <= alpha + 3 * error
-    # No more careful than it must be: without ties it is within 1/(n+1) of alpha.
+    # Tight: without ties the rate is within 1/(n+1) of alpha.
     assert above / trials >= alpha - 1 / (number + 1) - 3 * error
 
 
@@ -74,24 +74,24 @@ def test_at_most_alpha_of_the_scores_themselves_are_above(scores, alpha):
         assert sum(score > threshold for score in scores) <= alpha * (len(scores) + 1)
 
 
-def test_every_instruction_has_its_own_where_it_has_enough():
+def test_an_instruction_with_enough_episodes_has_its_own_threshold():
     episodes = [("lift", 0.5 + i / 100) for i in range(1, 20)] + [("push", 0.8)] * 3
     found = calibrate(episodes, 0.05, "compact", "reference:weak", 2.0, "failsafe calibrate")
-    # Three are too few: they take the 22nd smallest of all 22.
+    # Three are too few: the threshold is the 22nd smallest of all 22.
     assert found.thresholds == {"lift": Threshold(0.69, 19), "push": Threshold(0.8, 22, pooled=True)}
     assert found.threshold("lift") == 0.69
-    # An instruction that was never run: no promise, so no alarm whatever the score.
+    # An instruction that was never run: no bound, so never an alarm.
     assert found.threshold("stack") == NEVER
 
 
-def test_a_task_without_a_success_is_guarded_by_the_threshold_of_all():
+def test_a_task_without_a_success_takes_the_pooled_threshold():
     tried = ("lift", "stack")
     found = calibrate([("lift", 0.5)] * 19, 0.05, "compact", "mine", 2.0, instructions=tried)
     assert found.thresholds["stack"] == Threshold(0.5, 19, pooled=True)
     assert found.threshold("push") == NEVER
 
 
-def test_too_few_in_all_promise_nothing():
+def test_too_few_episodes_in_all_never_raise_an_alarm():
     found = calibrate([("lift", 0.1)] * 9 + [("push", 0.5)] * 9, 0.05, "compact", "reference:weak", 2.0)
     assert found.threshold("push") == found.threshold("lift") == NEVER
 
@@ -99,7 +99,7 @@ def test_too_few_in_all_promise_nothing():
 FOUND = Calibration(0.05, "compact", "reference:weak", 2.0, {"lift": Threshold(0.19, 19)}, "calibrate")
 
 
-def test_a_file_comes_back(tmp_path):
+def test_a_file_is_read_back(tmp_path):
     path = tmp_path / "deep" / "thresholds.json"
     write_calibration(path, FOUND)
     assert read_calibration(path) == FOUND

@@ -1,4 +1,4 @@
-"""When the monitor believes, takes over and gives up, where it leads the tool, what it makes of faults."""
+"""When the monitor raises an alarm, takes over and gives up; its waypoints; and faults of the model."""
 
 import itertools
 import time
@@ -46,7 +46,7 @@ QUERY, ALARM, TAKE_OVER, HAND_BACK = (
 )
 
 
-def look_at(probabilities, threshold=0.5, **changes):
+def query_with(probabilities, threshold=0.5, **changes):
     monitor = make_monitor(
         ScriptedModel(*(failing(p) for p in probabilities)), threshold, settings(**changes)
     )
@@ -54,16 +54,16 @@ def look_at(probabilities, threshold=0.5, **changes):
     return monitor
 
 
-# ------------------------------------------------------------------ when it believes
+# ------------------------------------------------------------------ alarms
 
 
-def test_it_looks_once_there_is_a_history_and_then_every_so_many_steps():
-    monitor = look_at([0.1] * 4)
+def test_it_queries_once_the_history_is_full_and_then_at_the_interval():
+    monitor = query_with([0.1] * 4)
     assert steps_of(monitor, QUERY) == [FIRST, FIRST + EVERY, FIRST + 2 * EVERY, FIRST + 3 * EVERY]
     assert monitor.model.asked == 4
 
 
-def test_it_looks_sooner_where_the_tool_has_stalled():
+def test_it_queries_sooner_if_the_tool_has_stalled():
     monitor = make_monitor(
         ScriptedModel(FINE),
         0.5,
@@ -71,11 +71,11 @@ def test_it_looks_sooner_where_the_tool_has_stalled():
     )
     stop = FIRST + 10 * EVERY
     play(monitor, stop + 12 * EVERY, lambda step: observation(step, [0.5, 0.01 * min(step, stop), 0.3]))
-    looks = steps_of(monitor, QUERY)
+    queries = steps_of(monitor, QUERY)
     apart = {True: set(), False: set()}
-    for before, after in itertools.pairwise(looks):
+    for before, after in itertools.pairwise(queries):
         apart[before > stop + monitor.model.window_spec.history].add(after - before)
-    assert looks[1] - looks[0] == 4 * EVERY, "while it moves"
+    assert queries[1] - queries[0] == 4 * EVERY, "while it moves"
     assert apart[True] == {EVERY}, "once it stands still"
 
 
@@ -86,22 +86,22 @@ def test_it_looks_sooner_where_the_tool_has_stalled():
         ([0.9], 0.0, 2.20, []),
         ([0.5], 0.0, 0.0, []),  # at the threshold is not above it
         ([0.9, 0.9, 0.9], 0.0, 6.5, [2]),
-        ([0.9, 0.1, 0.9], 0.0, 2.5, []),  # one says so, the next that it goes well
-        ([0.1, 0.1, 0.1, 0.9], 0.0, 2.1, [3]),  # what went well before is no credit
+        ([0.9, 0.1, 0.9], 0.0, 2.5, []),  # a failure, then none
+        ([0.1, 0.1, 0.1, 0.9], 0.0, 2.1, [3]),  # the score never goes below zero
         ([0.95] * 4, 2.0, 3.7, [3]),  # log(0.95 / 0.05) = 2.944, less 2 each
         ([0.88] * 40, 2.0, 0.0, []),  # log(0.88 / 0.12) = 1.992: never enough
         ([0.89] * 10, 2.0, 0.85, [9]),  # log(0.89 / 0.11) = 2.091: in the end
-        ([1.0], 0.0, 6.91, []),  # no look counts as more than 0.999
+        ([1.0], 0.0, 6.91, []),  # probabilities are clipped to 0.999
         ([1.0], 0.0, 6.90, [0]),
     ],
 )
 def test_an_alarm_needs_looks_that_add_up_to_more_than_the_threshold(probabilities, drift, threshold, alarms):
-    monitor = look_at(probabilities, threshold, drift=drift)
-    assert steps_of(monitor, ALARM) == [FIRST + EVERY * look for look in alarms]
+    monitor = query_with(probabilities, threshold, drift=drift)
+    assert steps_of(monitor, ALARM) == [FIRST + EVERY * query for query in alarms]
     assert steps_of(monitor, TAKE_OVER) == steps_of(monitor, ALARM)
 
 
-def test_after_an_alarm_evidence_begins_anew_even_if_nothing_could_be_done():
+def test_an_alarm_resets_the_score_even_without_a_correction():
     monitor = make_monitor(
         ScriptedModel(failing(0.99, actions=()), failing(0.6), failing(0.9)), 1.0, settings()
     )
@@ -111,37 +111,37 @@ def test_after_an_alarm_evidence_begins_anew_even_if_nothing_could_be_done():
     assert steps_of(monitor, TAKE_OVER) == [FIRST + 2 * EVERY]
 
 
-@pytest.mark.parametrize("looks", range(1, 8))
-def test_an_episode_does_not_exceed_a_threshold_that_was_taken_from_it(looks):
-    watched = look_at([1.0] * looks, np.inf, drift=2.0)
+@pytest.mark.parametrize("queries", range(1, 8))
+def test_an_episode_does_not_exceed_a_threshold_that_was_taken_from_it(queries):
+    watched = query_with([1.0] * queries, np.inf, drift=2.0)
     top = max(event.score for event in watched.events if event.kind is QUERY)
-    again = look_at([1.0] * looks, top, drift=2.0)
+    again = query_with([1.0] * queries, top, drift=2.0)
     assert steps_of(again, ALARM) == []
 
 
-@pytest.mark.parametrize(("again", "looks"), [(4.0, 2), (20.0, 4)])
-def test_another_alarm_in_an_episode_needs_less(again, looks):
+@pytest.mark.parametrize(("again", "queries"), [(4.0, 2), (20.0, 4)])
+def test_another_alarm_in_an_episode_needs_less(again, queries):
     monitor = make_monitor(ScriptedModel(failing()), 8.0, settings(repeat_threshold=again))
     play(monitor, FIRST + 10 * EVERY)
     first, second = steps_of(monitor, TAKE_OVER)[:2]
-    assert first == FIRST + 3 * EVERY, "four looks of 2.197 each"
-    assert second == steps_of(monitor, HAND_BACK)[0] + looks * EVERY
+    assert first == FIRST + 3 * EVERY, "four queries of 2.197 each"
+    assert second == steps_of(monitor, HAND_BACK)[0] + queries * EVERY
     monitor.reset("lift")
     play(monitor, FIRST + 2 * EVERY)
     assert steps_of(monitor, ALARM) == [], "another episode, another first alarm"
 
 
-def test_looks_right_after_a_take_over_are_no_evidence():
+def test_queries_within_the_cool_down_do_not_count():
     monitor = make_monitor(ScriptedModel(failing()), 3.0, settings(cool_down_seconds=seconds(EVERY + 1)))
     play(monitor, FIRST + 5 * EVERY)
     back = steps_of(monitor, HAND_BACK)[0]
-    looks = [(e.step, e.score) for e in monitor.events if e.kind is QUERY and e.step > back]
-    assert looks[:3] == [(back + EVERY, None), (back + 2 * EVERY, 2.197225), (back + 3 * EVERY, 4.394449)]
+    queries = [(e.step, e.score) for e in monitor.events if e.kind is QUERY and e.step > back]
+    assert queries[:3] == [(back + EVERY, None), (back + 2 * EVERY, 2.197225), (back + 3 * EVERY, 4.394449)]
     assert steps_of(monitor, TAKE_OVER)[1] == back + 3 * EVERY
 
 
-def test_events_say_what_was_seen():
-    monitor = look_at([0.8, 0.6], 1.5)
+def test_events_have_the_assessment():
+    monitor = query_with([0.8, 0.6], 1.5)
     first, second, alarm, take_over, hand_back = monitor.events
     assert [(e.score, e.probability, e.threshold) for e in (first, second)] == [
         (1.386294, 0.8, 1.5),  # log 4
@@ -152,7 +152,7 @@ def test_events_say_what_was_seen():
     assert (hand_back.kind, hand_back.step) == (HAND_BACK, FIRST + EVERY + 2)
 
 
-def test_the_threshold_may_go_by_the_instruction():
+def test_the_threshold_may_depend_on_the_instruction():
     monitor = make_monitor(
         ScriptedModel(failing(0.6)), {"lift": 0.4, "push": 0.5}.get, settings(max_takeovers=1)
     )
@@ -162,13 +162,13 @@ def test_the_threshold_may_go_by_the_instruction():
         assert len(steps_of(monitor, ALARM)) == alarms
 
 
-def test_without_a_promise_there_is_never_an_alarm():
-    monitor = look_at([1.0] * 5, np.inf)
+def test_an_infinite_threshold_never_raises_an_alarm():
+    monitor = query_with([1.0] * 5, np.inf)
     assert steps_of(monitor, ALARM) == []
     assert {event.threshold for event in monitor.events} == {None}
 
 
-def test_another_episode_begins_anew():
+def test_reset_starts_from_scratch():
     monitor = make_monitor(ScriptedModel(failing()), 3.0, settings(max_takeovers=1))
     play(monitor, 40)
     assert monitor.needs_help
@@ -180,22 +180,22 @@ def test_another_episode_begins_anew():
         0.0,
     )
     play(monitor, FIRST + 1)
-    assert steps_of(monitor, ALARM) == [], "one look is not enough, whatever the episode before has seen"
+    assert steps_of(monitor, ALARM) == [], "one query is not enough, whatever the last episode was"
     play(monitor, EVERY)
     assert steps_of(monitor, TAKE_OVER) == [FIRST + EVERY]
 
 
-# ------------------------------------------------------------------ where it leads the tool
+# ------------------------------------------------------------------ waypoints
 
 
-def lead(assessment, place=(0.5, 0.0, 0.3), quaternion=DOWN, **changes):
-    """The way from a pose, and the pose."""
+def waypoints_of(assessment, place=(0.5, 0.0, 0.3), quaternion=DOWN, **changes):
+    """The planned from a pose, and the pose."""
     start = poses.pose(place, quaternion)
 
     def see(step):
         seen = observation(step, place)
         seen.tcp_pose[:] = start
-        seen.target_pose[:] = poses.pose([0.9, 0.5, 0.6], DOWN)  # not where the tool is
+        seen.target_pose[:] = poses.pose([0.9, 0.5, 0.6], DOWN)  # differs from the measured pose
         return seen
 
     ways = play(make_monitor(ScriptedModel(assessment), 0.5, settings(**changes)), FIRST + 1, see)
@@ -204,19 +204,19 @@ def lead(assessment, place=(0.5, 0.0, 0.3), quaternion=DOWN, **changes):
 
 def test_a_correction_starts_at_the_measured_pose():
     step = (0.01, -0.005, 0.002, 0.0, 0.0, 0.1, -1.0)
-    way, start = lead(failing(actions=(step, UP)))
-    np.testing.assert_allclose(way[0], poses.apply_delta(start, step[:6]))
-    np.testing.assert_allclose(way[1], poses.apply_delta(way[0], UP[:6]))
+    planned, start = waypoints_of(failing(actions=(step, UP)))
+    np.testing.assert_allclose(planned[0], poses.apply_delta(start, step[:6]))
+    np.testing.assert_allclose(planned[1], poses.apply_delta(planned[0], UP[:6]))
 
 
-def test_a_correction_in_the_tools_frame_is_turned():
+def test_a_correction_in_the_tool_frame_is_rotated():
     # A tool that points down has its z axis downwards and its y axis to the robot's -y.
     step = (0.01, 0.005, 0.02, 0.0, 0.0, 0.1, 1.0)
-    way, start = lead(failing(actions=(step,), frame="tcp"))
-    np.testing.assert_allclose(way[0], poses.apply_delta(start, (0.01, -0.005, -0.02, 0.0, 0.0, -0.1)))
+    planned, start = waypoints_of(failing(actions=(step,), frame="tcp"))
+    np.testing.assert_allclose(planned[0], poses.apply_delta(start, (0.01, -0.005, -0.02, 0.0, 0.0, -0.1)))
 
 
-def test_what_follows_a_correction_is_followed_as_far_as_wanted():
+def test_a_continuation_takes_as_long_as_the_settings_say():
     assessment, well = failing(actions=(UP,) * 3), Assessment(failure_probability=0.1, continuation=(UP,) * 5)
     for wanted, lengths in (
         ({"continuation_seconds": seconds(72)}, [3, 5]),
@@ -224,7 +224,7 @@ def test_what_follows_a_correction_is_followed_as_far_as_wanted():
         ({"continuation_seconds": 0.0, "max_actions": 2}, [2]),
     ):
         monitor = make_monitor(ScriptedModel(assessment, well, FINE), 0.5, settings(**wanted))
-        assert [len(way) for way in play(monitor, FIRST + 1).values()] == lengths
+        assert [len(planned) for planned in play(monitor, FIRST + 1).values()] == lengths
 
 
 def test_a_correction_that_was_not_enough_is_followed_by_another():
@@ -239,20 +239,20 @@ def test_a_correction_that_was_not_enough_is_followed_by_another():
         settings(max_corrections=3, continuation_seconds=seconds(72)),
     )
     ways = play(monitor, FIRST + 1)
-    # The first one's, the second one's, and what the expert would do where that has led.
-    assert [len(way) for way in ways.values()] == [3, 1, 4]
+    # Two corrections, then the continuation.
+    assert [len(planned) for planned in ways.values()] == [3, 1, 4]
     assert steps_of(monitor, EventKind.TAKE_OVER) == [FIRST]
     assert steps_of(monitor, EventKind.AGAIN) == [FIRST + 3]
     assert steps_of(monitor, EventKind.HAND_BACK) == [FIRST + 8]
     assert steps_of(monitor, QUERY) == [FIRST, FIRST + 3, FIRST + 4, FIRST + 8]
 
 
-def test_it_goes_on_as_the_expert_would_while_things_go_well():
+def test_it_continues_while_there_is_no_failure():
     well = Assessment(failure_probability=0.1, continuation=(UP,) * 4)
     monitor = make_monitor(
         ScriptedModel(failing(actions=(UP,) * 3), well), 0.5, settings(continuation_seconds=seconds(10))
     )
-    assert [len(way) for way in play(monitor, FIRST + 1).values()] == [3, 4, 4, 2]
+    assert [len(planned) for planned in play(monitor, FIRST + 1).values()] == [3, 4, 4, 2]
     assert steps_of(monitor, QUERY) == [FIRST, FIRST + 3, FIRST + 7, FIRST + 11]
     assert steps_of(monitor, HAND_BACK) == [FIRST + 13]
     assert monitor._continuation_left == 0
@@ -265,7 +265,7 @@ def test_it_goes_on_as_the_expert_would_while_things_go_well():
     assert steps_of(again, TAKE_OVER) == [FIRST]
 
 
-def test_what_fails_anew_while_it_goes_on_is_corrected_at_even_odds():
+def test_a_failure_in_a_continuation_is_corrected_at_even_odds():
     well = Assessment(failure_probability=0.1, continuation=(UP,) * 4)
     sure, likely = failing(0.99, actions=(UP,) * 3), failing(0.6, actions=(UP,))
     monitor = make_monitor(
@@ -273,46 +273,46 @@ def test_what_fails_anew_while_it_goes_on_is_corrected_at_even_odds():
         0.95,
         settings(max_corrections=2, continuation_seconds=seconds(8)),
     )
-    assert [len(way) for way in play(monitor, FIRST + 1).values()] == [3, 4, 1, 4]
+    assert [len(planned) for planned in play(monitor, FIRST + 1).values()] == [3, 4, 1, 4]
     assert steps_of(monitor, EventKind.AGAIN) == [FIRST + 7]
     assert steps_of(monitor, HAND_BACK) == [FIRST + 12]
 
 
-def test_a_take_over_has_so_many_corrections_and_no_more():
+def test_a_takeover_has_at_most_max_corrections():
     monitor = make_monitor(
         ScriptedModel(failing(actions=(UP,))), 0.5, settings(max_corrections=3, max_takeovers=1)
     )
     ways = play(monitor, FIRST + 1)
-    assert [len(way) for way in ways.values()] == [1, 1, 1]
+    assert [len(planned) for planned in ways.values()] == [1, 1, 1]
     assert len(steps_of(monitor, EventKind.AGAIN)) == 2
 
 
 @pytest.mark.parametrize(
     "answer", [FINE, failing(needs_help=True), failing(actions=()), RuntimeError("broken"), failing(0.4)]
 )
-def test_without_a_second_correction_the_take_over_ends_as_planned(answer):
+def test_without_a_second_correction_the_takeover_ends(answer):
     first = failing(actions=(UP,) * 3, continuation=(UP,) * 2)
     monitor = make_monitor(
         ScriptedModel(first, answer, FINE), 0.5, settings(max_corrections=3, continuation_seconds=seconds(72))
     )
-    assert [len(way) for way in play(monitor, FIRST + 1).values()] == [3]
+    assert [len(planned) for planned in play(monitor, FIRST + 1).values()] == [3]
     assert steps_of(monitor, EventKind.AGAIN) == []
     assert steps_of(monitor, EventKind.HAND_BACK) == [FIRST + 3]
 
 
-def test_what_is_not_to_be_corrected_is_gone_on_with():
-    """It has stood still, and looks as if it failed: a correction of nothing would be repeated for ever."""
+def test_a_negligible_correction_is_not_repeated():
+    """It has stood still, and queries as if it failed: a correction of nothing would be repeated for ever."""
     bit = (0.004, 0.0, 0.003, 0.0, 0.02, 0.0, 1.0)
     for rows, lengths in (
         ((bit,), [3, 4]),
-        ((bit, bit), [3, 2]),  # ten millimetres are something
-        ((bit,) * 3, [3, 3]),  # so are three steps, in which fingers open
+        ((bit, bit), [3, 2]),  # ten millimetres are not negligible
+        ((bit,) * 3, [3, 3]),  # nor are three steps, in which fingers open
         (((0.0, 0.0, 0.0, 0.0, 0.12, 0.0, 1.0),), [3, 1]),
     ):
         stuck = failing(actions=rows, continuation=(UP,) * 4)
         changes = settings(max_corrections=2, continuation_seconds=seconds(9))
         monitor = make_monitor(ScriptedModel(failing(actions=(UP,) * 3), stuck, FINE), 0.5, changes)
-        assert [len(way) for way in play(monitor, FIRST + 1).values()] == lengths
+        assert [len(planned) for planned in play(monitor, FIRST + 1).values()] == lengths
 
 
 NUMBERS = st.floats(-1e6, 1e6) | st.floats(-0.05, 0.05)
@@ -338,23 +338,25 @@ def test_every_waypoint_is_near_the_last_and_in_the_workspace(rows, place, frame
 
 
 def test_a_kilometre_is_a_step_of_the_limit():
-    way, start = lead(failing(actions=((0.0, 1000.0, 0.0, 0.0, 0.0, 0.0, 50.0),) * 3))
-    assert [pose[1] for pose in way] == pytest.approx([0.025, 0.05, 0.075])
-    assert poses.distance(start, way[-1])[1] == pytest.approx(0.0)
+    planned, start = waypoints_of(failing(actions=((0.0, 1000.0, 0.0, 0.0, 0.0, 0.0, 50.0),) * 3))
+    assert [pose[1] for pose in planned] == pytest.approx([0.025, 0.05, 0.075])
+    assert poses.distance(start, planned[-1])[1] == pytest.approx(0.0)
 
 
-def test_the_table_is_not_dug_into():
-    way, _ = lead(failing(actions=((0.0, 0.0, -0.025, 0.0, 0.0, 0.0, 1.0),) * 3), place=(0.5, 0.0, 0.04))
-    assert [pose[2] for pose in way] == pytest.approx([0.015, 0.005, 0.005])
+def test_waypoints_stay_above_the_table():
+    planned, _ = waypoints_of(
+        failing(actions=((0.0, 0.0, -0.025, 0.0, 0.0, 0.0, 1.0),) * 3), place=(0.5, 0.0, 0.04)
+    )
+    assert [pose[2] for pose in planned] == pytest.approx([0.015, 0.005, 0.005])
 
 
-def test_a_tool_outside_the_workspace_is_led_to_it_step_by_step():
+def test_a_tool_outside_the_workspace_returns_to_it_step_by_step():
     still = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
-    way, _ = lead(failing(actions=(still,) * 4), place=(0.5, 0.64, 0.3))
-    assert [pose[1] for pose in way] == pytest.approx([0.615, 0.6, 0.6, 0.6])
+    planned, _ = waypoints_of(failing(actions=(still,) * 4), place=(0.5, 0.64, 0.3))
+    assert [pose[1] for pose in planned] == pytest.approx([0.615, 0.6, 0.6, 0.6])
 
 
-def test_a_tool_that_is_nowhere_near_the_workspace_is_left_alone():
+def test_a_tool_far_outside_the_workspace_is_not_corrected():
     monitor = make_monitor(ScriptedModel(failing()), 0.5, settings())
     assert play(monitor, FIRST + 1, lambda step: observation(step, (-0.1, 0.1, 1.2))) == {}
     assert descriptions_of(monitor, EventKind.FAULT) == [
@@ -362,16 +364,16 @@ def test_a_tool_that_is_nowhere_near_the_workspace_is_left_alone():
     ]
 
 
-def test_a_frame_that_nobody_knows_is_not_acted_on():
+def test_an_unknown_frame_is_not_executed():
     monitor = make_monitor(ScriptedModel(failing(frame="camera")), 0.5, settings())
     assert play(monitor, FIRST + 1) == {}
     assert descriptions_of(monitor, EventKind.FAULT) == ["the model's frame is unknown: 'camera'"]
 
 
-# ------------------------------------------------------------------ when it gives up
+# ------------------------------------------------------------------ giving up
 
 
-def test_after_so_many_take_overs_it_asks_for_help_once():
+def test_after_the_last_takeover_it_asks_for_help_once():
     told, asked = [], []
     monitor = make_monitor(
         ScriptedModel(failing()), 0.5, settings(max_takeovers=2), told.append, asked.append
@@ -388,7 +390,7 @@ def test_after_so_many_take_overs_it_asks_for_help_once():
     assert len(asked) == 2, "once an episode"
 
 
-def test_a_failure_without_a_way_back_is_a_cry_for_help():
+def test_an_unrecoverable_failure_asks_for_help():
     monitor = make_monitor(ScriptedModel(failing(needs_help=True)), 0.5, settings())
     assert play(monitor, 20) == {}
     assert descriptions_of(monitor, EventKind.HELP) == ["the model sees no way back"]
@@ -402,11 +404,11 @@ def test_an_alarm_without_actions_is_a_refusal():
 
 
 @pytest.mark.parametrize("cool_down", [0, 1, 12])
-def test_after_a_take_over_there_is_none_for_a_while(cool_down):
+def test_a_takeover_is_followed_by_a_cool_down(cool_down):
     monitor = make_monitor(ScriptedModel(failing()), 0.5, settings(cool_down_seconds=seconds(cool_down)))
     play(monitor, 60)
     backs, overs = steps_of(monitor, HAND_BACK), steps_of(monitor, TAKE_OVER)
-    # Two actions: the second is given a step after the take-over. Then the next look that may be believed.
+    # Two actions: the second is executed a step after the takeover. Then the next query that counts.
     assert [back - over for back, over in zip(backs, overs, strict=False)] == [2] * len(backs)
     wait = EVERY * max(1, -(-cool_down // EVERY))
     assert [over - back for back, over in zip(backs, overs[1:], strict=False)] == [wait] * (len(overs) - 1)
@@ -415,7 +417,7 @@ def test_after_a_take_over_there_is_none_for_a_while(cool_down):
 @pytest.mark.parametrize(
     ("then", "description"), [(0.3, ["better"]), (0.9, ["no better"]), (0.95, ["no better"])]
 )
-def test_the_look_after_a_take_over_says_whether_it_is_better(then, description):
+def test_the_query_after_a_takeover_is_a_check(then, description):
     monitor = make_monitor(ScriptedModel(failing(0.9), failing(then), FINE), 0.5, settings(max_takeovers=1))
     play(monitor, 40)
     assert descriptions_of(monitor, EventKind.CHECK) == description
@@ -423,7 +425,7 @@ def test_the_look_after_a_take_over_says_whether_it_is_better(then, description)
     assert (check.step, check.probability) == (FIRST + 2 + EVERY, then)
 
 
-def test_a_look_within_the_cool_down_is_no_check():
+def test_a_query_within_the_cool_down_is_no_check():
     monitor = make_monitor(
         ScriptedModel(failing(0.9)), 0.5, settings(max_takeovers=1, cool_down_seconds=seconds(2 * EVERY))
     )
@@ -433,7 +435,7 @@ def test_a_look_within_the_cool_down_is_no_check():
     assert back + EVERY in steps_of(monitor, QUERY)
 
 
-# ------------------------------------------------------------------ whatever the model does
+# ------------------------------------------------------------------ faults of the model
 
 
 @pytest.mark.parametrize(
@@ -447,7 +449,7 @@ def test_a_look_within_the_cool_down_is_no_check():
         (Assessment(status=Status.REFUSED, reason="too dark"), EventKind.FAULT, "too dark"),
     ],
 )
-def test_a_fault_leaves_the_policy_in_charge_and_the_next_answer_counts(answer, kind, description):
+def test_a_fault_leaves_the_policy_in_control_and_the_next_answer_counts(answer, kind, description):
     monitor = make_monitor(ScriptedModel(answer, failing()), 0.5, settings())
     assert play(monitor, FIRST + 1) == {}
     (event,) = monitor.events
@@ -456,7 +458,7 @@ def test_a_fault_leaves_the_policy_in_charge_and_the_next_answer_counts(answer, 
     assert list(play(monitor, EVERY)) == [FIRST + EVERY]
 
 
-def test_a_fault_neither_adds_nor_takes_away():
+def test_a_fault_does_not_change_the_score():
     monitor = make_monitor(ScriptedModel(failing(), ValueError("no"), failing()), 3.0, settings())
     play(monitor, FIRST + 2 * EVERY + 1)
     assert steps_of(monitor, TAKE_OVER) == [FIRST + 2 * EVERY]
@@ -486,11 +488,11 @@ def test_a_camera_that_raises_is_a_fault():
     assert play(monitor, FIRST + 1, see) == {}
     assert descriptions_of(monitor, EventKind.FAULT) == ["no window: OSError: no camera"]
     assert monitor.model.asked == 0
-    # Once no picture of the time when it failed is in the window, it is looked at again.
+    # The next window without an image of the failed camera is assessed again.
     assert list(play(monitor, 2 * EVERY, see)) == [FIRST + EVERY]
 
 
-def test_a_model_that_hangs_holds_up_the_policy_once_and_is_asked_nothing_more():
+def test_a_model_that_hangs_blocks_the_policy_once_and_gets_no_further_query():
     model = BlockingModel(failing(), failing(0.8))
     monitor = make_monitor(model, 0.5, settings(deadline=0.05))
     begun = time.monotonic()
@@ -503,7 +505,7 @@ def test_a_model_that_hangs_holds_up_the_policy_once_and_is_asked_nothing_more()
     model.go_on.set()
     wait_for(monitor)
     assert model.asked == 1
-    # It is back: its old answer counts for nothing, the next one does.
+    # The model is free again: its old answer is dropped, the next one counts.
     monitor._queries.assessor._deadline = PATIENCE
     assert list(play(monitor, EVERY)) == [FIRST + 3 * EVERY]
     assert model.asked == 2
@@ -517,10 +519,10 @@ def wait_for(monitor):
         time.sleep(0.002)
 
 
-# ------------------------------------------------------------------ asynchronously
+# ------------------------------------------------------------------ asynchronous queries
 
 
-def test_the_policy_goes_on_while_the_model_thinks():
+def test_the_policy_acts_while_the_model_computes():
     model = BlockingModel(failing())
     monitor = make_monitor(model, 0.5, settings(asynchronous=True, deadline=PATIENCE))
     begun = time.monotonic()
@@ -529,19 +531,19 @@ def test_the_policy_goes_on_while_the_model_thinks():
     assert monitor.events == []
     model.go_on.set()
     wait_for(monitor)
-    # What the model said counts from where the tool was then; it has moved on by three steps of 25 mm.
+    # The correction counts from the pose of the query; the tool has moved on by three steps of 25 mm.
     saw, now = observation(FIRST), observation(FIRST)
     now.tcp_pose[1] += 3 * MAX_TRANSLATION
-    way = monitor.decide(now)
+    planned = monitor.decide(now)
     goal = poses.apply_delta(poses.apply_delta(saw.tcp_pose, UP[:6]), UP[:6])
-    np.testing.assert_allclose(way[-1].pose, goal, atol=1e-9)
-    assert 3 <= len(way) <= 5
-    path = [now.tcp_pose, *(waypoint.pose for waypoint in way)]
+    np.testing.assert_allclose(planned[-1].pose, goal, atol=1e-9)
+    assert 3 <= len(planned) <= 5
+    path = [now.tcp_pose, *(waypoint.pose for waypoint in planned)]
     assert all(poses.distance(a, b)[0] <= MAX_TRANSLATION + 1e-9 for a, b in itertools.pairwise(path))
     assert steps_of(monitor, TAKE_OVER) == [FIRST + 4]
 
 
-def test_a_assessment_older_than_the_deadline_is_dropped():
+def test_an_assessment_older_than_the_deadline_is_dropped():
     model = BlockingModel(failing())
     monitor = make_monitor(model, 0.5, settings(asynchronous=True, deadline=0.05))
     assert play(monitor, FIRST + 1) == {}
@@ -553,7 +555,7 @@ def test_a_assessment_older_than_the_deadline_is_dropped():
     assert steps_of(monitor, QUERY) == []
 
 
-def test_a_assessment_of_the_last_episode_is_not_heeded():
+def test_an_assessment_of_the_last_episode_is_dropped():
     model = BlockingModel(failing())
     monitor = make_monitor(model, 0.5, settings(asynchronous=True, deadline=PATIENCE))
     play(monitor, FIRST + 1)

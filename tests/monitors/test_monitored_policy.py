@@ -1,4 +1,4 @@
-"""A policy with a monitor around it: itself unchanged, until the monitor takes over."""
+"""A policy with a monitor around it: unchanged until the monitor takes over."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ from failsafe.records.event import EventKind
 
 
 class Counts:
-    """Gives chunks that say which they are, and takes down what it is told."""
+    """Returns numbered chunks, and records its calls."""
 
     name = "counts"
     views = {"front": 4}  # noqa: RUF012 -- made up
@@ -63,7 +63,7 @@ def test_actions_pass_unchanged_and_one_at_a_time():
     assert policy.base.drops == 0
 
 
-def test_it_is_a_policy_of_its_own():
+def test_it_is_a_policy():
     policy = guarded(FINE, policy=Counts(ActionSpace(chunk=5, rate_hz=10.0)))
     assert policy.name == "counts + scripted"
     assert policy.action_space == ActionSpace(chunk=1, rate_hz=10.0)
@@ -71,7 +71,7 @@ def test_it_is_a_policy_of_its_own():
     assert policy.views == {"front": 8, "hand": 8}
 
 
-def test_the_base_sees_its_own_views_at_its_own_size():
+def test_the_base_gets_its_own_views_at_its_own_size():
     policy = guarded(FINE)
     policy.act(observation(0))
     assert policy.base.shapes == [{"front": (4, 4, 3)}]
@@ -110,7 +110,7 @@ def test_a_correction_is_given_in_the_bases_own_space(space):
 
 def test_the_bases_queue_is_dropped_when_the_monitor_takes_over():
     policy = guarded(failing(actions=(UP,) * 2), max_takeovers=1)
-    for step in range(FIRST):  # two of the second chunk are given, the third is in the queue
+    for step in range(FIRST):  # two actions of the second chunk are executed, the third is queued
         policy.act(observation(step))
     assert (policy.base.chunks, policy.base.drops) == (2, 0)
     policy.act(observation(FIRST))
@@ -120,7 +120,7 @@ def test_the_bases_queue_is_dropped_when_the_monitor_takes_over():
     assert (policy.base.chunks, row[0]) == (3, 1.0)
 
 
-def test_no_look_is_taken_while_a_correction_is_going_on():
+def test_there_is_no_query_during_a_correction():
     policy = guarded(failing(actions=(UP,) * 20), max_takeovers=1)
     for step in range(FIRST + 21 + EVERY):
         policy.act(observation(step))
@@ -146,14 +146,14 @@ def test_a_reset_or_a_dropped_queue_ends_a_correction():
 
 
 @pytest.mark.parametrize("chunk", [np.zeros((4, 7)), np.zeros((1, 6)), np.full((1, 7), np.nan), "text"])
-def test_a_chunk_that_is_none_is_the_bases_error(chunk):
+def test_a_malformed_chunk_is_the_bases_error(chunk):
     policy = guarded(FINE)
     policy.base.act = lambda observation: chunk
     with pytest.raises(PolicyError, match="counts: expected"):
         policy.act(observation(0))
 
 
-def test_the_window_is_of_the_models_size_where_the_base_looks_closer():
+def test_the_window_has_the_models_size_if_the_base_takes_larger_images():
     model = ScriptedModel(FINE)
     seen = []
     model.assess = lambda window: seen.append(window) or FINE

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from tests.monitors.openpi_client import (
     ACTIONS,
+    INSTRUCTION,
     SPEC,
-    WORDS,
     Model,
     alarmed,
     answer,
-    content,
+    calm,
     hanging,
     not_a_number,
     raising,
@@ -39,8 +39,8 @@ REASON = "Internal server error. Traceback included in previous frame."
 ROW = [0.4, 0, 0, 0, 0, 0.2, -1]
 
 
-class Deaf:
-    """A guard that changes the bytes, and nothing else."""
+class Marker:
+    """A guard that marks every answer."""
 
     def on_request(self, asked):
         self.seen = asked
@@ -108,7 +108,7 @@ def told(client):
 
 def test_the_protocol_alone(start, upstream):
     guards = {}
-    proxy = start(lambda number: guards.setdefault(number, Deaf()), upstream.url)
+    proxy = start(lambda number: guards.setdefault(number, Marker()), upstream.url)
     with client_of(proxy, additional_headers={"Authorization": "Api-Key secret"}) as client:
         assert client.recv(timeout=5) == pack({"model": "made up", "horizon": 10})
         assert ask(client, request()) == b"guarded " + answer()
@@ -122,7 +122,7 @@ def test_the_protocol_alone(start, upstream):
 
 
 def test_it_listens_on_this_machine_alone(start, upstream):
-    proxy = start(lambda number: Deaf(), upstream.url)
+    proxy = start(lambda number: Marker(), upstream.url)
     assert proxy._server.socket.getsockname()[0] == "127.0.0.1"
 
 
@@ -130,7 +130,7 @@ def test_it_can_listen_where_addresses_have_colons(upstream):
     if not socket.has_ipv6:
         pytest.skip("no IPv6 here")
     try:
-        proxy = Proxy(Upstream(upstream.url), lambda number: Deaf(), "::1", 0)
+        proxy = Proxy(Upstream(upstream.url), lambda number: Marker(), "::1", 0)
     except UserError as error:
         pytest.skip(str(error))
     thread = threading.Thread(target=proxy.run)
@@ -141,20 +141,20 @@ def test_it_can_listen_where_addresses_have_colons(upstream):
 
 
 def test_an_address_that_is_taken(start, upstream):
-    proxy = start(lambda number: Deaf(), upstream.url)
+    proxy = start(lambda number: Marker(), upstream.url)
     with pytest.raises(UserError, match=f"expected an address to listen on, got 127.0.0.1:{proxy.port}"):
-        Proxy(Upstream(upstream.url), lambda number: Deaf(), port=proxy.port)
+        Proxy(Upstream(upstream.url), lambda number: Marker(), port=proxy.port)
 
 
 def test_health(start):
     reply = httpx.get(
-        f"http://127.0.0.1:{start(lambda n: Deaf(), 'ws://127.0.0.1:9').port}/healthz", trust_env=False
+        f"http://127.0.0.1:{start(lambda n: Marker(), 'ws://127.0.0.1:9').port}/healthz", trust_env=False
     )
     assert (reply.status_code, reply.text) == (200, "OK\n")
 
 
-def test_a_content_model_changes_no_byte(guarded, upstream):
-    proxy, events = guarded(content())
+def test_a_calm_model_changes_no_byte(guarded, upstream):
+    proxy, events = guarded(calm())
     with client_of(proxy) as client:
         client.recv(timeout=5)
         for shade in range(4):
@@ -163,12 +163,12 @@ def test_a_content_model_changes_no_byte(guarded, upstream):
     assert [(number, event.kind) for number, event in events] == [(1, EventKind.QUERY)] * 3
 
 
-def test_our_own_client_is_led_back(guarded, upstream):
+def test_our_own_client_executes_the_correction(guarded, upstream):
     proxy, events = guarded(alarmed(8))
     policy = OpenpiPolicy(f"ws://127.0.0.1:{proxy.port}", timeout=10.0)
     at, turned = np.array([0.5, 0.1, 0.3]), 0.0
     down = np.array([0.0, 1.0, 0.0, 0.0])
-    policy.reset(WORDS)
+    policy.reset(INSTRUCTION)
     for _ in range(3):
         turn = poses.quaternion_multiply(poses.from_rotation_vector([0.0, 0.0, turned]), down)
         pose = poses.pose(at, turn)
@@ -185,7 +185,7 @@ def test_our_own_client_is_led_back(guarded, upstream):
     kinds = [event.kind for _, event in events]
     assert kinds == [EventKind.QUERY, EventKind.ALARM, EventKind.TAKE_OVER]
     assert dict(policy.metadata) == {"model": "made up", "horizon": 10}
-    assert len(upstream.observations) == 3  # it is asked all along
+    assert len(upstream.observations) == 3  # it is asked at every request
 
 
 def test_two_clients_at_once(guarded):
@@ -198,7 +198,7 @@ def test_two_clients_at_once(guarded):
     with client_of(proxy) as first, client_of(proxy) as second:
         for client in (first, second):
             client.recv(timeout=5)
-        for client, description in ((first, WORDS), (second, "stack the cubes"), (first, WORDS)):
+        for client, description in ((first, INSTRUCTION), (second, "stack the cubes"), (first, INSTRUCTION)):
             assert ask(client, request(prompt=description)) == answer()
         np.testing.assert_allclose(
             unpack(ask(second, request(prompt="stack the cubes")))["actions"][0], ROW, atol=1e-6
@@ -206,9 +206,9 @@ def test_two_clients_at_once(guarded):
         assert ask(first, request()) == answer()
     by_client = {number: [e.kind for n, e in events if n == number] for number, _ in events}
     takers = [number for number, kinds in by_client.items() if EventKind.TAKE_OVER in kinds]
-    lookers = [number for number in by_client if number not in takers]
-    assert len(takers) == len(lookers) == 1
-    assert by_client[lookers[0]] == [EventKind.QUERY] * 2
+    watchers = [number for number in by_client if number not in takers]
+    assert len(takers) == len(watchers) == 1
+    assert by_client[watchers[0]] == [EventKind.QUERY] * 2
 
 
 @pytest.mark.parametrize("model", [raising(), not_a_number()], ids=["raises", "NaN"])
@@ -235,7 +235,7 @@ def test_a_model_that_hangs(guarded):
 
 
 def test_what_the_proxy_cannot_read_is_passed_on(guarded, upstream):
-    proxy, events = guarded(content())
+    proxy, events = guarded(calm())
     bad = [b"\xc1 no MessagePack", "some text", pack([1]), pack({"__ctrl__": "episode_start"})]
     replies = [b"\xc1 nor this", answer(np.zeros((3, 8))), pack({"__ack__": "episode_start"}), b""]
     upstream.faults = list(replies)
@@ -249,7 +249,7 @@ def test_what_the_proxy_cannot_read_is_passed_on(guarded, upstream):
 
 def test_an_upstream_that_fails_at_a_request(guarded, upstream):
     upstream.reply = lambda observation: observation["nothing"]
-    proxy, _ = guarded(content())
+    proxy, _ = guarded(calm())
     with client_of(proxy) as client:
         client.recv(timeout=5)
         client.send(request())
@@ -258,7 +258,7 @@ def test_an_upstream_that_fails_at_a_request(guarded, upstream):
     assert "KeyError: 'nothing'" in text
     assert (code, reason) == (1011, REASON)
     policy = OpenpiPolicy(f"ws://127.0.0.1:{proxy.port}", timeout=5.0)
-    policy.reset(WORDS)
+    policy.reset(INSTRUCTION)
     images = {view: np.zeros((24, 24, 3), dtype=np.uint8) for view in ("front", "hand")}
     pose = poses.pose([0.5, 0.0, 0.3])
     with pytest.raises(PolicyError, match="got an error \\(KeyError: 'nothing'\\)"):
@@ -266,18 +266,18 @@ def test_an_upstream_that_fails_at_a_request(guarded, upstream):
     policy.close()
 
 
-def test_text_in_the_place_of_the_metadata(guarded, upstream):
+def test_a_text_frame_in_place_of_the_metadata(guarded, upstream):
     upstream.greetings = ["no GPU"]
-    proxy, _ = guarded(content())
+    proxy, _ = guarded(calm())
     with client_of(proxy) as client:
         assert told(client) == ("no GPU", 1011, REASON)
 
 
-def test_nobody_behind(guarded):
+def test_no_server_behind(guarded):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"ws://127.0.0.1:{free.getsockname()[1]}"
-        proxy, _ = guarded(content(), url)
+        proxy, _ = guarded(calm(), url)
         with client_of(proxy) as client:
             text, code, reason = told(client)
     assert text.startswith(f"the server at {url}: expected a connection, got no connection, or a dropped one")
@@ -285,17 +285,17 @@ def test_nobody_behind(guarded):
     assert (code, reason) == (1011, REASON)
 
 
-def test_one_that_says_nothing_at_first(guarded, upstream):
+def test_a_server_that_sends_no_metadata(guarded, upstream):
     upstream.greetings = ["stall"]
-    proxy, _ = guarded(content(), connect_timeout=0.3)
+    proxy, _ = guarded(calm(), connect_timeout=0.3)
     with client_of(proxy) as client:
         text, code, _ = told(client)
     assert text == f"the server at {upstream.url}: expected metadata in time, got nothing"
     assert code == 1011
 
 
-def test_one_that_dies_in_the_middle(guarded, upstream):
-    proxy, _ = guarded(content())
+def test_a_server_that_dies_between_requests(guarded, upstream):
+    proxy, _ = guarded(calm())
     upstream.faults = [answer(), "drop"]
     with client_of(proxy) as client:
         client.recv(timeout=5)
@@ -309,8 +309,8 @@ def test_one_that_dies_in_the_middle(guarded, upstream):
         assert ask(client, request()) == answer()
 
 
-def test_one_that_answers_too_late(guarded, upstream):
-    proxy, _ = guarded(content(), timeout=0.2)
+def test_a_server_that_answers_too_late(guarded, upstream):
+    proxy, _ = guarded(calm(), timeout=0.2)
     upstream.faults = ["late"]
     with client_of(proxy) as client:
         client.recv(timeout=5)
@@ -326,7 +326,7 @@ def small(monkeypatch):
 
 
 def test_a_request_over_the_limit(small, guarded, upstream):
-    proxy, _ = guarded(content())
+    proxy, _ = guarded(calm())
     with client_of(proxy) as client:
         client.recv(timeout=5)
         client.send(bytes(20_001))
@@ -337,7 +337,7 @@ def test_a_request_over_the_limit(small, guarded, upstream):
 
 
 def test_an_answer_over_the_limit(small, guarded, upstream):
-    proxy, _ = guarded(content())
+    proxy, _ = guarded(calm())
     upstream.faults = [bytes(20_001)]
     with client_of(proxy) as client:
         client.recv(timeout=5)
@@ -349,7 +349,7 @@ def test_an_answer_over_the_limit(small, guarded, upstream):
 
 def test_one_client_too_many(monkeypatch, guarded):
     monkeypatch.setattr(proxy_module, "MAX_CLIENTS", 1)
-    proxy, _ = guarded(content())
+    proxy, _ = guarded(calm())
     with client_of(proxy) as first:
         first.recv(timeout=5)
         with client_of(proxy) as second:
@@ -359,7 +359,7 @@ def test_one_client_too_many(monkeypatch, guarded):
 
 def test_stopping_closes_both_sides(guarded, upstream):
     upstream.faults = ["stall"]
-    proxy, _ = guarded(content())
+    proxy, _ = guarded(calm())
     with client_of(proxy) as client:
         client.recv(timeout=5)
         client.send(request())
@@ -372,8 +372,8 @@ def test_stopping_closes_both_sides(guarded, upstream):
     assert closed.value.rcvd.code == 1001
 
 
-def test_the_sizes_that_a_model_sees(guarded):
-    proxy, _ = guarded(model := content())
+def test_the_window_has_the_models_sizes(guarded):
+    proxy, _ = guarded(model := calm())
     with client_of(proxy) as client:
         client.recv(timeout=5)
         for _ in range(2):

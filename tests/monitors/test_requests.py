@@ -5,11 +5,11 @@ import pytest
 from tests.monitors.openpi_client import (
     ACTIONS,
     AT,
-    WORDS,
+    INSTRUCTION,
     Model,
     alarmed,
     answer,
-    content,
+    calm,
     hanging,
     not_a_number,
     raising,
@@ -32,7 +32,7 @@ STAY = [0, 0, 0, 0, 0, 0, -1]
 
 
 class Guarded:
-    """One client's guard, its events, and what it makes of requests."""
+    """One client's guard, its events, and its answers to requests."""
 
     def __init__(self, model, wire=None, **settings):
         self.events = []
@@ -57,45 +57,45 @@ class Guarded:
         return [event.description for event in self.events if event.kind is EventKind.FAULT]
 
 
-def test_a_content_model_leaves_every_byte():
-    guarded = Guarded(model := content())
+def test_a_calm_model_leaves_every_byte():
+    guarded = Guarded(model := calm())
     for shade in range(5):
         assert guarded.ask(request(shade=shade)) == answer()
     assert set(guarded.kinds) == {EventKind.QUERY}
-    # The first request is step 0, each other 5 more; a tool that stands still is looked at as soon as may be.
+    # The first request is step 0, each other 5 more; a tool that stalls is assessed at the shortest interval.
     assert [event.step for event in guarded.events] == [5, 10, 15, 20]
-    assert {window.instruction for window in model.windows} == {WORDS}
+    assert {window.instruction for window in model.windows} == {INSTRUCTION}
 
 
-def test_what_the_model_sees_between_two_requests():
-    guarded = Guarded(model := content())
+def test_the_window_between_two_requests():
+    guarded = Guarded(model := calm())
     guarded.ask(request((0.50, 0.1, 0.3), width=0.08, shade=10))
     guarded.ask(request((0.55, 0.1, 0.3), turn=0.5, width=0.03, shade=200))
     guarded.ask(request((0.60, 0.1, 0.3), turn=1.0, width=0.03, shade=90))
-    (window,) = model.windows  # moving, so that it is looked at after 10 steps: at the third request
+    (window,) = model.windows  # moving, so that the query comes after 10 steps: at the third request
     np.testing.assert_allclose(window.tcp_poses[:, 0], [0.56, 0.57, 0.58, 0.59, 0.60], atol=1e-6)
     np.testing.assert_allclose(window.gripper_widths, 0.03, atol=1e-6)
-    half = np.cos(0.5 * np.array([0.6, 0.7, 0.8, 0.9, 1.0]))  # slerp about z, from a tool that looks down
+    half = np.cos(0.5 * np.array([0.6, 0.7, 0.8, 0.9, 1.0]))  # slerp about z, from a tool that points down
     np.testing.assert_allclose(np.abs(window.tcp_poses[:, 4]), half, atol=1e-6)
-    # The front's pictures: 4 steps before the last it is nearer to the second request. No one shows the side.
+    # Front images: 4 steps before the last is nearer to the second request. No image shows the side.
     assert [int(frame.max()) for frame in window.frames[0]] == [200, 90]
     assert not window.frames[1].any()
 
 
-def test_moments_between():
-    guarded = Guarded(content())
+def test_observations_between():
+    guarded = Guarded(calm())
     _, first = guarded.guard._parse(request((0.50, 0.0, 0.3), width=0.08, shade=1))
     _, last = guarded.guard._parse(request((0.55, 0.0, 0.3), width=0.03, shade=2))
-    moments = between(first, last, 5)
-    np.testing.assert_allclose([m.tcp_pose[0] for m in moments], [0.51, 0.52, 0.53, 0.54, 0.55])
-    np.testing.assert_allclose([m.gripper_width for m in moments], [0.07, 0.06, 0.05, 0.04, 0.03])
-    assert [int(m.images["front"].max()) for m in moments] == [1, 1, 2, 2, 2]
+    observations = between(first, last, 5)
+    np.testing.assert_allclose([o.tcp_pose[0] for o in observations], [0.51, 0.52, 0.53, 0.54, 0.55])
+    np.testing.assert_allclose([o.gripper_width for o in observations], [0.07, 0.06, 0.05, 0.04, 0.03])
+    assert [int(o.images["front"].max()) for o in observations] == [1, 1, 2, 2, 2]
     assert between(first, last, 0) == []
     assert between(first, last, 1) == [last]
 
 
 def test_the_state_and_its_inverse():
-    _, seen = Guarded(content()).guard._parse(request(AT, turn=0.7, width=0.05))
+    _, seen = Guarded(calm()).guard._parse(request(AT, turn=0.7, width=0.05))
     pose, width = observe_libero_state(libero_state(seen))
     np.testing.assert_allclose(pose, seen.tcp_pose, atol=1e-12)
     assert width == pytest.approx(0.05) == pytest.approx(seen.gripper_width)
@@ -117,7 +117,7 @@ def test_a_correction_takes_the_place_of_the_actions():
     assert guarded.events[-1].step == guarded.guard._monitor.step == 15
 
 
-def test_an_arm_that_stays_behind_is_led_on_within_the_limits():
+def test_a_tool_that_lags_is_corrected_within_the_limits():
     guarded = Guarded(alarmed(8))
     guarded.ask(request())
     guarded.ask(request())
@@ -127,12 +127,12 @@ def test_an_arm_that_stays_behind_is_led_on_within_the_limits():
     assert rows[:, 5].sum() * 0.5 == pytest.approx(0.8, abs=1e-6)
 
 
-def test_actions_that_count_from_the_pose_asked_for_last():
+def test_actions_that_count_from_the_last_target():
     space = ActionSpace(chunk=2)
     guarded = Guarded(alarmed(3), Wire(space), timing=QueryTiming(interval=0.3))
     policy = answer(np.tile(np.array([0.01, 0, 0, 0, 0, 0, -1.0]), (4, 1)))
     guarded.ask(request(), policy)
-    # Each two rows ask for 20 mm along x, and the arm lies 15 behind. It is looked at after 6 steps.
+    # Each two rows ask for 20 mm along x, and the tool lags by 15. The model is queried after 6 steps.
     guarded.ask(request((0.505, 0.1, 0.3)), policy)
     guarded.ask(request((0.525, 0.1, 0.3)), policy)
     rows = guarded.rows(request((0.545, 0.1, 0.3)), policy)
@@ -159,7 +159,7 @@ def test_another_episode(another):
 
 
 def test_a_move_is_no_jump():
-    guarded = Guarded(content())
+    guarded = Guarded(calm())
     guarded.ask(request())
     guarded.ask(request((0.5, 0.1, 0.449)))
     assert guarded.guard._monitor.step == 5
@@ -170,11 +170,11 @@ BAD_REQUESTS = {
     "no MessagePack": b"\xc1",
     "no map": pack([1, 2]),
     "no prompt": request(prompt=None),
-    "no words": request(prompt=7),
+    "no string": request(prompt=7),
     "no state": request(**{"observation/state": None}),
     "a short state": request(**{"observation/state": np.zeros(7)}),
     "NaN": request((0.5, np.nan, 0.3)),
-    "words for a state": request(**{"observation/state": "here"}),
+    "a string for a state": request(**{"observation/state": "here"}),
     "no picture": request(**{"observation/image": None}),
     "floats": request(**{"observation/image": np.zeros((8, 8, 3))}),
     "pickle": pack({**unpack(request()), "prompt": {b"__ndarray__": True, b"data": b"x", b"dtype": "O"}}),
@@ -188,10 +188,10 @@ def test_requests_that_cannot_be_read(bad):
     assert guarded.ask(bad) == answer()
     assert len(guarded.faults()) == 1
     assert guarded.faults()[0].startswith("request: ")
-    # The steps of both answers have passed by the next request, which is looked at.
+    # The steps of both answers have passed by the next request, at which the model is queried.
     assert guarded.ask(request()) != answer()
     assert guarded.guard._monitor.step == 10
-    # In the middle of a correction it is the end of that.
+    # Inside a correction it ends the correction.
     assert guarded.ask(bad) == answer()
     assert guarded.kinds[-2:] == [EventKind.FAULT, EventKind.HAND_BACK]
 
@@ -243,7 +243,7 @@ def test_a_monitor_that_breaks(monkeypatch):
     assert guarded.faults() == ["request: ZeroDivisionError: division by zero"]
 
 
-def test_a_tool_outside_the_workspace_is_left_alone():
+def test_a_tool_outside_the_workspace_is_not_corrected():
     guarded = Guarded(alarmed())
     guarded.ask(request((-0.1, 0.1, 1.2)))  # LIBERO's own positions count from the world's origin
     assert guarded.ask(request((-0.1, 0.1, 1.2))) == answer()
@@ -264,7 +264,7 @@ def test_short_chunks():
     assert guarded.guard._monitor.step == 9
 
 
-def test_the_model_is_asked_by_one_client_at_a_time():
+def test_the_model_is_queried_by_one_client_at_a_time():
     inside, most = [], []
 
     def first():
@@ -291,7 +291,7 @@ def test_the_model_is_asked_by_one_client_at_a_time():
     assert most == [1] * 6
 
 
-def test_what_makes_no_sense_is_refused():
+def test_a_wrong_wire_is_refused():
     with pytest.raises(UserError, match="each show another view"):
         Wire(pictures={"a": "front", "b": "front"})
     with pytest.raises(UserError, match="each show another view"):

@@ -1,4 +1,4 @@
-"""When the model is asked: every k steps, and sooner when the tool has stalled or turned back."""
+"""When the model is queried: at the interval, and sooner if the tool has stalled or reversed."""
 
 import pytest
 from tests.monitors.scripted import observation, seconds
@@ -26,14 +26,14 @@ GRIPPING = path(*[(0, 0)] * 5, widths=[0.08, 0.07, 0.06, 0.05, 0.04])
 
 
 @pytest.mark.parametrize(("since", "due"), [(9, False), (10, True), (11, True)])
-def test_every_so_many_steps(since, due):
+def test_at_the_interval(since, due):
     assert TIMING.due(since, STRAIGHT, 20.0) is due
 
 
-@pytest.mark.parametrize("moments", [STILL, BACK])
+@pytest.mark.parametrize("history", [STILL, BACK])
 @pytest.mark.parametrize(("since", "due"), [(0, False), (4, False), (5, True)])
-def test_never_sooner_than_soonest(moments, since, due):
-    assert TIMING.due(since, moments, 20.0) is due
+def test_never_before_the_shortest_interval(history, since, due):
+    assert TIMING.due(since, history, 20.0) is due
 
 
 def test_a_tool_that_moves_or_grips_has_not_stalled():
@@ -48,9 +48,9 @@ def test_a_tool_that_moves_or_grips_has_not_stalled():
         ((0.02, 0.02), False),  # a right angle
         ((0.015, 0.02), False),  # 104 degrees, cosine -0.24
         ((0.005, 0.02), True),  # 127 degrees, cosine -0.6
-        ((0.0165, 0), False),  # back, but by less than 4 mm: a tool that trembles
+        ((0.0165, 0), False),  # reversed by less than 4 mm: jitter
     ],
 )
-def test_a_turn_counts_by_its_cosine(end, due):
-    # From the first to the middle moment 20 mm along x, from there to the last one.
+def test_a_reversal_is_measured_by_its_cosine(end, due):
+    # 20 mm along x in the first half, then to the end point.
     assert TIMING.due(5, path((0, 0), (0.01, 0), (0.02, 0), (0.02, 0), end), 20.0) is due

@@ -11,7 +11,7 @@ import venv
 
 import numpy as np
 import pytest
-from tests.monitors.openpi_client import AT, WORDS, alarmed
+from tests.monitors.openpi_client import AT, INSTRUCTION, alarmed
 from tests.policies.made_up import make_observation
 from tests.policies.websocket_server import WebsocketServer
 
@@ -141,7 +141,7 @@ def test_their_client_talks_through_the_proxy(theirs):
         thread.start()
         try:
             state = [*AT, np.pi, 0.0, 0.0, 0.03, -0.03]
-            found = theirs(GUARDED, {"port": proxy.port, "prompt": WORDS, "state": state})
+            found = theirs(GUARDED, {"port": proxy.port, "prompt": INSTRUCTION, "state": state})
         finally:
             proxy.stop()
             thread.join()
