@@ -198,7 +198,7 @@ def test_points_are_where_the_views_rays_meet() -> None:
     points = torch.cat([tool[:, None, :3], tool[:, None, :3] + aside], dim=1)
     pixels, inside = project(cameras.float(), tool, points)
     assert inside.float().mean() > 0.5
-    finder = ObjectLocalizer(intrinsics, 3, 32, (8, 8, 16, 16), 4, NORMALIZATION).eval()
+    localizer = ObjectLocalizer(intrinsics, 3, 32, (8, 8, 16, 16), 4, NORMALIZATION).eval()
     [row] = [
         motion_features(tool.numpy().repeat(2, axis=0), np.zeros(2, dtype=np.float32), NORMALIZATION)[:9]
     ]
@@ -206,7 +206,7 @@ def test_points_are_where_the_views_rays_meet() -> None:
     seen = (inside.sum(1) >= 2)[0, 1:]
 
     def off(blur: float) -> float:
-        found = finder.lift(
+        found = localizer.lift(
             pixels + blur * torch.randn_like(pixels),
             inside * 1e4,
             camera_features(cameras.float()),

@@ -1,4 +1,4 @@
-"""A moment elsewhere is what it would be were the robot, the objects and the way back mirrored and turned."""
+"""Scene augmentation: robot, objects and correction are mirrored, rotated and moved together."""
 
 from __future__ import annotations
 
@@ -59,17 +59,17 @@ def test_it_is_what_would_be_seen_there(side: float, angle: float) -> None:
     shift = np.array([0.04, -0.07])
     tools, widths = _moments(rng)
     thing = np.array([0.6, -0.1, 0.02, 1.0, 0.0, 0.0, 0.0])
-    way = [[*rng.normal(0, 0.01, 3), *rng.normal(0, 0.05, 3), 1.0] for _ in range(8)]
+    actions = [[*rng.normal(0, 0.01, 3), *rng.normal(0, 0.05, 3), 1.0] for _ in range(8)]
 
     def there(pose: np.ndarray) -> np.ndarray:
         return _turned(_mirrored(pose) if side < 0 else pose, angle, shift)
 
     # The tool after each action; what leads from one to the next there is the correction there.
     path = [tools[-1]]
-    for row in way:
+    for row in actions:
         path.append(poses.apply_delta(path[-1], row[:6]))
     path = [there(pose) for pose in path]
-    way_there = [[*poses.delta_between(a, b), 1.0] for a, b in itertools.pairwise(path)]
+    moved_actions = [[*poses.delta_between(a, b), 1.0] for a, b in itertools.pairwise(path)]
     tools_there = np.array([there(pose) for pose in tools])
 
     def objects(tool: np.ndarray, at: np.ndarray) -> torch.Tensor:
@@ -83,12 +83,12 @@ def test_it_is_what_would_be_seen_there(side: float, angle: float) -> None:
     came = transform.motion(motion(tools), torch.tensor(shift[None], dtype=torch.float32), NORMALIZATION)
     torch.testing.assert_close(seen, objects(tools_there[-1], there(thing)), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(came, motion(tools_there), atol=2e-4, rtol=1e-3)
-    wanted = torch.from_numpy(corrections.encode(way_there, EMBODIMENT))[None]
-    here = torch.from_numpy(corrections.encode(way, EMBODIMENT))[None]
+    wanted = torch.from_numpy(corrections.encode(moved_actions, EMBODIMENT))[None]
+    here = torch.from_numpy(corrections.encode(actions, EMBODIMENT))[None]
     torch.testing.assert_close(transform.actions(here), wanted, atol=2e-4, rtol=1e-3)
 
 
-def test_objects_that_are_not_wantedstay_away_and_half_of_the_moments_are_mirrored() -> None:
+def test_objects_that_are_not_there_stay_absent_and_half_of_the_windows_are_mirrored() -> None:
     torch.manual_seed(0)
     b = 2000
     tools, widths = _moments(np.random.default_rng(0))

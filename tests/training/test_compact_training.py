@@ -36,7 +36,7 @@ SMALL = {"batch": 16, "widths": (8, 12, 16, 24), "hidden": 64}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Windows with pictures, a few of each rollout, and many without."""
+    """Samples with images, a few of each rollout, and many image-free ones."""
     folder = tmp_path_factory.mktemp("training")
     config = GenerationConfig(
         tasks=("ToyPick-v0",),
@@ -48,8 +48,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build_dataset(config, folder / "data", executor=ProcessExecutor(2))
     window = WindowSpec(views=("front", "side"), history=6, frames=2, size=32)
     seen = SampleConfig(window=window)
-    unseen = SampleConfig(window=window, splits=("train",), failing_share=0.0, every=3, images=False)
-    for name, config in (("samples", seen), ("unseen", unseen)):
+    image_free = SampleConfig(window=window, splits=("train",), failing_share=0.0, every=3, images=False)
+    for name, config in (("samples", seen), ("image_free", image_free)):
         build_samples([folder / "data"], folder / name, config, ProcessExecutor(2))
     return folder
 
@@ -118,7 +118,7 @@ def test_a_run_that_was_killed_before_its_state_was_written_does_the_epoch_again
 def test_other_samples_with_the_same_words_are_another_run(folder: Path, tmp_path: Path) -> None:
     first = SampleSet(folder / "samples")
     train_compact(first, CompactTraining(epochs=1, **SMALL), tmp_path, lambda report: None)
-    other = SampleSet(folder / "samples", folder / "unseen")
+    other = SampleSet(folder / "samples", folder / "image_free")
     other.samples[other.indices("train")[0]] = replace(
         other.samples[other.indices("train")[0]], name="another moment"
     )
@@ -158,7 +158,7 @@ def test_truth_is_that_of_the_samples(samples: SampleSet, tmp_path: Path) -> Non
     assert (batches.truth.objects[:, :6] != 0).any(dim=0).all()  # a box and a goal
 
 
-def test_a_tool_that_wanders_about_teaches_the_eyes_alone(folder: Path, tmp_path: Path) -> None:
+def test_exploration_samples_train_the_localizer_only(folder: Path, tmp_path: Path) -> None:
     """Said to be failing or not, such a window weighs nothing; where its objects are does."""
     window = SampleSet(folder / "samples").spec
     config = SampleConfig(window=window, splits=("train",), explore=4)
@@ -171,24 +171,24 @@ def test_a_tool_that_wanders_about_teaches_the_eyes_alone(folder: Path, tmp_path
     [(inputs, truth)] = batches.all(len(both.exploration))
     with torch.inference_mode():
         out = model.net(inputs)
-        said = [
+        predicted = [
             float(assessment_loss(out, replace(truth, failing=torch.full_like(truth.failing, f))))
             for f in (0, 1)
         ]
         assert model.net.localizer is not None
         assert out.keypoints is not None
-        eyes = float(localizer_loss(model.net.localizer, out.keypoints, inputs.motion[:, :POSE], truth))
-    assert said == [0.0, 0.0], "nothing is learned from them but what is where"
-    assert eyes > 0
+        localizer = float(localizer_loss(model.net.localizer, out.keypoints, inputs.motion[:, :POSE], truth))
+    assert predicted == [0.0, 0.0], "nothing is learned from them but what is where"
+    assert localizer > 0
 
 
-def test_windows_without_pictures_make_it_better(folder: Path, tmp_path: Path) -> None:
-    """One look at few pictures, and many windows without any: it can tell from where the objects are."""
-    both = SampleSet(folder / "samples", folder / "unseen")
-    seen, unseen = both.indices("train"), both.indices("train", images=False)
-    assert len(unseen) > 3 * len(seen) > 0
-    assert not set(seen) & set(unseen)
-    told = {}
+def test_image_free_samples_improve_the_classifier(folder: Path, tmp_path: Path) -> None:
+    """Trained on few images and many image-free samples, it classifies from object positions."""
+    both = SampleSet(folder / "samples", folder / "image_free")
+    seen, image_free = both.indices("train"), both.indices("train", images=False)
+    assert len(image_free) > 3 * len(seen) > 0
+    assert not set(seen) & set(image_free)
+    scores = {}
     for name, data in (("alone", SampleSet(folder / "samples")), ("both", both)):
         settings = CompactTraining(epochs=4, average=0.9, image_free_batch=256, **SMALL)
         model = load_compact(train_compact(data, settings, tmp_path / name, lambda report: None))
@@ -196,15 +196,15 @@ def test_windows_without_pictures_make_it_better(folder: Path, tmp_path: Path) -
         batches = Batches(both, rows, model.meta.config, images=False)
         [(inputs, truth)] = batches.all(len(rows))
         with torch.inference_mode():
-            said = model.net(inputs).failing > 0
+            predicted = model.net(inputs).failing > 0
         true = truth.failing > 0.5
-        told[name] = float(said[true].float().mean() + (~said[~true]).float().mean()) / 2
-    assert told["both"] > told["alone"] + 0.1
+        scores[name] = float(predicted[true].float().mean() + (~predicted[~true]).float().mean()) / 2
+    assert scores["both"] > scores["alone"] + 0.1
 
 
 @pytest.mark.slow
 def test_proprioception_alone_gives_far_less_away(tmp_path: Path) -> None:
-    """The same windows, the same judging network: told where the objects are, and blind."""
+    """The same samples and classifier, with object positions and without."""
     config = GenerationConfig(
         tasks=("ToyPick-v0",),
         failures=150,
@@ -217,70 +217,83 @@ def test_proprioception_alone_gives_far_less_away(tmp_path: Path) -> None:
     learned = SampleConfig(window, splits=("train",), failing_share=0.0, every=3, images=False)
     held_out = SampleConfig(window, splits=("validation", "calibration", "test"), images=False)
     seen = SampleConfig(window, splits=("train",))
-    for name, made in {"unseen": learned, "held": held_out, "seen": seen}.items():
+    for name, made in {"image_free": learned, "held": held_out, "seen": seen}.items():
         build_samples([tmp_path / "data"], tmp_path / name, made, ProcessExecutor(2))
     held = SampleSet(tmp_path / "held")
     right: dict[bool, float] = {}
-    for blind in (False, True):
-        # Who looks learns by pictures where things are, too, and takes two steps without for each with some.
-        folders = [tmp_path / "unseen"] if blind else [tmp_path / "seen", tmp_path / "unseen"]
+    for proprioception_only in (False, True):
+        # With images, every step is followed by two image-free steps.
+        folders = (
+            [tmp_path / "image_free"] if proprioception_only else [tmp_path / "seen", tmp_path / "image_free"]
+        )
         settings = CompactTraining(
-            epochs=40 if blind else 5,
+            epochs=40 if proprioception_only else 5,
             average=0.9,
             image_free_batch=256,
-            proprioception_only=blind,
+            proprioception_only=proprioception_only,
             **{**SMALL, "hidden": 128},
         )
-        path = train_compact(SampleSet(*folders), settings, tmp_path / f"run-{blind}", lambda report: None)
+        path = train_compact(
+            SampleSet(*folders), settings, tmp_path / f"run-{proprioception_only}", lambda report: None
+        )
         net = load_compact(path).net
         batches = Batches(held, range(len(held)), net.config, images=False)
-        right[blind] = evaluate(net, batches, torch.device("cpu"))["balanced"]
+        right[proprioception_only] = evaluate(net, batches, torch.device("cpu"))["balanced"]
     assert right[False] > 0.75
-    assert right[True] > 0.6, "blind, it has learned what there is to learn"
+    assert right[True] > 0.6, "proprioception gives something away"
     assert right[False] > right[True] + 0.08
 
 
-def test_the_eyes_of_another_checkpoint_are_kept_as_they_are(folder: Path, tmp_path: Path) -> None:
+def test_a_kept_localizer_is_not_changed(folder: Path, tmp_path: Path) -> None:
     settings = CompactTraining(epochs=1, image_free_batch=128, **SMALL)
-    eyes = train_compact(SampleSet(folder / "samples"), settings, tmp_path / "eyes", lambda report: None)
-    kept = replace(settings, epochs=3, localizer=str(eyes))
+    localizer = train_compact(
+        SampleSet(folder / "samples"), settings, tmp_path / "localizer", lambda report: None
+    )
+    kept = replace(settings, epochs=3, localizer=str(localizer))
     reports: list[EpochReport] = []
-    path = train_compact(SampleSet(folder / "unseen"), kept, tmp_path / "run", reports.append)
+    path = train_compact(SampleSet(folder / "image_free"), kept, tmp_path / "run", reports.append)
     assert reports[-1].loss < 0.8 * reports[0].loss
-    before, after = (load_compact(p).net for p in (eyes, path))
+    before, after = (load_compact(p).net for p in (localizer, path))
     assert before.localizer is not None
     assert after.localizer is not None
     for name, tensor in before.localizer.state_dict().items():
         torch.testing.assert_close(after.localizer.state_dict()[name], tensor, msg=name, atol=0, rtol=0)
     assert not torch.equal(before.trunk[0].weight, after.trunk[0].weight)
     assert after.config.intrinsics == before.config.intrinsics
-    # What the eyes have learned from, the whole has: nothing is to be tested on it.
-    old, new = (load_compact(p).meta for p in (eyes, path))
+    # The training seeds of the localizer are training seeds of the whole network.
+    old, new = (load_compact(p).meta for p in (localizer, path))
     assert all(set(seeds) <= set(new.train_seeds[task]) for task, seeds in old.train_seeds.items())
     assert new.trained["localizer, samples"] == old.trained["samples"]
     again = replace(settings, localizer=str(path))
-    later = train_compact(SampleSet(folder / "unseen"), again, tmp_path / "again", lambda report: None)
+    later = train_compact(SampleSet(folder / "image_free"), again, tmp_path / "again", lambda report: None)
     known = load_compact(later).meta.trained
-    assert known["localizer, samples"] == old.trained["samples"], "they are the same eyes"
+    assert known["localizer, samples"] == old.trained["samples"], "it is the same localizer"
     assert not any(what.startswith("localizer, localizer, ") for what in known)
 
 
-def test_eyes_that_do_not_fit_are_refused(folder: Path, tmp_path: Path) -> None:
-    unseen = SampleSet(folder / "unseen")
+def test_a_localizer_that_does_not_fit_is_refused(folder: Path, tmp_path: Path) -> None:
+    image_free = SampleSet(folder / "image_free")
     with pytest.raises(
         UserError, match=r"expected a localizer for views \('front', 'side'\) as the samples have"
     ):
-        train_compact(unseen, CompactTraining(localizer="compact"), tmp_path, lambda report: None)
+        train_compact(image_free, CompactTraining(localizer="compact"), tmp_path, lambda report: None)
     with pytest.raises(UserError, match="expected proprioception_only or a localizer to keep, got both"):
         CompactTraining(proprioception_only=True, localizer="compact")
     settings = CompactTraining(epochs=1, image_free_batch=128, proprioception_only=True, **SMALL)
-    blind = train_compact(SampleSet(folder / "samples"), settings, tmp_path / "blind", lambda report: None)
+    proprioception_only = train_compact(
+        SampleSet(folder / "samples"), settings, tmp_path / "proprioception_only", lambda report: None
+    )
     with pytest.raises(UserError, match="expected a compact model with an object localizer"):
-        train_compact(unseen, CompactTraining(localizer=str(blind)), tmp_path / "run", lambda report: None)
+        train_compact(
+            image_free,
+            CompactTraining(localizer=str(proprioception_only)),
+            tmp_path / "run",
+            lambda report: None,
+        )
 
 
-def test_windows_without_pictures_are_drawn_evenly(folder: Path) -> None:
-    both = SampleSet(folder / "samples", folder / "unseen")
+def test_image_free_samples_are_drawn_evenly(folder: Path) -> None:
+    both = SampleSet(folder / "samples", folder / "image_free")
     rows = both.indices("train", images=False)
     config = CompactConfig(both.spec, ("no_op",), ("reach",), ("pick",), EMBODIMENT, NORMALIZATION)
     batches = Batches(both, rows, config, images=False)
@@ -316,8 +329,8 @@ def test_what_is_rare_is_drawn_more_often_than_it_is_there() -> None:
     assert odds["few", False, Kind.HARMLESS] > odds["few", False, Kind.NOMINAL]
 
 
-def test_some_places_are_seen_from_where_the_tool_was() -> None:
-    """A box on the table lags behind by the tool's way; one in the hand moves along; none stays none."""
+def test_some_object_positions_are_delayed() -> None:
+    """A box on the table is delayed, one in the gripper is not, and absent objects stay absent."""
     objects = torch.tensor([[1.0, 0.0, 0.0, 0.1, 0.0, 0.0, 0.0, 0.0, 0.0]]).repeat(4000, 1)
     moved = torch.tensor([[[0.1, 0.0, 0.0], [0.2, 0.0, 0.0], [0.3, 0.0, 0.0]]]).repeat(4000, 1, 1)
     seen = delay_objects(objects, moved, np.random.default_rng(0))
@@ -327,14 +340,14 @@ def test_some_places_are_seen_from_where_the_tool_was() -> None:
     assert all(steps[k] > 100 for k in (1, 2, 3))
 
 
-def test_pictures_that_were_not_made_are_not_shown(folder: Path) -> None:
-    unseen = SampleSet(folder / "unseen")
+def test_image_free_samples_have_no_window_with_images(folder: Path) -> None:
+    image_free = SampleSet(folder / "image_free")
     with pytest.raises(UserError, match="expected samples with images"):
-        unseen.window(0)
+        image_free.window(0)
 
 
-def test_what_things_mean_does_not_bend_where_they_are_seen(samples: SampleSet) -> None:
-    """The finder learns from places alone, the trunk from everything else."""
+def test_no_gradient_of_the_classifier_reaches_the_localizer(samples: SampleSet) -> None:
+    """The localizer is trained by its own loss, the trunk by all others."""
     rows = samples.indices("train")[:32]
     config = CompactConfig(
         samples.spec,
@@ -361,8 +374,8 @@ def test_what_things_mean_does_not_bend_where_they_are_seen(samples: SampleSet) 
     assert all(p.grad is None for p in net.trunk.parameters())
 
 
-def test_the_lift_knows_points_where_none_has_ever_been(samples: SampleSet) -> None:
-    """Taught with imagined points alone, it finds the real ones by their true places in the pictures."""
+def test_random_points_train_the_refiner(samples: SampleSet) -> None:
+    """Trained on random points only, the refiner improves real ones with true keypoints."""
     torch.manual_seed(0)
     rows = samples.indices("train")[:64]
     config = CompactConfig(
@@ -376,7 +389,7 @@ def test_the_lift_knows_points_where_none_has_ever_been(samples: SampleSet) -> N
         64,
         INTRINSICS,
     )
-    finder = ObjectLocalizer(INTRINSICS, 6, 32, (8, 12, 16, 24), 2, NORMALIZATION)
+    localizer = ObjectLocalizer(INTRINSICS, 6, 32, (8, 12, 16, 24), 2, NORMALIZATION)
     [(inputs, truth)] = Batches(samples, rows, config).all(len(rows))
     pose = inputs.motion[:, :POSE]
     things = truth.objects[:, :6].unflatten(1, (2, 3))  # a box and a goal
@@ -384,24 +397,26 @@ def test_the_lift_knows_points_where_none_has_ever_been(samples: SampleSet) -> N
     pixels, inside = project(truth.cameras, truth.tcp_poses, torch.cat([tool, tool + things / 10], dim=1))
     cameras = camera_features(truth.cameras)
     spread = torch.full(inside.shape, -4.5)
-    wrong = cameras + 0.03 * torch.randn_like(cameras)  # what the eyes say of the cameras
-    sight = Keypoints(pixels, 20.0 * inside.float() - 10.0, spread, wrong, torch.ones(len(rows), 2), things)
+    wrong = cameras + 0.03 * torch.randn_like(cameras)  # errors of predicted cameras
+    keypoints = Keypoints(
+        pixels, 20.0 * inside.float() - 10.0, spread, wrong, torch.ones(len(rows), 2), things
+    )
 
     def off() -> float:
-        found = finder.lift(pixels, sight.weight, wrong, pose).detach()
+        found = localizer.lift(pixels, keypoints.weight, wrong, pose).detach()
         return float((found - things).norm(dim=2).mean())
 
     before = off()
-    optimizer = torch.optim.Adam(finder.refiner.parameters(), 1e-3)
+    optimizer = torch.optim.Adam(localizer.refiner.parameters(), 1e-3)
     for _ in range(300):
         optimizer.zero_grad()
-        random_point_loss(finder, sight, pose, truth).backward()
+        random_point_loss(localizer, keypoints, pose, truth).backward()
         optimizer.step()
     assert off() < 0.8 * before
 
 
 def test_augmentation_covers_darkens_and_lags() -> None:
-    """Three moments that differ, grey: what is put in front, what is black and what is late is all seen."""
+    """Three grey time steps that differ: occluders, black views and delays are all visible."""
     grey = torch.tensor([0.2, 0.4, 0.6]).repeat_interleave(3)
     frames = grey[None, None, :, None, None].repeat(400, 2, 1, 16, 16)
     changed = frames.clone()

@@ -1,4 +1,4 @@
-"""Memory for big batches on Linux: keep what was freed instead of giving it back after every step."""
+"""Memory allocation on Linux: keep freed memory instead of returning it to the system after every step."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _LIMIT = 1 << 30
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc to keep large blocks that are freed; whether it has done so.
+    """Make glibc keep large blocks that are freed, and return whether it does.
 
-    By default it hands every block above 32 MB back to the system and asks for it anew in the next step: each
-    page is then cleared and mapped again, which took half of the processor time of a training on a CPU.
+    By default glibc returns every block above 32 MB to the system and requests it again in the next step. The
+    kernel then clears and maps each page again, which took half of the processor time of a training on a CPU.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -1,8 +1,8 @@
-"""What a training will take, before it is started: tokens, steps, parameters, memory. Needs the extra [vlm].
+"""Budget of a training before it starts: tokens, steps, parameters, memory. Needs the extra [vlm].
 
-The memory of weights, gradients and optimizer is what their formats take, exactly. Activations are counted as
-a transformer's layers keep them for the gradients; kernels and the allocator take more than is counted, so a
-GPU should have a tenth more than what stands here.
+The memory of weights, gradients and optimizer follows exactly from their formats. Activations are counted as
+the layers of a transformer keep them for the gradients. Kernels and the allocator need more, so a GPU should
+have a tenth more than the budget.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ from failsafe.training.examples import Example, SampleSource, make_examples
 from failsafe.training.llava_config import LlavaTrainConfig
 
 STRATEGIES = ("none", "fsdp", "zero3")
-"""Every GPU holds everything; or each holds its part of weights, gradients and optimizer, two ways."""
+"""Replicate everything on every GPU, or shard weights, gradients and optimizer in one of two ways."""
 _MEASURED = 16
-"""Examples that are looked at; they differ by a few tokens."""
+"""Examples whose tokens are counted; they differ by a few tokens."""
 _PIECES = re.compile(r"[^\W\d_]+|\d|[^\w\s]+|_+|\n+")
 _WORD = 8
-"""Letters that Qwen2 spells with one token on average, rare words counted in."""
+"""Letters per token of Qwen2 on average, rare words included."""
 
 
 @dataclass(frozen=True)
 class TokenBudget:
-    """Tokens of an example, on average over those looked at.
+    """Tokens of an example, averaged over some examples.
 
     Attributes:
-        pictures: Its pictures.
-        per_picture: Tokens of one of them.
-        text: Tokens of the question in words.
+        pictures: Images per example.
+        per_picture: Tokens per image.
+        text: Tokens of the question's text.
         answer: Tokens of the answer, which the loss is on.
-        most: All tokens of the longest example.
-        most_of_pictures: Tokens of pictures of the example that has most of them.
-        exact: Whether the model's own tokenizer counted them; else words are estimated, pictures are not.
+        most: Tokens of the longest example.
+        most_of_pictures: Image tokens of the example with the most of them.
+        exact: Whether the model's tokenizer counted the tokens; otherwise those of text are estimated.
     """
 
     pictures: float
@@ -62,11 +62,11 @@ class TokenBudget:
 
     @property
     def mean(self) -> float:
-        """All tokens of an example, on average."""
+        """Tokens of an example, on average."""
         return self.pictures * self.per_picture + self.text + self.answer
 
     def describe(self) -> str:
-        """In words, for a reader."""
+        """Describe the budget in one sentence."""
         about = "" if self.exact else "about "
         return (
             f"{about}{self.mean:,.0f} tokens ({self.pictures:.3g} pictures of {self.per_picture:,.0f}, "
@@ -76,15 +76,15 @@ class TokenBudget:
 
 @dataclass(frozen=True)
 class MemoryBudget:
-    """What one GPU holds at the worst moment, bytes.
+    """Peak memory of one GPU, bytes.
 
     Attributes:
-        weights: Those that it keeps.
-        gradients: Of what is trained.
-        optimizer: AdamW's two moments, and weights in 32 bits where those kept have 16.
-        gathered: Copies in 16 bits of weights that are at work: all of them where trained weights in 32 bits
-            are kept whole, else embeddings, head and two layers.
-        activations: What the gradients need of a batch.
+        weights: Weights that the GPU holds.
+        gradients: Gradients of the trained weights.
+        optimizer: First and second moments of AdamW, and weights in 32 bits where `weights` has 16.
+        gathered: Copies of weights in use, in 16 bits: all weights where trained weights in 32 bits are not
+            sharded, otherwise embeddings, head and two layers.
+        activations: Activations of a batch that the gradients need.
     """
 
     weights: float
@@ -95,25 +95,25 @@ class MemoryBudget:
 
     @property
     def total(self) -> float:
-        """All together."""
+        """Sum of all parts."""
         return self.weights + self.gradients + self.optimizer + self.gathered + self.activations
 
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a training would take.
+    """Budget of a training.
 
     Attributes:
-        model: What is fine-tuned.
+        model: Model to fine-tune.
         method: "lora" or "full".
-        strategy: How it is spread over GPUs.
-        gpus: How many.
-        parameters: Numbers in the model.
-        trainable: Those that are trained, adapters included.
+        strategy: How the training is spread over GPUs, see `STRATEGIES`.
+        gpus: Number of GPUs.
+        parameters: Parameters of the model.
+        trainable: Trained parameters, adapters included.
         examples: Examples in an epoch.
-        steps: Optimizer steps in all.
-        tokens: Of one example.
-        memory: Of one GPU.
+        steps: Optimizer steps in total.
+        tokens: Tokens of one example.
+        memory: Memory of one GPU.
     """
 
     model: str
@@ -128,7 +128,7 @@ class DryRun:
     memory: MemoryBudget
 
     def lines(self) -> list[str]:
-        """For a reader."""
+        """Describe the budget in lines of text."""
         m = self.memory
         parts = ("weights", "gradients", "optimizer", "gathered", "activations")
         sizes = ", ".join(f"{name} {getattr(m, name) / 1e9:.1f}" for name in parts)
@@ -141,16 +141,17 @@ class DryRun:
 
 
 def dry_run(samples: SampleSource, config: LlavaTrainConfig, strategy: str = "none", gpus: int = 1) -> DryRun:
-    """Plan a training without its weights: the model is built on the `meta` device, which takes no memory.
+    """Compute the budget of a training without its weights, on PyTorch's `meta` device.
 
     Args:
-        samples: What would be learned.
-        config: How. The model is a folder, or a released checkpoint that need not be here.
+        samples: The samples.
+        config: Settings. The model is a folder, or the name of a released checkpoint (not downloaded).
         strategy: One of `STRATEGIES`.
-        gpus: How many GPUs.
+        gpus: Number of GPUs.
 
     Raises:
-        UserError: If model, mixture, strategy or samples are not as they must be.
+        UserError: If there are no samples, or model or mixture cannot be read.
+        UnknownNameError: If there is no such strategy.
     """
     if strategy not in STRATEGIES:
         raise UnknownNameError("strategy", strategy, STRATEGIES)
@@ -183,11 +184,11 @@ def dry_run(samples: SampleSource, config: LlavaTrainConfig, strategy: str = "no
 
 
 def measure_tokens(examples: Sequence[Example], processor: Any) -> TokenBudget:
-    """Tokens of examples, as the model's own processor makes them.
+    """Count the tokens of examples with the model's processor.
 
     Args:
-        examples: At least one; some of them, evenly spread, are looked at.
-        processor: The model's.
+        examples: At least one example; some of them, evenly spread, are counted.
+        processor: The model's processor.
     """
     chosen = _chosen(len(examples))
     pictures = image_tokens = text = answer = most = most_of_pictures = 0
@@ -219,11 +220,11 @@ def measure_tokens(examples: Sequence[Example], processor: Any) -> TokenBudget:
 
 
 def estimate_tokens(examples: Sequence[Example], config: LlavaOnevisionConfig) -> TokenBudget:
-    """Tokens of examples where the tokenizer is not at hand: those of pictures exactly, those of words about.
+    """Estimate the tokens of examples without the tokenizer: exact for images, approximate for text.
 
     Args:
-        examples: At least one, of words alone; some of them, evenly spread, are looked at.
-        config: The model's.
+        examples: At least one example; some of them, evenly spread, are counted.
+        config: Configuration of the model.
     """
     chosen = [examples[index] for index in _chosen(len(examples))]
     shown = [[picture_tokens(config, len(e.images), i.height, i.width) for i in e.images] for e in chosen]
@@ -242,17 +243,17 @@ def estimate_tokens(examples: Sequence[Example], config: LlavaOnevisionConfig) -
 
 
 def picture_tokens(config: LlavaOnevisionConfig, pictures: int, height: int, width: int) -> int:
-    """Tokens of one of the pictures of an example.
+    """Return the number of tokens of one image of an example.
 
-    One of several takes its patches and a line's end: 27 x 27 + 1 = 730. A lone one is looked at twice, whole
-    and cut into patches of the grid that fits it best, without what is empty of them: the side of a square
-    one is one patch for up to 384 pixels.
+    One of several images has its patches and a newline token: 27 x 27 + 1 = 730. A single image is encoded
+    twice: as a whole, and as tiles of the grid that fits it best, without padding. A square image of up to
+    384 pixels is one tile.
 
     Args:
-        config: The model's.
-        pictures: How many there are in the example.
-        height: Of this one, pixels.
-        width: Likewise.
+        config: Configuration of the model.
+        pictures: Number of images in the example.
+        height: Height of this image, pixels.
+        width: Width of this image, pixels.
     """
     settings = cast(Any, config)
     side = settings.vision_config.image_size // settings.vision_config.patch_size
@@ -273,24 +274,38 @@ def picture_tokens(config: LlavaOnevisionConfig, pictures: int, height: int, wid
 def optimizer_steps(
     examples: int, epochs: float, batch: int, accumulation: int, gpus: int, max_steps: int = 0
 ) -> int:
-    """Optimizer steps in all, counted as transformers counts them."""
+    """Return the number of optimizer steps, counted as the transformers library does.
+
+    Args:
+        examples: Examples in an epoch.
+        epochs: Passes over the examples.
+        batch: Examples in a batch on one GPU.
+        accumulation: Batches per optimizer step.
+        gpus: Number of GPUs.
+        max_steps: Limit on the steps, 0 for none.
+    """
     batches = math.ceil(examples / (batch * gpus))
     return max_steps or math.ceil(epochs * max(math.ceil(batches / accumulation), 1))
 
 
 def on_meta(config: LlavaOnevisionConfig) -> LlavaOnevisionForConditionalGeneration:
-    """The model without its numbers."""
+    """Return the model without memory for its weights."""
     with torch.device("meta"):
         return LlavaOnevisionForConditionalGeneration(config)
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Numbers in a model; weights that two layers share count once."""
+    """Return the number of parameters of a model; weights that layers share count once."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def lora_parameters(model: nn.Module, rank: int) -> int:
-    """Numbers in the adapters of a model: two matrices for each layer that is adapted."""
+    """Return the number of parameters of LoRA adapters: two matrices per adapted layer.
+
+    Args:
+        model: The model.
+        rank: Rank of the adapters.
+    """
     return sum(
         rank * (layer.in_features + layer.out_features)
         for name, layer in model.named_modules()
@@ -306,9 +321,17 @@ def memory(
     strategy: str,
     gpus: int,
 ) -> MemoryBudget:
-    """What one GPU holds, with what is frozen in 16 bits and what is trained in 32, as `train_llava` has it.
+    """Return the memory of one GPU, with frozen weights in 16 bits and trained ones in 32.
 
-    ZeRO-3 keeps 16 bits of what is trained at hand and the 32 with the optimizer; the sum is the same.
+    ZeRO-3 keeps trained weights in 16 bits, and in 32 bits with the optimizer; the sum is the same.
+
+    Args:
+        model: The model, on any device.
+        trainable: Number of trained parameters.
+        tokens: Tokens of an example.
+        config: Settings.
+        strategy: One of `STRATEGIES`.
+        gpus: Number of GPUs.
     """
     everything = count_parameters(model)
     frozen = everything if config.lora else 0
@@ -329,11 +352,11 @@ def memory(
 
 
 def _activations(architecture: Any, tokens: TokenBudget, config: LlavaTrainConfig) -> float:
-    """Bytes that the gradients of the longest example need; head and loss go in chunks and count nothing."""
+    """Return the bytes that the gradients of the longest example need, without the chunked head and loss."""
     text, vision = architecture.text_config, architecture.vision_config
     narrow = text.num_key_value_heads * text.hidden_size // text.num_attention_heads
-    # In 16 bits: both norms' results, q, attention's and both branches' results, k and v, the four of the
-    # gated layer. In 32 bits: the inputs of the norms.
+    # In 16 bits: outputs of both norms, q, outputs of attention and of both branches, k and v, the four
+    # tensors of the gated layer. In 32 bits: inputs of the norms.
     of_text = 2 * (6 * text.hidden_size + 2 * narrow + 4 * text.intermediate_size) + 8 * text.hidden_size
     total = _stack(float(tokens.most), text.num_hidden_layers, text.hidden_size, of_text, config.recompute)
     if not config.lora:  # the vision tower is trained too
@@ -344,7 +367,7 @@ def _activations(architecture: Any, tokens: TokenBudget, config: LlavaTrainConfi
 
 
 def _stack(tokens: float, layers: int, width: int, of_layer: int, recompute: bool) -> float:
-    # Computed again: the input of every layer, and all of the one that is at work.
+    # With recomputation: the input of every layer, and all activations of one layer.
     return tokens * (layers * 2 * width + of_layer if recompute else layers * of_layer)
 
 
@@ -353,20 +376,20 @@ def _pieces(text: str) -> int:
 
 
 def _chosen(count: int) -> list[int]:
-    """Numbers of the examples that are looked at, evenly spread."""
+    """Return the indices of the examples to count, evenly spread."""
     n = min(count, _MEASURED)
     return sorted({round(i * (count - 1) / max(n - 1, 1)) for i in range(n)})
 
 
 class _Plain:
-    """In the place of a processor that is not at hand: the words of a chat, to be counted."""
+    """Stand-in for a processor that is not available: returns the text of a chat."""
 
     tokenizer = SimpleNamespace(eos_token="")
 
     def apply_chat_template(self, chat: list[dict[str, Any]], **_: object) -> str:
-        """All that is said, a line each."""
+        """Return the text of all turns, one line each."""
         return "\n".join(p["text"] for turn in chat for p in turn["content"] if p["type"] == "text")
 
 
 def _ignore(_: str) -> None:
-    """For what need not be told twice."""
+    """Callback that does nothing."""

@@ -1,4 +1,4 @@
-"""Examples for a vision-language model: a prompt, pictures, and the answer that the loss is on."""
+"""Training examples of a vision-language model: a prompt, images, and the answer that the loss is on."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from failsafe.training.mixture import VisualQuestion, mixed_order, parse_mix, re
 
 @runtime_checkable
 class SampleSource(Protocol):
-    """What training needs of a set of samples."""
+    """The part of a sample set that training needs."""
 
     @property
     def spec(self) -> WindowSpec:
-        """What all windows look like."""
+        """Format of all windows."""
         ...
 
     @property
@@ -32,19 +32,18 @@ class SampleSource(Protocol):
         ...
 
     def indices(self, split: str) -> Sequence[int]:
-        """Indices of the samples of a split."""
+        """Return the indices of the samples of a split."""
         ...
 
     def window(self, index: int) -> Window:
-        """What is seen at a sample."""
+        """Return the window of a sample."""
         ...
 
 
 def to_learn(samples: SampleSource) -> list[int]:
-    """The samples of the split "train" whose right answer is known.
+    """Return the indices of the samples of the split "train" whose correct answer is known.
 
-    For a failing moment between two labels nobody has looked for a way back, so that nobody can say whether
-    there is one; an answer would have to.
+    For a failing sample between two labels, no correction was searched for, so that its answer is unknown.
 
     Raises:
         UserError: If there are none.
@@ -61,12 +60,12 @@ def to_learn(samples: SampleSource) -> list[int]:
 
 @dataclass(frozen=True)
 class Example:
-    """One example as TRL takes it.
+    """One example in the form that TRL expects.
 
     Attributes:
-        prompt: The chat up to where the answer begins, with a placeholder for every picture.
-        completion: The answer, with the token that ends it.
-        images: The pictures.
+        prompt: The chat up to the answer, with a placeholder for every image.
+        completion: The answer with its end token.
+        images: The images.
     """
 
     prompt: str
@@ -75,14 +74,14 @@ class Example:
 
 
 class Examples(Sequence[Example]):
-    """All examples of an epoch, made when asked for: the pictures of all of them would not fit in memory.
+    """All examples of an epoch, made on access: the images of all of them would not fit in memory.
 
     Args:
-        samples: Samples, of which those `to_learn` are learned.
-        processor: Knows the chat template and the token that ends an answer.
+        samples: The samples, of which `to_learn` selects some.
+        processor: The model's processor, with the chat template and the end token.
         questions: Visual questions to mix in.
-        share: Of these among all examples.
-        seed: Of their choice.
+        share: Share of the visual questions among all examples.
+        seed: Seed of their selection.
 
     Raises:
         UserError: If there is no sample to learn.
@@ -103,7 +102,7 @@ class Examples(Sequence[Example]):
 
     @property
     def own(self) -> int:
-        """How many of them are samples, the first ones."""
+        """Number of examples that are samples; these come first."""
         return len(self._own)
 
     def __len__(self) -> int:
@@ -125,9 +124,15 @@ class Examples(Sequence[Example]):
 
 
 def make_examples(
-    samples: SampleSource, config: LlavaTrainConfig, processor: Any, tell: Callable[[str], None]
+    samples: SampleSource, config: LlavaTrainConfig, processor: Any, callback: Callable[[str], None]
 ) -> Examples:
-    """The examples of an epoch, the mixture's included.
+    """Return the examples of an epoch, with those of the mixture.
+
+    Args:
+        samples: The samples.
+        config: Settings, of which the mixture and the seed are used.
+        processor: The model's processor.
+        callback: Called with a line about rows that are left out.
 
     Raises:
         UserError: If there are no samples, or the mixture cannot be read.
@@ -137,5 +142,5 @@ def make_examples(
     mix = parse_mix(config.mix)
     questions, without = read_questions(mix.path)
     if without:
-        tell(f"{mix.path}: {without} rows without a picture are left out")
+        callback(f"{mix.path}: {without} rows without a picture are left out")
     return Examples(samples, processor, questions, mix.share, config.seed)

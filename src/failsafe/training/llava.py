@@ -1,9 +1,9 @@
 """Fine-tune LLaVA-OneVision on samples, with TRL and PEFT. Needs the extra [vlm].
 
-One process trains on one GPU or the CPU; `accelerate launch` with a file of `configs/` runs the same on many.
-The loss is on answers alone. A run goes on where it was: its folder holds the settings, and checkpoints with
-weights as safetensors. What else a checkpoint of a run has, the optimizer and the states of the random
-generators, is read by torch with `weights_only`, so nothing is unpickled there either.
+One process trains on one GPU or the CPU; `accelerate launch` with a file of `configs/` trains on several.
+The loss is on answers only. An interrupted run resumes: its folder holds the settings and checkpoints with
+weights as safetensors. PyTorch reads the rest of a checkpoint (optimizer, random generators) with
+`weights_only`, so that nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ _RUN = "run.json"
 
 @dataclass(frozen=True)
 class LlavaRun:
-    """What a run's folder says of it, so that another run does not go on in it by mistake.
+    """Description of a run in its folder, so that no other run resumes in it by mistake.
 
     Attributes:
-        config: The settings.
-        card: What its checkpoints are.
+        config: Settings.
+        card: Card of its checkpoints.
         examples: Examples in an epoch.
     """
 
@@ -56,17 +56,17 @@ def train_llava(
     samples: SampleSource,
     config: LlavaTrainConfig,
     out: Path,
-    tell: Callable[[str], None] = print,
+    callback: Callable[[str], None] = print,
     resume: str = "",
 ) -> None:
-    """Fine-tune, from the last checkpoint in the folder where there is one.
+    """Fine-tune LLaVA-OneVision; resume from the last checkpoint in the folder if there is one.
 
     Args:
-        samples: Of which the split "train" is learned.
-        config: How.
+        samples: The samples; those of the split "train" are used.
+        config: Settings.
         out: Folder of the run; afterwards it is a checkpoint itself.
-        tell: Is told the token budget first, then how far it is, in lines.
-        resume: Name of another checkpoint in the folder to go on from, "checkpoint-400".
+        callback: Called with the token budget first, then with lines of progress.
+        resume: Name of another checkpoint in the folder to resume from, "checkpoint-400".
 
     Raises:
         UserError: If model, mixture or folder cannot be used as they are.
@@ -74,7 +74,7 @@ def train_llava(
     # Before the model is loaded: with ZeRO-3 it is loaded in shards, which this decides.
     arguments = _arguments(config, out)
     first = arguments.process_index == 0
-    inform = tell if first else _silent
+    inform = callback if first else _silent
     processor = checkpoint.load_processor(config.model)
     decision_tokens(cast(Any, processor).tokenizer)
     examples = make_examples(samples, config, processor, inform)
@@ -87,7 +87,7 @@ def train_llava(
     trainer.train(resume_from_checkpoint=str(start) if start else None)
     trainer.save_model(str(out))
     if first:
-        (out / "training_args.bin").unlink(missing_ok=True)  # a pickle that nobody reads
+        (out / "training_args.bin").unlink(missing_ok=True)  # a pickle, which is not needed
         checkpoint.copy_processor(config.model, out)
         write_card(out, card)
         kind = (
@@ -99,11 +99,11 @@ def train_llava(
 
 
 def merge_lora(run: Path, out: Path) -> None:
-    """Merge a run's LoRA adapter into its base: whole weights, as servers want them.
+    """Merge a run's LoRA adapter into its base model, as servers require.
 
     Args:
-        run: The folder of the run, or one of its checkpoints.
-        out: Where the merged checkpoint goes; made if need be.
+        run: Folder of the run, or one of its checkpoints.
+        out: Folder of the merged checkpoint; created if it does not exist.
 
     Raises:
         UserError: If there is no adapter, or the folder is not empty.
@@ -112,7 +112,7 @@ def merge_lora(run: Path, out: Path) -> None:
     if not card.base:
         raise UserError(f"expected a LoRA adapter in {run}, got whole weights: there is nothing to merge")
     if out.exists() and any(out.iterdir()):
-        raise UserError(f"expected {out} to be empty or not to exist; remove it, or merge to elsewhere")
+        raise UserError(f"expected {out} to be empty or not to exist; remove it, or choose another folder")
     config = checkpoint.load_config(card.base)
     kept = cast(Any, config).dtype
     model = checkpoint.load_trained(run, card, kept if isinstance(kept, torch.dtype) else torch.bfloat16)
@@ -138,11 +138,11 @@ def _card(samples: SampleSource, base: str) -> LlavaCard:
 
 
 class _Collator:
-    """Makes the examples that a batch names, and tokens and labels from them."""
+    """Make examples from their indices, and tokens and labels from the examples."""
 
     def __init__(self, processor: Any, examples: Sequence[Any]) -> None:
         self._examples = examples
-        # Cut to no length: what is cut off first would be a picture's tokens.
+        # No truncation: it would remove the tokens of images first.
         self._inner = DataCollatorForVisionLanguageModeling(
             processor, max_length=None, completion_only_loss=True
         )
@@ -154,35 +154,35 @@ class _Collator:
         )
 
 
-class _Teller(TrainerCallback):
-    """Tells how far the training is, in lines."""
+class _Progress(TrainerCallback):
+    """Report progress in lines."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell = tell
+    def __init__(self, callback: Callable[[str], None]) -> None:
+        self._callback = callback
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
     ) -> None:
         if logs and "loss" in logs:
             right = logs.get("mean_token_accuracy", math.nan)
-            self._tell(
+            self._callback(
                 f"step {state.global_step}/{state.max_steps}: loss {float(logs['loss']):.4f}, "
                 f"{float(right):.1%} of the answers' tokens right"
             )
 
 
 class _Trainer(SFTTrainer):
-    """Does not load weights that are loaded already."""
+    """A trainer that does not load weights twice."""
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        # For whole weights on one GPU the inherited one looks for the names that layers have in memory; those
-        # of LLaVA-OneVision have others on disk. It finds none, warns, and goes on with weights from before.
+        # For whole weights on one GPU, the inherited method searches for names that layers have in memory.
+        # Those of LLaVA-OneVision have other names on disk: it finds none, warns, and keeps the old weights.
         if self.is_fsdp_enabled or hasattr(self.model, "peft_config"):
             cast(Any, super())._load_from_checkpoint(resume_from_checkpoint, model)
 
 
 def _silent(_: str) -> None:
-    """What processes but the first tell."""
+    """Callback of all processes but the first: do nothing."""
 
 
 def _arguments(config: LlavaTrainConfig, out: Path) -> SFTConfig:
@@ -221,9 +221,9 @@ def _trainer(
     processor: Any,
     examples: Examples,
     start: Path | None,
-    tell: Callable[[str], None],
+    callback: Callable[[str], None],
 ) -> SFTTrainer:
-    # Weights that are trained are kept in 32 bits: steps of AdamW are smaller than what 16 bits resolve.
+    # Trained weights have 32 bits: steps of AdamW are smaller than the resolution of 16 bits.
     frozen_in_16_bits = config.lora and torch.cuda.is_available()
     trained_before = start is not None and any(start.glob("model*.safetensors"))
     source = str(start) if trained_before else config.model
@@ -241,22 +241,22 @@ def _trainer(
         train_dataset=Dataset.from_dict({"index": list(range(len(examples)))}),
         processing_class=processor,
         peft_config=adapter if config.lora else None,
-        callbacks=[_Teller(tell)],
+        callbacks=[_Progress(callback)],
     )
-    # It prints what is told already.
+    # The printer callback would print what `callback` receives.
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
 def _check_budget(
-    tokens: TokenBudget, config: LlavaTrainConfig, examples: int, tell: Callable[[str], None]
+    tokens: TokenBudget, config: LlavaTrainConfig, examples: int, callback: Callable[[str], None]
 ) -> None:
     limit = cast(Any, checkpoint.load_config(config.model)).text_config.max_position_embeddings
     gpus = int(os.environ.get("WORLD_SIZE", "1"))
     steps = optimizer_steps(
         examples, config.epochs, config.batch, config.accumulation, gpus, config.max_steps
     )
-    tell(f"{examples} examples of {tokens.describe()}; {steps} steps")
+    callback(f"{examples} examples of {tokens.describe()}; {steps} steps")
     if tokens.most > limit:
         raise UserError(
             f"expected examples of at most {limit} tokens, which is what {config.model} can take, got one of "
@@ -265,7 +265,7 @@ def _check_budget(
 
 
 def _begin(out: Path, run: LlavaRun, resume: str, first: bool) -> Path | None:
-    """Claim the folder; returns the checkpoint to go on from."""
+    """Claim the folder; return the checkpoint to resume from."""
     path = out / _RUN
     if path.exists():
         try:
@@ -291,12 +291,12 @@ def _begin(out: Path, run: LlavaRun, resume: str, first: bool) -> Path | None:
 
 
 def _card_of_run(run: Path) -> LlavaCard:
-    """The card of a finished run, or of the run that a checkpoint lies in."""
+    """Return the card of a finished run, or of the run that a checkpoint belongs to."""
     if (run / CARD).exists():
         return read_card(run)
     path = run.parent / _RUN
     if not path.is_file():
-        return read_card(run)  # says what is missing
+        return read_card(run)  # raises an error that names what is missing
     try:
         return codec.loads(LlavaRun, path.read_text(), str(path)).card
     except RecordError as error:
@@ -304,5 +304,5 @@ def _card_of_run(run: Path) -> LlavaCard:
 
 
 def _lasting(model: str) -> str:
-    """A folder by its whole path: the adapter is merged from wherever somebody stands then."""
+    """Return a folder as an absolute path: the adapter may be merged from another directory."""
     return str(Path(model).resolve()) if Path(model).exists() else model

@@ -13,22 +13,22 @@ class LlavaTrainConfig:
     """How LLaVA-OneVision is fine-tuned.
 
     Attributes:
-        model: What is fine-tuned, a folder or a name on the hub.
-        lora: Train LoRA adapters only; else all weights, the vision tower's too.
+        model: Model to fine-tune, a folder or a name on the hub.
+        lora: Train LoRA adapters only; otherwise all weights, those of the vision tower included.
         mix: File of visual questions and its share, `vqa.jsonl:0.3`; empty for none.
-        epochs: How often each sample is seen.
+        epochs: Passes over the samples.
         max_steps: Stop after so many optimizer steps, whatever the epochs; 0 for no limit.
-        batch: Examples at once on one GPU.
-        accumulation: Batches an optimizer step.
-        learning_rate: Of AdamW at its height; 0 for 1e-4 with LoRA and 1e-5 without.
-        warmup: Share of the steps in which it rises; then it falls as a cosine does.
+        batch: Examples in a batch on one GPU.
+        accumulation: Batches per optimizer step.
+        learning_rate: Highest learning rate of AdamW; 0 for 1e-4 with LoRA and 1e-5 without.
+        warmup: Share of the steps with a rising learning rate; a cosine decay follows.
         lora_rank: Rank of the adapters; their scale is twice that.
         save_every: Optimizer steps between checkpoints.
-        keep: How many of the last checkpoints are kept.
+        keep: Number of checkpoints that are kept.
         log_every: Optimizer steps between lines of progress.
-        workers: Processes that prepare pictures.
-        recompute: Compute activations again for the gradients instead of keeping them.
-        seed: Of adapters, order and mixture.
+        workers: Processes that prepare images.
+        recompute: Recompute activations for the gradients instead of keeping them.
+        seed: Seed of adapters, order and mixture.
 
     Raises:
         UserError: If a number is out of range.
@@ -65,5 +65,5 @@ class LlavaTrainConfig:
 
     @property
     def rate(self) -> float:
-        """The learning rate at its height."""
+        """The highest learning rate."""
         return self.learning_rate or (1e-4 if self.lora else 1e-5)

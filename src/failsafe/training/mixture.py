@@ -1,15 +1,15 @@
-r"""What is learned beside the samples: visual questions in LLaVA's conversation format.
+r"""Visual questions in LLaVA's conversation format, to mix into the training samples.
 
-A model that sees nothing but robots for an epoch forgets how to answer anything else. A file of the sort that
-LLaVA is trained on, a JSON list or one JSON object a line, is mixed in by a share of all examples:
+A model that is trained on robot images only forgets how to answer other questions. A file in the format of
+LLaVA's training data, a JSON list or one JSON object per line, is mixed in with a share of all examples:
 
 ```
 {"id": "7", "image": "cats/7.jpg", "conversations": [
     {"from": "human", "value": "<image>\nHow many cats are there?"}, {"from": "gpt", "value": "Two."}]}
 ```
 
-`image` may be a list; every picture has its `<image>` in the text. Each answer of a conversation is an
-example of its own, with what was said before as its question, so that the loss is on answers alone.
+`image` may be a list; every image has its `<image>` in the text. Each answer of a conversation becomes one
+example, with the preceding turns as its question, so that the loss is on answers only.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _ROLES = {"human": "user", "gpt": "assistant"}
 
 @dataclass(frozen=True)
 class Turn:
-    """One thing that was said.
+    """One turn of a conversation.
 
     Attributes:
         role: "user" or "assistant".
-        text: The words, without placeholders.
-        pictures: How many pictures stand before them.
+        text: The text, without placeholders.
+        pictures: Number of images before the text.
     """
 
     role: str
@@ -45,12 +45,12 @@ class Turn:
 
 @dataclass(frozen=True)
 class VisualQuestion:
-    """One answer of a conversation, and what it answers.
+    """One answer of a conversation, with its question.
 
     Attributes:
-        images: Files of the pictures, in order.
-        turns: What was said before, the last by the user.
-        answer: What the assistant says.
+        images: Files of the images, in order.
+        turns: The preceding turns, the last one by the user.
+        answer: The assistant's answer.
     """
 
     images: tuple[Path, ...]
@@ -58,7 +58,7 @@ class VisualQuestion:
     answer: str
 
     def messages(self) -> list[dict[str, object]]:
-        """The question as a chat; pictures are placeholders, in the order of `images`."""
+        """Return the question as a chat; images are placeholders, in the order of `images`."""
         return [
             {
                 "role": turn.role,
@@ -95,13 +95,12 @@ def parse_mix(text: str) -> Mix:
 
 
 def read_questions(path: Path) -> tuple[list[VisualQuestion], int]:
-    """All visual questions of a file, and how many of its rows were left out because they have no picture.
+    """Return the visual questions of a file, and the number of rows left out for lack of an image.
 
-    A batch without any picture would leave the vision tower out on one GPU while the others wait for it, so
-    questions without pictures are not for here.
+    A batch without any image would skip the vision tower on one GPU while the other GPUs wait for it.
 
     Raises:
-        UserError: If the file or one of its pictures is not there, or a row is not as it must be.
+        UserError: If the file or one of its images does not exist, or a row is malformed.
     """
     rows, found, without = _rows(path), list[VisualQuestion](), 0
     for number, row in enumerate(rows, 1):
@@ -120,18 +119,18 @@ def read_questions(path: Path) -> tuple[list[VisualQuestion], int]:
 
 
 def mixed_order(own: int, others: int, share: float, seed: int) -> list[tuple[bool, int]]:
-    """Which examples an epoch has: all own ones, and as many others as make up the share.
+    """Return the examples of an epoch: all own ones, and as many others as make up the share.
 
-    Others are taken without putting back, and from the start again where there are too few of them.
+    Others are drawn without replacement, and from the start again where there are too few.
 
     Args:
-        own: How many own examples there are.
-        others: How many others.
-        share: Of the others among all, from 0 to below 1.
-        seed: Of the choice.
+        own: Number of own examples.
+        others: Number of others.
+        share: Share of the others among all examples, from 0 to below 1.
+        seed: Seed of the draw.
 
     Returns:
-        For each example whether it is an own one, and its index among its sort.
+        For each example, whether it is an own one and its index among those.
     """
     wanted = round(own * share / (1.0 - share)) if others else 0
     rng = np.random.default_rng([seed, 0x31])
@@ -202,5 +201,5 @@ def _turn(turn: object, where: str) -> Turn:
         raise UserError(f"{where}: expected turns with 'from' (human or gpt) and 'value', got {turn!r:.80}")
     if role == "gpt" and _PLACEHOLDER in value:
         raise UserError(f"{where}: expected {_PLACEHOLDER} in questions only, got one in an answer")
-    words = value.replace(_PLACEHOLDER + "\n", "").replace(_PLACEHOLDER, "").strip()
-    return Turn(_ROLES[role], words, value.count(_PLACEHOLDER))
+    text = value.replace(_PLACEHOLDER + "\n", "").replace(_PLACEHOLDER, "").strip()
+    return Turn(_ROLES[role], text, value.count(_PLACEHOLDER))
