@@ -54,7 +54,7 @@ class Manifest:
             "--modes",
             ",".join(sorted(config.modes)),
         ]
-        if config.partitions != min(PARTITIONS, config.failures, config.last_seed - config.first_seed):
+        if config.partitions != PARTITIONS:
             parts.append(f"--partitions {config.partitions}")
         return " ".join(parts + ([f"--shard {self.shard}"] if self.shard else []))
 
