@@ -123,7 +123,7 @@ def test_return_to_nominal_learns_its_threshold_from_other_seeds() -> None:
 def test_return_to_nominal_learns_from_training_samples_alone() -> None:
     moved = [replace(s, split="test") if s.seed == 5 else s for s in SAMPLES]
     assert len(NearestNominal.fit(moved, WINDOWS, SPEC).memory[LIFT].poses) == 5
-    with pytest.raises(UserError, match="got none to return to"):
+    with pytest.raises(UserError, match="in the split train, got none"):
         NearestNominal.fit([replace(s, kind=Kind.HARMLESS) for s in SAMPLES], WINDOWS, SPEC)
 
 
@@ -180,7 +180,7 @@ def test_best_threshold(scores: list[float], truth: list[bool], expected: float)
 
 
 def test_a_threshold_needs_both_sorts() -> None:
-    with pytest.raises(UserError, match="one sort alone"):
+    with pytest.raises(UserError, match="one class only"):
         best_threshold(np.array([0.0, 1.0]), np.array([True, True]))
 
 

@@ -1,6 +1,6 @@
-"""Baselines behind the contract of a recovery model: what anything that learns has to beat.
+"""Baseline recovery models, which a learned model has to beat.
 
-Except for the oracle they look at proprioception and words alone, never at a picture.
+All but the oracle use proprioception and the instruction alone, no images.
 """
 
 from __future__ import annotations
@@ -21,37 +21,43 @@ from failsafe.records.poses import Pose
 from failsafe.samples.sample import Kind, Sample
 
 MOVING = 0.0005
-"""Metres a control step below which the tool stands still and has no direction."""
+"""Tool translation per control step (m) below which the tool counts as still."""
 GRIPPER_SCALE = 0.02
-"""Metres of opening that count as much as one step's translation or rotation."""
+"""Change of the gripper opening (m) that counts as much as one step of translation or rotation."""
 OPEN_SHARE = 0.75
-"""Share of the widest opening from which on a gripper is open and holds nothing."""
+"""A gripper opened wider than this share of its widest opening counts as open."""
 AXES = ("translation_x", "translation_y", "translation_z", "rotation_x", "rotation_y", "rotation_z")
 _THRESHOLD_ROWS = 2000
-"""Moments that a threshold is set on; more would not move it."""
+"""Largest number of samples that a threshold is fitted to."""
 
 
 @dataclass(frozen=True)
 class Constant:
-    """Gives one verdict on every window."""
+    """Returns the same assessment for every window."""
 
     name: str
     window_spec: WindowSpec
     assessment: Assessment
 
     def assess(self, window: Window) -> Assessment:
-        """The verdict, whatever the window shows."""
+        """Return the constant assessment."""
         window.check(self.window_spec)
         return self.assessment
 
 
 def never(spec: WindowSpec) -> Constant:
-    """Sees no failure, ever."""
+    """Make a model that never reports a failure."""
     return Constant("never", spec, Assessment(explanation="It is never failing."))
 
 
 def always(spec: WindowSpec, mode: str = "", stage: str = "") -> Constant:
-    """Sees a failure in everything, of the mode and in the stage that are given: the most frequent ones."""
+    """Make a model that always reports a failure.
+
+    Args:
+        spec: The windows that it takes.
+        mode: The mode that it reports, for example the most frequent one.
+        stage: The stage that it reports.
+    """
     assessment = Assessment(
         failure_probability=1.0,
         mode=mode,
@@ -64,13 +70,13 @@ def always(spec: WindowSpec, mode: str = "", stage: str = "") -> Constant:
 
 @dataclass(frozen=True)
 class RandomGuess:
-    """Guesses; the same window gives the same guess.
+    """Guesses at random, but always the same for the same window.
 
     Attributes:
         window_spec: The windows that it takes.
-        modes: The kinds of failure to choose from.
-        stages: The words for sub-tasks to choose from.
-        name: What it is called in tables.
+        modes: Modes to choose from.
+        stages: Names of stages to choose from.
+        name: Name in tables.
     """
 
     window_spec: WindowSpec
@@ -79,7 +85,7 @@ class RandomGuess:
     name: str = "random"
 
     def assess(self, window: Window) -> Assessment:
-        """A guess, drawn from a stream that the window's proprioception and words seed."""
+        """Draw a guess. Instruction and proprioception seed the random generator."""
         window.check(self.window_spec)
         content = (window.instruction.encode(), window.tcp_poses.tobytes(), window.gripper_widths.tobytes())
         seed = hashlib.sha256(b"\0".join(content)).digest()[:16]
@@ -102,12 +108,12 @@ class RandomGuess:
 
 @dataclass(frozen=True)
 class Reversals:
-    """Takes a tool that keeps turning back for one that is failing.
+    """Reports a failure where the tool keeps reversing its direction.
 
     Attributes:
         window_spec: The windows that it takes.
-        threshold: Rate of reversals at even odds.
-        name: What it is called in tables.
+        threshold: Rate of reversals at a failure probability of 0.5.
+        name: Name in tables.
     """
 
     window_spec: WindowSpec
@@ -116,20 +122,20 @@ class Reversals:
 
     @classmethod
     def fit(cls, samples: Sequence[Sample], windows: Iterable[Window], spec: WindowSpec) -> Reversals:
-        """Set the threshold to where the balanced accuracy on some samples is best.
+        """Set the threshold to the one with the best balanced accuracy on the samples.
 
         Args:
-            samples: Moments to learn from.
+            samples: Samples to fit the threshold to.
             windows: Their windows, in the same order.
-            spec: The windows that it shall take.
+            spec: The windows that the model takes.
         """
         rates = np.array([reversal_rate(window) for window in windows])
         truth = np.array([sample.failing for sample in samples])
-        # Half a reversal where none is best: at a rate of zero nothing has been seen.
+        # At least half a reversal, so that a rate of zero is never a failure.
         return cls(spec, max(best_threshold(rates, truth), 0.5 / spec.history))
 
     def assess(self, window: Window) -> Assessment:
-        """Probability r / (r + threshold) at a rate r of reversals; no mode, no actions."""
+        """Return the probability r / (r + threshold) at a rate r of reversals; no mode, no actions."""
         window.check(self.window_spec)
         rate = reversal_rate(window)
         return Assessment(
@@ -139,7 +145,7 @@ class Reversals:
 
 
 def reversal_rate(window: Window) -> float:
-    """Share of the tool's movements, step to step, that go against the one before; 0 where it rests."""
+    """Return the share of the tool's movements that reverse the previous one; 0 if it is at rest."""
     velocities = np.diff(window.tcp_poses[:, :3].astype(np.float64), axis=0)
     moving = velocities[np.linalg.norm(velocities, axis=1) > MOVING]
     if len(moving) < 2:
@@ -149,7 +155,7 @@ def reversal_rate(window: Window) -> float:
 
 @dataclass(frozen=True)
 class _Memory:
-    """Nominal moments of one instruction: tool poses [N, 7], openings [N], seeds [N], stages."""
+    """Nominal samples of one instruction: tool poses [N, 7], openings [N], seeds [N], stages."""
 
     poses: Float[np.ndarray, "N 7"]
     widths: Float[np.ndarray, "N"]
@@ -157,7 +163,16 @@ class _Memory:
     stages: tuple[str, ...]
 
     def nearest(self, pose: Pose, width: float, without_seed: int | None = None) -> tuple[int, float]:
-        """The nominal moment next to a tool pose and opening, and how far away it is, in control steps."""
+        """Find the nominal sample that is nearest to a tool pose and opening.
+
+        Args:
+            pose: Tool pose, base frame.
+            width: Gripper opening, metres.
+            without_seed: Seed to leave out.
+
+        Returns:
+            Index of the sample, and its distance in control steps.
+        """
         metres = np.linalg.norm(self.poses[:, :3] - pose[:3], axis=1)
         radians = poses.angles_between(self.poses[:, 3:], np.tile(pose[3:], (len(self.poses), 1)))
         opening = (self.widths - width) / GRIPPER_SCALE
@@ -170,16 +185,16 @@ class _Memory:
 
 @dataclass(frozen=True)
 class NearestNominal:
-    """Takes what is far from every moment of a good episode for failing, and leads back to the nearest.
+    """Reports a failure far from every nominal sample, and corrects towards the nearest one.
 
-    Distance is counted in control steps: translation and rotation by their limits a step, the gripper's
+    Distances are in control steps: translation and rotation divided by their limits per step, the gripper
     opening by `GRIPPER_SCALE`.
 
     Attributes:
         window_spec: The windows that it takes.
-        memory: Nominal moments by instruction.
-        threshold: Distance at even odds.
-        name: What it is called in tables.
+        memory: Nominal samples by instruction.
+        threshold: Distance at a failure probability of 0.5, control steps.
+        name: Name in tables.
     """
 
     window_spec: WindowSpec
@@ -189,18 +204,18 @@ class NearestNominal:
 
     @classmethod
     def fit(cls, samples: Sequence[Sample], windows: Iterable[Window], spec: WindowSpec) -> NearestNominal:
-        """Remember the nominal moments among some samples, and set the threshold on all of them.
+        """Store the nominal samples, and fit the threshold to all samples.
 
-        For the threshold every moment is compared with those of other seeds only; else the nominal ones
-        would be their own nearest.
+        For the threshold, each sample is compared with nominal samples of other seeds only, because a nominal
+        sample is its own nearest neighbour.
 
         Args:
-            samples: Moments to learn from; those of the split "train" are used.
+            samples: Samples to learn from; those of the split "train" are used.
             windows: Their windows, in the same order.
-            spec: The windows that it shall take.
+            spec: The windows that the model takes.
 
         Raises:
-            UserError: If there is no nominal moment among the training samples.
+            UserError: If there is no nominal sample among the training samples.
         """
         rows = [
             (sample, _pose(window), float(window.gripper_widths[-1]))
@@ -212,7 +227,7 @@ class NearestNominal:
             if row[0].kind is Kind.NOMINAL:
                 nominal[row[0].instruction].append(row)
         if not nominal:
-            raise UserError("expected nominal moments among the training samples, got none to return to")
+            raise UserError("expected nominal samples in the split train, got none")
         memory = {
             instruction: _Memory(
                 np.stack([pose for _, pose, _ in found]),
@@ -230,10 +245,10 @@ class NearestNominal:
         return cls(spec, memory, max(best_threshold(far[comparable], truth[comparable]), 1e-3))
 
     def assess(self, window: Window) -> Assessment:
-        """Probability d / (d + threshold) at a distance d, and the way back to the nearest nominal pose.
+        """Return the probability d / (d + threshold) at a distance d, and the correction to the nearest pose.
 
         Raises:
-            AssessmentError: If the window is not as wanted, or its instruction was not in what was learned.
+            AssessmentError: If the window does not match `window_spec`, or its instruction is unknown.
         """
         window.check(self.window_spec)
         memory = self.memory.get(window.instruction)
@@ -254,18 +269,18 @@ class NearestNominal:
             mode=AXES[int(np.argmax(np.abs(back / _LIMITS)))],
             mode_probability=1.0 / len(AXES),
             actions=spread(back, 1.0 if is_open else -1.0),
-            explanation=f"The nearest nominal moment is {far:.1f} steps away.",
+            explanation=f"The nearest nominal sample is {far:.1f} steps away.",
         )
 
 
 @dataclass(frozen=True)
 class Oracle:
-    """Looks the truth up by the window's name: the best that any model could do.
+    """Returns the ground truth of a window by its name: an upper bound for any model.
 
     Attributes:
         window_spec: The windows that it takes.
-        truth: What is true, by name of the window.
-        name: What it is called in tables.
+        truth: The sample of each window, by name.
+        name: Name in tables.
     """
 
     window_spec: WindowSpec
@@ -273,14 +288,14 @@ class Oracle:
     name: str = "oracle"
 
     def assess(self, window: Window) -> Assessment:
-        """The truth as a verdict.
+        """Return the ground truth as an assessment.
 
         Raises:
-            AssessmentError: If the window is not as wanted, or nothing is known of its name.
+            AssessmentError: If the window does not match `window_spec`, or its name is unknown.
         """
         window.check(self.window_spec)
         sample = self.truth.get(window.name)
-        require(sample is not None, f"expected a window whose truth is known, got '{window.name}'")
+        require(sample is not None, f"expected a window of a known sample, got '{window.name}'")
         assert sample is not None
         return Assessment(
             failure_probability=1.0 if sample.failing else 0.0,
@@ -289,20 +304,20 @@ class Oracle:
             mode_probability=1.0 if sample.mode else 0.0,
             actions=sample.actions,
             needs_help=sample.recoverable is False,
-            explanation="As the trace has it.",
+            explanation="Ground truth.",
         )
 
 
 def fit_baselines(
     samples: Sequence[Sample], windows: Iterable[Window], spec: WindowSpec, truth: Collection[Sample]
 ) -> tuple[RecoveryModel, ...]:
-    """All baselines, in the order of the tables.
+    """Fit all baselines, in the order of the tables.
 
     Args:
-        samples: Training samples; with none, the two baselines that learn from them are left out.
-        windows: Their windows, in the same order, without pictures: nothing here looks at them.
-        spec: The windows that the baselines shall take.
-        truth: Every sample that the oracle will be asked about.
+        samples: Training samples; if empty, the two baselines that learn from samples are left out.
+        windows: Their windows, in the same order; images may be missing.
+        spec: The windows that the baselines take.
+        truth: Every sample that the oracle will be queried with.
     """
     seen = list(windows)
     fitted = (Reversals.fit(samples, seen, spec), NearestNominal.fit(samples, seen, spec)) if samples else ()
@@ -310,7 +325,7 @@ def fit_baselines(
     stages = [sample.stage for sample in samples]
     return (
         never(spec),
-        always(spec, _commonest(modes), _commonest(stages)),
+        always(spec, _most_frequent(modes), _most_frequent(stages)),
         RandomGuess(spec, tuple(sorted(set(modes))) or AXES, tuple(sorted(set(stages))) or ("",)),
         *fitted,
         Oracle(spec, {sample.name: sample for sample in truth}),
@@ -318,9 +333,14 @@ def fit_baselines(
 
 
 def spread(total: Float[np.ndarray, "6"], gripper: float) -> tuple[tuple[float, ...], ...]:
-    """A displacement (m, rotation vector in rad) as the fewest equal actions within the limits of a step.
+    """Divide a displacement into the fewest equal actions within the limits of a step.
 
-    Where more than `MAX_ACTIONS` would be needed, the rest of the way is left out.
+    Args:
+        total: Translation (m) and rotation vector (rad). [6]
+        gripper: Gripper command of every action, from -1 (closed) to 1 (open).
+
+    Returns:
+        The actions, at most `MAX_ACTIONS`: a longer displacement is cut short.
     """
     length = max(np.linalg.norm(total[:3]) / MAX_TRANSLATION, np.linalg.norm(total[3:]) / MAX_ROTATION)
     steps = max(1, int(np.ceil(length - 1e-9)))
@@ -329,16 +349,20 @@ def spread(total: Float[np.ndarray, "6"], gripper: float) -> tuple[tuple[float, 
 
 
 def best_threshold(scores: Float[np.ndarray, "n"], truth: Bool[np.ndarray, "n"]) -> float:
-    """The score from which on to say yes for the best balanced accuracy, halfway between its neighbours.
+    """Return the threshold with the best balanced accuracy, halfway between the neighbouring scores.
+
+    Args:
+        scores: Scores; larger means more likely true. [n]
+        truth: Ground truth. [n]
 
     Raises:
-        UserError: If all rows are of one sort.
+        UserError: If all samples are of the same class.
     """
     if truth.all() or not truth.any():
-        raise UserError("expected failing and other moments to set a threshold on, got one sort alone")
+        raise UserError("expected failing and other samples to fit a threshold to, got one class only")
     order = np.argsort(scores, kind="stable")
     ranked, yes = scores[order], truth[order]
-    # With the first k rows called "no": what is missed of the failing ones, what is right of the others.
+    # With the first k rows classified as negative: share of missed positives, share of true negatives.
     missed = np.concatenate([[0.0], np.cumsum(yes)]) / yes.sum()
     right = np.concatenate([[0.0], np.cumsum(~yes)]) / (~yes).sum()
     gain = right - missed
@@ -357,5 +381,5 @@ def _pose(window: Window) -> Pose:
     return poses.pose(now[:3], now[3:])
 
 
-def _commonest(words: Sequence[str]) -> str:
-    return min(Counter(words).items(), key=lambda item: (-item[1], item[0]), default=("", 0))[0]
+def _most_frequent(names: Sequence[str]) -> str:
+    return min(Counter(names).items(), key=lambda item: (-item[1], item[0]), default=("", 0))[0]

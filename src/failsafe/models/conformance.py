@@ -1,7 +1,7 @@
-"""The conformance suite: what every recovery model must do, tried on one.
+"""The conformance suite for recovery models.
 
-A rule is a function whose docstring says what it is. It returns what was seen, or raises `Broken` with which
-part of it is not kept and how far off.
+Each rule is a function whose docstring states the rule. It returns a summary of what was observed, or raises
+`Broken` with what was expected and what was observed.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from failsafe.simulators.conformance import CheckResult
 from failsafe.simulators.conformance.bench import Broken
 
 FRAMES = ("robot_base", "tcp")
-"""Frames that deltas may be given in."""
+"""Valid frames of the actions."""
 TOLERANCE = 1e-6
-"""What rounding may add to a step, metres or radians."""
+"""Tolerance for rounding, metres or radians."""
 PATIENCE = 60.0
-"""Seconds after which an assessment is of no use to anybody."""
+"""Longest useful latency of an assessment, seconds."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model under test, and windows that it can look at.
+    """A model under test, and windows to test it on.
 
     Attributes:
         model: The model.
-        windows: At least one; moments of different sorts find more.
-        repeatable: Whether the same window must give the same verdict.
+        windows: At least one. Different kinds of windows find more violations.
+        repeatable: Whether the same window must give the same assessment.
     """
 
     model: RecoveryModel
@@ -45,34 +45,37 @@ class Subject:
 def check_model(
     model: RecoveryModel, windows: Sequence[Window], repeatable: bool = True
 ) -> tuple[CheckResult, ...]:
-    """Try every rule on a recovery model.
+    """Check every rule on a recovery model.
 
     Args:
         model: The model.
-        windows: Windows that it can look at, at least one, of instructions that it knows.
-        repeatable: Whether the same window must give the same verdict; False for a model that samples.
+        windows: At least one window that matches the model's `window_spec` and has a known instruction.
+        repeatable: Whether the same window must give the same assessment; False for a model that samples.
 
     Returns:
-        One result for each rule. A rule that raises counts as not kept, with what it raised.
+        One result for each rule. A rule that raises another exception counts as violated.
+
+    Raises:
+        ValueError: If there are no windows.
     """
     if not windows:
         raise ValueError("expected at least one window to try the model on")
     results: list[CheckResult] = []
     for rule in RULES:
-        # Copies, so that what a model writes into a window is not there already when that rule's turn comes.
+        # Each rule gets fresh copies, because a model may write into its windows.
         case = Subject(model, tuple(copy.deepcopy(window) for window in windows), repeatable)
         name = rule.__name__.replace("_", " ")
         try:
             results.append(CheckResult(name, True, rule(case)))
         except Broken as broken:
             results.append(CheckResult(name, False, str(broken)))
-        except Exception as error:  # whatever the code under test raises is a finding about it
+        except Exception as error:  # any exception is a finding about the code under test
             results.append(CheckResult(name, False, f"raised {type(error).__name__}: {error}"))
     return tuple(results)
 
 
 def the_name_and_the_spec_are_sane(case: Subject) -> str:
-    """It has a name for tables, and says which windows it looks at."""
+    """The name and the window specification are valid."""
     missing = [name for name in ("name", "window_spec", "assess") if not hasattr(case.model, name)]
     if missing:
         raise Broken(f"expected all of failsafe.models.contract.RecoveryModel, missing: {', '.join(missing)}")
@@ -91,7 +94,7 @@ def the_name_and_the_spec_are_sane(case: Subject) -> str:
 
 
 def assessments_are_numbers_in_range(case: Subject) -> str:
-    """Probabilities are from 0 to 1, actions are rows of 7 finite numbers and at most 24, words are words."""
+    """Probabilities are within 0 and 1, actions at most 24 rows of 7 finite numbers, texts are strings."""
     for window in case.windows:
         _expect_sound(case.model.assess(window))
     return f"{len(case.windows)} windows"
@@ -115,7 +118,7 @@ def actions_keep_the_step_limits(case: Subject) -> str:
 
 
 def the_frame_is_stated(case: Subject) -> str:
-    """The frame of the deltas is one that there is."""
+    """The frame of the actions is a valid one."""
     frames = {case.model.assess(window).frame for window in case.windows}
     if not frames <= set(FRAMES):
         raise Broken(f"expected one of the frames {', '.join(FRAMES)}, got {', '.join(sorted(frames))}")
@@ -123,24 +126,24 @@ def the_frame_is_stated(case: Subject) -> str:
 
 
 def the_same_window_gives_the_same_assessment(case: Subject) -> str:
-    """A verdict depends on the window alone, not on what was looked at before; its latency may differ."""
+    """An assessment depends on the window alone, not on earlier windows; its latency may differ."""
     if not case.repeatable:
         return "not tried: the model is declared random"
     first = [_timeless(case.model.assess(window)) for window in case.windows]
     again = [_timeless(case.model.assess(window)) for window in reversed(case.windows)]
     for number, (a, b) in enumerate(zip(first, reversed(again), strict=True)):
         if a != b:
-            raise Broken(f"expected the verdict on window {number} again, got {b} after {a}")
-    return f"{len(case.windows)} windows, forth and back"
+            raise Broken(f"expected the same assessment of window {number}, got {b} after {a}")
+    return f"{len(case.windows)} windows, forwards and backwards"
 
 
 def the_window_is_left_alone(case: Subject) -> str:
-    """Pictures and proprioception are what they were before."""
+    """The model does not modify images and proprioception."""
     for window in case.windows:
         before = _bytes(window)
         case.model.assess(window)
         if _bytes(window) != before:
-            raise Broken("expected the window as it was, got one that the model has changed")
+            raise Broken("expected an unmodified window, got one that the model has changed")
         kept = replace(window, frames=_read_only(window.frames), tcp_poses=_read_only(window.tcp_poses))
         case.model.assess(replace(kept, gripper_widths=_read_only(window.gripper_widths)))
     return f"{len(case.windows)} windows, read-only as well"
@@ -167,7 +170,7 @@ def numbers_that_are_none_are_refused(case: Subject) -> str:
 
 
 def a_black_picture_gives_an_assessment(case: Subject) -> str:
-    """Cameras that show nothing, all black or all white, are no reason for an exception."""
+    """Black and white images do not raise an exception."""
     for window in case.windows:
         for brightness in (0, 255):
             _expect_sound(case.model.assess(replace(window, frames=np.full_like(window.frames, brightness))))
@@ -175,7 +178,7 @@ def a_black_picture_gives_an_assessment(case: Subject) -> str:
 
 
 def an_unknown_instruction_is_an_assessment_or_a_refusal(case: Subject) -> str:
-    """An instruction never seen gives a verdict or raises AssessmentError, and nothing else."""
+    """An unknown instruction gives an assessment or raises AssessmentError, and no other exception."""
     refused = 0
     words = ("", "sing the alphabet backwards", "立方体を持ち上げて " * 200)
     for instruction in words:
@@ -187,12 +190,12 @@ def an_unknown_instruction_is_an_assessment_or_a_refusal(case: Subject) -> str:
 
 
 def the_latency_is_measured(case: Subject) -> str:
-    """`assess_safely` measures a finite time, and it is short enough to be of use."""
+    """`assess_safely` measures a finite latency that is short enough for a control loop."""
     slowest = 0.0
     for window in case.windows:
         assessment = assess_safely(case.model, window)
         if assessment.status is Status.REFUSED:
-            raise Broken(f"expected a verdict on a sound window, got a refusal: {assessment.reason}")
+            raise Broken(f"expected an assessment of a valid window, got a refusal: {assessment.reason}")
         slowest = max(slowest, assessment.latency)
     if not (math.isfinite(slowest) and 0.0 < slowest <= PATIENCE):
         raise Broken(f"expected an assessment within {PATIENCE:.0f} s, got {slowest} s")
@@ -200,13 +203,13 @@ def the_latency_is_measured(case: Subject) -> str:
 
 
 def garbage_never_raises_in_a_control_loop(case: Subject) -> str:
-    """Whatever window `assess_safely` is given, it gives back a verdict with sound numbers."""
+    """`assess_safely` returns an assessment with valid numbers for any window."""
     tried = 0
     for window in _garbage(case.windows[0]):
         try:
             assessment = assess_safely(case.model, window)
         except Exception as error:
-            raise Broken(f"expected a verdict, got {type(error).__name__}: {error}") from error
+            raise Broken(f"expected an assessment, got {type(error).__name__}: {error}") from error
         if assessment.status is Status.OK:
             _expect_sound(assessment)
         tried += 1
@@ -227,7 +230,7 @@ RULES: tuple[Callable[[Subject], str], ...] = (
     the_latency_is_measured,
     garbage_never_raises_in_a_control_loop,
 )
-"""Every rule, in the order in which they are tried."""
+"""Every rule, in the order in which they are checked."""
 
 
 def _expect_sound(assessment: Assessment) -> None:
@@ -235,10 +238,10 @@ def _expect_sound(assessment: Assessment) -> None:
         raise Broken(problem)
     if assessment.status is Status.REFUSED:
         raise Broken(
-            f"expected a verdict or AssessmentError, got a refusal as a verdict: {assessment.reason}"
+            f"expected an assessment or AssessmentError, got the status refused: {assessment.reason}"
         )
     if assessment.status is Status.UNREADABLE and assessment.actions:
-        raise Broken("expected no actions from an answer that cannot be read, got some: a guess")
+        raise Broken("expected no actions from an unreadable answer, got some")
 
 
 def _expect_refusal(model: RecoveryModel, window: Window, what: str) -> None:
@@ -248,7 +251,7 @@ def _expect_refusal(model: RecoveryModel, window: Window, what: str) -> None:
         return
     except Exception as error:
         raise Broken(f"expected AssessmentError for {what}, got {type(error).__name__}: {error}") from error
-    raise Broken(f"expected AssessmentError for {what}, got a verdict")
+    raise Broken(f"expected AssessmentError for {what}, got an assessment")
 
 
 def _timeless(assessment: Assessment) -> Assessment:
@@ -266,7 +269,7 @@ def _read_only(array: np.ndarray) -> np.ndarray:
 
 
 def _wrong_windows(window: Window) -> Iterator[tuple[str, Window]]:
-    """Windows whose declaration does not fit the model's, and such whose content does not fit their own."""
+    """Yield windows that do not match the model's specification, or whose arrays do not match their own."""
     spec, frames = window.spec, window.frames
     shorter = {"tcp_poses": window.tcp_poses[1:], "gripper_widths": window.gripper_widths[1:]}
     views = (*spec.views[:-1], "a camera that is not there")

@@ -1,4 +1,4 @@
-"""The contract of a recovery model: a window goes in, a verdict comes out."""
+"""The contract of a recovery model: it maps a window to an assessment."""
 
 from __future__ import annotations
 
@@ -15,36 +15,45 @@ from failsafe.records.embodiment import MANISKILL_PANDA
 MAX_TRANSLATION, MAX_ROTATION = MANISKILL_PANDA.step_limits
 """Step limits (m, rad) of the robot of the shipped checkpoints, the scale of baselines and text answers."""
 MAX_ACTIONS = 24
-"""The most actions of a verdict."""
+"""Largest number of actions in an assessment."""
 
 
 @runtime_checkable
 class RecoveryModel(Protocol):
-    """Sees a failure, names it, and says how to get back."""
+    """Detects a failure, names it, and proposes a correction."""
 
     @property
     def name(self) -> str:
-        """What it is called in tables."""
+        """Name in tables."""
         ...
 
     @property
     def window_spec(self) -> WindowSpec:
-        """The windows that it looks at."""
+        """The windows that it takes."""
         ...
 
     def assess(self, window: Window) -> Assessment:
         """Assess one window.
 
-        An answer that cannot be read is a verdict with the status "unreadable".
+        Args:
+            window: The recent past of an episode, as `window_spec` describes it.
+
+        Returns:
+            The assessment; one with the status "unreadable" if the model's output cannot be parsed.
 
         Raises:
-            AssessmentError: If the window is not one that the model can look at.
+            AssessmentError: If the window does not match `window_spec`, or the model refuses its instruction.
         """
         ...
 
 
 def trained_on(learned: object, task: str) -> tuple[int, ...]:
-    """The seeds of a task that a model or a policy was trained on, as far as its checkpoint says."""
+    """Return the seeds of a task that a model or a policy was trained on.
+
+    Args:
+        learned: A model or a policy. Its attribute `meta.train_seeds`, if present, lists the seeds by task.
+        task: Name of the task.
+    """
     seeds: dict[str, tuple[int, ...]] = getattr(getattr(learned, "meta", None), "train_seeds", {})
     return seeds.get(task, ())
 
@@ -69,33 +78,38 @@ def check_objects(model: object, task: str, objects: int) -> None:
 
 
 def assess_safely(model: RecoveryModel, window: Window) -> Assessment:
-    """Assess a window in a control loop: whatever goes wrong is a verdict, and the latency is measured.
+    """Assess a window in a control loop: turn every error into an assessment, and measure the latency.
 
-    An exception makes a verdict with the status "refused"; so does one whose numbers are not finite, and
-    what is no verdict at all.
+    Args:
+        model: The recovery model.
+        window: The window; it is checked against `model.window_spec`.
+
+    Returns:
+        The assessment. Its status is "refused" if the model raises an exception, returns numbers that are not
+        finite, or returns something else than an `Assessment`.
     """
     begun = time.perf_counter()
     try:
         window.check(model.window_spec)
         assessment = model.assess(window)
         if not isinstance(assessment, Assessment):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"expected a Verdict, got {type(assessment).__name__}")
+            raise TypeError(f"expected an Assessment, got {type(assessment).__name__}")
         if assessment.status is Status.OK and (problem := flaw(assessment)):
             assessment = Assessment(status=Status.REFUSED, reason=problem)
-    except Exception as error:  # whatever a model does wrong must leave the policy in charge
+    except Exception as error:  # an error of the model must leave the policy in control
         assessment = Assessment(status=Status.REFUSED, reason=f"{type(error).__name__}: {error}")
     return replace(assessment, latency=time.perf_counter() - begun)
 
 
 def flaw(assessment: Assessment) -> str:
-    """What is wrong with a verdict's numbers and words, in a sentence; empty where nothing is."""
+    """Return what is wrong with the values of an assessment, in one sentence; empty if it is valid."""
     if not (math.isfinite(assessment.failure_probability) and 0.0 <= assessment.failure_probability <= 1.0):
         return f"expected a probability of failure from 0 to 1, got {assessment.failure_probability}"
     if not (math.isfinite(assessment.mode_probability) and 0.0 <= assessment.mode_probability <= 1.0):
-        return f"expected a probability of the kind from 0 to 1, got {assessment.mode_probability}"
-    for words in (assessment.stage, assessment.mode, assessment.explanation, assessment.raw):
-        if not isinstance(words, str):  # pyright: ignore[reportUnnecessaryIsInstance] of a model of one's own
-            return f"expected stage, mode, explanation and raw answer in words, got {words!r:.80}"
+        return f"expected a probability of the mode from 0 to 1, got {assessment.mode_probability}"
+    for text in (assessment.stage, assessment.mode, assessment.explanation, assessment.raw):
+        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance] from a custom model
+            return f"expected strings for stage, mode, explanation and raw answer, got {text!r:.80}"
     for rows in (assessment.actions, assessment.continuation):
         if len(rows) > MAX_ACTIONS:
             return f"expected at most {MAX_ACTIONS} actions, got {len(rows)}"
@@ -106,10 +120,14 @@ def flaw(assessment: Assessment) -> str:
 
 
 def require(condition: bool, problem: str) -> None:
-    """Refuse a window.
+    """Refuse a window unless a condition holds.
+
+    Args:
+        condition: What must hold.
+        problem: The error message.
 
     Raises:
-        AssessmentError: With the problem, unless the condition holds.
+        AssessmentError: If the condition does not hold.
     """
     if not condition:
         raise AssessmentError(problem)

@@ -1,1 +1,1 @@
-"""Base policies: what a monitor guards. Reference ones trained here, and clients of served VLAs."""
+"""Base policies, which a monitor guards: reference policies, and clients of served VLAs."""

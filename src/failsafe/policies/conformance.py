@@ -1,7 +1,7 @@
-"""The conformance suite: what every policy must do, tried on one.
+"""The conformance suite for policies.
 
-A rule is a function whose docstring says what it is. It returns what was seen, or raises `Broken` with which
-part of it is not kept and how far off.
+Each rule is a function whose docstring states the rule. It returns a summary of what was observed, or raises
+`Broken` with what was expected and what was observed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from failsafe.simulators.conformance.bench import Broken
 
 MEMBERS = ("name", "action_space", "views", "reset", "act", "drop_queue")
 REACH = 0.5
-"""Metres that one action may ask for: more is a scale gone wrong."""
+"""Largest plausible translation of one action, metres; a larger one means a wrong scale."""
 _DOWN = (0.0, 1.0, 0.0, 0.0)
 
 
@@ -31,7 +31,7 @@ class Subject:
 
     Attributes:
         policy: The policy.
-        instruction: One that it knows.
+        instruction: An instruction that it knows.
         repeatable: Whether the same episode must give the same chunk.
     """
 
@@ -41,15 +41,15 @@ class Subject:
 
 
 def check_policy(policy: Policy, instruction: str, repeatable: bool = True) -> tuple[CheckResult, ...]:
-    """Try every rule on a policy, with pictures of noise and a tool that points down.
+    """Check every rule on a policy, with noise images and a tool that points down.
 
     Args:
         policy: The policy.
-        instruction: One that it knows.
+        instruction: An instruction that it knows.
         repeatable: Whether the same episode must give the same chunk; False for a policy that samples.
 
     Returns:
-        One result for each rule. A rule that raises counts as not kept, with what it raised.
+        One result for each rule. A rule that raises another exception counts as violated.
     """
     case, results = Subject(policy, instruction, repeatable), list[CheckResult]()
     for rule in RULES:
@@ -58,13 +58,13 @@ def check_policy(policy: Policy, instruction: str, repeatable: bool = True) -> t
             results.append(CheckResult(name, True, rule(case)))
         except Broken as broken:
             results.append(CheckResult(name, False, str(broken)))
-        except Exception as error:  # whatever the code under test raises is a finding about it
+        except Exception as error:  # any exception is a finding about the code under test
             results.append(CheckResult(name, False, f"raised {type(error).__name__}: {error}"))
     return tuple(results)
 
 
 def the_name_and_the_spaces_are_sane(case: Subject) -> str:
-    """It has a name for tables, an action space, and looks through cameras that have names and sizes."""
+    """Name, action space and views are valid."""
     missing = [member for member in MEMBERS if not hasattr(case.policy, member)]
     if missing:
         raise Broken(f"expected all of failsafe.policies.contract.Policy, missing: {', '.join(missing)}")
@@ -81,18 +81,18 @@ def the_name_and_the_spaces_are_sane(case: Subject) -> str:
 
 
 def an_answer_is_a_chunk(case: Subject) -> str:
-    """From the beginning to the end, `act` gives 1 to `chunk` rows of 7 finite numbers."""
+    """`act` returns 1 to `chunk` rows of 7 finite numbers at every step."""
     case.policy.reset(case.instruction)
-    rows = [len(_act(case, observe(case.policy, moment))) for moment in range(3)]
+    rows = [len(_act(case, observe(case.policy, step))) for step in range(3)]
     return f"{', '.join(map(str, rows))} rows"
 
 
 def the_actions_stay_within_reach(case: Subject) -> str:
-    """No action asks for a pose half a metre away: its scale is the one that was stated."""
+    """No action commands a pose half a metre away, so its scale is the declared one."""
     case.policy.reset(case.instruction)
     longest = 0.0
-    for moment in range(3):
-        observation = observe(case.policy, moment)
+    for step in range(3):
+        observation = observe(case.policy, step)
         for row in _act(case, observation):
             pose, _ = case.policy.action_space.to_pose(row, observation.target_pose, observation.tcp_pose)
             metres, _ = poses.distance(observation.tcp_pose, pose)
@@ -103,19 +103,19 @@ def the_actions_stay_within_reach(case: Subject) -> str:
 
 
 def the_same_episode_gives_the_same_chunks(case: Subject) -> str:
-    """After a reset, an answer depends on what was seen since, and on nothing before it."""
+    """After a reset, a chunk depends on the observations since the reset alone."""
     if not case.repeatable:
         return "not tried: the policy is declared random"
     first, again = _episode(case), _episode(case)
-    for moment, (a, b) in enumerate(zip(first, again, strict=True)):
+    for step, (a, b) in enumerate(zip(first, again, strict=True)):
         if not np.array_equal(a, b):
             off = float(np.abs(a - b).max()) if a.shape == b.shape else float("nan")
-            raise Broken(f"expected chunk {moment} of an episode again, got one that differs by {off:.3g}")
+            raise Broken(f"expected the same chunk {step} of an episode, got one that differs by {off:.3g}")
     return f"{len(first)} chunks, twice"
 
 
 def a_second_reset_does_no_harm(case: Subject) -> str:
-    """A reset may follow a reset, with or without an action between them."""
+    """A reset may follow a reset, with or without an action in between."""
     for _ in range(2):
         case.policy.reset(case.instruction)
         case.policy.reset(case.instruction)
@@ -124,17 +124,17 @@ def a_second_reset_does_no_harm(case: Subject) -> str:
 
 
 def it_goes_on_after_the_queue_is_dropped(case: Subject) -> str:
-    """`drop_queue` may come at any moment of an episode, more than once, and `act` answers after it."""
+    """`drop_queue` may be called at any step, more than once, and `act` works after it."""
     case.policy.reset(case.instruction)
-    for moment in range(2):
+    for step in range(2):
         case.policy.drop_queue()
         case.policy.drop_queue()
-        _act(case, observe(case.policy, moment))
+        _act(case, observe(case.policy, step))
     return "before the first action and after it"
 
 
 def an_unknown_instruction_is_a_chunk_or_a_refusal(case: Subject) -> str:
-    """An instruction never seen gives a chunk or raises PolicyError, and nothing else."""
+    """An unknown instruction gives a chunk or raises PolicyError, and no other exception."""
     refused, words = 0, ("", "sing the alphabet backwards", "立方体を持ち上げて " * 200)
     for instruction in words:
         try:
@@ -148,12 +148,12 @@ def an_unknown_instruction_is_a_chunk_or_a_refusal(case: Subject) -> str:
 
 
 def the_observation_is_left_alone(case: Subject) -> str:
-    """Pictures and poses are what they were before; they may be read-only."""
+    """The policy does not modify images and poses; they may be read-only."""
     case.policy.reset(case.instruction)
     seen, untouched = observe(case.policy, 0), observe(case.policy, 0)
     _act(case, seen)
     if not _same(seen, untouched):
-        raise Broken("expected the observation as it was, got one that the policy has changed")
+        raise Broken("expected an unmodified observation, got one that the policy has changed")
     for array in (*seen.images.values(), seen.tcp_pose, seen.target_pose):
         array.flags.writeable = False
     _act(case, seen)
@@ -161,7 +161,7 @@ def the_observation_is_left_alone(case: Subject) -> str:
 
 
 def a_black_picture_gives_a_chunk(case: Subject) -> str:
-    """Cameras that show nothing, all black or all white, are no reason for an exception."""
+    """Black and white images do not raise an exception."""
     for brightness in (0, 255):
         case.policy.reset(case.instruction)
         seen = observe(case.policy, 0)
@@ -181,17 +181,22 @@ RULES: tuple[Callable[[Subject], str], ...] = (
     the_observation_is_left_alone,
     a_black_picture_gives_a_chunk,
 )
-"""Every rule, in the order in which they are tried."""
+"""Every rule, in the order in which they are checked."""
 
 
-def observe(policy: Policy, moment: int) -> PolicyObservation:
-    """An observation of the views that a policy declares and of no others; always the same for a moment."""
-    rng = np.random.default_rng(moment)
+def observe(policy: Policy, step: int) -> PolicyObservation:
+    """Make an observation with exactly the views that a policy declares; the same for the same step.
+
+    Args:
+        policy: The policy.
+        step: Number of the step; it seeds the images.
+    """
+    rng = np.random.default_rng(step)
     images: Mapping[str, UInt8[np.ndarray, "size size 3"]] = {
         view: rng.integers(0, 256, (size, size, 3), dtype=np.uint8) for view, size in policy.views.items()
     }
-    measured = poses.pose([0.01 * moment, 0.0, 0.2], _DOWN)
-    return PolicyObservation(images, measured, poses.pose([0.01 * moment, 0.002, 0.198], _DOWN), 0.04)
+    measured = poses.pose([0.01 * step, 0.0, 0.2], _DOWN)
+    return PolicyObservation(images, measured, poses.pose([0.01 * step, 0.002, 0.198], _DOWN), 0.04)
 
 
 def _act(case: Subject, observation: PolicyObservation) -> Float[np.ndarray, "H 7"]:
@@ -206,7 +211,7 @@ def _act(case: Subject, observation: PolicyObservation) -> Float[np.ndarray, "H 
 
 def _episode(case: Subject) -> list[Float[np.ndarray, "H 7"]]:
     case.policy.reset(case.instruction)
-    return [_act(case, observe(case.policy, moment)).copy() for moment in range(3)]
+    return [_act(case, observe(case.policy, step)).copy() for step in range(3)]
 
 
 def _same(a: PolicyObservation, b: PolicyObservation) -> bool:

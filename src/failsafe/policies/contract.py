@@ -1,8 +1,8 @@
-"""The contract of a policy: observations go in, chunks of actions come out, in a space that it declares.
+"""The contract of a policy: it maps observations to action chunks in a space that it declares.
 
-Two spaces meet here. A policy's own is whatever it was trained on, and says so in an `ActionSpace`. Ours is a
-row `[dx, dy, dz, rx, ry, rz, gripper]`: metres and a rotation vector in the robot's base frame, the gripper
-from -1 (closed) to +1 (open). `ActionSpace.to_pose` and `ActionSpace.from_pose` lead from one to the other.
+A policy declares its own action space as an `ActionSpace`. FailSafe's own actions are rows
+`[dx, dy, dz, rx, ry, rz, gripper]`: metres and a rotation vector in the robot's base frame, the gripper from
+-1 (closed) to +1 (open). `ActionSpace.to_pose` and `ActionSpace.from_pose` convert between the two.
 """
 
 from __future__ import annotations
@@ -23,47 +23,50 @@ from failsafe.records.poses import Pose
 
 ACTION_SIZE = 7
 MAX_CHUNK = 64
-"""The most rows of a chunk that are taken: more is an answer gone wrong."""
+"""Largest number of rows of a chunk; a longer one is an error."""
 
 
 class Frame(str, enum.Enum):
-    """Frame that the deltas of an action are given in."""
+    """Frame of the deltas of an action."""
 
     BASE = "robot_base"
     TOOL = "tcp"
 
 
 class RotationFormat(str, enum.Enum):
-    """How the three numbers of a rotation are meant."""
+    """Meaning of the three numbers of a rotation."""
 
     VECTOR = "rotation_vector"
     EULER = "euler_xyz"
-    """Roll, pitch, yaw about the fixed axes, as OpenVLA and LIBERO have it."""
+    """Roll, pitch, yaw about the fixed axes, as in OpenVLA and LIBERO."""
 
 
 class Anchor(str, enum.Enum):
     """What a delta is added to."""
 
     TARGET = "target"
-    """The pose asked for last: nothing is lost where the arm lags behind."""
+    """The last commanded pose, so that tracking errors do not add up."""
     MEASURED = "measured"
     """The pose measured before the action."""
 
 
 @dataclass(frozen=True)
 class ActionSpace:
-    """What the numbers of a policy's actions mean.
+    """Meaning of the numbers of a policy's actions.
 
     Attributes:
         frame: Frame of the deltas.
-        rotation: How the three numbers of a rotation are meant.
+        rotation: Meaning of the three numbers of a rotation.
         anchor: What a delta is added to.
-        translation_scale: Metres that a 1 stands for.
-        rotation_scale: Radians that a 1 stands for.
-        gripper_open: Number that opens the gripper.
-        gripper_closed: Number that closes it.
+        translation_scale: Metres per unit.
+        rotation_scale: Radians per unit.
+        gripper_open: Value that opens the gripper.
+        gripper_closed: Value that closes the gripper.
         rate_hz: Actions per second.
-        chunk: Rows H of an answer; all of them are executed before the next is asked for.
+        chunk: Rows H of a chunk. All of them are executed before the next query.
+
+    Raises:
+        PolicyError: If the values are invalid.
     """
 
     frame: Frame = Frame.BASE
@@ -77,7 +80,7 @@ class ActionSpace:
     chunk: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense."""
+        """Check the values."""
         scales = (self.translation_scale, self.rotation_scale, self.rate_hz)
         if not all(np.isfinite(scale) and scale > 0 for scale in scales):
             raise PolicyError(f"expected scales and a rate above 0 in an action space, got {scales}")
@@ -87,12 +90,12 @@ class ActionSpace:
             raise PolicyError(f"expected chunks of 1 to {MAX_CHUNK} actions, got {self.chunk}")
 
     def to_pose(self, row: Float[np.ndarray, "7"], target: Pose, measured: Pose) -> tuple[Pose, float]:
-        """The tool pose (base frame) that an action asks for, and the gripper from -1 to +1.
+        """Convert an action to a target tool pose (base frame) and a gripper command from -1 to +1.
 
         Args:
             row: The action.
-            target: Tool pose asked for last.
-            measured: Tool pose now.
+            target: The last commanded tool pose.
+            measured: The measured tool pose.
         """
         anchor = target if self.anchor is Anchor.TARGET else measured
         step = row[:3] * self.translation_scale
@@ -105,7 +108,14 @@ class ActionSpace:
         )
 
     def from_pose(self, pose: Pose, gripper: float, target: Pose, measured: Pose) -> Float[np.ndarray, "7"]:
-        """The action that asks for a tool pose; the inverse of `to_pose`."""
+        """Convert a target tool pose to an action; the inverse of `to_pose`.
+
+        Args:
+            pose: The target tool pose, base frame.
+            gripper: Gripper command from -1 (closed) to +1 (open).
+            target: The last commanded tool pose.
+            measured: The measured tool pose.
+        """
         anchor = target if self.anchor is Anchor.TARGET else measured
         delta = poses.delta_between(anchor, pose)
         step, turn = delta[:3], delta[3:]
@@ -125,46 +135,51 @@ class ActionSpace:
 
 @runtime_checkable
 class Policy(Protocol):
-    """Anything that acts: a reference policy, a served VLA, a policy with a monitor around it."""
+    """A policy: a reference policy, a served VLA, or a policy guarded by a monitor."""
 
     @property
     def name(self) -> str:
-        """What it is called in tables."""
+        """Name in tables."""
         ...
 
     @property
     def action_space(self) -> ActionSpace:
-        """What its actions mean."""
+        """Meaning of its actions."""
         ...
 
     @property
     def views(self) -> Mapping[str, int]:
-        """The cameras that it looks through, and the size of their pictures in pixels."""
+        """Height and width (pixels) of the images that it takes, by camera."""
         ...
 
     def reset(self, instruction: str) -> None:
         """Begin an episode.
 
         Raises:
-            PolicyError: If it cannot do what it is told.
+            PolicyError: If it does not accept the instruction.
         """
         ...
 
     def act(self, observation: PolicyObservation) -> Float[np.ndarray, "H 7"]:
-        """The next chunk of actions, in its own action space.
+        """Return the next chunk of actions, in its own action space.
 
         Raises:
-            PolicyError: If there is no answer, or none that can be used.
+            PolicyError: If there is no valid chunk.
         """
         ...
 
     def drop_queue(self) -> None:
-        """Forget actions thought out before: the robot is no longer where they would have led it."""
+        """Drop planned actions, because something else has moved the robot."""
         ...
 
 
 def check_fit(policy: Policy, control_hz: float, views: tuple[str, ...]) -> None:
-    """Make sure, before the first step, that a policy and what it is to run on fit together.
+    """Check before the first step that a policy fits a robot.
+
+    Args:
+        policy: The policy.
+        control_hz: Control rate of the robot, Hz.
+        views: Names of the available cameras.
 
     Raises:
         PolicyError: If the rates differ, or a view is missing.
@@ -173,7 +188,7 @@ def check_fit(policy: Policy, control_hz: float, views: tuple[str, ...]) -> None
     if abs(space.rate_hz - control_hz) > 1e-6:
         raise PolicyError(
             f"{policy.name} gives {space.rate_hz:g} actions per second, but the robot takes {control_hz:g}: "
-            "state the policy's action space with the robot's rate, or run the robot at the policy's"
+            "state the robot's rate in the policy's action space, or run the robot at the policy's rate"
         )
     missing = [view for view in policy.views if view not in views]
     if missing:
@@ -183,10 +198,15 @@ def check_fit(policy: Policy, control_hz: float, views: tuple[str, ...]) -> None
 
 
 def check_chunk(name: str, chunk: object, rows: int) -> Float[np.ndarray, "H 7"]:
-    """Make sure that an answer is a chunk of actions.
+    """Check that a value is a chunk of actions, and convert it to an array.
+
+    Args:
+        name: Name of the policy, for messages.
+        chunk: The value.
+        rows: Largest number of rows.
 
     Raises:
-        PolicyError: If it has another shape, or numbers that are none.
+        PolicyError: If it has another shape, or numbers that are not finite.
     """
     try:
         array = np.asarray(chunk, dtype=np.float64)

@@ -1,7 +1,7 @@
-"""JSON with arrays in it, as the package json-numpy writes and reads it, which OpenVLA's servers use.
+"""JSON with arrays, compatible with the package json-numpy, which OpenVLA's servers use.
 
 An array is `{"__numpy__": base64 of its bytes, "dtype": "<f4", "shape": [2, 7]}`. The package reads any dtype
-that NumPy can build; here only plain numbers are read, and nothing is patched.
+of NumPy; this module reads plain numbers only, and does not patch `json`.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from failsafe.policies.raw_arrays import dtype_of, read_array
 
 
 def dumps(value: object) -> str:
-    """A value as JSON; arrays and NumPy's scalars may be anywhere in it.
+    """Write a value with arrays and NumPy scalars as JSON.
 
     Raises:
-        ValueError: If an array is none of plain numbers.
-        TypeError: If something in it is neither JSON nor NumPy.
+        ValueError: If an array is not of plain numbers.
+        TypeError: If a part of it is neither JSON nor NumPy.
     """
     return json.dumps(value, default=_to_plain)
 
 
 def loads(text: str | bytes) -> Any:
-    """The value that JSON stands for; scalars of NumPy come back as arrays without axes.
+    """Read a value from JSON; NumPy scalars become arrays without axes.
 
     Raises:
-        ValueError: If it is no JSON, or an array in it cannot be read.
+        ValueError: If it is not JSON, or an array in it is invalid.
     """
     try:
         return json.loads(text, object_hook=_from_plain)
     except RecursionError:
-        raise ValueError("expected JSON, got brackets too deep to be any") from None
+        raise ValueError("expected JSON, got too many nested brackets") from None
 
 
 def _to_plain(value: object) -> dict[str, object]:

@@ -1,9 +1,9 @@
-"""MessagePack with arrays in it, as `openpi_client.msgpack_numpy` writes and reads it. Needs msgpack.
+"""MessagePack with arrays, compatible with `openpi_client.msgpack_numpy`. Needs msgpack.
 
-An array is a map with bytes for keys:
+An array is a map with bytes as keys:
 `{b"__ndarray__": True, b"data": ..., b"dtype": "<f4", b"shape": [2, 7]}`;
 a scalar of NumPy is `{b"__npgeneric__": True, b"data": 0.5, b"dtype": "<f4"}`. (The package msgpack-numpy has
-other keys: the two do not understand each other.) Only plain numbers are read.
+other keys: the two formats are not compatible.) Only plain numbers are read.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from failsafe.policies.raw_arrays import dtype_of, read_array, read_dtype
 
 
 def packb(value: object) -> bytes:
-    """A value as bytes; arrays and NumPy's scalars may be anywhere in it.
+    """Write a value with arrays and NumPy scalars as bytes.
 
     Raises:
-        ValueError: If an array is none of plain numbers.
-        TypeError: If something in it is neither MessagePack nor NumPy.
+        ValueError: If an array is not of plain numbers.
+        TypeError: If a part of it is neither MessagePack nor NumPy.
     """
     return cast(bytes, msgpack.packb(value, default=_to_plain))
 
 
 def unpackb(data: bytes) -> Any:
-    """The value that bytes stand for. No length in it can exceed that of the bytes.
+    """Read a value from bytes. No length in it can exceed that of the bytes.
 
     Raises:
-        ValueError: If they are no MessagePack, or an array in them cannot be read.
+        ValueError: If they are not MessagePack, or an array in them is invalid.
     """
     try:
         return msgpack.unpackb(data, object_hook=_from_plain)
@@ -46,7 +46,7 @@ def unpackb(data: bytes) -> Any:
 
 def _to_plain(value: object) -> dict[bytes, object]:
     if isinstance(value, np.ndarray):
-        # The order of the keys is openpi's, so that messages are the same to the byte.
+        # Keys are in openpi's order, so that messages are equal byte by byte.
         dtype = dtype_of(value)
         return {b"__ndarray__": True, b"data": value.tobytes(), b"dtype": dtype, b"shape": value.shape}
     if isinstance(value, np.generic):

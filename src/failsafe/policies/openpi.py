@@ -1,7 +1,7 @@
 """A client of openpi's websocket server (pi0, pi0-FAST, pi0.5). Needs websockets, msgpack and httpx.
 
-The server sends its metadata once a connection stands; then each message is an observation, and each answer a
-chunk of actions. A frame of text instead of bytes is the traceback of what went wrong there.
+The server sends its metadata when a connection opens. Then each message is an observation, and each answer a
+chunk of actions. A text frame instead of a binary one is the traceback of an error of the server.
 """
 
 from __future__ import annotations
@@ -31,32 +31,32 @@ from failsafe.records.observation import PolicyObservation
 PICTURES = MappingProxyType({"observation/image": "front", "observation/wrist_image": "hand"})
 
 _MAX_BYTES = 4_000_000
-"""The most bytes of a message; 64 actions take under 20 kB, the rest is for what servers add to them."""
+"""Largest message in bytes; 64 actions take less than 20 kB, the rest is for what servers add."""
 _CLOSE_TIMEOUT = 0.5
 _TOO_BIG = 1009
-"""The code that a connection is closed with because of the size of a message (RFC 6455, 7.4.1)."""
+"""Close code for a message that is too large (RFC 6455, 7.4.1)."""
 
 
 class OpenpiPolicy(ServedPolicy):
     """A policy behind openpi's server, with the observations of its LIBERO configurations.
 
-    `reset` makes the connection, which is kept. A dropped one is made again, and the request sent again.
+    `reset` opens the connection, which stays open. After a drop, it is reopened and the request repeated.
 
     Args:
-        url: Where the server is, "ws://127.0.0.1:8000".
-        pictures: Names of pictures on the wire, and which of our views each shows.
-        state: What "observation/state" is made of.
-        action_space: What the actions mean; depends on the configuration that the server was started with.
-        size: Height and width of the pictures that are sent, pixels.
-        timeout: Seconds for an answer, tries included. The first takes longest: the server compiles.
+        url: URL of the server, for example "ws://127.0.0.1:8000".
+        pictures: The view to send as each image of a request, by the name of the image.
+        state: Makes "observation/state" from an observation.
+        action_space: Meaning of the actions; depends on the configuration of the server.
+        size: Height and width of the images to send, pixels.
+        timeout: Seconds for an answer, retries included. The first one takes longest: the server compiles.
         connect_timeout: Seconds for a connection and for the metadata.
-        retries: How often it is tried again where no connection is made, or one is dropped.
-        pause: Seconds before it is tried again, twice as many each time.
-        api_key: Sent in the header that openpi's own client uses, where it is not empty.
-        name: What it is called in tables.
+        retries: Retries if no connection is made or a connection is dropped.
+        pause: Seconds before the first retry; doubled for each further one.
+        api_key: Sent in the header of openpi's own client; empty for none.
+        name: Name in tables.
 
     Raises:
-        UserError: If the URL or a number is not as it must be.
+        UserError: If the URL or a number is invalid.
     """
 
     def __init__(
@@ -99,14 +99,14 @@ class OpenpiPolicy(ServedPolicy):
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """What the server said about itself; empty before the first `reset`."""
+        """Metadata of the server; empty before the first `reset`."""
         return self._metadata
 
     def reset(self, instruction: str) -> None:
-        """Begin an episode, and make the connection where there is none.
+        """Begin an episode, and open the connection if there is none.
 
         Raises:
-            PolicyError: If there are no words in the instruction, or no server.
+            PolicyError: If the instruction is empty, or there is no server.
         """
         super().reset(instruction)
         if self._connection is None:
@@ -118,7 +118,7 @@ class OpenpiPolicy(ServedPolicy):
         self._closing.close()
 
     def is_healthy(self) -> bool:
-        """Whether the server says at `/healthz` that it is up; asks for no action."""
+        """Whether the server reports at `/healthz` that it is up; requests no action."""
         url = "http" + self._url.removeprefix("ws") + "/healthz"
         try:
             reply = httpx.get(url, headers=self._headers, timeout=self._connect_timeout, trust_env=False)
@@ -130,9 +130,11 @@ class OpenpiPolicy(ServedPolicy):
         self,
         shown: Mapping[str, UInt8[np.ndarray, "size size 3"]],
         observation: PolicyObservation,
-        words: str,
+        instruction: str,
     ) -> object:
-        body = msgpack_numpy.packb({**shown, "observation/state": self._state(observation), "prompt": words})
+        body = msgpack_numpy.packb(
+            {**shown, "observation/state": self._state(observation), "prompt": instruction}
+        )
         answer = self._try(lambda deadline: self._exchange(body, deadline))
         if "actions" not in answer:
             raise PolicyError(
@@ -142,10 +144,10 @@ class OpenpiPolicy(ServedPolicy):
         return answer["actions"]
 
     def _try(self, step: Callable[[float], Any]) -> Any:
-        """What a step gives, after as many tries as it takes; the step is told when to be done.
+        """Run a step with retries, and return its result. The step gets its deadline.
 
         Raises:
-            PolicyError: If no connection holds, or for what the step raises it.
+            PolicyError: If the connection keeps failing, or the step raises it.
         """
         deadline = time.monotonic() + self._timeout
         pause, problem = self._pause, ""
@@ -164,7 +166,7 @@ class OpenpiPolicy(ServedPolicy):
                 self.close()
                 problem = str(error) or type(error).__name__
             except PolicyError:
-                self.close()  # an answer that comes late must not be taken for the next one
+                self.close()  # a late answer must not be read as the next one
                 raise
             if attempt == self._retries or time.monotonic() + pause >= deadline:
                 break
@@ -196,10 +198,10 @@ class OpenpiPolicy(ServedPolicy):
         except TimeoutError:
             raise PolicyError(
                 f"{self._where}: expected {what} in time, got nothing within {seconds:.1f} s: "
-                "see whether the server is busy, or allow it more time"
+                "see whether the server is busy, or allow more time"
             ) from None
         if isinstance(frame, str):
-            last = frame.strip().rpartition("\n")[2]  # what was raised stands last in a traceback
+            last = frame.strip().rpartition("\n")[2]  # the exception is the last line of a traceback
             raise PolicyError(
                 f"{self._where}: expected {what}, got an error ({excerpt(last)}): the server failed at the "
                 "request, and its log has the rest"
@@ -222,19 +224,19 @@ class OpenpiPolicy(ServedPolicy):
 def open_connection(
     url: str, seconds: float, headers: Mapping[str, str] | None, max_bytes: int
 ) -> ClientConnection:
-    """A connection to openpi's server, which will speak first.
+    """Open a connection to openpi's server, which sends the first message.
 
     Args:
-        url: Where the server is.
-        seconds: Time for the connection.
-        headers: Headers of the request for it.
-        max_bytes: The most bytes of a message.
+        url: URL of the server.
+        seconds: Time-out of the connection.
+        headers: Additional HTTP headers.
+        max_bytes: Largest message in bytes.
 
     Raises:
-        OSError, WebSocketException: If there is none.
+        OSError, WebSocketException: If the connection fails.
     """
-    # No proxy, for it has no place between a robot and its policy. No pings: the server does not answer
-    # them while it thinks, and the connection would be given up in the middle of the first, long, answer.
+    # No proxy between a robot and its policy. No pings: the server does not answer them while it computes, so
+    # they would close the connection during the first, long query.
     return connect(
         url,
         additional_headers=headers,
@@ -248,7 +250,12 @@ def open_connection(
 
 
 def limit_sending(connection: Connection, seconds: float) -> None:
-    """Give a connection's `send` the time-out that it lacks: who stops reading would hold it for ever."""
+    """Set the time-out of a connection's `send`, which otherwise blocks forever if the peer stops reading.
+
+    Args:
+        connection: The connection.
+        seconds: The time-out.
+    """
     fraction, whole = math.modf(seconds)
     limit = struct.pack("ll", int(whole), int(1e6 * fraction))
     connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)

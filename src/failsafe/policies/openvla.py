@@ -36,23 +36,23 @@ _MAX_BYTES = 1_000_000
 
 
 class OpenVlaPolicy(ServedPolicy):
-    """OpenVLA: one picture and the words of the task go out, one action comes back.
+    """OpenVLA: one image and the instruction are sent, one action is returned.
 
     Args:
-        url: Where the server is, "http://127.0.0.1:8000".
-        unnorm_key: Which dataset's statistics the server scales actions with; empty where it knows only one.
-        pictures: Names of pictures on the wire, and which of our views each shows.
-        action_space: What the actions mean; depends on the checkpoint and on `unnorm_key`.
-        size: Height and width of the pictures that are sent, pixels.
-        timeout: Seconds for an answer.
-        retries: How often it is asked again where no connection is made, or one is dropped.
-        pause: Seconds before it is asked again, twice as many each time.
-        double_encode: Send the request as JSON within JSON, under the key "encoded", for a server that cannot
-            read it otherwise. The answer comes back in the same way.
-        name: What it is called in tables.
+        url: URL of the server, for example "http://127.0.0.1:8000".
+        unnorm_key: Dataset whose statistics scale the actions; empty if the server has one dataset only.
+        pictures: The view to send as each image of a request, by the name of the image.
+        action_space: Meaning of the actions; depends on the checkpoint and on `unnorm_key`.
+        size: Height and width of the images to send, pixels.
+        timeout: Seconds for an answer, retries included.
+        retries: Retries if no connection is made or a connection is dropped.
+        pause: Seconds before the first retry; doubled for each further one.
+        double_encode: Send the request as JSON within JSON, under the key "encoded", for servers that need
+            it. The answer is encoded in the same way.
+        name: Name in tables.
 
     Raises:
-        UserError: If the URL or a number is not as it must be.
+        UserError: If the URL or a number is invalid.
     """
 
     def __init__(
@@ -73,40 +73,40 @@ class OpenVlaPolicy(ServedPolicy):
         self._server = _ActServer(url, self._where, timeout, retries, pause, double_encode)
 
     def close(self) -> None:
-        """Close the connections that are kept open."""
+        """Close open connections."""
         self._server.close()
 
     def _ask(
         self,
         shown: Mapping[str, UInt8[np.ndarray, "size size 3"]],
         observation: PolicyObservation,
-        words: str,
+        instruction: str,
     ) -> object:
         extra = {"unnorm_key": self._unnorm_key} if self._unnorm_key else {}
-        return [self._server.act({**shown, "instruction": words, **extra})]
+        return [self._server.act({**shown, "instruction": instruction, **extra})]
 
 
 class OpenVlaOftPolicy(ServedPolicy):
-    """OpenVLA-OFT: pictures, proprioception and words go out, a chunk of actions comes back.
+    """OpenVLA-OFT: images, proprioception and instruction are sent, a chunk of actions is returned.
 
-    The server takes each key with "wrist" in it for a picture from the hand: "wrist_image" in LIBERO,
-    "left_wrist_image" and "right_wrist_image" in ALOHA. Which statistics scale the actions is said where the
-    server is started.
+    The server treats each key that contains "wrist" as a wrist camera: "wrist_image" in LIBERO,
+    "left_wrist_image" and "right_wrist_image" in ALOHA. The statistics that scale the actions are an option
+    of the server.
 
     Args:
-        url: Where the server is, "http://127.0.0.1:8777".
-        pictures: Names of pictures on the wire, and which of our views each shows.
-        state: What the proprioception is made of; None where the server was started without.
-        action_space: What the actions mean; depends on the checkpoint.
-        size: Height and width of the pictures that are sent, pixels.
-        timeout: Seconds for an answer.
-        retries: How often it is asked again where no connection is made, or one is dropped.
-        pause: Seconds before it is asked again, twice as many each time.
+        url: URL of the server, for example "http://127.0.0.1:8777".
+        pictures: The view to send as each image of a request, by the name of the image.
+        state: Makes the proprioception from an observation; None if the server takes none.
+        action_space: Meaning of the actions; depends on the checkpoint.
+        size: Height and width of the images to send, pixels.
+        timeout: Seconds for an answer, retries included.
+        retries: Retries if no connection is made or a connection is dropped.
+        pause: Seconds before the first retry; doubled for each further one.
         double_encode: As for `OpenVlaPolicy`.
-        name: What it is called in tables.
+        name: Name in tables.
 
     Raises:
-        UserError: If the URL or a number is not as it must be.
+        UserError: If the URL or a number is invalid.
     """
 
     def __init__(
@@ -127,21 +127,21 @@ class OpenVlaOftPolicy(ServedPolicy):
         self._server = _ActServer(url, self._where, timeout, retries, pause, double_encode)
 
     def close(self) -> None:
-        """Close the connections that are kept open."""
+        """Close open connections."""
         self._server.close()
 
     def _ask(
         self,
         shown: Mapping[str, UInt8[np.ndarray, "size size 3"]],
         observation: PolicyObservation,
-        words: str,
+        instruction: str,
     ) -> object:
         extra = {"state": self._state(observation)} if self._state else {}
-        return self._server.act({**shown, **extra, "instruction": words})
+        return self._server.act({**shown, **extra, "instruction": instruction})
 
 
 class _ActServer:
-    """`POST /act`, with time and size bounded and every fault a `PolicyError`."""
+    """`POST /act` with bounded time and size; every fault is a `PolicyError`."""
 
     def __init__(
         self, url: str, where: str, timeout: float, retries: int, pause: float, double_encode: bool
@@ -153,16 +153,16 @@ class _ActServer:
         self._url, self._where = check_url(url, "http", "https") + "/act", where
         self._timeout, self._retries, self._pause = timeout, retries, pause
         self._double_encode = double_encode
-        self._client = httpx.Client(trust_env=False)  # a proxy has no place between a robot and its policy
+        self._client = httpx.Client(trust_env=False)  # no proxy between a robot and its policy
 
     def close(self) -> None:
         self._client.close()
 
     def act(self, payload: Mapping[str, object]) -> Any:
-        """What the server answers, decoded.
+        """Send a request and return the decoded answer.
 
         Raises:
-            PolicyError: If there is no answer, or the word "error".
+            PolicyError: If there is no answer, or the answer is the word "error".
         """
         body = json_numpy.dumps(payload)
         if self._double_encode:
@@ -180,7 +180,7 @@ class _ActServer:
         if isinstance(answer, str):
             raise PolicyError(
                 f"{self._where}: expected actions, got the word '{excerpt(answer)}': the server failed "
-                "at the request; its log says at what (often an unnorm_key or a state that it does not know)"
+                "at the request; see its log for the cause (often an unknown unnorm_key or state)"
             )
         return answer
 

@@ -1,7 +1,6 @@
-"""Arrays as they travel: raw bytes, with a dtype and a shape beside them.
+"""Arrays in messages: raw bytes with a dtype and a shape.
 
-What a network brings is not trusted: only plain numbers are read, and only where bytes, dtype and shape
-agree.
+Messages are not trusted: only plain numbers are read, and only if bytes, dtype and shape agree.
 """
 
 from __future__ import annotations
@@ -13,16 +12,16 @@ from typing import Any, cast
 import numpy as np
 
 MAX_BYTES = 64 * 2**20
-"""The most bytes of one array: twenty times a picture of 1024x1024."""
+"""Largest array in bytes: twenty RGB images of 1024x1024."""
 _MAX_AXES = 8
 _DTYPE = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
 
 
 def dtype_of(array: np.ndarray | np.generic) -> str:
-    """The dtype as it travels, for example `<f4`.
+    """Return the name of a dtype, for example `<f4`.
 
     Raises:
-        ValueError: If these are no plain numbers: objects, text, dates, records, complex numbers.
+        ValueError: If the elements are not plain numbers: objects, text, dates, records, complex numbers.
     """
     if not _DTYPE.fullmatch(array.dtype.str):
         raise ValueError(f"expected an array of plain numbers, got one of {array.dtype}")
@@ -30,10 +29,10 @@ def dtype_of(array: np.ndarray | np.generic) -> str:
 
 
 def read_dtype(dtype: object) -> np.dtype[Any]:
-    """The dtype that is meant; the opposite of `dtype_of`.
+    """Read a dtype; the inverse of `dtype_of`.
 
     Raises:
-        ValueError: If it is none of plain numbers.
+        ValueError: If it is not a dtype of plain numbers.
     """
     if not isinstance(dtype, str) or not _DTYPE.fullmatch(dtype):
         raise ValueError(f"expected a dtype of plain numbers, such as '<f4', got {dtype!r:.40}")
@@ -41,15 +40,15 @@ def read_dtype(dtype: object) -> np.dtype[Any]:
 
 
 def read_array(data: bytes, dtype: object, shape: object) -> np.ndarray:
-    """The array that raw bytes stand for, a copy that may be written to.
+    """Read an array from raw bytes, as a writable copy.
 
     Args:
         data: Its elements in C order.
-        dtype: As `dtype_of` has it.
+        dtype: Name of the dtype, as from `dtype_of`.
         shape: A list of lengths.
 
     Raises:
-        ValueError: If the three do not fit together, or it is larger than `MAX_BYTES`.
+        ValueError: If the three do not agree, or the array is larger than `MAX_BYTES`.
     """
     kind = read_dtype(dtype)
     lengths = cast("list[object]", shape) if isinstance(shape, (list, tuple)) else [None]

@@ -1,11 +1,11 @@
 """Reference policies: image-based, language-conditioned, action-chunking, trained by imitation alone.
 
-They fail as learned policies fail: nothing is injected. One network for all its tasks looks at the present
-pictures, the tool's pose and opening and the words of the instruction, and says where the tool is to be led
-in the next H control steps (action chunking: Zhao et al. 2023, "Learning fine-grained bimanual manipulation
-with low-cost hardware"). Places are said from where the tool is: then it comes nearer with every look.
-Orientations are said in the base frame, and the tool is led to no place where no demonstration has been: else
-errors add up from one chunk to the next, until it lies on its side or has left the table.
+Their failures are those of learned policies: none are injected. One network for all tasks takes the current
+images, tool pose, gripper opening and instruction, and predicts the tool poses of the next H control steps
+(action chunking: Zhao et al. 2023, "Learning fine-grained bimanual manipulation with low-cost hardware").
+Predicted positions are relative to the tool, so errors shrink with every query. Orientations are in the base
+frame, and positions are clipped to the region of the demonstrations, so that errors do not accumulate from
+one chunk to the next.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ FORMAT = "failsafe-reference/3"
 OLDER: Mapping[str, Renames] = {"failsafe-reference/2": version_1.SUBMODULES}
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 STRENGTHS = ("weak", "medium", "strong")
-"""Trained on few, some and many demonstrations."""
+"""Names of the shipped policies, trained on few, some and many demonstrations."""
 METRES = 0.1
-"""What displacements are divided by, so that they are about one."""
+"""Scale of displacements in the network, metres."""
 _SCALE = np.array([METRES] * 3 + [0.5] * 3)
-"""The same of displacements (m) and turns (rad)."""
+"""Scales of displacements (m) and rotations (rad) in the network."""
 _DOWN = (0.0, 1.0, 0.0, 0.0)
-"""The orientation (quaternion wxyz, base frame) that turns are counted from: of a tool that points down."""
+"""Reference orientation (quaternion wxyz, base frame): a tool that points down."""
 
 
 @dataclass(frozen=True)
 class ReferenceMeta:
-    """What stands beside the weights in a checkpoint.
+    """The metadata of a checkpoint.
 
     Attributes:
-        config: The network.
-        demonstrations: Episodes of each task that it was trained on.
-        train_seeds: By task, their seeds.
-        trained: How it came about: settings, steps, losses, for the model card.
+        config: Configuration of the network.
+        demonstrations: Number of training episodes for each task.
+        train_seeds: Seeds of the training episodes, by task.
+        trained: Settings, steps and losses of the training, for the model card.
     """
 
     FORMAT: ClassVar[int] = 2
@@ -66,7 +66,7 @@ class ReferenceMeta:
 
 
 def proprioception(tcp_pose: Pose, width: float, normalization: Normalization) -> Float32[np.ndarray, "P"]:
-    """Describe tool pose and gripper opening by numbers of about one.
+    """Scale tool pose and gripper opening for the network.
 
     Args:
         tcp_pose: Tool pose, base frame.
@@ -80,25 +80,31 @@ def proprioception(tcp_pose: Pose, width: float, normalization: Normalization) -
 
 
 def to_numbers(tcp_pose: Pose, target: Pose) -> Float[np.ndarray, "6"]:
-    """Where to lead the tool, as the network says it, in numbers of about one.
+    """Convert a target pose to the scaled output of the network.
 
     Args:
         tcp_pose: The measured tool pose, base frame.
-        target: The pose to lead it to, base frame.
+        target: The target tool pose, base frame.
 
     Returns:
-        Displacement from the measured place (3), rotation vector from pointing straight down (3), base frame.
+        Scaled displacement from the measured position (3), rotation vector from pointing down (3), base
+        frame.
     """
     return poses.delta_between(poses.pose(tcp_pose[:3], _DOWN), target) / _SCALE
 
 
 def to_target(tcp_pose: Pose, numbers: Float[np.ndarray, "6"]) -> Pose:
-    """The pose that `to_numbers` stands for."""
+    """Convert the scaled output of the network to a target pose; the inverse of `to_numbers`.
+
+    Args:
+        tcp_pose: The measured tool pose, base frame.
+        numbers: The output. [6]
+    """
     return poses.apply_delta(poses.pose(tcp_pose[:3], _DOWN), numbers * _SCALE)
 
 
 def stack_views(images: Float[np.ndarray, "B V S S 3"] | np.ndarray) -> Float[Tensor, "B V 3 S S"]:
-    """Pictures as the network takes them."""
+    """Convert images to the input of the network."""
     return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 1, 4, 2, 3).float() / 255.0
 
 
@@ -107,8 +113,8 @@ class ReferencePolicy:
 
     Args:
         net: The network.
-        meta: What stands beside its weights.
-        name: What it is called in tables.
+        meta: The metadata of its checkpoint.
+        name: Name in tables.
     """
 
     def __init__(self, net: ReferenceNet, meta: ReferenceMeta, name: str = "reference") -> None:
@@ -119,12 +125,12 @@ class ReferencePolicy:
 
     @property
     def action_space(self) -> ActionSpace:
-        """Ours, in chunks."""
+        """FailSafe's own actions, in chunks."""
         return ActionSpace(rate_hz=self.meta.config.rate_hz, chunk=self.meta.config.chunk)
 
     @property
     def views(self) -> Mapping[str, int]:
-        """What it looks through."""
+        """Height and width (pixels) of the images that it takes, by camera."""
         return {view: self.meta.config.size for view in self.meta.config.views}
 
     def reset(self, instruction: str) -> None:
@@ -139,7 +145,11 @@ class ReferencePolicy:
         self._words = torch.from_numpy(word_codes(instruction))[None]
 
     def act(self, observation: PolicyObservation) -> Float[np.ndarray, "H 7"]:
-        """The next chunk."""
+        """Return the next chunk.
+
+        Raises:
+            PolicyError: If it was not reset, or the images have another size.
+        """
         if self._words is None:
             raise PolicyError(f"{self.name}: expected reset(instruction) before the first action")
         config = self.meta.config
@@ -159,19 +169,25 @@ class ReferencePolicy:
         return rows
 
     def drop_queue(self) -> None:
-        """Nothing is kept from one chunk to the next."""
+        """Do nothing: there are no planned actions."""
 
 
 def save_reference(path: Path, net: ReferenceNet, meta: ReferenceMeta) -> None:
-    """Write a checkpoint."""
+    """Write a checkpoint.
+
+    Args:
+        path: The file.
+        net: The network.
+        meta: The metadata.
+    """
     save_weights(path, FORMAT, net, codec.dumps(meta))
 
 
 def reference_path(name: str) -> Path:
-    """The checkpoint that a reference policy's name stands for, whether or not it is there.
+    """Return the file of a reference policy's checkpoint, whether or not it exists.
 
     Raises:
-        UnknownNameError: If it is no name of one, and no checkpoint's.
+        UnknownNameError: If it is neither a shipped policy nor a checkpoint.
     """
     if name in STRENGTHS:
         return CHECKPOINTS / f"{name}.safetensors"
@@ -181,11 +197,11 @@ def reference_path(name: str) -> Path:
 
 
 def load_reference(name: str) -> ReferencePolicy:
-    """Read a reference policy: "weak", "medium", "strong", or the file of a checkpoint.
+    """Load a reference policy: "weak", "medium", "strong", or the file of a checkpoint.
 
     Raises:
         UserError: If there is no such file.
-        RecordError: If it is no checkpoint of a reference policy.
+        RecordError: If it is not a checkpoint of a reference policy.
     """
     path = reference_path(name)
     about, weights = read_weights(path, FORMAT, OLDER)

@@ -1,9 +1,9 @@
-"""The network of the reference policies: what it sees, where that is, and where the tool is to be led.
+"""The network of the reference policies: image encoders, keyframes and an action head.
 
-One that says keyframes (James and Davison 2022, "Q-attention") finds in each picture where the tool is when
-the gripper is next to open or close, makes places in space of that, says how the tool is turned there, and
-goes by that alone. Without, a network comes to take where the tool stands still for where it was to go, and
-where a cube can be grasped in two ways it grasps it between them, by its edges.
+With keyframes (James and Davison 2022, "Q-attention") the network locates in each image where the tool is
+when the gripper opens or closes next, converts this to positions and to a rotation of the tool, and acts on
+these alone. Without keyframes, a network learns to stop wherever demonstrations stop, and averages over the
+two ways to grasp a cube.
 """
 
 from __future__ import annotations
@@ -19,31 +19,30 @@ from failsafe.models.image_encoder import KEYPOINTS, WORDS, ImageEncoder, ImageF
 from failsafe.models.normalization import Normalization
 
 PROPRIOCEPTION = 3 + 6 + 1
-"""Numbers that say where the tool is, how it is held, and how far it is open."""
+"""Size of the proprioception: position (3), two axes of the orientation (6), opening (1)."""
 TURNS = 36
-"""Turns of the tool about the vertical that are told apart, see `turn_shares`."""
+"""Number of bins of the rotation about the vertical axis, see `turn_shares`."""
 _AHEAD = 2
-"""Of the keyframes, the next one and the one after that lead the tool."""
+"""Number of keyframes ahead that the action head takes."""
 _CLOSE = 64
-"""Numbers that say what is to be seen in a picture where a keyframe is."""
+"""Size of the image feature at a keyframe."""
 
 
 @dataclass(frozen=True)
 class ReferenceConfig:
-    """What a reference policy's network is.
+    """Configuration of a reference policy's network.
 
     Attributes:
         views: Names of the cameras.
-        size: Height and width of a picture, pixels.
-        chunk: Control steps H of an answer.
+        size: Height and width of an image, pixels.
+        chunk: Control steps H of a chunk.
         rate_hz: Control steps per second.
         instructions: The instructions that it was trained on.
-        reach: Lowest and highest x, y and z (m, base frame) that a demonstration has led the tool to.
+        reach: Lowest and highest x, y and z (m, base frame) of the tool in the demonstrations.
         normalization: Scaling of tool positions and gripper openings.
         widths: Channels of the encoder, from stride 2 to stride 16.
         hidden: Width of the trunk.
-        keyframes: How many an episode has at most, if it says where the tool is to open, close and end, and
-            goes by that alone; else 0.
+        keyframes: Largest number of keyframes of an episode; 0: no keyframes.
     """
 
     views: tuple[str, ...]
@@ -59,16 +58,17 @@ class ReferenceConfig:
 
 
 class Keyframes(NamedTuple):
-    """Where a network says that the tool is to open, close and end.
+    """Predicted keyframes: where the tool opens, closes and ends.
 
-    All of an episode have places of their own, those that are past mean nothing, and which is the next is
-    said apart: what says the next one alone says a place between two of them where it does not know.
+    Every keyframe of an episode has its own position (those of past ones are ignored), and the index of the
+    next one is predicted separately. A network that predicts the next position alone averages over two
+    keyframes where it is uncertain.
 
     Attributes:
         places: Scaled positions, see `Normalization.position`.
-        pixels: Columns and rows in each picture, -1 at the left and upper edges and 1 at the others.
-        following: Logits of each being the next one.
-        turns: Logits of how the tool is turned about the vertical at the next one, see `turn_shares`.
+        pixels: Columns and rows in each image, from -1 (left, top) to 1 (right, bottom).
+        following: Logits of the index of the next keyframe.
+        turns: Logits of the rotation about the vertical axis at the next keyframe, see `turn_shares`.
     """
 
     places: Float[Tensor, "B K 3"]
@@ -78,18 +78,17 @@ class Keyframes(NamedTuple):
 
 
 class TeacherForcing(NamedTuple):
-    """What a network that says keyframes is told in training, in place of what it sees.
+    """Ground-truth keyframes that replace the predicted ones in training.
 
-    It learns apart to see where the keyframes are, and to go there: what goes there by places that are a
-    little wrong learns to stop short of them.
+    Keyframes and actions are learned separately: an action head that learns from inaccurate keyframes learns
+    to stop short of them.
 
     Attributes:
-        moved: Columns and rows (half a picture is 1) by which the pictures have been moved.
-        places: Where the keyframes are, as in `Keyframes`.
-        following: Which is the next one.
-        turns: How the tool is turned about the vertical there, radians.
-        proprioception: As in `ReferenceNet.forward`, of the tool taken to be a little elsewhere; the actions
-            lead from there.
+        moved: Translation of the augmented images in columns and rows (half an image is 1).
+        places: Positions of the keyframes, as in `Keyframes`.
+        following: Index of the next keyframe.
+        turns: Rotation of the tool about the vertical axis there, radians.
+        proprioception: As in `ReferenceNet.forward`, of a slightly displaced tool; the actions start there.
     """
 
     moved: Float[Tensor, "B V 2"]
@@ -100,10 +99,10 @@ class TeacherForcing(NamedTuple):
 
 
 class ReferenceNet(nn.Module):
-    """The network.
+    """The network of a reference policy.
 
     Args:
-        config: What it is.
+        config: Its configuration.
     """
 
     def __init__(self, config: ReferenceConfig) -> None:
@@ -144,68 +143,72 @@ class ReferenceNet(nn.Module):
         frames: Float[Tensor, "B V 3 S S"],
         proprioception: Float[Tensor, "B P"],
         words: Int64[Tensor, "B W"],
-        taught: TeacherForcing | None = None,
+        teacher: TeacherForcing | None = None,
     ) -> tuple[Float[Tensor, "B H 7"], Keyframes | None]:
-        """Where the tool is to be led, and the next keyframes where the network knows of them.
+        """Predict a chunk of actions, and the keyframes if the network has any.
 
         Args:
-            frames: The pictures.
-            proprioception: As `reference.proprioception` gives it.
-            words: The instruction's, hashed.
-            taught: What a network that says keyframes is told in training.
+            frames: The images.
+            proprioception: As from `reference.proprioception`.
+            words: Hashed words of the instruction.
+            teacher: Ground-truth keyframes, in training.
 
         Returns:
-            Of each row the numbers of `reference.to_numbers`, and the logit of the gripper's being open.
+            For each row the numbers of `reference.to_numbers` and the logit of an open gripper; the
+            keyframes.
         """
         features = [encoder(frames[:, i]) for i, encoder in enumerate(self.encoders)]
-        told = mean_word(self.words, words)
-        known, keyframes = [*(view.embedding for view in features), proprioception, told], None
+        instruction = mean_word(self.words, words)
+        known, keyframes = [*(view.embedding for view in features), proprioception, instruction], None
         if self.config.keyframes:
-            keyframes = self._keyframes(features, proprioception[:, 3:], told, taught)
-            if taught is None:
+            keyframes = self._keyframes(features, proprioception[:, 3:], instruction, teacher)
+            if teacher is None:
                 places, following = keyframes.places, keyframes.following.argmax(1)
                 turns = likeliest_turn(keyframes.turns)
             else:
-                places, following, turns = taught.places, taught.following, taught.turns
-                proprioception = taught.proprioception
+                places, following, turns = teacher.places, teacher.following, teacher.turns
+                proprioception = teacher.proprioception
             here, held = proprioception[:, :3], proprioception[:, 3:]
             ahead = following[:, None] + torch.arange(_AHEAD, device=following.device)
             ahead = ahead.clamp(max=self.config.keyframes - 1)[..., None].expand(-1, -1, 3)
             away = 2.0 * (places.gather(1, ahead) - here[:, None])
             near = away / away.norm(dim=2, keepdim=True).clamp(min=1.0)
             turn = (turns - torch.atan2(held[:, 1], held[:, 0]))[:, None]
-            known = [away.flatten(1), near.flatten(1), turn.cos(), turn.sin(), held, told]
+            known = [away.flatten(1), near.flatten(1), turn.cos(), turn.sin(), held, instruction]
         rows = self.head(self.trunk(torch.cat(known, dim=1))).float()
         return rows.unflatten(1, (self.config.chunk, 7)), keyframes
 
     def _keyframes(
-        self, features: list[ImageFeatures], held: Tensor, told: Tensor, taught: TeacherForcing | None
+        self, features: list[ImageFeatures], held: Tensor, instruction: Tensor, teacher: TeacherForcing | None
     ) -> Keyframes:
-        """Where the keyframes are, by the images.
+        """Predict the keyframes from the images.
 
-        For places it is not told where the tool is, which at the end of a demonstration is the place itself:
-        a network that knows says of any place where it stops that it is the right one.
+        Positions are predicted without the position of the tool, because at the end of a demonstration the
+        two are equal, and a network with this input learns to copy it.
         """
         count = self.config.keyframes
         pixels = torch.stack([view.keypoints[:, :count] for view in features], dim=1)
-        there = pixels if taught is None else pixels - taught.moved[:, :, None]
+        there = pixels if teacher is None else pixels - teacher.moved[:, :, None]
         blurred = torch.stack([_blur(view.heatmaps[:, :count]) for view in features], dim=1)
-        places = self.places(torch.cat([there.flatten(1), blurred.flatten(1), told, held[:, -1:]], dim=1))
+        places = self.places(
+            torch.cat([there.flatten(1), blurred.flatten(1), instruction, held[:, -1:]], dim=1)
+        )
         seen = [view.embedding for view in features]
-        following = self.following(torch.cat([*seen, told, held[:, -1:]], dim=1)).float()
-        # How the tool is to be turned is to be seen at the place itself; by the hand, from how it is turned.
-        which = following.argmax(1) if taught is None else taught.following
+        following = self.following(torch.cat([*seen, instruction, held[:, -1:]], dim=1)).float()
+        # The rotation is visible at the keyframe; in the hand camera, it is relative to the rotation of the
+        # tool.
+        which = following.argmax(1) if teacher is None else teacher.following
         each = torch.arange(len(which), device=which.device)
         close = [
             torch.einsum("bchw,bhw->bc", torch.relu(closer(view.cells)), view.heatmaps[each, which].detach())
             for closer, view in zip(self.close, features, strict=True)
         ]
-        turns = self.turns(torch.cat([*seen, *close, told, held], dim=1))
+        turns = self.turns(torch.cat([*seen, *close, instruction, held], dim=1))
         return Keyframes(places.float().unflatten(1, (count, 3)), pixels, following, turns.float())
 
 
 def _blur(shares: Float[Tensor, "B K H W"]) -> Float[Tensor, "B K"]:
-    """Standard deviation of places about their mean: a place that is hidden is anywhere."""
+    """Return the spread of heatmaps: the standard deviation about their mean, large for hidden keyframes."""
     spread = torch.zeros(shares.shape[:2], device=shares.device)
     for axis in (2, 3):
         along = shares.sum(axis)
@@ -221,9 +224,9 @@ def _perceptron(inputs: int, outputs: int) -> nn.Sequential:
 
 
 def turn_shares(turns: Float[Tensor, "B"]) -> Float[Tensor, "B T"]:
-    """Turns (radians) as shares of the two directions on either side, of `TURNS` all around.
+    """Encode rotations (radians) as shares of the two nearest of `TURNS` bins.
 
-    A mean of two turns that are both right is wrong, so they are told apart, not measured.
+    Rotations are classified instead of regressed, because the mean of two correct rotations is wrong.
     """
     at = turns / (2 * torch.pi) * TURNS
     low = at.floor()
@@ -233,7 +236,7 @@ def turn_shares(turns: Float[Tensor, "B"]) -> Float[Tensor, "B T"]:
 
 
 def likeliest_turn(logits: Float[Tensor, "B T"]) -> Float[Tensor, "B"]:
-    """The turn (radians) at the likeliest of the directions and its two neighbours."""
+    """Decode the rotation (radians) from the most likely bin and its two neighbours."""
     best = logits.argmax(1, keepdim=True)
     about = (best + torch.tensor([-1, 0, 1], device=logits.device)) % TURNS
     share = logits.softmax(1).gather(1, about)

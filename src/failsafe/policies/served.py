@@ -1,4 +1,4 @@
-"""What the clients of policy servers have in common: what they are shown, and what is made of the answer."""
+"""Common parts of the clients of policy servers: the images to send, and the check of the answer."""
 
 from __future__ import annotations
 
@@ -26,23 +26,25 @@ LIBERO = ActionSpace(
     rate_hz=20.0,
     chunk=5,
 )
-"""Actions as LIBERO takes them, for robosuite's OSC_POSE controller: from -1 to 1, rotation vectors."""
+"""Actions of LIBERO, for robosuite's OSC_POSE controller: from -1 to 1, rotation vectors."""
 
 
 class ServedPolicy(abc.ABC):
     """A policy that runs behind a server, in an environment of its own.
 
-    Such a server keeps nothing between two requests: the words of the task and all that the policy sees go
-    with each of them, and a chunk is executed here. So a request can be sent again, and there is no queue to
-    drop.
+    The server is stateless: each request holds the instruction and the whole observation, and the client
+    executes the chunk. So a request can be repeated, and there is no queue to drop.
 
     Args:
-        name: What it is called in tables.
-        url: Where its server is.
-        pictures: Names of pictures on the wire, and which of our views each shows; a name without a view is
-            left out.
-        action_space: What the actions mean. Of the rows of an answer, the first `chunk` are taken.
-        size: Height and width of the pictures that the server is sent, pixels.
+        name: Name in tables.
+        url: URL of the server.
+        pictures: The view to send as each image of a request, by the name of the image; an image with an
+            empty view is omitted.
+        action_space: Meaning of the actions. The first `chunk` rows of an answer are used.
+        size: Height and width of the images to send, pixels.
+
+    Raises:
+        PolicyError: If there is no image, or its size is not positive.
     """
 
     def __init__(
@@ -58,45 +60,45 @@ class ServedPolicy(abc.ABC):
 
     @property
     def name(self) -> str:
-        """What it is called in tables."""
+        """Name in tables."""
         return self._name
 
     @property
     def url(self) -> str:
-        """Where its server is."""
+        """URL of the server."""
         return self._url
 
     @property
     def pictures(self) -> Mapping[str, str]:
-        """Names of the pictures that it sends, and the view in each."""
+        """The view in each image of a request, by the name of the image."""
         return MappingProxyType(self._pictures)
 
     @property
     def action_space(self) -> ActionSpace:
-        """What its actions mean."""
+        """Meaning of its actions."""
         return self._action_space
 
     @property
     def views(self) -> Mapping[str, int]:
-        """The cameras that it looks through, and the size of their pictures in pixels."""
+        """Height and width (pixels) of the images that it takes, by camera."""
         return MappingProxyType(dict.fromkeys(self._pictures.values(), self._size))
 
     def reset(self, instruction: str) -> None:
         """Begin an episode.
 
         Raises:
-            PolicyError: If there are no words in the instruction.
+            PolicyError: If the instruction is empty or not valid Unicode.
         """
-        # Half of a surrogate pair is text to Python, and cannot be sent.
+        # A lone surrogate is valid in a Python string, but cannot be encoded.
         if not instruction.strip() or instruction.encode(errors="replace").decode() != instruction:
-            raise PolicyError(f"{self._name}: expected an instruction in words, got {instruction!r:.80}")
+            raise PolicyError(f"{self._name}: expected an instruction as text, got {instruction!r:.80}")
         self._instruction = instruction
 
     def act(self, observation: PolicyObservation) -> Float[np.ndarray, "H 7"]:
-        """The next chunk of actions.
+        """Return the next chunk of actions.
 
         Raises:
-            PolicyError: If there is no answer, or none that can be used.
+            PolicyError: If there is no valid chunk.
         """
         if not self._instruction:
             raise PolicyError(f"{self._name}: expected an instruction before the first action: reset it")
@@ -104,8 +106,8 @@ class ServedPolicy(abc.ABC):
         answer = self._ask(shown, observation, self._instruction)
         return check_chunk(self._where, answer, MAX_CHUNK)[: self._action_space.chunk]
 
-    def drop_queue(self) -> None:  # noqa: B027 - there is nothing to do, and nothing left to others
-        """Nothing: actions thought out before are not kept."""
+    def drop_queue(self) -> None:  # noqa: B027 - subclasses need not override this
+        """Do nothing: there are no planned actions."""
 
     @abc.abstractmethod
     def close(self) -> None:
@@ -116,9 +118,14 @@ class ServedPolicy(abc.ABC):
         self,
         shown: Mapping[str, UInt8[np.ndarray, "size size 3"]],
         observation: PolicyObservation,
-        words: str,
+        instruction: str,
     ) -> object:
-        """The actions that the server answers with, not looked at yet.
+        """Query the server, and return the actions unchecked.
+
+        Args:
+            shown: The images, by their names in the request.
+            observation: The observation.
+            instruction: The instruction.
 
         Raises:
             PolicyError: If there is no answer.
@@ -133,7 +140,8 @@ class ServedPolicy(abc.ABC):
             picture = observation.images[view]
         except KeyError:
             raise PolicyError(
-                f"{self._name} looks through {view}, and the observation has no such view"
+                f"{self._name}: expected the view {view} in the observation, got "
+                f"{', '.join(observation.images)}"
             ) from None
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
             raise PolicyError(
@@ -141,21 +149,25 @@ class ServedPolicy(abc.ABC):
             )
         if picture.shape[:2] == (self._size, self._size):
             return picture
-        # Padded with black and not squeezed, as openpi's client does it.
+        # Pad with black instead of squeezing, as openpi's client does.
         fitted = ImageOps.pad(Image.fromarray(picture), (self._size, self._size), Image.Resampling.BILINEAR)
         return np.asarray(fitted)
 
 
 def check_url(url: str, *schemes: str) -> str:
-    """Make sure that a URL is one of a server, and give it back without a slash at its end.
+    """Check the URL of a server, and return it without a trailing slash.
+
+    Args:
+        url: The URL.
+        *schemes: The accepted schemes.
 
     Raises:
-        UserError: If it is none.
+        UserError: If it is not such a URL.
     """
     try:
         parts = urlsplit(url)
         sound = parts.scheme in schemes and parts.port != 0 and bool((parts.hostname or "").encode("idna"))
-    except ValueError:  # a port that is no number, a name that no host can have
+    except ValueError:  # an invalid port or host name
         sound = False
     if not sound:
         raise UserError(f"expected a server such as {schemes[0]}://127.0.0.1:8000, got {url!r}")
@@ -163,12 +175,12 @@ def check_url(url: str, *schemes: str) -> str:
 
 
 def libero_state(observation: PolicyObservation) -> Float[np.ndarray, "8"]:
-    """Proprioception as LIBERO has it: position, rotation vector, and the two fingers, with unlike signs.
+    """Return the proprioception of LIBERO: position, rotation vector, and both fingers with opposite signs.
 
-    The position is in the robot's base frame, metres; LIBERO's own counts from the world's origin.
+    The position is in the robot's base frame, metres; LIBERO itself uses the world frame.
 
     Raises:
-        PolicyError: If there is a number that is none.
+        PolicyError: If a number is not finite.
     """
     turn = poses.to_rotation_vector(observation.tcp_pose[3:])
     finger = observation.gripper_width / 2
@@ -179,13 +191,13 @@ def libero_state(observation: PolicyObservation) -> Float[np.ndarray, "8"]:
 
 
 def observe_libero_state(state: object) -> tuple[Pose, float]:
-    """The tool pose and the gripper's opening in metres that a state stands for; inverse of `libero_state`.
+    """Return the tool pose and the gripper opening (m) of a state; the inverse of `libero_state`.
 
     Args:
-        state: 8 numbers, as they were read from the wire.
+        state: 8 numbers, unchecked.
 
     Raises:
-        PolicyError: If it is something else, or a number is none.
+        PolicyError: If it is not 8 finite numbers.
     """
     try:
         numbers = np.asarray(state, dtype=np.float64)
@@ -198,6 +210,6 @@ def observe_libero_state(state: object) -> tuple[Pose, float]:
 
 
 def excerpt(text: bytes | str) -> str:
-    """The beginning of what a server said, on one line, for a message."""
-    words = text[:800].decode(errors="replace") if isinstance(text, bytes) else text
-    return " ".join(words.split())[:200] or "nothing"
+    """Return the start of a server's answer on one line, for a message."""
+    decoded = text[:800].decode(errors="replace") if isinstance(text, bytes) else text
+    return " ".join(decoded.split())[:200] or "nothing"

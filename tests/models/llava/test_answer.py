@@ -107,7 +107,7 @@ def test_the_greatest_actions_are_within_the_contract():
     assert assessment.status.value == "ok"
     assert not flaw(assessment)
     object.__setattr__(assessment, "explanation", 5)  # what an untyped model may give
-    assert "in words, got 5" in flaw(assessment)
+    assert "raw answer, got 5" in flaw(assessment)
     # Each number is at its limit, so together they went too far: the direction stays.
     (action,) = set(assessment.actions)
     assert math.hypot(*action[:3]) == pytest.approx(MAX_TRANSLATION)
@@ -125,13 +125,13 @@ def test_the_greatest_actions_are_within_the_contract():
         (GOOD + " Good luck!", "does not parse"),
         (GOOD.replace("yes", "Yes"), "yes or no"),
         (GOOD.replace('"yes"', "true"), "yes or no"),
-        (GOOD.replace('"slip"', '"none"'), "expected a mode where something is failing"),
-        (GOOD.replace('"slip"', '"Slip!"'), "small letters"),
+        (GOOD.replace('"slip"', '"none"'), "expected a mode if and only if failing is yes"),
+        (GOOD.replace('"slip"', '"Slip!"'), "lower-case letters"),
         (GOOD.replace('"slip"', '""'), "empty text"),
         (GOOD.replace('"goal"', '"a\\nb"'), "printable"),
         (GOOD.replace('"goal"', '"' + "g" * 81 + '"'), "printable"),
-        (GOOD.replace("yes", "no"), "expected a mode where something is failing"),
-        (GOOD.replace("yes", "no").replace("slip", "none"), "actions only where something is failing"),
+        (GOOD.replace("yes", "no"), "expected a mode if and only if failing is yes"),
+        (GOOD.replace("yes", "no").replace("slip", "none"), "actions only if failing is yes"),
         (GOOD.replace("[[4,31", "[[4.0,31"), "whole numbers"),
         (GOOD.replace("[[4,31", "[[4,true"), "whole numbers"),
         (GOOD.replace("[[4,31", "[[4,NaN"), "whole numbers"),

@@ -168,7 +168,7 @@ def test_an_answer_that_breaks_the_schema(server, make_model, text):
 def test_a_kind_that_it_was_not_trained_on(server, make_model):
     assessment = make_model(server.url, LlavaCard(SPEC, modes=("drift",))).assess(make_window(0))
     assert (assessment.status, assessment.raw) == (Status.UNREADABLE, TEXT)
-    assert "expected one of the kinds drift, got 'slip'" in assessment.reason
+    assert "expected one of the modes drift, got 'slip'" in assessment.reason
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_without_log_probabilities_the_word_counts_only_if_asked_for(server, mak
     server.reply = lambda request: reply
     refused = make_model(server.url).assess(make_window(0))
     assert refused.status is Status.REFUSED
-    assert "the word alone is no probability" in refused.reason
+    assert "the word alone is not a probability" in refused.reason
     taken = make_model(server.url, word_counts=True).assess(make_window(0))
     assert (taken.status, taken.failure_probability) == (Status.OK, 1.0)
 

@@ -77,8 +77,7 @@ def test_the_probability_is_the_tokens_not_the_words():
     assert assessment.failure_probability == pytest.approx(0.7)
     assert assessment.failing
     assert (
-        assessment.explanation
-        == "Written was: 'All is well during 'lift'.', but a failure has a probability of 0.70."
+        assessment.explanation == "Answer: 'All is well during 'lift'.', but the failure probability is 0.70."
     )
 
 
@@ -116,7 +115,7 @@ def test_a_kind_that_there_is_not_cannot_be_read():
     assessment = to_assessment(text, tokens, modes=("slip", "drift"))
     assert (assessment.status, assessment.reason) == (
         Status.UNREADABLE,
-        "expected one of the kinds slip, drift, got 'banana'",
+        "expected one of the modes slip, drift, got 'banana'",
     )
     assert not assessment.failing
     assert to_assessment(text, tokens).mode == "banana"

@@ -1,4 +1,4 @@
-"""The answer in text: one JSON object, written in one way only, that reads back to the same numbers.
+"""The answer as text: one JSON object in a canonical form that parses back to the same numbers.
 
 ```
 {"failing":"no","stage":"lift","mode":"none","actions":[]}
@@ -6,10 +6,10 @@
 {"failing":"yes","stage":"goal","mode":"object_dropped","actions":[]}
 ```
 
-The third asks for help: no action brings it back. It is JSON because a server that is held to a schema can
-then not leave the format that the model was trained on. The verdict comes first: what precedes `yes` or `no`
-is always the same, so the token after `PREFIX` is where the probability of failure is read. A row is how many
-control steps, and one action in whole units; most corrections are one row, for they go straight.
+The third requests help: no action recovers. The format is JSON, so that a server can enforce it by a schema.
+The decision comes first: the text before `yes` or `no` is always the same, so the failure probability is read
+from the token after `PREFIX`. A row holds a number of control steps and one action in whole units; most
+corrections are straight and need one row.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ LIMITS = (
     *(round(MAX_ROTATION * n) for n in UNITS_PER[3:6]),
     UNITS_PER[6],
 )
-"""The greatest size of each number of an action, in its units."""
+"""Largest absolute value of each number of an action, in its units."""
 PREFIX = '{"failing":"'
-"""How every answer begins; `yes` or `no` follows."""
+"""The start of every answer; `yes` or `no` follows."""
 NONE = "none"
 """Stands for no stage and no mode."""
 MAX_STAGE = 80
-"""The longest name of a sub-task, characters."""
+"""Longest name of a stage, characters."""
 MAX_TOKENS = 1024
-"""The most tokens that an answer may take. Qwen2 spells the longest, 24 different actions, with some 900."""
+"""Largest number of tokens in an answer. The longest, 24 different actions, takes about 900 with Qwen2."""
 _KEYS = ("failing", "stage", "mode", "actions")
 _MAX_TEXT = 4096
-"""Characters; the longest answer that there is has some 1,200."""
+"""Largest number of characters; the longest valid answer has about 1,200."""
 _MODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 Units = tuple[int, int, int, int, int, int, int]
@@ -50,14 +50,14 @@ Units = tuple[int, int, int, int, int, int, int]
 
 @dataclass(frozen=True)
 class Answer:
-    """What is said of a window, in the numbers of the text.
+    """The answer for a window, in the units of the text.
 
     Attributes:
-        failing: Whether the episode fails if nothing is done.
-        stage: The sub-task that is going on, empty where it is not known.
-        mode: The kind of failure, empty where there is none.
+        failing: Whether the episode fails without a correction.
+        stage: The current stage, empty if unknown.
+        mode: The failure mode, empty if there is no failure.
         rows: The correction, one row of `[dx, dy, dz, rx, ry, rz, gripper]` a control step, in units of
-            0.1 mm, 0.1 mrad and 0.01; none in a failure means that help is needed.
+            0.1 mm, 0.1 mrad and 0.01; a failure without rows means that help is needed.
 
     Raises:
         RecordError: If a number is out of range, or the parts contradict each other.
@@ -74,11 +74,13 @@ class Answer:
                 f"expected a stage of at most {MAX_STAGE} printable characters, got {self.stage!r}"
             )
         if self.mode and (not _MODE.fullmatch(self.mode) or self.mode == NONE):
-            raise RecordError(f"expected a mode in small letters, digits and underscores, got {self.mode!r}")
+            raise RecordError(
+                f"expected a mode in lower-case letters, digits and underscores, got {self.mode!r}"
+            )
         if self.failing != bool(self.mode):
-            raise RecordError(f"expected a mode where something is failing and only there, got {self.mode!r}")
+            raise RecordError(f"expected a mode if and only if failing is yes, got {self.mode!r}")
         if self.rows and not self.failing:
-            raise RecordError("expected actions only where something is failing, got some where nothing is")
+            raise RecordError("expected actions only if failing is yes, got some with no")
         if len(self.rows) > MAX_ACTIONS:
             raise RecordError(f"expected at most {MAX_ACTIONS} actions, got {len(self.rows)}")
         for row in self.rows:
@@ -89,7 +91,7 @@ class Answer:
 
     @property
     def needs_help(self) -> bool:
-        """Whether no action brings it back."""
+        """Whether no action recovers."""
         return self.failing and not self.rows
 
     @property
@@ -99,7 +101,7 @@ class Answer:
 
     @property
     def sentence(self) -> str:
-        """The answer for a reader."""
+        """The answer as a sentence."""
         where = f" during '{self.stage}'" if self.stage else ""
         if not self.failing:
             return f"All is well{where}."
@@ -111,9 +113,9 @@ class Answer:
 
 
 def to_units(action: Sequence[float]) -> Units:
-    """An action `[dx, dy, dz, rx, ry, rz, gripper]` (m, rad, -1 to +1) in whole units.
+    """Convert an action `[dx, dy, dz, rx, ry, rz, gripper]` (m, rad, -1 to +1) to whole units.
 
-    Each number moves by at most half a unit: 0.05 mm, 0.05 mrad, 0.005.
+    Rounding changes each number by at most half a unit: 0.05 mm, 0.05 mrad, 0.005.
 
     Raises:
         RecordError: If there are not seven finite numbers.
@@ -126,17 +128,17 @@ def to_units(action: Sequence[float]) -> Units:
 
 
 def answer_of(sample: Sample) -> Answer:
-    """The right answer to a sample.
+    """Return the correct answer for a sample.
 
     Raises:
-        RecordError: If its correction is not one that a verdict can hold.
+        RecordError: If an answer cannot hold its correction.
     """
     rows = tuple(to_units(action) for action in sample.actions)
     return Answer(sample.failing, sample.stage, sample.mode if sample.failing else "", rows)
 
 
 def format_answer(answer: Answer) -> str:
-    """The one text that stands for an answer."""
+    """Write an answer in its canonical form."""
     runs: list[list[int]] = []
     for row in answer.rows:
         if runs and runs[-1][1:] == list(row):
@@ -150,10 +152,10 @@ def format_answer(answer: Answer) -> str:
 def parse_answer(text: str) -> Answer:
     """Read an answer in `format_answer`'s form.
 
-    JSON's own liberties are allowed (spaces between parts, escapes in words), and rows that could be one.
+    Other spellings of the same JSON are accepted (spaces, escapes), and equal rows that are not merged.
 
     Raises:
-        RecordError: Saying what is not as it must be.
+        RecordError: If the text is not a valid answer; the message states why.
     """
     if len(text) > _MAX_TEXT:
         raise RecordError(f"expected an answer of at most {_MAX_TEXT} characters, got {len(text)}")

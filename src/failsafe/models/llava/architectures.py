@@ -1,6 +1,6 @@
-"""The released sizes of LLaVA-OneVision, and what is what in them. Needs transformers.
+"""The released sizes of LLaVA-OneVision and the roles of their modules. Needs transformers.
 
-Written down here so that a training can be planned where nothing can be downloaded.
+The configurations are listed here, so that a training run can be planned offline.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LORA_TARGETS = (
     r".*language_model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
     r"|.*multi_modal_projector\.linear_[12]"
 )
-"""What LoRA adapts: every linear layer of the language model's, and the projector from pictures to it."""
+"""Modules that LoRA adapts: the linear layers of the language model, and the image projector."""
 
 _QWEN2: dict[str, dict[str, Any]] = {
     "llava-hf/llava-onevision-qwen2-7b-ov-hf": {

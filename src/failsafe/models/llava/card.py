@@ -1,6 +1,6 @@
-"""What has to be known of a FailSafe-VLM before it can be asked: a card beside its weights.
+"""The card of a FailSafe-VLM: what a client must know to query the model.
 
-It is read without the weights, by whoever asks a server that has them.
+The card is stored beside the weights and read without them, for example by the client of a server.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ CARD = "failsafe-vlm.json"
 
 @dataclass(frozen=True)
 class LlavaCard:
-    """What has to be known of a checkpoint before it can be asked.
+    """What a client must know to query a checkpoint.
 
     Attributes:
         spec: The windows that it was trained on.
-        base: What its LoRA adapter belongs to, a folder or a name on the hub; empty for whole weights.
-        prompt_version: Version of prompt and answer that it was trained on.
+        base: Base model of its LoRA adapter, a folder or a name on the hub; empty for full weights.
+        prompt_version: Version of prompt and answer in training.
         architecture: Class of the model.
         instructions: The instructions that it was trained on.
         train_seeds: By task, the seeds that it was trained on.
-        modes: The kinds of failure that it was trained on.
+        modes: The failure modes that it was trained on.
     """
 
     spec: WindowSpec
@@ -40,11 +40,14 @@ class LlavaCard:
     modes: tuple[str, ...] = ()
 
     def check(self, window: Window, any_instruction: bool = False) -> None:
-        """Make sure that the model can look at a window.
+        """Check that the model can assess a window.
+
+        Args:
+            window: The window.
+            any_instruction: Accept instructions that the model was not trained on.
 
         Raises:
-            AssessmentError: If the window is of another kind, or its instruction is none that the model was
-                trained on and `any_instruction` does not allow that.
+            AssessmentError: If the window does not match `spec`, or its instruction is refused.
         """
         window.check(self.spec)
         if self.instructions and not any_instruction and window.instruction not in self.instructions:
@@ -53,15 +56,15 @@ class LlavaCard:
 
 
 def write_card(folder: Path, card: LlavaCard) -> None:
-    """Put the card beside the weights."""
+    """Write the card into the folder of a checkpoint."""
     (folder / CARD).write_text(codec.dumps(card) + "\n")
 
 
 def read_card(folder: Path) -> LlavaCard:
-    """The card of a checkpoint.
+    """Read the card of a checkpoint.
 
     Raises:
-        UserError: If there is none, or the checkpoint is of another architecture or version.
+        UserError: If there is no card, or the checkpoint is of another architecture or version.
     """
     path = folder / CARD
     if not path.is_file():

@@ -1,7 +1,6 @@
 """Checkpoints on disk: the processor and the model. Needs transformers.
 
-Weights are read from safetensors and nothing else, and no code that comes with a checkpoint is run: nothing
-is ever unpickled.
+Only safetensors are read, and no code of a checkpoint is run, so nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -41,9 +40,9 @@ _PROCESSOR_FILES = (
 
 
 class PictureProcessor(LlavaOnevisionProcessor):
-    """LLaVA-OneVision's processor without its part for videos, which cannot be made without torchvision.
+    """LLaVA-OneVision's processor without the video processor, which needs torchvision.
 
-    transformers derives from this signature which parts there are.
+    transformers derives the parts from this signature.
     """
 
     def __init__(
@@ -72,22 +71,22 @@ class PictureProcessor(LlavaOnevisionProcessor):
 
 
 def load_processor(source: str) -> PictureProcessor:
-    """The processor of a checkpoint; Pillow and not torchvision works, so that pictures come out the same.
+    """Load the processor of a checkpoint. Images are resized with Pillow, so results are the same everywhere.
 
     Args:
         source: A folder, or a name on the hub.
 
     Raises:
-        UserError: If there is none.
+        UserError: If there is no processor of LLaVA-OneVision.
     """
     try:
         settings, _ = LlavaOnevisionProcessor.get_processor_dict(source)
         images = LlavaOnevisionImageProcessorPil.from_pretrained(source)
-        words = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        template = settings.get("chat_template") or words.chat_template
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        template = settings.get("chat_template") or tokenizer.chat_template
         processor = PictureProcessor(
             images,
-            words,
+            tokenizer,
             num_image_tokens=settings["num_image_tokens"],
             vision_feature_select_strategy=settings["vision_feature_select_strategy"],
             chat_template=template,
@@ -105,10 +104,10 @@ def load_processor(source: str) -> PictureProcessor:
 
 
 def load_config(source: str) -> LlavaOnevisionConfig:
-    """The configuration of a checkpoint.
+    """Load the configuration of a checkpoint.
 
     Raises:
-        UserError: If it is of another architecture, or not to be had.
+        UserError: If it is missing or of another architecture.
     """
     try:
         path = cached_file(source, "config.json")
@@ -122,19 +121,23 @@ def load_config(source: str) -> LlavaOnevisionConfig:
 
 
 def load_model(source: str, dtype: torch.dtype) -> LlavaOnevisionForConditionalGeneration:
-    """The whole weights of a checkpoint, in main memory.
+    """Load the full weights of a checkpoint into main memory.
+
+    Args:
+        source: A folder, or a name on the hub.
+        dtype: Type of the weights.
 
     Raises:
-        UserError: If there are none in the format of safetensors, or they are of another architecture.
+        UserError: If there are no safetensors, or they are of another architecture.
     """
     load_config(source)
     try:
-        model, told = cast(Any, LlavaOnevisionForConditionalGeneration).from_pretrained(
+        model, info = cast(Any, LlavaOnevisionForConditionalGeneration).from_pretrained(
             source, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"expected weights as safetensors at {source}, got: {_first_line(error)}") from error
-    missing = sorted(told["missing_keys"])
+    missing = sorted(info["missing_keys"])
     if missing:
         raise UserError(
             f"expected all weights at {source}, got none for {len(missing)} of them, {missing[0]} among them"
@@ -143,10 +146,15 @@ def load_model(source: str, dtype: torch.dtype) -> LlavaOnevisionForConditionalG
 
 
 def load_trained(folder: Path, card: LlavaCard, dtype: torch.dtype) -> LlavaOnevisionForConditionalGeneration:
-    """The weights of a checkpoint of our own, with its LoRA adapter merged in where it has one.
+    """Load the weights of a trained checkpoint, with its LoRA adapter merged, if there is one.
+
+    Args:
+        folder: The checkpoint.
+        card: Its card.
+        dtype: Type of the weights.
 
     Raises:
-        UserError: If they are not there.
+        UserError: If the weights or the adapter are missing or do not fit.
     """
     if not card.base:
         return load_model(str(folder), dtype)
@@ -159,13 +167,19 @@ def load_trained(folder: Path, card: LlavaCard, dtype: torch.dtype) -> LlavaOnev
         adapted = PeftModel.from_pretrained(cast(Any, base), str(folder), is_trainable=False)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"expected the adapter in {folder} to fit {card.base}, it does not: {_first_line(error)}"
+            f"expected an adapter for {card.base} in {folder}, got one that does not fit: "
+            f"{_first_line(error)}"
         ) from error
     return cast(Any, adapted).merge_and_unload()
 
 
 def copy_processor(source: str, folder: Path) -> None:
-    """Put the files of a checkpoint's processor elsewhere as they are, so that every server knows them."""
+    """Copy the processor files of a checkpoint unchanged, for other servers.
+
+    Args:
+        source: A folder, or a name on the hub.
+        folder: Where to copy them.
+    """
     for name in _PROCESSOR_FILES:
         found = cached_file(
             source,

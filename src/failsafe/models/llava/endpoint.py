@@ -1,8 +1,8 @@
 """A served FailSafe-VLM, or another vision-language model, behind an OpenAI-compatible endpoint. Needs httpx.
 
-What is asked is the same as in process; the server is told the answer's JSON schema as `response_format`. A
-control loop hangs on what comes back, so time and size are bounded and every fault is a verdict: "refused"
-where no answer came, "unreadable" where one came that is none.
+The prompt is the same as in process; the JSON schema of the answer is sent as `response_format`. Time and
+size of a response are bounded, because a control loop waits for it. Every fault becomes an assessment:
+"refused" if there is no response, "unreadable" if the response is not a valid answer.
 """
 
 from __future__ import annotations
@@ -27,33 +27,32 @@ from failsafe.records.assessment import Assessment, Status, Window, WindowSpec
 
 _TRANSIENT = frozenset({429, 500, 502, 503, 504})
 _MAX_BYTES = 4_000_000
-"""The most bytes of a response; 1,024 tokens with 20 alternatives each take under 2 MB."""
+"""Largest response in bytes; 1,024 tokens with 20 alternatives each take less than 2 MB."""
 _ALTERNATIVES = 20
-"""How many tokens a server is asked to list at each place: the most that OpenAI's protocol allows."""
+"""Alternatives requested for each token: the most that OpenAI's protocol allows."""
 
 
 class EndpointModel:
     """A model behind an endpoint as a recovery model.
 
-    The probability of failure is read from the log-probabilities that the server lists for `yes` and `no`. A
-    server that lists none is not believed by its word: the verdict is "refused", unless `word_counts` says
-    that probabilities of 0 and 1 will do.
+    The failure probability is computed from the log-probabilities of `yes` and `no`. Without them the
+    assessment is "refused", unless `word_counts` is set.
 
     Args:
-        url: Up to and with the version, "http://127.0.0.1:8000/v1".
-        model_name: The model's name on the server.
-        card: What is known of its training. One with nothing but windows, of a model that was trained
-            elsewhere: any instruction will do, and any kind of failure.
-        timeout: Seconds for an assessment, tries included. A response that trickles in may take longer, by
-            the time between two of its parts.
-        retries: How often it is asked again where the server says that it failed or cannot be reached.
-        pause: Seconds before it is asked again, twice as many each time.
-        api_key: Sent as a bearer token where it is not empty.
-        word_counts: Take the word for a probability of 0 or 1 where the server lists no log-probabilities.
-        any_instruction: Assess instructions that it was not trained on, too; by default they are refused.
+        url: Base URL with the version, for example "http://127.0.0.1:8000/v1".
+        model_name: Name of the model on the server.
+        card: The card of its training. With a card that states the windows alone, any instruction and any
+            mode are accepted.
+        timeout: Seconds for an assessment, retries included. A response that arrives in parts may take longer
+            by the time between two parts.
+        retries: Retries if the server fails or cannot be reached.
+        pause: Seconds before the first retry; doubled for each further one.
+        api_key: Bearer token; empty for none.
+        word_counts: Use the word as a probability of 0 or 1 if the server lists no log-probabilities.
+        any_instruction: Assess instructions that it was not trained on; by default they are refused.
 
     Raises:
-        UserError: If the URL or a number is not as it must be.
+        UserError: If the URL or a number is invalid.
     """
 
     def __init__(
@@ -88,28 +87,28 @@ class EndpointModel:
 
     @property
     def name(self) -> str:
-        """What it is called in tables."""
+        """Name in tables."""
         return self._model_name
 
     @property
     def window_spec(self) -> WindowSpec:
-        """The windows that it looks at."""
+        """The windows that it takes."""
         return self._card.spec
 
     @property
     def meta(self) -> LlavaCard:
-        """What is known of its training."""
+        """The card of its training."""
         return self._card
 
     def close(self) -> None:
-        """Close the connections that are kept open."""
+        """Close open connections."""
         self._client.close()
 
     def assess(self, window: Window) -> Assessment:
         """Assess one window.
 
         Raises:
-            AssessmentError: If the window or its instruction is not one that the model can look at.
+            AssessmentError: If the window does not match `window_spec`, or the model refuses its instruction.
         """
         self._card.check(window, self._any_instruction)
         body = json.dumps(self._request(window)).encode()
@@ -145,10 +144,10 @@ class EndpointModel:
         }
 
     def _ask(self, body: bytes) -> bytes:
-        """The body of the response.
+        """Send a request and return the body of the response.
 
         Raises:
-            _NoAnswerError: If none came in time, or the server refuses.
+            _NoAnswerError: If there is no response in time, or the server refuses.
         """
         deadline = time.monotonic() + self._timeout
         pause, problem = self._pause, ""
@@ -217,7 +216,7 @@ def check_answer(model: EndpointModel) -> None:
 
 
 class _NoAnswerError(Exception):
-    """There is no answer; says why."""
+    """There is no answer; the message states why."""
 
 
 def _data_url(picture: Any) -> str:
@@ -227,10 +226,10 @@ def _data_url(picture: Any) -> str:
 
 
 def _read_completion(reply: bytes) -> tuple[str, list[Token], bool]:
-    """Text and tokens of a chat completion, and whether it was cut short.
+    """Read text and tokens of a chat completion, and whether it was cut short.
 
     Raises:
-        _NoAnswerError: If it is none.
+        _NoAnswerError: If the response is not a chat completion.
     """
     try:
         choice = json.loads(reply)["choices"][0]
@@ -244,7 +243,7 @@ def _read_completion(reply: bytes) -> tuple[str, list[Token], bool]:
 
 
 def _read_tokens(logprobs: object) -> list[Token]:
-    """The tokens of a completion; none where they are not as the protocol has them."""
+    """Read the tokens of a completion; empty if they do not follow the protocol."""
     try:
         listed = cast(Any, logprobs)["content"]
         return [

@@ -20,17 +20,17 @@ from failsafe.records.assessment import Assessment, Window, WindowSpec
 class LlavaModel:
     """A checkpoint of FailSafe-VLM as a recovery model.
 
-    The beginning of the answer, up to the verdict, is given; the two logits of `yes` and `no` right after it
-    are the probability of failure. The rest is written greedily, so one window always gives one verdict.
+    The start of the answer, up to the decision, is given. The logits of `yes` and `no` at the next token give
+    the failure probability. The rest is generated greedily, so the same window gives the same assessment.
 
     Args:
         folder: The checkpoint, merged or with its LoRA adapter.
-        device: Where it runs, "cuda" or "cpu"; a GPU where there is one by default.
-        max_tokens: The most tokens that it may write.
-        any_instruction: Assess instructions that it was not trained on, too; by default they are refused.
+        device: "cuda" or "cpu"; empty: the GPU if there is one.
+        max_tokens: Largest number of generated tokens.
+        any_instruction: Assess instructions that it was not trained on; by default they are refused.
 
     Raises:
-        UserError: If the checkpoint is not one of FailSafe-VLM, or of another version.
+        UserError: If the folder holds no checkpoint of FailSafe-VLM, or one of another version.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class LlavaModel:
     ) -> None:
         self._card = read_card(folder)
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        # The processor stands with the adapter too: training puts it there.
+        # Training stores the processor beside the adapter as well.
         self._processor = checkpoint.load_processor(str(folder))
         dtype = torch.bfloat16 if self._device.type == "cuda" else torch.float32
         self._model = checkpoint.load_trained(folder, self._card, dtype).to(cast(Any, self._device)).eval()
@@ -49,17 +49,17 @@ class LlavaModel:
 
     @property
     def name(self) -> str:
-        """What it is called in tables."""
+        """Name in tables."""
         return self._name
 
     @property
     def window_spec(self) -> WindowSpec:
-        """The windows that it looks at."""
+        """The windows that it takes."""
         return self._card.spec
 
     @property
     def meta(self) -> LlavaCard:
-        """What is known of its training."""
+        """The card of its training."""
         return self._card
 
     @torch.inference_mode()
@@ -67,7 +67,7 @@ class LlavaModel:
         """Assess one window.
 
         Raises:
-            AssessmentError: If the window or its instruction is not one that the model can look at.
+            AssessmentError: If the window does not match `window_spec`, or the model refuses its instruction.
         """
         self._card.check(window, self._any_instruction)
         inputs = self._inputs(window)
@@ -90,7 +90,7 @@ class LlavaModel:
         for index, number in enumerate(ids):
             others = written.decision if index == 0 else {}
             tokens.append(Token(self._tokenizer.decode([number]), written.logprobs[index], others))
-        # All at once: a letter beyond ASCII is several tokens, none of which is a letter by itself.
+        # Decode all tokens at once: a character beyond ASCII may span several tokens.
         return to_assessment(PREFIX + self._tokenizer.decode(ids), tokens, modes=self._card.modes)
 
     def _inputs(self, window: Window) -> dict[str, torch.Tensor]:
@@ -99,7 +99,7 @@ class LlavaModel:
         inputs = processor(
             images=[pictures(window)], text=[text], add_special_tokens=False, return_tensors="pt"
         ).to(self._device, self._model.dtype)
-        # Put on as tokens, because training too spells prompt and answer apart.
+        # Append as tokens, because training tokenizes prompt and answer separately, too.
         prefix = torch.tensor([self._prefix], device=self._device)
         inputs["input_ids"] = torch.cat([inputs["input_ids"], prefix], dim=1)
         inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
@@ -107,10 +107,10 @@ class LlavaModel:
 
 
 def decision_tokens(tokenizer: Any) -> tuple[list[int], dict[str, int]]:
-    """How a tokenizer spells the beginning of an answer, and the token of each of the two words after it.
+    """Return the tokens of `PREFIX`, and the token of each word, "yes" and "no", behind it.
 
     Raises:
-        UserError: If it does not spell them apart.
+        UserError: If the tokenizer does not encode each word as a token of its own.
     """
 
     def spell(text: str) -> list[int]:
@@ -131,7 +131,7 @@ def decision_tokens(tokenizer: Any) -> tuple[list[int], dict[str, int]]:
 
 
 class _Recorder(LogitsProcessor):
-    """Notes the log-probability of each token that is written, and of the two words at the first one."""
+    """Records the log-probability of each generated token, and of both words at the first one."""
 
     def __init__(self, words: dict[str, int]) -> None:
         self._words = words

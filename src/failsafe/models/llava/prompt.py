@@ -1,4 +1,4 @@
-"""What the model is asked: pictures first, then the task, what they show, and the proprioception, in text."""
+"""The prompt: images first, then the task, a legend of the images, and the proprioception as text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from failsafe.models.contract import MAX_ACTIONS
 from failsafe.records.assessment import Window, WindowSpec
 
 PROMPT_VERSION = 1
-"""Counts up with every change to the prompt or the answer: a checkpoint only understands its own."""
+"""Incremented with every change of prompt or answer: a checkpoint works with its own version only."""
 
 _QUESTION = f"""\
 Does the task fail unless somebody corrects it? Answer in JSON: failing (yes or no); stage (the current \
@@ -19,19 +19,18 @@ helps)."""
 
 
 def prompt_text(window: Window) -> str:
-    """The question in words, without the pictures.
+    """Write the text of the prompt.
 
-    It holds neither the window's name nor a count of steps since the beginning: both would give the answer
-    away. Lengths are in 0.1 mm, as in the answer. A quaternion and its negative are the same turn; the one
-    whose greatest component is positive is written, so that a tool that points down has numbers that do not
-    jump.
+    The text contains neither the window's name nor the step count, since both reveal the answer. Lengths are
+    in 0.1 mm, as in the answer. Of the two quaternions of a rotation, the one with a positive largest
+    component is written, so that the numbers of a tool that points down do not jump.
     """
     rows = (
         " ".join(str(value) for value in _row(pose, width))
         for pose, width in zip(window.tcp_poses, window.gripper_widths, strict=True)
     )
     poses = "\n".join(rows)
-    # Whatever has angle brackets could stand for a picture, or for the end of the chat.
+    # Angle brackets could be read as special tokens (an image, the end of the chat).
     task = " ".join(window.instruction.replace("<", "(").replace(">", ")").split())
     return (
         f"A robot arm at work. Its task: {task}\n"
@@ -42,12 +41,12 @@ def prompt_text(window: Window) -> str:
 
 
 def pictures(window: Window) -> list[Image.Image]:
-    """The pictures in the order in which the prompt names them: view by view, the oldest first."""
+    """Return the images in the order of the prompt: view by view, the oldest first."""
     return [Image.fromarray(frame) for view in window.frames for frame in view]
 
 
 def messages(window: Window) -> list[dict[str, object]]:
-    """The question as a chat with one message; pictures are placeholders, in the order of `pictures`."""
+    """Return the prompt as a chat with one message and placeholders for the images of `pictures`."""
     count = len(window.spec.views) * window.spec.frames
     content: list[dict[str, str]] = [{"type": "image"}] * count + [
         {"type": "text", "text": prompt_text(window)}

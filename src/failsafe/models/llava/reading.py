@@ -1,6 +1,6 @@
-"""From what a model wrote to a verdict: the words from the text, the probabilities from the tokens.
+"""Convert a generated answer to an assessment: values from the text, probabilities from the tokens.
 
-In this process and behind an endpoint alike, an answer is a list of tokens with their log-probabilities.
+In process and behind an endpoint, an answer is a list of tokens with their log-probabilities.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Token:
 
     Attributes:
         text: Its characters.
-        logprob: Natural logarithm of its probability given what stands before it.
-        others: The same of tokens that could have stood there, by their text; itself may be among them.
+        logprob: Natural logarithm of its probability given the tokens before it.
+        others: Log-probability of alternatives at this position by text; may include the token itself.
     """
 
     text: str
@@ -36,14 +36,14 @@ class Token:
 
 
 def failure_probability(tokens: Sequence[Token]) -> float | None:
-    """Probability of `yes` against `no` where the answer decides: a softmax over these two tokens alone.
+    """Return the probability of `yes` against `no`: a softmax over these two tokens at the decision.
 
-    Servers list only the likeliest tokens. Where the other word is not among them it has at most the
-    probability of the last that is, and at most what is left; it counts as having that much, so the result is
-    never surer than what is known.
+    Servers list only the most likely tokens. If the other word is not listed, its probability is at most that
+    of the least likely listed token, and at most the remaining probability mass. This upper bound is used, so
+    the result is never overconfident.
 
     Returns:
-        The probability; None where no token is the decision, or nothing is known of the other word.
+        The probability; None if no token is the decision, or it has no alternatives.
     """
     text = "".join(token.text for token in tokens)
     found = _DECISION.match(text)
@@ -55,7 +55,7 @@ def failure_probability(tokens: Sequence[Token]) -> float | None:
         if start <= found.start(1) and found.end(1) <= stop:
             break
         start = stop
-    else:  # the word is made of several tokens
+    else:  # the word spans several tokens
         return None
     if not token.others:
         return None
@@ -72,7 +72,15 @@ def failure_probability(tokens: Sequence[Token]) -> float | None:
 
 
 def mode_probability(tokens: Sequence[Token], mode: str) -> float:
-    """Probability of the mode as written, given what stands before it; 0 where it is not there."""
+    """Return the probability of the generated mode given the tokens before it.
+
+    Args:
+        tokens: The tokens of the answer.
+        mode: The mode.
+
+    Returns:
+        The probability; 0 if the answer does not contain the mode.
+    """
     found = _MODE.search("".join(token.text for token in tokens))
     if found is None or found.group(1) != f'{mode}"':
         return 0.0
@@ -88,41 +96,41 @@ def mode_probability(tokens: Sequence[Token], mode: str) -> float:
 def to_assessment(
     text: str, tokens: Sequence[Token], word_counts: bool = False, modes: Sequence[str] = ()
 ) -> Assessment:
-    """The verdict that an answer means.
+    """Convert an answer to an assessment.
 
     Args:
         text: The answer.
-        tokens: Its tokens. Together they begin as the text does: one that ends the answer may follow (vLLM
-            lists it), and of letters that take several tokens each may be a part that is no letter.
-        word_counts: Take the word for the probability, 1 or 0, where the tokens do not tell it.
-        modes: The kinds of failure that there are; any will do if none are given.
+        tokens: Its tokens. Their joined text starts like `text`. An end token may follow (vLLM lists it), and
+            a token may be part of a character.
+        word_counts: Use the word `yes` or `no` as a probability of 1 or 0 if the tokens do not provide one.
+        modes: The known modes; empty: accept any.
 
     Returns:
-        One with the status "unreadable" if the text is not an answer, "refused" if it is one and its
-        probability is not known.
+        An assessment with the status "unreadable" if the text is not a valid answer, "refused" if it is valid
+        and its probability is unknown.
     """
     try:
         answer = parse_answer(text)
     except RecordError as error:
         return Assessment(status=Status.UNREADABLE, raw=text, reason=str(error))
     if answer.mode and modes and answer.mode not in modes:
-        reason = f"expected one of the kinds {', '.join(modes)}, got '{answer.mode}'"
+        reason = f"expected one of the modes {', '.join(modes)}, got '{answer.mode}'"
         return Assessment(status=Status.UNREADABLE, raw=text, reason=reason)
     written, decided = (_DECISION.match(x) for x in (text, "".join(token.text for token in tokens)))
     same = written is not None and decided is not None and written.group() == decided.group()
     probability = failure_probability(tokens) if same else None
     if probability is None:
         if not word_counts:
-            reason = "expected log-probabilities of yes and no, got none: the word alone is no probability"
+            reason = "expected log-probabilities of yes and no, got none: the word alone is not a probability"
             return Assessment(status=Status.REFUSED, raw=text, reason=reason)
         probability = float(answer.failing)
     return _assessment(answer, probability, tokens, text)
 
 
 def _assessment(answer: Answer, probability: float, tokens: Sequence[Token], text: str) -> Assessment:
-    words = answer.sentence
+    explanation = answer.sentence
     if answer.failing != (probability >= 0.5):  # of a server that samples
-        words = f"Written was: '{words}', but a failure has a probability of {probability:.2f}."
+        explanation = f"Answer: '{explanation}', but the failure probability is {probability:.2f}."
     return Assessment(
         failure_probability=probability,
         stage=answer.stage,
@@ -130,13 +138,13 @@ def _assessment(answer: Answer, probability: float, tokens: Sequence[Token], tex
         mode_probability=mode_probability(tokens, answer.mode),
         actions=tuple(map(_within_limits, answer.actions)),
         needs_help=answer.needs_help,
-        explanation=words,
+        explanation=explanation,
         raw=text,
     )
 
 
 def _within_limits(action: tuple[float, ...]) -> tuple[float, ...]:
-    """An action of which each number is within its limit, shortened where all together go too far."""
+    """Scale translation and rotation of an action to the limits of a step."""
     moves, turns, gripper = action[:3], action[3:6], action[6]
     slower = min(1.0, MAX_TRANSLATION / max(math.hypot(*moves), 1e-9))
     calmer = min(1.0, MAX_ROTATION / max(math.hypot(*turns), 1e-9))

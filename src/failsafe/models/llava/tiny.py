@@ -1,9 +1,8 @@
 """A tiny LLaVA-OneVision of the real classes, with random weights. Needs transformers.
 
-It is for tests and for finding out what a setting does, before 8 billion parameters are at stake: the whole
-path from samples to a served checkpoint runs on it in seconds. Its tokenizer is Qwen2's, with merges learned
-from the prompts and answers that it will see, so that it spells them as the real one does: words whole,
-digits one by one.
+For tests and dry runs: the whole path from samples to a served checkpoint runs in seconds. The tokenizer is
+Qwen2's, with merges learned from the given prompts and answers, so that it splits text like the real one:
+whole words, single digits.
 """
 
 from __future__ import annotations
@@ -41,21 +40,21 @@ CHAT_TEMPLATE = """\
 {% endfor -%}
 {%- if add_generation_prompt -%}<|im_start|>assistant
 {% endif -%}"""
-"""Pictures first, whatever the order of the parts, as in the template of the released checkpoints."""
+"""Images first, in any order of the parts, as in the template of the released checkpoints."""
 
 
 @dataclass(frozen=True)
 class TinySize:
-    """How small.
+    """Sizes of a tiny model.
 
     Attributes:
-        picture: Height and width that pictures are brought to, pixels, a multiple of `patch`.
+        picture: Height and width of resized images, pixels, a multiple of `patch`.
         patch: Height and width of a patch, pixels.
         width: Width of the language model, a multiple of 32.
-        layers: Its layers.
+        layers: Layers of the language model.
         vision_width: Width of the vision tower, a multiple of 32.
-        vision_layers: Its layers.
-        words: Tokens, at most.
+        vision_layers: Layers of the vision tower.
+        vocabulary: Largest number of tokens.
     """
 
     picture: int = 28
@@ -64,27 +63,27 @@ class TinySize:
     layers: int = 2
     vision_width: int = 64
     vision_layers: int = 2
-    words: int = 512
+    vocabulary: int = 512
 
     @property
     def pinpoints(self) -> list[list[int]]:
-        """The sizes that a lone picture is cut into patches at."""
+        """The image sizes of the any-resolution grid."""
         one, two = self.picture, 2 * self.picture
         return [[one, one], [one, two], [two, one], [two, two]]
 
 
 def make_tiny(folder: Path, texts: Iterable[str], size: TinySize | None = None, seed: int = 0) -> None:
-    """Write a checkpoint of random weights, with processor and tokenizer, as `from_pretrained` reads it.
+    """Write a checkpoint with random weights, processor and tokenizer for `from_pretrained`.
 
     Args:
-        folder: Where to; made if need be.
+        folder: Where to write it; created if missing.
         texts: Prompts and answers that the tokenizer learns its merges from.
-        size: How small.
-        seed: Of the weights.
+        size: Sizes of the model.
+        seed: Seed of the weights.
     """
     size = size or TinySize()
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = _tokenizer(texts, size.words)
+    tokenizer = _tokenizer(texts, size.vocabulary)
     config = _config(size, tokenizer)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -105,12 +104,15 @@ def make_tiny(folder: Path, texts: Iterable[str], size: TinySize | None = None, 
     _name_real_processor(folder)
 
 
-def _tokenizer(texts: Iterable[str], words: int) -> Any:
+def _tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
     untrained = Qwen2Tokenizer(eos_token="<|im_end|>", pad_token="<|endoftext|>")
-    # The two words of the verdict stand alone whatever the texts, as they do in the real vocabulary.
+    # "yes" and "no" must be tokens of their own, as in the real vocabulary.
     with redirect_stdout(io.StringIO()):
         return cast(Any, untrained).train_new_from_iterator(
-            [*texts, *['"yes" "no" "none"'] * 50], words, new_special_tokens=_SPECIAL[1:], show_progress=False
+            [*texts, *['"yes" "no" "none"'] * 50],
+            vocabulary,
+            new_special_tokens=_SPECIAL[1:],
+            show_progress=False,
         )
 
 
@@ -134,7 +136,7 @@ def _config(size: TinySize, tokenizer: Any) -> LlavaOnevisionConfig:
             num_attention_heads=size.width // 32,
             num_key_value_heads=1,
             max_position_embeddings=8192,
-            initializer_range=size.width**-0.5,  # the default is for widths of thousands, and too small here
+            initializer_range=size.width**-0.5,  # the default suits larger widths
             tie_word_embeddings=False,
             bos_token_id=None,
             eos_token_id=int(tokenizer.eos_token_id),
@@ -148,7 +150,7 @@ def _config(size: TinySize, tokenizer: Any) -> LlavaOnevisionConfig:
 
 
 def _name_real_processor(folder: Path) -> None:
-    """Let the file name the class of transformers, which other programs know."""
+    """Name the class of transformers in the file, for other programs."""
     path = folder / "processor_config.json"
     settings = json.loads(path.read_text())
     settings["processor_class"] = "LlavaOnevisionProcessor"
