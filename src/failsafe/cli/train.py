@@ -139,7 +139,7 @@ def _train_compact(
         given["rate"] = rate
     last: list[EpochReport] = []
 
-    def tell(report: EpochReport) -> None:
+    def show(report: EpochReport) -> None:
         last[:] = [report]
         if not json:
             seen = ", ".join(f"{name} {value:.3f}" for name, value in report.validation.items())
@@ -149,7 +149,7 @@ def _train_compact(
                 flush=True,
             )
 
-    checkpoint = train_compact(samples, CompactTraining(**given), out, tell)
+    checkpoint = train_compact(samples, CompactTraining(**given), out, show)
     if json:
         print_json({"checkpoint": str(checkpoint), "report": codec.to_plain(last[0]) if last else None})
     else:
@@ -171,8 +171,8 @@ def _train_llava(samples: SampleSet, out: Path, given: dict[str, Any], resume: s
     from failsafe.training.llava_config import LlavaTrainConfig
 
     config = LlavaTrainConfig(**given)
-    tell = (lambda _: None) if json else (lambda line: print(line, flush=True))
-    train_llava(samples, config, out, tell, resume)
+    show = (lambda _: None) if json else (lambda line: print(line, flush=True))
+    train_llava(samples, config, out, show, resume)
     if json:
         print_json({"checkpoint": str(out)})
     else:

@@ -76,10 +76,10 @@ def _explain(error: OSError, path: Path) -> str:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return (
             f"expected a folder that can be written, got a read-only one: {path.parent}; "
-            "choose another with --out"
+            "choose another folder"
         )
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
-        return f"expected a folder, got a file on the way to {path}; choose another with --out"
+        return f"expected a folder, got a file on the way to {path}; choose another folder"
     return f"could not write {path}: {error.strerror}; run the same command again to go on"
 
 

@@ -170,7 +170,7 @@ def columns_for(frames: int, size: int) -> int:
         most = (MAX_SIDE // size) ** 2
         raise UserError(
             f"expected at most {most} frames of {size} pixels a rollout, got {frames}: "
-            "render fewer with a larger --every, or smaller ones with --size"
+            "render fewer frames (a larger every), or smaller ones (size)"
         )
     return columns
 

@@ -168,12 +168,12 @@ class Dataset:
         if not self.path.exists():
             return
         if not self.path.is_dir():
-            raise StoreError(f"expected a folder, got the file {self.path}; choose another with --out")
+            raise StoreError(f"expected a folder, got the file {self.path}; choose another folder")
         foreign = sorted(p.name for p in self.path.iterdir() if p.name != LOCK and not is_partial(p))[:5]
         if foreign and not (self.path / "manifest.json").exists():
             raise StoreError(
                 f"expected an empty folder or a dataset, got {self.path} with {', '.join(foreign)}; "
-                "choose another with --out"
+                "choose another folder"
             )
         for folder in ("cases", "nominal"):
             foreign = sorted(

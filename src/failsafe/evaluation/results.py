@@ -105,7 +105,7 @@ class Results:
         """
         if (self.path / "manifest.json").exists():
             if self.manifest.config != config:
-                raise StoreError(f"{self.path} holds results of another evaluation; choose another --out")
+                raise StoreError(f"{self.path} holds results of another evaluation; choose another folder")
             return
         if self.path.exists() and any(p.name != ".lock" for p in self.path.iterdir()):
             raise StoreError(f"expected an empty folder or one of results, got {self.path} with other files")

@@ -53,7 +53,7 @@ def to_learn(samples: SampleSource) -> list[int]:
     if not known:
         raise UserError(
             "expected samples with pictures, of the split train and with a known answer, got none: those "
-            "made with --no-images are for the compact model alone"
+            "made without images are for the compact model alone"
         )
     return known
 

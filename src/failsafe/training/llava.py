@@ -260,7 +260,7 @@ def _check_budget(
     if tokens.most > limit:
         raise UserError(
             f"expected examples of at most {limit} tokens, which is what {config.model} can take, got one of "
-            f"{tokens.most}; take fewer views or frames (failsafe samples --views --frames)"
+            f"{tokens.most}; make samples with fewer views or frames"
         )
 
 

@@ -89,7 +89,7 @@ def parse_mix(text: str) -> Mix:
         share = -1.0
     if not path or not 0.0 < share < 1.0:
         raise UserError(
-            f"expected --mix FILE:SHARE with a share between 0 and 1, vqa.jsonl:0.3, got '{text}'"
+            f"expected a mixture FILE:SHARE with a share between 0 and 1, vqa.jsonl:0.3, got '{text}'"
         )
     return Mix(Path(path), share)
 
