@@ -90,7 +90,7 @@ def test_another_study_is_refused(tmp_path: Path, run: Run) -> None:
     config, out = bench.config(1), tmp_path / "results"
     run(config, out)
     before = without_times(out)
-    with pytest.raises(StoreError, match="holds results of another evaluation; choose another --out"):
+    with pytest.raises(StoreError, match="holds results of another evaluation; choose another folder"):
         run(replace(config, last_seed=2), out)
     other = tmp_path / "other"
     run(replace(config, threshold=0.6), other)

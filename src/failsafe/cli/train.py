@@ -38,29 +38,29 @@ def train(
 ) -> int:
     """Train a recovery model on samples.
 
-    Interrupted at any moment, the same command goes on: the compact model after the last epoch that was
-    finished, LLaVA-OneVision at its last checkpoint. Several GPUs: `accelerate launch`, see docs/vlm.md.
+    Interrupted at any time, the same command resumes: the compact model after its last complete epoch,
+    LLaVA-OneVision at its last checkpoint. For several GPUs use `accelerate launch`; see docs/vlm.md.
 
     Args:
         data: Folders of samples, made by `failsafe samples`.
-        out: Folder of the run; the checkpoint is in it. A dry run needs none.
+        out: Folder of the run and its checkpoint. A dry run needs none.
         model: "compact", or the name or folder of a LLaVA-OneVision.
         epochs: Passes over the training samples.
-        batch: Samples at once.
-        rate: Highest learning rate.
-        seed: Seed of everything that is drawn.
+        batch: Samples in a batch.
+        rate: Peak learning rate.
+        seed: Seed of all random draws.
         proprioception_only: Compact: use no images, to measure what the proprioception alone gives away.
         localizer: Compact: a checkpoint, or "compact", whose object localizer is kept frozen; only the
             classifier is trained, on image-free samples.
         lora: LLaVA: train LoRA adapters; the default.
         full: LLaVA: train all weights.
-        mix: LLaVA: FILE:SHARE of visual questions in LLaVA's conversation format to learn beside.
-        max_steps: LLaVA: stop after so many steps; no limit by default.
-        accumulation: LLaVA: batches to a step; 8 by default.
-        resume: LLaVA: go on from this checkpoint of the run, "checkpoint-400", not from the last.
-        dry_run: LLaVA: only say what it would take: parameters, tokens, memory, steps.
-        strategy: LLaVA, with --dry-run: how the training is spread over GPUs; "none" by default.
-        gpus: LLaVA, with --dry-run: how many there are; 1 by default.
+        mix: LLaVA: FILE:SHARE of visual questions, in LLaVA's conversation format, to mix in.
+        max_steps: LLaVA: optimizer steps after which training stops; no limit by default.
+        accumulation: LLaVA: batches per optimizer step; 8 by default.
+        resume: LLaVA: resume from this checkpoint of the run, "checkpoint-400", instead of the last.
+        dry_run: LLaVA: only print the cost: parameters, tokens, memory, steps.
+        strategy: LLaVA, with --dry-run: how training is spread over GPUs; "none" by default.
+        gpus: LLaVA, with --dry-run: number of GPUs; 1 by default.
         json: Print the result as JSON.
     """
     if not data:
