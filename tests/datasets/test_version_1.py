@@ -106,7 +106,7 @@ def test_the_command_that_made_it_writes_new_tables_and_no_episode(dataset: Data
     rows = pq.read_table(dataset.path / "tables" / "cases.parquet").to_pylist()
     assert [row["partition"] for row in rows] == [0, 1]
     assert read_manifest(dataset.path).generator == 1
-    assert read_manifest(dataset.path).config.partitions == 2
+    assert read_manifest(dataset.path).config.partition_count == 2
     assert "ToyPick-v0" in (dataset.path / "README.md").read_text()
 
 
