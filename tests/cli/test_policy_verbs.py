@@ -205,7 +205,7 @@ CALIBRATE = ("calibrate", "{model}", "--policy", toy_study.POLICY, "--tasks", TA
         (EVALUATE, "expected thresholds for python:tests.evaluation.toy_study:Replayer"),
         (
             (*EVALUATE, "--monitor", "{model}", "--threshold", "0.5", "--seeds", "900:901"),
-            f"was trained on seed 900 of {TASK}, so that what it does there proves nothing",
+            f"was not trained on, got seed 900 of {TASK}: choose other seeds",
         ),
         ((*EVALUATE, "--calibration", "{tmp}/none.json"), "expected thresholds made by `failsafe calibrate`"),
         ((*EVALUATE, "--calibration", "{model}"), "expected thresholds made by `failsafe calibrate`"),

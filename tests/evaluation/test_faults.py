@@ -191,7 +191,7 @@ def test_a_policy_that_goes_wrong_or_dies_loses_its_own_episode_alone(tmp_path: 
     assert sorted(found) == list(range(10))
     assert {seed for seed, e in found.items() if e.ending is Ending.FAILURE} == set(bench.FINE_SEEDS)
     assert found[bench.DIES].ending is Ending.CRASHED
-    assert found[bench.DIES].description == "the process died twice while at work on it"
+    assert found[bench.DIES].description == "the process died twice during this episode"
     assert (found[bench.DIVERGES].ending, found[bench.DIVERGES].description) == (
         Ending.DIVERGED,
         "the box is nowhere",

@@ -60,5 +60,5 @@ def test_a_damaged_log_is_named_with_its_line(tmp_path: Path) -> None:
     path.write_text(path.read_text() + "{}\n")
     with pytest.raises(RecordError, match=r"answers\.jsonl, line 3: expected format 'Prediction/1'"):
         read_predictions(path)
-    with pytest.raises(RecordError, match="expected a file of answers"):
+    with pytest.raises(RecordError, match="expected a file of predictions"):
         read_predictions(tmp_path / "none.jsonl")

@@ -116,7 +116,7 @@ def test_what_cannot_be_recorded_says_why(
     job.run(cell)
     assert job.read(cell) == ReplayVideo(cell, description="no checkpoint tiny")
     job.give_up(cell)
-    assert job.read(cell) == ReplayVideo(cell, description="the process died twice while at work on it")
+    assert job.read(cell) == ReplayVideo(cell, description="the process died twice during this episode")
 
 
 def test_shards_keep_the_command_that_made_them(results: Results, tmp_path: Path) -> None:

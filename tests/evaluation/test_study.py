@@ -90,7 +90,7 @@ def test_another_study_is_refused(tmp_path: Path, run: Run) -> None:
     config, out = bench.config(1), tmp_path / "results"
     run(config, out)
     before = without_times(out)
-    with pytest.raises(StoreError, match="holds results of another evaluation; choose another folder"):
+    with pytest.raises(StoreError, match="holds results of another evaluation: choose another folder"):
         run(replace(config, last_seed=2), out)
     other = tmp_path / "other"
     run(replace(config, threshold=0.6), other)
@@ -125,7 +125,7 @@ def test_a_cell_that_kills_its_processes_is_recorded_as_such(tmp_path: Path, run
     crashed = results.read(cell.key("monitor"))
     assert crashed is not None
     assert (crashed.ending, crashed.success) == (Ending.CRASHED, False)
-    assert crashed.description == "the process died twice while at work on it"
+    assert crashed.description == "the process died twice during this episode"
     assert results.read(cell.key("never")) == alone, "what was run before counts"
     assert run(config, tmp_path) == [], "and it is not tried a fifth time"
 
@@ -194,7 +194,7 @@ def test_the_thresholds_are_those_of_the_policy(tmp_path: Path, monkeypatch: pyt
         ({"threshold": float("nan")}, "expected a finite threshold of at least 0, got nan"),
         (
             {"calibrations": {"a": Calibration(0.05, "glance", "a", 1.0, {})}},
-            "an allowance of 1, but the monitor.s is 2",
+            "expected thresholds for a .* drift of 2, got 1: calibrate again",
         ),
     ],
 )

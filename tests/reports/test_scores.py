@@ -107,7 +107,7 @@ def test_models_stand_beside_the_published_figures(table: ScoreTable) -> None:
 def test_moments_tasks_and_modes_have_their_rows(table: ScoreTable) -> None:
     by_kind, by_task, by_mode = part_tables(table.scores[0], table.scores[0].sets[0])
     names = [[(row[0].text, row[1].text) for row in table.rows] for table in (by_kind, by_task, by_mode)]
-    everything = [("headline", "40"), ("every moment", "41")]
+    everything = [("headline", "40"), ("every sample", "41")]
     assert names == [
         [*everything, ("harmless", "20"), ("just after", "20"), ("long after", "1")],
         [*everything, ("Pick-v0", "20"), ("Push-v0", "20")],

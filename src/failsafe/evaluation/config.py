@@ -1,4 +1,4 @@
-"""The configuration of a study, and the work items that follow from it."""
+"""The configuration of a study, and the items that follow from it."""
 
 from __future__ import annotations
 
@@ -17,22 +17,26 @@ from failsafe.records.episode import EpisodeKey
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """What is evaluated.
+    """Everything that determines the episodes of a study.
 
     Attributes:
         tasks: Names of the tasks.
-        policies: Base policies, as `load_policy` takes them.
-        monitor: Recovery model, as `load_model` takes it.
-        weights: SHA-256 of its weights: results of others are another study's.
-        policy_weights: By policy, the SHA-256 of its weights where they are on this machine, likewise.
-        first_seed: First seed.
+        policies: Names of the base policies, as `load_policy` takes them.
+        monitor: Name of the recovery model, as `load_model` takes it.
+        weights: SHA-256 of the recovery model's weights. Results of other weights belong to another study.
+        policy_weights: By policy, the SHA-256 of its weights if they are on this machine.
+        first_seed: First seed of the initial states.
         last_seed: One past the last seed.
-        scenarios: Names of scenarios.
-        conditions: Conditions, among `CONDITIONS`; the policy alone is always one.
-        threshold: Score above which an alarm is raised, where there is no calibration for a policy.
-        calibrations: By policy, its calibration.
-        settings: Of the monitor.
+        scenarios: Names of the scenarios.
+        conditions: Names of the conditions, see `CONDITIONS`. The policy alone is added where it is needed.
+        threshold: Score (log odds) above which the monitor raises an alarm on policies without calibration.
+        calibrations: Calibration of the monitor by policy.
+        settings: Settings of the monitor.
         limits: When an episode ends.
+
+    Raises:
+        UserError: If a list or the range of seeds is empty, a number is out of range, a name is unknown, or a
+            calibration was made with another drift than the monitor has.
     """
 
     tasks: tuple[str, ...]
@@ -50,7 +54,7 @@ class StudyConfig:
     policy_weights: dict[str, str] = field(default_factory=dict[str, str])
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense."""
+        """Validate the fields."""
         if not (self.tasks and self.policies and self.scenarios) or self.first_seed >= self.last_seed:
             raise UserError("expected at least one task, policy, scenario and seed to evaluate")
         if not 0 <= self.threshold < np.inf:
@@ -58,8 +62,8 @@ class StudyConfig:
         for policy, found in self.calibrations.items():
             if found.drift != self.settings.drift:
                 raise UserError(
-                    f"the thresholds for {policy} are of scores with an allowance of {found.drift:g}, "
-                    f"but the monitor's is {self.settings.drift:g}"
+                    f"expected thresholds for {policy} that were calibrated with the monitor's drift of "
+                    f"{self.settings.drift:g}, got {found.drift:g}: calibrate again"
                 )
         for condition in self.conditions:
             CONDITIONS[condition]  # raises for an unknown name
@@ -69,7 +73,14 @@ class StudyConfig:
 
 @dataclass(frozen=True)
 class StudyItem:
-    """One initial state of one task in one scenario with one policy: all arms are run on it, one by one."""
+    """One initial state of a task in a scenario with a policy. Its conditions run one after the other.
+
+    Attributes:
+        task: Name of the task.
+        scenario: Name of the scenario.
+        policy: Name of the base policy.
+        seed: Seed of the initial state.
+    """
 
     task: str
     scenario: str
@@ -77,13 +88,18 @@ class StudyItem:
     seed: int
 
     def key(self, condition: str) -> EpisodeKey:
-        """The episode of one arm."""
+        """Return the key of the episode under a condition."""
         return EpisodeKey(self.task, self.scenario, self.policy, condition, self.seed)
 
 
 def study_items(config: StudyConfig, shard: tuple[int, int] = (0, 1)) -> list[StudyItem]:
-    """All initial states of a study, or one shard's, seed by seed: a run that is cut short is balanced."""
-    cells = [
+    """List the items of a study, seed by seed, so that an interrupted run is balanced.
+
+    Args:
+        config: Configuration of the study.
+        shard: Number of the shard, from 0, and number of shards.
+    """
+    items = [
         StudyItem(task, name, policy, seed)
         for seed in range(config.first_seed, config.last_seed)
         for name in config.scenarios
@@ -91,13 +107,14 @@ def study_items(config: StudyConfig, shard: tuple[int, int] = (0, 1)) -> list[St
         for task in config.tasks
         if not scenario(name).tasks or task in scenario(name).tasks
     ]
-    return cells[shard[0] :: shard[1]]
+    return items[shard[0] :: shard[1]]
 
 
 def conditions_to_run(config: StudyConfig) -> list[str]:
-    """The arms in the order in which they are run: the policy alone first, for the oracles know its end.
+    """List the conditions of a study in the order in which they run.
 
-    A monitor that only looks leaves the policy as it is, so that nothing need be run beside it.
+    The policy alone comes first, because the oracles use its ending. The condition "watch" needs no other
+    episode beside it, because it does not intervene.
     """
     alone = {NEVER} if set(config.conditions) != {WATCH} else set[str]()
     return CONDITIONS.in_order({*config.conditions, *alone})

@@ -1,6 +1,6 @@
-"""Controls: what a monitor must be better than, and the oracles that no monitor can be better than.
+"""Controls and oracles: baselines below a monitor, and upper bounds above it.
 
-Each is a recovery model in the same monitor. The oracles look behind the scenes, through `PrivilegedState`.
+Each is a recovery model in the same monitor. Oracles read the ground truth through `PrivilegedState`.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ _LIFT = 0.08
 _WIDE = 0.75
 """Share of the gripper travel that an open gripper exceeds at least."""
 _RANDOM_SHARE = 0.2
-"""Share of looks at which the random control acts."""
+"""Share of queries at which the random control acts."""
 
 
 @dataclass
 class PrivilegedState:
-    """What only a control may know of the episode that is going on.
+    """Ground truth of the running episode, for controls and oracles only.
 
     Attributes:
-        task: The task, whose simulator is in the middle of the episode.
-        spare: The task once more, to try things out in.
-        nominal: The nominal twin of the initial state.
+        task: The task; its simulator runs the episode.
+        spare: The same task with another simulator, to try out recoveries.
+        nominal: The nominal rollout from the same initial state.
         fails: Whether the policy alone fails from this initial state.
-        step: Control step now.
-        in_charge: Whether a take-over is going on.
+        step: Returns the current control step.
+        in_charge: Returns whether the monitor is in control.
     """
 
     task: Task
@@ -56,34 +56,40 @@ class PrivilegedState:
 
     @property
     def start(self) -> Pose:
-        """Tool pose at the beginning."""
+        """Tool pose at the start of the episode, robot base frame."""
         return self.nominal.trace.tcp_poses[0].astype(np.float64)
 
 
 @dataclass(frozen=True)
 class AlwaysNudge:
-    """Always alarms. Lifts the tool by two full steps without moving the fingers, then hands back."""
+    """Control that always raises an alarm: lifts the tool by two full steps, keeps the gripper as it is, hands back.
+
+    Attributes:
+        window_spec: Windows that it takes.
+        truth: Ground truth of the episode.
+        name: Its name.
+    """
 
     window_spec: WindowSpec
     truth: PrivilegedState
     name: str = "always nudge"
 
     def assess(self, window: Window) -> Assessment:
-        """The same verdict whatever there is to see, but in a take-over: six lifts on end are no nudge."""
+        """Return the lift; during a take-over, return no failure, so that it is lifted once."""
         if self.truth.in_charge():
             return Assessment()
         robot = self.truth.embodiment
-        actions = ((0.0, 0.0, robot.max_translation, 0.0, 0.0, 0.0, _fingers(window, robot)),) * 2
+        actions = ((0.0, 0.0, robot.max_translation, 0.0, 0.0, 0.0, _gripper_command(window, robot)),) * 2
         return Assessment(failure_probability=1.0, mode="unknown", actions=actions)
 
 
 class RandomNudge:
-    """Alarms at random. Moves the tool by two full steps in a random direction.
+    """Control that raises an alarm at random, and moves the tool by two full steps in a random direction.
 
     Args:
-        window_spec: Format of the windows.
+        window_spec: Windows that it takes.
         embodiment: The robot, with its step limits.
-        rng: Source of the random draws.
+        rng: Random generator.
     """
 
     name = "random nudge"
@@ -93,17 +99,24 @@ class RandomNudge:
         self._rng = rng
 
     def assess(self, window: Window) -> Assessment:
-        """A draw."""
+        """Draw whether to act, and the direction."""
         step = self._rng.normal(size=3)
         step *= self._embodiment.max_translation / float(np.linalg.norm(step))
-        row = (*step.tolist(), 0.0, 0.0, 0.0, _fingers(window, self._embodiment))
+        row = (*step.tolist(), 0.0, 0.0, 0.0, _gripper_command(window, self._embodiment))
         acts = self._rng.random() < _RANDOM_SHARE
         return Assessment(failure_probability=float(acts), mode="unknown", actions=(row,) * 2)
 
 
 @dataclass(frozen=True)
 class FixedRetry:
-    """The model's alarm, and one answer to all: open the fingers, rise, go back to the beginning."""
+    """Control with the model's alarms and one fixed recovery: open the gripper, rise, return to the start.
+
+    Attributes:
+        model: The model under test.
+        start: Tool pose at the start of the episode, robot base frame.
+        embodiment: The robot.
+        name: Its name.
+    """
 
     model: RecoveryModel
     start: Pose
@@ -112,20 +125,20 @@ class FixedRetry:
 
     @property
     def window_spec(self) -> WindowSpec:
-        """The windows that the model takes."""
+        """Windows that the model takes."""
         return self.model.window_spec
 
     def assess(self, window: Window) -> Assessment:
-        """The model's probability with the fixed way back."""
+        """Return the model's failure probability with the fixed recovery."""
         seen = self.model.assess(window)
         if seen.status is not Status.OK:
             return seen
         here = window.tcp_poses[-1].astype(np.float64)
         lifted = here.copy()
         lifted[2] += _LIFT
-        way = [Waypoint(pose, OPEN) for pose in (here, lifted, self.start)]
-        # As if they were closed: fingers that are open already are given the time all the same.
-        rows = to_actions(here, CLOSED, way, self.embodiment)
+        waypoints = [Waypoint(pose, OPEN) for pose in (here, lifted, self.start)]
+        # CLOSED as the present command, so that opening takes its time even if the gripper is open.
+        rows = to_actions(here, CLOSED, waypoints, self.embodiment)
         return Assessment(
             failure_probability=seen.failure_probability,
             stage=seen.stage,
@@ -136,7 +149,15 @@ class FixedRetry:
 
 @dataclass(frozen=True)
 class OracleDetector:
-    """Knows which episodes fail, and is alarmed once the expert would be done; the rest is the model's."""
+    """Oracle that raises an alarm in failing episodes, at the step where the expert would be done.
+
+    The correction is the model's.
+
+    Attributes:
+        model: The model under test.
+        truth: Ground truth of the episode.
+        name: Its name.
+    """
 
     model: RecoveryModel
     truth: PrivilegedState
@@ -144,14 +165,14 @@ class OracleDetector:
 
     @property
     def window_spec(self) -> WindowSpec:
-        """The windows that the model takes."""
+        """Windows that the model takes."""
         return self.model.window_spec
 
     def assess(self, window: Window) -> Assessment:
-        """The truth, with the model's correction."""
-        if self.truth.in_charge():  # the model itself says how to go on
+        """Return the true failure with the model's correction."""
+        if self.truth.in_charge():  # the continuation is the model's
             return self.model.assess(window)
-        # A model that says nothing of actions where it sees no failure can do nothing for this oracle there.
+        # Some models give actions only if they see a failure; this asks for actions in any case.
         assess = getattr(self.model, "assess_as_failing", self.model.assess)
         seen: Assessment = assess(window)
         return Assessment(
@@ -164,19 +185,27 @@ class OracleDetector:
 
 @dataclass(frozen=True)
 class OracleRecovery:
-    """Knows which episodes fail, and tries out in a second simulator which way back is the shortest."""
+    """Oracle that knows failing episodes, and finds the shortest recovery with a second simulator.
+
+    Attributes:
+        window_spec: Windows that it takes.
+        truth: Ground truth of the episode.
+        name: Its name.
+    """
 
     window_spec: WindowSpec
     truth: PrivilegedState
     name: str = "oracle recovery"
 
     def assess(self, window: Window) -> Assessment:
-        """The truth, and the way back as a label would have it."""
+        """Return the true failure with the shortest recovery that succeeds."""
         truth = self.truth
         if not _is_due(truth):
             return Assessment()
         state = truth.task.simulator.state()
-        recovered = recover_now(truth.spare, truth.nominal, state, _fingers(window, self.truth.embodiment))
+        recovered = recover_now(
+            truth.spare, truth.nominal, state, _gripper_command(window, self.truth.embodiment)
+        )
         if recovered is None:
             return Assessment(failure_probability=1.0, mode="unknown")
         rows = _as_actions(recovered, window.tcp_poses[-1].astype(np.float64))
@@ -184,7 +213,7 @@ class OracleRecovery:
 
 
 def _as_actions(trace: Trace, at: Pose) -> tuple[tuple[float, ...], ...]:
-    """What a rollout was told, as actions from a tool pose on."""
+    """Return the commands of a rollout as actions from a tool pose on."""
     rows: list[tuple[float, ...]] = []
     for target, gripper in zip(trace.targets.astype(np.float64), trace.gripper_commands, strict=True):
         rows.append((*poses.delta_between(at, target).tolist(), float(gripper)))
@@ -196,7 +225,7 @@ def _is_due(truth: PrivilegedState) -> bool:
     return truth.fails and truth.step() >= len(truth.nominal.trace)
 
 
-def _fingers(window: Window, embodiment: EmbodimentSpec) -> float:
+def _gripper_command(window: Window, embodiment: EmbodimentSpec) -> float:
     """Return the last gripper command, inferred from the measured opening."""
     widest = max(float(window.gripper_widths.max()), _WIDE * embodiment.gripper_travel)
     return OPEN if window.gripper_widths[-1] > 0.7 * widest else CLOSED

@@ -1,4 +1,4 @@
-"""A study's episodes in one small file, so that every number in a table can be traced."""
+"""The episode table: all records of a study in one small Parquet file."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _COLUMNS = ("task", "scenario", "policy", "condition", "seed", "ending", "steps"
 
 
 def write_episode_table(episodes: Iterable[Episode], path: Path) -> int:
-    """Write episodes as Parquet: what they are asked for by in columns, the whole record beside it.
+    """Write episodes as Parquet: one column per part of the key, and the whole record as JSON.
 
     Args:
         episodes: The episodes.
         path: The file.
 
     Returns:
-        How many there are.
+        Number of episodes.
     """
     rows = [
         {
@@ -48,14 +48,14 @@ def write_episode_table(episodes: Iterable[Episode], path: Path) -> int:
 
 
 def read_episode_table(path: Path) -> Iterator[Episode]:
-    """The episodes of a file that `write_episode_table` wrote.
+    """Read the episodes of a file that `write_episode_table` wrote.
 
     Raises:
         UserError: If there is no such file.
         RecordError: If it holds something else.
     """
     if not path.is_file():
-        raise UserError(f"expected a file of episodes, got {path}, which does not exist")
+        raise UserError(f"expected an episode table, got {path}, which does not exist")
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:

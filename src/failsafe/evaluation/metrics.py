@@ -1,8 +1,8 @@
-"""The offline metrics: from answers to sums by row, from sums to figures.
+"""Offline metrics of single samples: from predictions to columns, from sums of columns to metrics.
 
-Every figure but two is a function of sums over rows, so that a bootstrap over seeds is one product of
-matrices. One rule for what cannot be used: an unreadable or refused answer counts as the opposite of the
-truth, said with certainty; it names no mode and no stage, and gives no actions.
+All metrics but AUROC and latency are functions of sums over rows, so a bootstrap over seeds is one matrix
+product. An unreadable or refused answer counts as the opposite of the truth with probability 1; it names no
+mode and no stage, and has no actions.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from failsafe.records.assessment import Assessment, Status
 BINS = 15
 """Bins of equal width for the calibration error."""
 NO_DIRECTION = (0.005, 0.02)
-"""A true correction that moves less than this (m) and turns less than this (rad) has no direction."""
+"""A true correction with less translation (m) and less rotation (rad) than this has no direction."""
 COMPOUND = "compound"
-"""Mode of a sample with two causes at once: there is no one mode to name."""
+"""Mode of a sample with two perturbations, which counts for no single mode."""
 FRAME = "robot_base"
 """Frame of the true corrections."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One figure of the tables.
+    """One metric of the tables.
 
     Attributes:
         name: Its key.
         title: Its heading.
         unit: "" for a number from 0 to 1 (or -1 to 1), else "mm", "°" or "ms".
-        better: "high", "low".
-        rows: Column that counts the rows on which it rests.
-        meaning: What it is, in a sentence.
+        better: "high" or "low".
+        rows: Column whose sum is the number of rows that it is computed from.
+        meaning: One sentence for the reader of the table.
     """
 
     name: str
@@ -52,14 +52,14 @@ class Metric:
 
 
 METRICS = (
-    Metric("accuracy", "failing or not", "", "high", "rows", "Share of moments judged rightly."),
+    Metric("accuracy", "failing or not", "", "high", "rows", "Share of samples classified correctly."),
     Metric(
         "balanced",
         "balanced",
         "",
         "high",
         "rows",
-        "Mean of the share of failing moments that are noticed and of the share of others left alone.",
+        "Mean of the recall on failing samples and of the specificity on the others.",
     ),
     Metric(
         "precision",
@@ -67,16 +67,16 @@ METRICS = (
         "",
         "high",
         "alarms",
-        "Share of alarms that are right, where there are other moments.",
+        "Share of alarms on failing samples, where there are other samples.",
     ),
-    Metric("recall", "recall", "", "high", "failing", "Share of failing moments that are noticed."),
+    Metric("recall", "recall", "", "high", "failing", "Share of failing samples with an alarm."),
     Metric(
         "auroc",
         "AUROC",
         "",
         "high",
         "rows",
-        "How often a failing moment is given a higher probability than another.",
+        "Probability that a failing sample gets a higher failure probability than another sample.",
     ),
     Metric(
         "mode",
@@ -84,9 +84,9 @@ METRICS = (
         "",
         "high",
         "typed",
-        "Share of failing moments with one cause whose mode is named rightly, axis included.",
+        "Share of failing samples with one perturbation whose mode is named correctly, axis included.",
     ),
-    Metric("stage", "stage", "", "high", "rows", "Share of moments whose sub-task is named rightly."),
+    Metric("stage", "stage", "", "high", "rows", "Share of samples whose stage is named correctly."),
     Metric(
         "cosine",
         "cosine",
@@ -94,7 +94,7 @@ METRICS = (
         "high",
         "directed",
         "Cosine between the predicted and the true total displacement in 6-D, translation and rotation "
-        "divided by their limits a step; 0 where no actions are given. Moments whose correction moves less "
+        "divided by their limits per step; 0 without actions. Samples whose correction moves less "
         f"than {1000 * NO_DIRECTION[0]:g} mm and turns less than {NO_DIRECTION[1]:g} rad are left out.",
     ),
     Metric(
@@ -103,7 +103,7 @@ METRICS = (
         "mm",
         "low",
         "corrected",
-        "Mean distance between where the predicted and the true correction end.",
+        "Mean distance between the end points of the predicted and the true correction.",
     ),
     Metric(
         "degrees",
@@ -111,7 +111,7 @@ METRICS = (
         "°",
         "low",
         "corrected",
-        "Mean angle between where the predicted and the true correction end.",
+        "Mean angle between the final orientations of the predicted and the true correction.",
     ),
     Metric(
         "gripper",
@@ -119,7 +119,7 @@ METRICS = (
         "",
         "high",
         "corrected",
-        "Share of corrections that end with the gripper commanded the right way.",
+        "Share of corrections whose last gripper command is correct.",
     ),
     Metric(
         "help",
@@ -127,7 +127,7 @@ METRICS = (
         "",
         "high",
         "failing",
-        "F1 of asking for help, on failing moments of which some have no proven correction.",
+        "F1 of asking for help on failing samples; positives are those without a proven correction.",
     ),
     Metric(
         "ece",
@@ -136,7 +136,7 @@ METRICS = (
         "low",
         "rows",
         f"Expected calibration error of the probability of failure, {BINS} bins of equal width, "
-        "where there are failing and other moments.",
+        "where there are failing and other samples.",
     ),
     Metric("brier", "Brier", "", "low", "rows", "Mean squared error of the probability of failure."),
     Metric("unreadable", "unreadable", "", "low", "rows", "Share of answers that do not parse."),
@@ -149,14 +149,14 @@ METRICS = (
 
 @dataclass(frozen=True)
 class Rows:
-    """Answers as columns of numbers, one row each.
+    """Predictions as columns of numbers, one row per prediction.
 
     Attributes:
         seeds: Seed of the initial state. [N]
-        truth: 1 where the moment is failing. [N]
-        probability: Probability of failure as it counts: the opposite of the truth where unusable. [N]
-        latency: Seconds. [N]
-        columns: What sums are taken of, by name: [N] each.
+        truth: 1 if the sample is failing, else 0. [N]
+        probability: Failure probability; the opposite of the truth for an unusable answer. [N]
+        latency: Seconds per assessment. [N]
+        columns: Summands by name, [N] each.
     """
 
     seeds: Int[np.ndarray, "N"]
@@ -167,7 +167,7 @@ class Rows:
 
     @classmethod
     def of(cls, predictions: Sequence[Prediction]) -> Rows:
-        """The rows of some answers."""
+        """Make the rows of predictions."""
         truth = np.array([int(a.sample.failing) for a in predictions], dtype=np.int64)
         usable = [a.assessment.status is Status.OK for a in predictions]
         given = [a.assessment.failure_probability for a in predictions]
@@ -189,7 +189,7 @@ class Rows:
         )
 
     def take(self, which: Sequence[int]) -> Rows:
-        """Some of the rows, by number."""
+        """Return the rows with these numbers."""
         index = np.array(which, dtype=np.int64)
         return Rows(
             seeds=self.seeds[index],
@@ -203,26 +203,26 @@ class Rows:
 def compute(
     rows: Rows, bootstrap: SeedBootstrap
 ) -> tuple[dict[str, Float[np.ndarray, "R1"]], dict[str, int]]:
-    """Every metric in every resample, and on how many rows each rests.
+    """Compute every metric in every resample.
 
     Args:
-        rows: The answers; at least one.
-        bootstrap: Resamples of their seeds, the first of them the seeds as they are.
+        rows: The predictions; at least one.
+        bootstrap: Resamples of their seeds; the first holds every seed once.
 
     Returns:
-        By name of the metric its values, NaN where there is nothing to compute it from; latencies once only.
-        And by name of the metric the number of rows.
+        The values by name of the metric, NaN if undefined, one value for latencies; and the number of rows
+        that each metric is computed from.
     """
     names = list(rows.columns)
     sums = bootstrap.total(np.stack([rows.columns[name] for name in names], axis=1))
     t = {name: sums[:, i] for i, name in enumerate(names)}
-    right = t["hits"] + t["rows"] - t["failing"] - t["false alarms"]
-    well = t["rows"] - t["failing"]
-    # Among failing moments alone every alarm is right, and no probability below 1 can be believed.
-    mixed = (t["failing"] > 0) & (well > 0)
+    correct = t["hits"] + t["rows"] - t["failing"] - t["false alarms"]
+    negatives = t["rows"] - t["failing"]
+    # Precision and calibration error are undefined if all samples are failing.
+    mixed = (t["failing"] > 0) & (negatives > 0)
     values = {
-        "accuracy": _ratio(right, t["rows"]),
-        "balanced": (_ratio(t["hits"], t["failing"]) + _ratio(well - t["false alarms"], well)) / 2,
+        "accuracy": _ratio(correct, t["rows"]),
+        "balanced": (_ratio(t["hits"], t["failing"]) + _ratio(negatives - t["false alarms"], negatives)) / 2,
         "precision": _ratio(t["hits"], (t["hits"] + t["false alarms"]) * mixed),
         "recall": _ratio(t["hits"], t["failing"]),
         "auroc": bootstrap.concordance(rows.probability, rows.truth),
@@ -253,7 +253,7 @@ def _ratio(above: Float[np.ndarray, "R1"], below: Float[np.ndarray, "R1"]) -> Fl
 
 
 def _columns(prediction: Prediction) -> dict[str, float]:
-    """What one answer adds to the sums."""
+    """Return the summands of one prediction."""
     sample, assessment = prediction.sample, prediction.assessment
     usable = assessment.status is Status.OK
     alarm = assessment.failing if usable else not sample.failing
@@ -281,7 +281,7 @@ def _correction(true: Sequence[Sequence[float]], assessment: Assessment) -> dict
     names = ("corrected", "directed", "cosine", "millimetres", "degrees", "gripper right")
     if not true:
         return dict.fromkeys(names, 0.0)
-    # Deltas in another frame lead elsewhere, so they count as none.
+    # Deltas in another frame are not comparable and count as no actions.
     given = assessment.actions if assessment.status is Status.OK and assessment.frame == FRAME else ()
     wanted, got = displacement(true), displacement(given)
     off = poses.quaternion_multiply(
@@ -302,7 +302,7 @@ def _correction(true: Sequence[Sequence[float]], assessment: Assessment) -> dict
 
 
 def displacement(actions: Sequence[Sequence[float]]) -> Float[np.ndarray, "6"]:
-    """Where actions lead altogether: the sum of their translations (m), their rotations one after another."""
+    """Return the total displacement of actions: summed translation (m), composed rotation vector (rad)."""
     moved, turned = np.zeros(3), poses.IDENTITY[3:]
     for row in actions:
         moved = moved + np.asarray(row[:3], dtype=np.float64)
@@ -311,13 +311,21 @@ def displacement(actions: Sequence[Sequence[float]]) -> Float[np.ndarray, "6"]:
 
 
 def has_direction(total: Float[np.ndarray, "6"]) -> bool:
-    """Whether a displacement is large enough for its direction to mean something."""
+    """Return whether a displacement (m, rad) is large enough for its direction to be meaningful."""
     metres, radians = NO_DIRECTION
     return bool(np.linalg.norm(total[:3]) >= metres or np.linalg.norm(total[3:]) >= radians)
 
 
 def cosine(a: Float[np.ndarray, "6"], b: Float[np.ndarray, "6"]) -> float:
-    """Cosine between two displacements, metres and radians weighed by the limits of a step; 0 for none."""
+    """Return the cosine between two displacements (m, rad), each part divided by its limit per step.
+
+    Args:
+        a: One displacement.
+        b: The other.
+
+    Returns:
+        The cosine; 0 if one of them is zero.
+    """
     a, b = a / _LIMITS, b / _LIMITS
     lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(a @ b) / lengths if lengths > 1e-12 else 0.0

@@ -1,4 +1,4 @@
-"""The offline table: how well a model reads single moments, overall and by task, mode and kind of moment."""
+"""The offline table: metrics of single samples, overall and by task, mode and kind of sample."""
 
 from __future__ import annotations
 
@@ -19,27 +19,26 @@ from failsafe.records.provenance import Provenance
 from failsafe.samples.sample import Kind
 
 HEADLINE_LEAVES_OUT = (Kind.LONG_AFTER,)
-"""Kinds of moments that the headline leaves out, and with it the tables by task and by mode.
+"""Kinds of samples that the headline and the tables by task and by mode leave out.
 
-A decision: long after the onset a monitor has looked three times already, so that whether a failure is seen
-there says little about whether it is seen in time. These moments have a row of their own among the kinds,
-and the row "every moment" holds all.
+Long after the onset a monitor has queried the model three times already, so recall there says little about
+timely detection. These samples have a row of their own among the kinds, and the row "every sample" holds all.
 """
-HEADLINE, EVERY = "headline", "every moment"
+HEADLINE, EVERY = "headline", "every sample"
 NO_FAILURE, NO_ANSWER = "no failure", "no answer"
-"""Columns of the confusion matrix that are no modes; the first is a row too."""
+"""Columns of the confusion matrix beside the modes; the first is a row too."""
 _ROC_POINTS = 200
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its uncertainty.
+    """A metric with its uncertainty.
 
     Attributes:
-        value: The figure, None where there is nothing to compute it from.
-        low: Lower end of its 95 % interval by bootstrap over seeds, None where there is none.
-        high: Upper end of it.
-        rows: Number of moments that it rests on.
+        value: The value, None if undefined.
+        low: Lower end of the 95 % interval by bootstrap over seeds, None if undefined.
+        high: Upper end of the interval.
+        rows: Number of samples that it is computed from.
     """
 
     value: float | None
@@ -50,14 +49,14 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Group:
-    """The figures of some moments.
+    """The metrics of a group of samples.
 
     Attributes:
-        by: "all", "task", "mode" or "kind".
-        name: Which of those.
-        counts: Moments, seeds, failing ones; and what figures leave out: failing moments with a compound
-            cause, those without a proven correction, and corrections without a direction.
-        figures: By name of the metric.
+        by: What defines the group: "all", "task", "mode" or "kind".
+        name: Name of the group.
+        counts: Number of samples, seeds and failing samples; and of failing samples that single metrics leave
+            out: with two perturbations, without a proven correction, with a correction without direction.
+        figures: Metrics by name.
     """
 
     by: str
@@ -68,7 +67,13 @@ class Group:
 
 @dataclass(frozen=True)
 class Confusion:
-    """How often each true mode (row) was answered with each mode (column), on the headline's moments."""
+    """Confusion matrix of modes on the headline's samples.
+
+    Attributes:
+        rows: True modes.
+        columns: Predicted modes.
+        counts: Number of samples, by row and column.
+    """
 
     rows: tuple[str, ...]
     columns: tuple[str, ...]
@@ -77,7 +82,13 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Bin:
-    """Answers whose probability is in one bin: their number, mean probability, and share that is failing."""
+    """One bin of the reliability diagram.
+
+    Attributes:
+        count: Number of predictions.
+        probability: Their mean failure probability.
+        failing: Share of failing samples among them.
+    """
 
     count: int
     probability: float
@@ -86,15 +97,15 @@ class Bin:
 
 @dataclass(frozen=True)
 class SetScore:
-    """One model on one set of samples.
+    """The metrics of one model on one set of samples.
 
     Attributes:
         name: Name of the set.
-        groups: The headline first, then every moment, then by task, mode and kind.
-        differences: Headline figure minus that on the first set, by name of the metric; empty for the first.
-        confusion: Modes as named, of the headline.
-        reliability: Probability against frequency, of the headline; bins without answers are left out.
-        roc: Points (false-alarm rate, recall) of the headline, from (0, 0) to (1, 1).
+        groups: The headline first, then every sample, then by task, mode and kind.
+        differences: Headline metrics minus those on the first set, by name; empty for the first set.
+        confusion: Confusion matrix of the headline.
+        reliability: Reliability diagram of the headline, without empty bins.
+        roc: ROC curve of the headline: points (false-alarm rate, recall) from (0, 0) to (1, 1).
     """
 
     name: str
@@ -106,13 +117,18 @@ class SetScore:
 
     @property
     def headline(self) -> Group:
-        """All moments but those of `HEADLINE_LEAVES_OUT`."""
+        """All samples but those of `HEADLINE_LEAVES_OUT`."""
         return self.groups[0]
 
 
 @dataclass(frozen=True)
 class ModelScore:
-    """One model on every set of samples, the one that it is compared with first."""
+    """The metrics of one model on every set of samples.
+
+    Attributes:
+        model: Name of the model.
+        sets: One score per set; the others are compared with the first.
+    """
 
     model: str
     sets: tuple[SetScore, ...]
@@ -120,7 +136,12 @@ class ModelScore:
 
 @dataclass(frozen=True)
 class Published:
-    """A published figure beside ours, measured by others on data of their own."""
+    """Published metrics of another system, measured by its authors on their own data.
+
+    Attributes:
+        model: Name of the system.
+        figures: Metrics by name.
+    """
 
     model: str
     figures: dict[str, float]
@@ -131,24 +152,24 @@ PUBLISHED = (
     Published("GPT-4o, published", {"accuracy": 0.70, "mode": 0.20, "cosine": 0.01}),
 )
 PUBLISHED_NOTE = (
-    "Published figures are their authors', on data of their own: PickCube, PushCube and StackCube, seven "
-    "labels, 20 held-out seeds, 1,712 entries. Three quarters of those are failures: always saying yes "
-    "scores 0.76 there."
+    "Published figures were measured by their authors on their own data: PickCube, PushCube and StackCube, "
+    "seven labels, 20 held-out seeds, 1,712 entries. Three quarters are failures, so a constant alarm scores "
+    "0.76 there."
 )
 
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Everything that `failsafe score` found; tables and pages are made from it alone.
+    """The result of `failsafe score`; tables and pages are made from it alone.
 
     Attributes:
-        scores: The model that is asked about first, then the baselines.
+        scores: The model first, then the baselines.
         split: The split that was scored.
-        resamples: Resamples of the bootstrap.
-        command: The command that makes it again.
-        sources: For each set of samples the command that makes it, or where it lies.
+        resamples: Number of resamples of the bootstrap.
+        command: Command that makes it again.
+        sources: For each set of samples the command that makes it, or its path.
         provenance: Commit and versions.
-        published: Figures of others.
+        published: Published metrics.
     """
 
     scores: tuple[ModelScore, ...]
@@ -163,16 +184,16 @@ class ScoreTable:
 def score(
     model: str, predictions: Mapping[str, Sequence[Prediction]], resamples: int = RESAMPLES
 ) -> ModelScore:
-    """All figures of one model.
+    """Compute all metrics of one model.
 
     Args:
-        model: Its name.
+        model: Name of the model.
         predictions: Its predictions by name of the sample set. The others are compared with the first set,
             seed by seed where both hold the same seeds.
-        resamples: Resamples of the bootstrap over seeds.
+        resamples: Number of resamples of the bootstrap over seeds.
 
     Raises:
-        UserError: If a set holds no moment for the headline.
+        UserError: If a set holds no sample for the headline.
     """
     sets: list[SetScore] = []
     first: dict[str, Float[np.ndarray, "R1"]] = {}
@@ -180,7 +201,7 @@ def score(
         rows = Rows.of(given)
         headline = [i for i, a in enumerate(given) if a.sample.kind not in HEADLINE_LEAVES_OUT]
         if not headline:
-            raise UserError(f"expected moments to score in '{name}', got none; is the split empty?")
+            raise UserError(f"expected samples to score in '{name}', got none: is the split empty?")
         failing = [i for i in headline if given[i].sample.failing]
         every = list(range(len(given)))
         whole, values = _group("all", HEADLINE, rows.take(headline), resamples)
@@ -240,7 +261,7 @@ def _split(rows: Sequence[int], key: Callable[[int], str]) -> dict[str, list[int
 
 
 def _place(name: str) -> tuple[int, str]:
-    """Modes in the order of the levels of cause, moments as they follow one another, tasks by name."""
+    """Sort modes by level of cause, kinds in the order of an episode, tasks by name."""
     order = (*MODES, COMPOUND, *(kind.value for kind in Kind), "unnamed", NO_FAILURE, NO_ANSWER)
     return (order.index(name) if name in order else -1), name
 
@@ -274,7 +295,7 @@ def _roc(rows: Rows) -> tuple[tuple[float, float], ...]:
     truth = rows.truth[order]
     if not 0 < truth.sum() < len(truth):
         return ()
-    # Moments of one probability are told apart by no threshold, so they are one step.
+    # No threshold separates samples of equal probability, so they are one step of the curve.
     last = np.flatnonzero(np.concatenate([np.diff(rows.probability[order]) != 0, [True]]))
     recall = np.cumsum(truth)[last] / truth.sum()
     alarms = np.cumsum(1 - truth)[last] / (1 - truth).sum()

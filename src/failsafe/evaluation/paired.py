@@ -1,4 +1,4 @@
-"""What a study comes to: success by cell with its uncertainty, pairs with and without, alarms, cost."""
+"""Summarise a study: success with its uncertainty, paired episodes, alarms and cost."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from failsafe.records.episode import Ending, Episode
 from failsafe.records.event import Event, EventKind
 
 ALL_TASKS, NOMINAL = "all", "nominal"
-_NO_VERDICT = (EventKind.FAULT, EventKind.LATE, EventKind.UNREADABLE)
+_NO_ASSESSMENT = (EventKind.FAULT, EventKind.LATE, EventKind.UNREADABLE)
 
 
 class Change(str, enum.Enum):
-    """What a monitor did to an episode: how it ends with it, against without it."""
+    """How the ending under a condition differs from the ending of the policy alone."""
 
     RESCUED = "rescued"
     HARMED = "harmed"
@@ -29,12 +29,12 @@ class Change(str, enum.Enum):
 
 @dataclass(frozen=True)
 class Pair:
-    """Two episodes from one initial state: of the policy alone, and under one condition.
+    """Two episodes from one initial state: the policy alone, and one condition.
 
     Attributes:
-        alone: Of the policy alone.
-        under: Under the condition.
-        nominal: Of the policy alone where nothing is unlike training, None where that has not been run.
+        alone: Episode of the policy alone.
+        under: Episode under the condition.
+        nominal: Episode of the policy alone in the nominal scenario, None if it has not been run.
     """
 
     alone: Episode
@@ -43,22 +43,22 @@ class Pair:
 
     @property
     def change(self) -> Change:
-        """What the condition did."""
+        """The difference in the ending."""
         if self.alone.success:
             return Change.KEPT if self.under.success else Change.HARMED
         return Change.RESCUED if self.under.success else Change.FAILED
 
     @property
     def first_alarm(self) -> Event | None:
-        """The first alarm under the condition, None where there was none."""
+        """The first alarm under the condition, None if there was none."""
         return next((event for event in self.under.events if event.kind is EventKind.ALARM), None)
 
     @property
     def delays(self) -> bool:
-        """Whether one can say how late an alarm is: an accident made it fail, no alarm was before.
+        """Whether a detection delay is defined: a disturbance caused the failure, and no alarm came before.
 
-        The accident did so if it happened in the same step with and without the monitor, and the policy alone
-        fails with it and, as far as that has been run, succeeds without it.
+        The disturbance is the cause if it began at the same step in both episodes, the policy alone fails
+        with it and, if the nominal scenario has been run, succeeds without it.
         """
         onset, alarm = self.under.injection_step, self.first_alarm
         if onset is None or onset != self.alone.injection_step or self.alone.success:
@@ -68,13 +68,13 @@ class Pair:
 
     @property
     def delay(self) -> int | None:
-        """Control steps from the accident to the first alarm, where `delays`; None where there was none."""
+        """Control steps from the onset of the disturbance to the first alarm; None if there is none."""
         onset, alarm = self.under.injection_step, self.first_alarm
         return alarm.step - onset if self.delays and onset is not None and alarm is not None else None
 
     @property
     def false_alarm(self) -> bool | None:
-        """Whether there was an alarm in what alone succeeds; None where it fails, or saw an accident."""
+        """Whether there was an alarm in an undisturbed success of the policy alone, else None."""
         if (
             not self.alone.success
             or self.alone.injection_step is not None
@@ -86,7 +86,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Row:
-    """One cell: a task in a scenario with a policy under one condition.
+    """One row of the table: a task in a scenario with a policy under one condition.
 
     Attributes:
         task: Name of the task, or "all".
@@ -94,28 +94,28 @@ class Row:
         policy: The base policy.
         condition: The condition.
         episodes: Number of episodes.
-        successes: How many succeeded.
-        interval: Wilson's interval of the share.
+        successes: Number of successful episodes.
+        interval: 95 % Wilson interval of the success rate.
         alone: Successes of the policy alone from the same initial states.
-        rescued: Initial states that the policy alone fails from, and this arm does not.
-        harmed: Initial states that the policy alone succeeds from, and this arm does not.
-        p: Exact McNemar test of this arm against the policy alone.
-        harm_rate: Share of the policy's own successes that this arm broke.
-        harm_interval: Wilson's interval of it.
+        rescued: Initial states from which the policy alone fails and this condition succeeds.
+        harmed: Initial states from which the policy alone succeeds and this condition fails.
+        p: p-value of the exact McNemar test of this condition against the policy alone.
+        harm_rate: Share of the policy's own successes that fail under this condition.
+        harm_interval: 95 % Wilson interval of `harm_rate`.
         alarms: Alarms per episode.
-        false_alarm_rate: Share of the policy's own successes without an accident in which there was an alarm.
-        false_alarm_interval: Wilson's interval of it.
+        false_alarm_rate: Share of the policy's own undisturbed successes with an alarm.
+        false_alarm_interval: 95 % Wilson interval of `false_alarm_rate`.
         take_overs: Take-overs per episode.
         first_alarm: Median control step of an episode's first alarm.
-        onsets: Episodes that an accident at a known step made fail alone, see `Pair.delays`.
-        detected: In how many of those there is an alarm after it.
-        delay: Median control steps from the accident to that alarm.
+        onsets: Episodes with a defined detection delay, see `Pair.delays`.
+        detected: Number of those with an alarm after the onset.
+        delay: Median control steps from the onset to that alarm.
         steps: Mean control steps.
         seconds: Mean seconds on the robot.
-        overhead: Share of a successful episode's time on the robot in which the policy waited for the model.
-        faults: Looks per episode that gave no verdict: faults, late and unreadable answers.
+        overhead: Blocking latency of the monitor as a share of the robot time, over successful episodes.
+        faults: Queries per episode without an assessment: faults, late and unreadable answers.
         asked_for_help: Episodes in which the monitor asked for help.
-        endings: How many episodes ended otherwise than in success or failure.
+        endings: Number of episodes by ending, other than success and failure.
     """
 
     task: str
@@ -148,29 +148,48 @@ class Row:
 
     @property
     def rate(self) -> float:
-        """Share of successes."""
+        """Success rate."""
         return self.successes / self.episodes
 
     @property
     def gain(self) -> float:
-        """How much larger it is than for the policy alone."""
+        """Success rate minus that of the policy alone."""
         return (self.successes - self.alone) / self.episodes
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a study comes to."""
+    """The table of a study.
+
+    Attributes:
+        rows: Nominal scenario first; within a policy all tasks together last.
+    """
 
     rows: tuple[Row, ...]
 
     def find(self, task: str, scenario: str, policy: str, condition: str) -> Row | None:
-        """The row of a cell, None where it has not been run."""
+        """Return a row, None if it has not been run.
+
+        Args:
+            task: Name of the task, or "all".
+            scenario: Name of the scenario.
+            policy: Name of the policy.
+            condition: Name of the condition.
+        """
         wanted = (task, scenario, policy, condition)
         return next((r for r in self.rows if (r.task, r.scenario, r.policy, r.condition) == wanted), None)
 
 
 def pairs_of(episodes: Iterable[Episode], condition: str = MONITOR) -> list[Pair]:
-    """Every initial state that has been run with the policy alone and under a condition, in a fixed order."""
+    """Pair the episodes of the policy alone with those under a condition.
+
+    Args:
+        episodes: Records of a study.
+        condition: Name of the condition.
+
+    Returns:
+        One pair for every initial state that has been run with both, in a fixed order.
+    """
     found: dict[tuple[str, str, str, int], dict[str, Episode]] = defaultdict(dict)
     for episode in episodes:
         key = episode.key
@@ -187,12 +206,12 @@ def pairs_of(episodes: Iterable[Episode], condition: str = MONITOR) -> list[Pair
 
 
 def summarise(episodes: Iterable[Episode]) -> Summary:
-    """Every cell of a study, and for more than one task all of them together.
+    """Make the table of a study: one row per cell and, with more than one task, one for all tasks.
 
-    Only initial states that have been run under the condition and with the policy alone are counted.
+    Only initial states that have been run both under the condition and with the policy alone count.
 
     Args:
-        episodes: The records.
+        episodes: Records of the study.
     """
     cells: dict[tuple[str, str, str, str], dict[tuple[str, int], Episode]] = defaultdict(dict)
     for episode in episodes:
@@ -209,7 +228,7 @@ def summarise(episodes: Iterable[Episode]) -> Summary:
         if pairs:
             rows.append(_row((task, name, policy, condition), pairs))
 
-    # What is as in training comes first, all tasks together last.
+    # The nominal scenario comes first, all tasks together last.
     ranks = {name: rank for rank, name in enumerate(CONDITIONS.in_order({row.condition for row in rows}))}
 
     def order(row: Row) -> tuple[object, ...]:
@@ -266,7 +285,7 @@ def _row(cell: tuple[str, str, str, str], pairs: Sequence[Pair]) -> Row:
         steps=sum(e.steps for e in under) / number,
         seconds=sum(e.robot_seconds for e in under) / number,
         overhead=sum(e.monitor_seconds for e in done) / robot if robot else None,
-        faults=sum(e.count(kind) for e in under for kind in _NO_VERDICT) / number,
+        faults=sum(e.count(kind) for e in under for kind in _NO_ASSESSMENT) / number,
         asked_for_help=sum(e.count(EventKind.HELP) > 0 for e in under),
         endings={ending: odd.count(ending) for ending in sorted(set(odd))},
     )

@@ -1,4 +1,4 @@
-"""What a model answered to which sample: the log that every figure is made from."""
+"""Predictions of a model on samples: the log that all offline metrics are computed from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ from failsafe.samples.sample import Sample
 
 @dataclass(frozen=True)
 class Prediction:
-    """A sample with its truth, and what a model made of its window."""
+    """A sample and a model's assessment of its window.
+
+    Attributes:
+        sample: The sample, with its ground truth.
+        assessment: The assessment.
+    """
 
     sample: Sample
     assessment: Assessment
@@ -25,7 +30,7 @@ class Prediction:
 
 @runtime_checkable
 class Samples(Protocol):
-    """Samples and their windows: what is asked."""
+    """Samples and their windows."""
 
     @property
     def samples(self) -> Sequence[Sample]:
@@ -33,7 +38,7 @@ class Samples(Protocol):
         ...
 
     def window(self, index: int) -> Window:
-        """The window of a sample."""
+        """Return the window of a sample."""
         ...
 
 
@@ -41,28 +46,35 @@ def ask(
     model: RecoveryModel,
     samples: Samples,
     indices: Iterable[int],
-    listen: Callable[[], None] | None = None,
+    on_answer: Callable[[], None] | None = None,
 ) -> list[Prediction]:
-    """Ask a model about samples, one window at a time, as a monitor would.
+    """Query a model about samples, one window at a time, as a monitor does.
 
-    Whatever the model does wrong becomes a verdict that counts as wrong; nothing is left out.
+    An exception or an unusable answer becomes an assessment that counts as wrong.
 
     Args:
         model: The model.
         samples: The samples and their windows.
-        indices: Which of them.
-        listen: Called after each answer.
+        indices: Numbers of the samples to query.
+        on_answer: Called after each answer.
+
+    Returns:
+        One prediction per index.
     """
     predictions: list[Prediction] = []
     for index in indices:
         predictions.append(Prediction(samples.samples[index], assess_safely(model, samples.window(index))))
-        if listen is not None:
-            listen()
+        if on_answer is not None:
+            on_answer()
     return predictions
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
-    """Write answers as lines of JSON.
+    """Write predictions as lines of JSON.
+
+    Args:
+        path: The file.
+        predictions: The predictions.
 
     Raises:
         StoreError: If the file cannot be written.
@@ -74,11 +86,11 @@ def read_predictions(path: Path) -> list[Prediction]:
     """Read what `write_predictions` wrote.
 
     Raises:
-        RecordError: If the file is not there, or a line of it is not an answer.
+        RecordError: If there is no such file, or a line is not a prediction.
     """
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise RecordError(f"expected a file of answers, got {path}: {error}") from error
+        raise RecordError(f"expected a file of predictions, got {path}: {error}") from error
     where = f"{path}, line"
     return [codec.loads(Prediction, line, f"{where} {number}") for number, line in enumerate(lines, start=1)]

@@ -1,8 +1,10 @@
-"""Films of a few telling episodes, with the monitor and without: nothing is stored, so they are run again.
+"""Replay videos of selected episodes, with the monitor and without.
+
+A study stores no states, so the episodes run again:
 
 ```
-films/TASK/SCENARIO/POLICY/SEED/film.json          what was filmed, and how it ended this time
-films/TASK/SCENARIO/POLICY/SEED/ARM/CAMERA.webp    a sheet of frames, as in a dataset (`datasets.tables`)
+videos/TASK/SCENARIO/POLICY/SEED/video.json               what was rendered, and the endings of the second run
+videos/TASK/SCENARIO/POLICY/SEED/CONDITION/CAMERA.webp    a grid of frames (`datasets.frame_grids`)
 ```
 """
 
@@ -34,29 +36,34 @@ from failsafe.records.event import EventKind
 from failsafe.simulators.contract import Camera, Simulator
 
 KINDS = (Change.RESCUED, Change.HARMED, Change.FAILED)
-"""What is worth a film: where a monitor leaves a success alone, there is nothing to see."""
+"""Kinds of pairs that get videos: where a monitor leaves a success alone, both episodes are the same."""
 VIEWS = ("front", "hand")
 CONDITIONS = (NEVER, MONITOR)
 
 
 @dataclass(frozen=True)
 class ReplayVideo:
-    """One initial state, filmed with the policy alone and with the monitor.
+    """The videos of one initial state, with the policy alone and with the monitor.
 
     Attributes:
-        cell: Which one.
-        frames: What there are frames of, by arm; None where none could be made.
-        endings: How each arm ended this time.
-        description: Why there are no frames.
+        item: The initial state.
+        frames: Index of the frames, one trace per condition; None if there are no videos.
+        endings: Ending of each condition in the second run, in the order of `CONDITIONS`.
+        description: Why there are no videos.
     """
 
-    cell: StudyItem
+    item: StudyItem
     frames: FrameIndex | None = None
     endings: tuple[Ending, ...] = ()
     description: str = ""
 
     def repeats(self, condition: str, recorded: Episode) -> bool:
-        """Whether an arm ended as it is recorded, after as many steps."""
+        """Return whether a condition ended as recorded, after the same number of steps.
+
+        Args:
+            condition: Name of the condition.
+            recorded: Record of the first run.
+        """
         i = CONDITIONS.index(condition)
         if self.frames is None:
             return False
@@ -64,11 +71,11 @@ class ReplayVideo:
 
 
 def choose(pairs: Sequence[Pair], number: int) -> list[Pair]:
-    """At most so many pairs of each of `KINDS`, of every scenario, policy and task in turn.
+    """Choose pairs of each of `KINDS`, taking scenarios, policies and tasks in turn.
 
     Args:
         pairs: All pairs, in a fixed order.
-        number: How many of each kind.
+        number: Largest number of pairs of each kind.
     """
     chosen: list[Pair] = []
     for kind in KINDS:
@@ -78,7 +85,7 @@ def choose(pairs: Sequence[Pair], number: int) -> list[Pair]:
             if pair.change is kind:
                 key = pair.alone.key
                 group = (key.scenario, key.policy, key.task)
-                # A failure that the monitor did nothing about shows little.
+                # Episodes in which the monitor intervened come first.
                 idle = pair.under.count(EventKind.TAKE_OVER) == 0
                 ranked.append((idle, turns[group], key.scenario != "nominal", i))
                 turns[group] += 1
@@ -86,9 +93,14 @@ def choose(pairs: Sequence[Pair], number: int) -> list[Pair]:
     return chosen
 
 
-def video_folder(folder: Path, cell: StudyItem) -> Path:
-    """Where the film of an initial state is."""
-    return folder / file_name(cell.task) / cell.scenario / file_name(cell.policy) / f"{cell.seed:08d}"
+def video_folder(folder: Path, item: StudyItem) -> Path:
+    """Return the folder of the videos of one item.
+
+    Args:
+        folder: Folder of all videos.
+        item: The item.
+    """
+    return folder / file_name(item.task) / item.scenario / file_name(item.policy) / f"{item.seed:08d}"
 
 
 def make_replay_videos(
@@ -98,86 +110,91 @@ def make_replay_videos(
     executor: Executor,
     on_progress: Callable[[int], None] = ignore,
 ) -> list[ReplayVideo]:
-    """Film pairs that have not been filmed; where that fails, a film says why instead.
+    """Render the videos of pairs that have none. A failure is recorded in `ReplayVideo.description`.
 
     Args:
-        results: The study that they are of.
-        pairs: What to film.
-        folder: Where the films go.
-        executor: Renders the videos.
-        on_progress: Called with the number of films that have just been made.
+        results: Results of the study.
+        pairs: Pairs of the study.
+        folder: Folder of all videos.
+        executor: Runs the episodes.
+        on_progress: Called with the number of items that have just been done.
+
+    Returns:
+        The videos, in the order of the pairs.
     """
     if not pairs:
         return []
-    cells = [StudyItem(k.task, k.scenario, k.policy, k.seed) for k in (pair.alone.key for pair in pairs)]
+    items = [StudyItem(k.task, k.scenario, k.policy, k.seed) for k in (pair.alone.key for pair in pairs)]
     job = ReplayVideoJob(results.manifest.config, results.path, folder)
     with locked(folder):
-        todo = [cell for cell in cells if (found := job.read(cell)) is None or found.frames is None]
-        on_progress(len(cells) - len(todo))
+        todo = [item for item in items if (found := job.read(item)) is None or found.frames is None]
+        on_progress(len(items) - len(todo))
         executor.run(job, todo, lambda _: on_progress(1))
-    return [video for cell in cells if (video := job.read(cell))]
+    return [video for item in items if (video := job.read(item))]
 
 
 class ReplayVideoJob:
-    """What a process that films does.
+    """Renders the videos of one item after the other.
 
     Args:
-        config: What was evaluated.
+        config: Configuration of the study.
         results: Folder of the results.
-        folder: Where the films go.
+        folder: Folder of all videos.
     """
 
     def __init__(self, config: StudyConfig, results: Path, folder: Path) -> None:
         self._study, self._folder = StudyJob(config, results), folder
 
     def run(self, item: StudyItem, reporter: Reporter = SILENT) -> None:
-        """Film an initial state."""
+        """Render the videos of an item."""
         try:
             video = self._video(item)
         except FailSafeError as error:  # a server that is down, a machine that cannot render
             video = ReplayVideo(item, description=str(error))
-        except Exception as error:  # a page without one film is better than none
+        except Exception as error:  # one video less must not cost the page
             video = ReplayVideo(item, description=f"{type(error).__name__}: {error}")
         self._write(video)
 
     def give_up(self, item: StudyItem, part: str = "") -> bool:
-        """Say that filming has killed two processes."""
-        self._write(ReplayVideo(item, description="the process died twice while at work on it"))
+        """Record that the item killed its worker twice."""
+        self._write(ReplayVideo(item, description="the process died twice during this episode"))
         return False
 
-    def read(self, cell: StudyItem) -> ReplayVideo | None:
-        """The film of an initial state, None where there is none."""
-        file = video_folder(self._folder, cell) / "film.json"
+    def read(self, item: StudyItem) -> ReplayVideo | None:
+        """Return the record of an item's videos, None if there is none."""
+        file = video_folder(self._folder, item) / "video.json"
         return codec.loads(ReplayVideo, file.read_text(), str(file)) if file.exists() else None
 
     def _write(self, video: ReplayVideo) -> None:
-        file = video_folder(self._folder, video.cell) / "film.json"
+        file = video_folder(self._folder, video.item) / "video.json"
         write_atomically(file, (codec.dumps(video) + "\n").encode())
 
-    def _video(self, cell: StudyItem) -> ReplayVideo:
-        simulator = self._study.task(cell).simulator
+    def _video(self, item: StudyItem) -> ReplayVideo:
+        simulator = self._study.task(item).simulator
         spec = simulator.spec
         views = [view for view in VIEWS if view in spec.cameras] or list(spec.cameras[:1])
-        cameras = [scenario(cell.scenario).camera(simulator.camera(view), cell.seed) for view in views]
+        cameras = [scenario(item.scenario).camera(simulator.camera(view), item.seed) for view in views]
         endings: list[Ending] = []
-        reels: list[TraceFrames] = []
+        traces: list[TraceFrames] = []
         for condition in CONDITIONS:
             states: list[np.ndarray] = []
-            endings.append(self._study.episode(cell, condition, states).ending)
+            endings.append(self._study.episode(item, condition, states).ending)
             states.append(simulator.state())
-            reels.append(_reel(simulator, cameras, condition, states, video_folder(self._folder, cell)))
-        index = FrameIndex(SIZE, EVERY, "", spec.embodiment.control_hz, tuple(cameras), tuple(reels))
-        return ReplayVideo(cell, index, tuple(endings))
+            traces.append(
+                _write_grids(simulator, cameras, condition, states, video_folder(self._folder, item))
+            )
+        index = FrameIndex(SIZE, EVERY, "", spec.embodiment.control_hz, tuple(cameras), tuple(traces))
+        return ReplayVideo(item, index, tuple(endings))
 
 
-def _reel(
+def _write_grids(
     simulator: Simulator,
     cameras: Sequence[Camera],
     condition: str,
     states: Sequence[Float32[np.ndarray, "S"]],
     folder: Path,
 ) -> TraceFrames:
-    """Write the sheets of the episode that the simulator has just been through, one for each camera."""
+    """Render the last episode of the simulator, and write one grid of frames per camera."""
     finite = [i for i, state in enumerate(states) if np.isfinite(state).all()]
     steps = sorted({*range(0, finite[-1], EVERY), finite[-1]})
     columns = columns_for(len(steps), SIZE)

@@ -25,9 +25,17 @@ from failsafe.records.provenance import Provenance, collect_provenance, command_
 
 @dataclass(frozen=True)
 class StudyManifest:
-    """What a folder of results is."""
+    """Configuration and origin of a folder of results.
 
-    FORMAT: ClassVar[int] = 3  # 1: scores were a mean of looks; 2: conditions were called arms
+    Attributes:
+        config: Configuration of the study.
+        command: Command that started it.
+        provenance: Commit and versions of the run that started it.
+    """
+
+    # Earlier formats: 1 (scores were means over queries), 2 (other names of the monitor's settings). Their
+    # episodes were made with other settings, so they cannot be resumed.
+    FORMAT: ClassVar[int] = 3
 
     config: StudyConfig
     command: str
@@ -35,7 +43,7 @@ class StudyManifest:
 
 
 class Results:
-    """A folder of results.
+    """A folder of results, for reading and writing.
 
     Args:
         path: The folder.
@@ -46,10 +54,11 @@ class Results:
 
     @property
     def manifest(self) -> StudyManifest:
-        """What was evaluated.
+        """The manifest.
 
         Raises:
-            UserError: If there are no results.
+            UserError: If the folder has none.
+            RecordError: If it is damaged or of another version.
         """
         file = self.path / "manifest.json"
         try:
@@ -59,7 +68,7 @@ class Results:
         return codec.loads(StudyManifest, text, str(file))
 
     def file(self, key: EpisodeKey) -> Path:
-        """Where an episode's record is."""
+        """Return the path of an episode's record."""
         task, policy = file_name(key.task), file_name(key.policy)
         return (
             self.path
@@ -72,7 +81,7 @@ class Results:
         )
 
     def read(self, key: EpisodeKey) -> Episode | None:
-        """The record of an episode, None where it has not been run."""
+        """Return the record of an episode, None if it has not been run."""
         file = self.file(key)
         return codec.loads(Episode, file.read_text(), str(file)) if self.has(key) else None
 
@@ -81,11 +90,11 @@ class Results:
         return self.file(key).exists()
 
     def write(self, episode: Episode) -> None:
-        """Keep an episode's record."""
+        """Store the record of an episode."""
         write_atomically(self.file(episode.key), (codec.dumps(episode) + "\n").encode())
 
     def episodes(self) -> Iterator[Episode]:
-        """Every record, in a fixed order."""
+        """Iterate over all records in a fixed order."""
         for file in sorted(self.path.glob("episodes/*/*/*/*/*.json")):
             yield codec.loads(Episode, file.read_text(), str(file))
 
@@ -94,18 +103,18 @@ class Results:
         return summarise(self.episodes())
 
     def begin(self, config: StudyConfig, made: StudyManifest | None = None) -> None:
-        """Make the folder one of this study.
+        """Write the manifest of a study, or check that the folder holds the same study.
 
         Args:
-            config: What is evaluated.
-            made: How it was begun, where that was not by this command.
+            config: Configuration of the study.
+            made: Manifest to write; None to make one of this process.
 
         Raises:
-            StoreError: If it holds another study, or something else.
+            StoreError: If the folder holds another study or other files.
         """
         if (self.path / "manifest.json").exists():
             if self.manifest.config != config:
-                raise StoreError(f"{self.path} holds results of another evaluation; choose another folder")
+                raise StoreError(f"{self.path} holds results of another evaluation: choose another folder")
             return
         if self.path.exists() and any(p.name != ".lock" for p in self.path.iterdir()):
             raise StoreError(f"expected an empty folder or one of results, got {self.path} with other files")
@@ -113,10 +122,16 @@ class Results:
         write_atomically(self.path / "manifest.json", (codec.dumps(made) + "\n").encode())
 
     def take_in(self, shards: Sequence[Path]) -> int:
-        """Copy the episodes of other folders of the same study; how many were new.
+        """Copy the episodes of shards of the same study into this folder.
+
+        Args:
+            shards: Folders of the shards.
+
+        Returns:
+            Number of episodes that were new.
 
         Raises:
-            StoreError: If one is of another study.
+            StoreError: If a shard is of another study.
         """
         taken = 0
         for shard in map(Results, shards):

@@ -1,4 +1,4 @@
-"""Uncertainty of a figure: Wilson's interval, McNemar's exact test, the bootstrap over seeds."""
+"""Statistics with uncertainty: Wilson interval, exact McNemar test, bootstrap over seeds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ RESAMPLES = 1000
 
 
 def wilson(successes: int, trials: int, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
-    """Wilson's score interval of a share; None where there were no trials.
+    """Compute the Wilson score interval of a success rate.
+
+    Args:
+        successes: Number of successes.
+        trials: Number of trials.
+        confidence: Confidence level, 0 to 1.
+
+    Returns:
+        Lower and upper end; None without trials.
 
     Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference, 1927.
     """
@@ -24,18 +32,18 @@ def wilson(successes: int, trials: int, confidence: float = CONFIDENCE) -> tuple
     middle = share + z * z / (2 * trials)
     half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
     whole = 1 + z * z / trials
-    # At the ends the interval closes exactly; rounding would leave 1e-17.
+    # Exact ends; rounding would leave 1e-17.
     low = 0.0 if successes == 0 else (middle - half) / whole
     high = 1.0 if successes == trials else (middle + half) / whole
     return low, high
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """Exact two-sided p-value of McNemar's test on pairs, for example of episodes with one seed.
+    """Compute the exact two-sided p-value of McNemar's test on paired outcomes.
 
     Args:
-        only_first: Pairs of which the first alone succeeded.
-        only_second: Pairs of which the second alone succeeded.
+        only_first: Number of pairs in which only the first succeeded.
+        only_second: Number of pairs in which only the second succeeded.
 
     Source: Q. McNemar, Note on the sampling error of the difference between correlated proportions, 1947;
     exact by the binomial distribution of the pairs that disagree.
@@ -45,18 +53,18 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 class SeedBootstrap:
-    """Resamples of seeds: whole seeds are drawn with replacement, since rows of one seed are alike.
+    """Bootstrap over seeds: whole seeds are drawn with replacement, because rows of one seed are correlated.
 
-    The first "resample" holds every seed once: it gives the figure itself. Equal sets of seeds are resampled
-    alike, so that figures of two sample sets with the same seeds can be subtracted resample by resample.
+    The first "resample" holds every seed once: it gives the point estimate. Equal sets of seeds get equal
+    resamples, so metrics of two sample sets with the same seeds can be subtracted resample by resample.
 
     Args:
         seeds: Seed of each row. [N]
         resamples: Number of resamples R.
 
     Attributes:
-        counts: How often each seed is in each resample. [R+1, S]
-        index: For each row, the column of its seed in `counts`. [N]
+        counts: Number of times each seed is in each resample. [R+1, S]
+        index: Column of each row's seed in `counts`. [N]
     """
 
     def __init__(self, seeds: Int[np.ndarray, "N"], resamples: int = RESAMPLES) -> None:
@@ -67,7 +75,7 @@ class SeedBootstrap:
         self.counts = np.concatenate([np.ones((1, number)), np.reshape(drawn, (-1, number))])
 
     def total(self, columns: Float[np.ndarray, "N C"]) -> Float[np.ndarray, "R1 C"]:
-        """Sum of each column over the rows of each resample."""
+        """Sum each column over the rows of each resample."""
         per_seed = np.zeros((len(self.seeds), columns.shape[1]))
         np.add.at(per_seed, self.index, columns)
         return self.counts @ per_seed
@@ -75,9 +83,14 @@ class SeedBootstrap:
     def concordance(
         self, scores: Float[np.ndarray, "N"], truth: Int[np.ndarray, "N"]
     ) -> Float[np.ndarray, "R1"]:
-        """Area under the ROC curve in each resample: how often a true row scores above a false one.
+        """Compute the area under the ROC curve in each resample; ties count half.
 
-        Ties count half; NaN where one of the two sorts is missing.
+        Args:
+            scores: Score of each row.
+            truth: 1 for positive rows, 0 for negative rows.
+
+        Returns:
+            The area of each resample; NaN without positive or without negative rows.
         """
         yes, no = truth > 0, truth == 0
         # above[s, t]: pairs of a true row of seed s and a false row of seed t in the right order. Summed by
@@ -96,7 +109,15 @@ class SeedBootstrap:
 
 
 def interval(resampled: Float[np.ndarray, "R"], confidence: float = CONFIDENCE) -> tuple[float, float] | None:
-    """Percentile interval of resampled figures; None where most resamples have no figure."""
+    """Compute the percentile interval of resampled values.
+
+    Args:
+        resampled: Values, NaN where undefined.
+        confidence: Confidence level, 0 to 1.
+
+    Returns:
+        Lower and upper end; None if most values are undefined.
+    """
     known = resampled[np.isfinite(resampled)]
     if len(known) == 0 or len(known) < len(resampled) / 2:
         return None

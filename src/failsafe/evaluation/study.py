@@ -36,18 +36,23 @@ def run_study(
     shard: tuple[int, int] = (0, 1),
     objects: StudyObjects | None = None,
 ) -> Results:
-    """Run all episodes of a study that have not been run.
+    """Run the episodes of a study that are missing in its results.
 
     Args:
-        config: What is evaluated.
+        config: Configuration of the study.
         out: Folder of the results.
         executor: Runs the items.
         on_done: Called with every item that is done, now or by an earlier run.
-        shard: Number of this shard, from 0, and of all.
+        shard: Number of the shard, from 0, and number of shards.
         objects: Policies, tasks and the model that were given as objects; the rest is loaded by name.
 
+    Returns:
+        The results.
+
     Raises:
-        FailSafeError: If something does not fit before the first step.
+        UserError: If a task, policy or model is not available, or was trained on a seed of the study.
+        StoreError: If the folder holds something else, or cannot be written.
+        PolicyError: If a policy does not fit the simulator.
     """
     objects = objects or StudyObjects()
     for task in config.tasks:
@@ -57,20 +62,20 @@ def run_study(
     with locked(out):
         results.begin(config)
         todo: list[StudyItem] = []
-        for cell in study_items(config, shard):
-            if all(results.has(cell.key(condition)) for condition in conditions_to_run(config)):
-                on_done(cell)
+        for item in study_items(config, shard):
+            if all(results.has(item.key(condition)) for condition in conditions_to_run(config)):
+                on_done(item)
             else:
-                todo.append(cell)
+                todo.append(item)
         executor.run(StudyJob(config, out, objects), todo, on_done)
     return results
 
 
 class StudyJob:
-    """What a process of a study does; it keeps the simulators, the policies and the model that it has made.
+    """Runs the episodes of one item after the other; keeps the simulators, policies and model loaded.
 
     Args:
-        config: What is evaluated.
+        config: Configuration of the study.
         out: Folder of the results.
         objects: Policies, tasks and the model that were given as objects.
     """
@@ -84,102 +89,106 @@ class StudyJob:
         self._model: RecoveryModel | None = self._objects.model
 
     def run(self, item: StudyItem, reporter: Reporter = SILENT) -> None:
-        """Run the arms of a cell that have not been run."""
+        """Run the conditions of an item that have no record, and write their records."""
         self._load(item)
         for condition in conditions_to_run(self._config):
             if not self._results.has(item.key(condition)):
                 self._results.write(self.episode(item, condition))
 
     def give_up(self, item: StudyItem, part: str = "") -> bool:
-        """Record that the arm that was run has killed two processes; whether others are still to be run."""
+        """Record the running condition as crashed; return whether other conditions are still to be run."""
         missing = [
             condition
             for condition in conditions_to_run(self._config)
             if not self._results.has(item.key(condition))
         ]
         if missing:
-            description = "the process died twice while at work on it"
+            description = "the process died twice during this episode"
             self._results.write(
                 Episode(item.key(missing[0]), "", Ending.CRASHED, 0, 0.0, description=description)
             )
         return len(missing) > 1
 
-    def task(self, cell: StudyItem) -> Task:
-        """What a cell is run on."""
-        name = scenario(cell.scenario).tasks.get(cell.task, cell.task)
+    def task(self, item: StudyItem) -> Task:
+        """Return the task of an item, which its scenario may replace."""
+        name = scenario(item.scenario).tasks.get(item.task, item.task)
         if name not in self._tasks:
             self._tasks[name] = load_task(name)
         return self._tasks[name]
 
     def episode(
-        self, cell: StudyItem, condition: str, states: list[Float32[np.ndarray, "S"]] | None = None
+        self, item: StudyItem, condition: str, states: list[Float32[np.ndarray, "S"]] | None = None
     ) -> Episode:
-        """Run one arm of a cell, whether or not it has been run; nothing is written.
+        """Run one episode, whether or not it has a record, and return its record without writing it.
 
         Args:
-            cell: The initial state. For an oracle's arm, the policy alone must have been run on it.
-            condition: The condition.
-            states: Where to put the simulator's state of every step, for pictures.
-        """
-        where, task = scenario(cell.scenario), self.task(cell)
-        self._load(cell)
-        policy = self._policies[cell.policy]
-        if CONDITIONS[condition].monitored:
-            policy = self._guard(cell, condition, policy)
-        return run_episode(task, policy, cell.key(condition), where, self._config.limits, states=states)
+            item: The item. For a control, its policy alone must have a record.
+            condition: Name of the condition.
+            states: List to append the simulator's state of every step to, for rendering.
 
-    def _load(self, cell: StudyItem) -> None:
-        """Have the policy and the model at hand, and make sure that neither was trained on the seed."""
-        if cell.policy not in self._policies:
-            self._policies[cell.policy] = load_policy(cell.policy)
-        _check_fresh(self._policies[cell.policy], cell.policy, cell)
+        Raises:
+            UserError: If the policy or the model was trained on the seed.
+            PolicyError: If the policy does not fit the simulator.
+        """
+        where, task = scenario(item.scenario), self.task(item)
+        self._load(item)
+        policy = self._policies[item.policy]
+        if CONDITIONS[condition].monitored:
+            policy = self._guard(item, condition, policy)
+        return run_episode(task, policy, item.key(condition), where, self._config.limits, states=states)
+
+    def _load(self, item: StudyItem) -> None:
+        """Load the policy and the model, and check that neither was trained on the seed."""
+        if item.policy not in self._policies:
+            self._policies[item.policy] = load_policy(item.policy)
+        _check_fresh(self._policies[item.policy], item.policy, item)
         if any(CONDITIONS[condition].monitored for condition in self._config.conditions):
             if self._model is None:
                 self._model = load_model(self._config.monitor)
-            _check_fresh(self._model, self._config.monitor, cell)
+            _check_fresh(self._model, self._config.monitor, item)
 
-    def _guard(self, cell: StudyItem, condition: str, policy: Policy) -> MonitoredPolicy:
+    def _guard(self, item: StudyItem, condition: str, policy: Policy) -> MonitoredPolicy:
         assert self._model is not None
         chosen, settings = CONDITIONS[condition], self._config.settings
-        calibration = self._config.calibrations.get(cell.policy)
+        calibration = self._config.calibrations.get(item.policy)
         threshold = calibration.threshold if calibration else self._config.threshold
         if chosen.threshold is not None:
             threshold = chosen.threshold
-        simulator = self.task(cell).simulator
-        check_objects(self._model, cell.task, len(simulator.episode.objects))
+        simulator = self.task(item).simulator
+        check_objects(self._model, item.task, len(simulator.episode.objects))
         embodiment = simulator.spec.embodiment
         if chosen.control is None:
             return MonitoredPolicy(policy, self._model, threshold, settings, embodiment=embodiment)
-        truth = self._truth(cell)
+        truth = self._truth(item)
         control = chosen.control(self._model, truth)
         guarded = MonitoredPolicy(policy, control, threshold, settings, embodiment=embodiment)
         truth.step = lambda: guarded.monitor.step
         truth.in_charge = lambda: guarded.monitor.in_control
         return guarded
 
-    def _truth(self, cell: StudyItem) -> PrivilegedState:
-        alone = self._results.read(cell.key(NEVER))
+    def _truth(self, item: StudyItem) -> PrivilegedState:
+        alone = self._results.read(item.key(NEVER))
         assert alone is not None
-        task = self.task(cell)
+        task = self.task(item)
         if task.name not in self._spares:
             if task in self._objects.tasks.values():
                 raise UserError(
-                    f"expected the task {cell.task} by name, for controls that need a second simulator of "
+                    f"expected the task {item.task} by name, for controls that need a second simulator of "
                     "it, got an object: register it, or give MODULE:FUNCTION"
                 )
             self._spares[task.name] = load_task(task.name)
         spare = self._spares[task.name]
-        return PrivilegedState(task, spare, run_nominal(spare, cell.seed), not alone.success, lambda: 0)
+        return PrivilegedState(task, spare, run_nominal(spare, item.seed), not alone.success, lambda: 0)
 
 
-def _check_fresh(learned: Policy | RecoveryModel, name: str, cell: StudyItem) -> None:
-    """Refuse an episode that proves nothing: one from where something learned has begun before.
+def _check_fresh(learned: Policy | RecoveryModel, name: str, item: StudyItem) -> None:
+    """Check that a policy or model was not trained on the seed of an item.
 
     Raises:
-        UserError: If it is one.
+        UserError: If it was.
     """
-    if cell.seed in trained_on(learned, cell.task):
+    if item.seed in trained_on(learned, item.task):
         raise UserError(
-            f"{name} was trained on seed {cell.seed} of {cell.task}, so that what it does there proves "
-            "nothing: choose other seeds"
+            f"expected seeds that {name} was not trained on, got seed {item.seed} of {item.task}: choose "
+            "other seeds"
         )

@@ -197,7 +197,7 @@ def _alarms(policy: str, every: Sequence[Pair], max_steps: int) -> Alarms:
 
 
 def _shown(pairs: Sequence[Pair], videos: Sequence[ReplayVideo]) -> list[Shown]:
-    by_episode = {video.cell: video for video in videos}
+    by_episode = {video.item: video for video in videos}
     chosen = (
         [pair for pair in pairs if _cell(pair) in by_episode] if by_episode else choose(pairs, TIME_LINES)
     )
@@ -241,7 +241,7 @@ def _script_data(shown: Sequence[Shown]) -> Markup:
         endings = [ending.value.replace("_", " ") for ending in video.endings]
         videos.append(
             {
-                "folder": quote(video_folder(Path(), video.cell).as_posix()),
+                "folder": quote(video_folder(Path(), video.item).as_posix()),
                 "frames": plain_frames(video.frames),
                 "endings": dict(zip(CONDITIONS, endings, strict=True)),
                 "acting": item.line.acting,
