@@ -106,7 +106,7 @@ def faulty_pick() -> Task:
 
 
 class Glance:
-    """A monitor that sees nothing wrong, or says what it is told to."""
+    """A recovery model with a fixed answer; by default, no failure."""
 
     name = "glance"
     window_spec = SPEC
@@ -142,7 +142,7 @@ def config(
 def play(
     policy: Any, simulator: Any = None, seed: int = 3, scenario: str = "nominal", steps: int = STEPS
 ) -> tuple[Episode, np.ndarray]:
-    """An episode, and the simulator's states on the way."""
+    """Run an episode; return its record and the simulator's states."""
     states: list[np.ndarray] = []
     condition = "monitor" if isinstance(policy, MonitoredPolicy) else "never"
     episode = run_episode(

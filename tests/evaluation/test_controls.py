@@ -77,13 +77,13 @@ def make_control(condition: str, model: Any, truth: PrivilegedState) -> Any:
 
 def carry_out(rows: Any, start: np.ndarray) -> list[np.ndarray]:
     """The poses that actions lead to, each within the limits."""
-    way = [start]
+    path = [start]
     for row in rows:
-        way.append(poses.apply_delta(way[-1], row[:6]))
-        far, turned = poses.distance(way[-2], way[-1])
+        path.append(poses.apply_delta(path[-1], row[:6]))
+        far, turned = poses.distance(path[-2], path[-1])
         assert far <= MAX_TRANSLATION + 1e-9
         assert turned <= MAX_ROTATION + 1e-9
-    return way
+    return path
 
 
 def test_every_control_is_made_by_its_name(known: Callable[..., PrivilegedState]) -> None:
@@ -107,7 +107,7 @@ def test_every_control_is_made_by_its_name(known: Callable[..., PrivilegedState]
         ((0.04, 0.05, 0.06, 0.07, 0.08), 1.0),
     ],
 )
-def test_always_nudge_lifts_by_5_cm_at_every_look_and_hands_back(
+def test_always_nudge_lifts_by_5_cm_at_every_query_and_hands_back(
     known: Callable[..., PrivilegedState], widths: tuple[float, ...], gripper: float
 ) -> None:
     truth = known()
@@ -115,14 +115,16 @@ def test_always_nudge_lifts_by_5_cm_at_every_look_and_hands_back(
     for _ in range(3):
         assessment = model.assess(window(widths))
         assert assessment.failure_probability == 1.0
-        way = carry_out(assessment.actions, poses.IDENTITY)
-        np.testing.assert_allclose(way[-1], [0, 0, 0.05, 1, 0, 0, 0], atol=1e-12)
+        path = carry_out(assessment.actions, poses.IDENTITY)
+        np.testing.assert_allclose(path[-1], [0, 0, 0.05, 1, 0, 0, 0], atol=1e-12)
         assert {row[6] for row in assessment.actions} == {gripper}
     truth.in_charge = lambda: True
     assert not model.assess(window(widths)).failing, "one lift a take-over"
 
 
-def test_random_nudge_goes_anywhere_at_a_fifth_of_the_looks(known: Callable[..., PrivilegedState]) -> None:
+def test_random_nudge_acts_at_a_fifth_of_the_queries(
+    known: Callable[..., PrivilegedState],
+) -> None:
     first, again = (make_control("random-nudge", Model(), known()) for _ in range(2))
     said = [first.assess(window()) for _ in range(500)]
     assert said == [again.assess(window()) for _ in range(500)], "the draws are the seed's"
@@ -141,12 +143,12 @@ def test_fixed_retry_opens_rises_and_goes_back(known: Callable[..., PrivilegedSt
     assessment = model.assess(window((0.04,) * 5))
     assert (assessment.failure_probability, assessment.mode) == (0.5, "slip"), "the alarm is the model's"
     assert {row[6] for row in assessment.actions} == {1.0}
-    way = carry_out(assessment.actions, here)
-    np.testing.assert_allclose(way[4], here, atol=1e-9)
-    highest = max(range(len(way)), key=lambda i: way[i][2] - 10 * np.linalg.norm(way[i][:2] - here[:2]))
-    assert way[highest][2] - here[2] == pytest.approx(0.08)
+    path = carry_out(assessment.actions, here)
+    np.testing.assert_allclose(path[4], here, atol=1e-9)
+    highest = max(range(len(path)), key=lambda i: path[i][2] - 10 * np.linalg.norm(path[i][:2] - here[:2]))
+    assert path[highest][2] - here[2] == pytest.approx(0.08)
     assert len(assessment.actions) < MAX_ACTIONS
-    np.testing.assert_allclose(way[-1][:3], truth.start[:3], atol=1e-9)
+    np.testing.assert_allclose(path[-1][:3], truth.start[:3], atol=1e-9)
 
 
 @pytest.mark.parametrize("condition", ["oracle-detector", "oracle-recovery"])
@@ -180,8 +182,8 @@ def test_the_oracle_of_recovery_gives_a_way_that_works_as_actions(
     state = truth.task.simulator.state()
     at = truth.task.simulator.observe().tcp_pose
     asked: list[Any] = []
-    way = truth.nominal.trace
-    monkeypatch.setattr(controls, "recover_now", lambda *given: asked.append(given) or way)
+    path = truth.nominal.trace
+    monkeypatch.setattr(controls, "recover_now", lambda *given: asked.append(given) or path)
     model = make_control("oracle-recovery", Model(), truth)
     assessment = assess_safely(model, window(at=at))
     ((spare, _, seen, fingers),) = asked
@@ -189,9 +191,9 @@ def test_the_oracle_of_recovery_gives_a_way_that_works_as_actions(
     np.testing.assert_array_equal(seen, state)
     assert fingers == 1.0
     assert assessment.failure_probability == 1.0
-    assert len(assessment.actions) == MAX_ACTIONS < len(way), "what is left is found out once that is done"
+    assert len(assessment.actions) == MAX_ACTIONS < len(path), "what is left is found out once that is done"
     led = carry_out(assessment.actions, at)[1:]
-    for pose, target in zip(led, way.targets, strict=False):
+    for pose, target in zip(led, path.targets, strict=False):
         assert max(poses.distance(pose, target.astype(np.float64))) < 1e-4
     np.testing.assert_array_equal(truth.task.simulator.state(), state)
     monkeypatch.setattr(controls, "recover_now", lambda *given: None)

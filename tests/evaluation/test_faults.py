@@ -64,7 +64,7 @@ def test_the_measure_is_sharp(alone: np.ndarray) -> None:
             EventKind.FAULT,
         ),
         (Assessment(status=Status.UNREADABLE, raw="well"), EventKind.UNREADABLE),
-        ("no verdict at all", EventKind.FAULT),
+        ("not an assessment", EventKind.FAULT),
     ],
 )
 def test_a_model_that_goes_wrong_changes_nothing(alone: np.ndarray, answer: Any, kind: EventKind) -> None:
@@ -184,9 +184,9 @@ def test_a_camera_of_the_policys_is_the_policys_affair(raises: bool) -> None:
 def test_a_policy_that_goes_wrong_or_dies_loses_its_own_episode_alone(tmp_path: Path) -> None:
     """One run of ten seeds in processes of their own, on eight of which something else goes wrong."""
     study = bench.config(10, ("never",), policies=(bench.FAULTY,))
-    told: list[int] = []
-    results = run_study(study, tmp_path / "results", ProcessExecutor(1), lambda cell: told.append(cell.seed))
-    assert sorted(told) == list(range(10))
+    done: list[int] = []
+    results = run_study(study, tmp_path / "results", ProcessExecutor(1), lambda item: done.append(item.seed))
+    assert sorted(done) == list(range(10))
     found = {episode.key.seed: episode for episode in results.episodes()}
     assert sorted(found) == list(range(10))
     assert {seed for seed, e in found.items() if e.ending is Ending.FAILURE} == set(bench.FINE_SEEDS)
@@ -238,7 +238,7 @@ def test_a_server_that_goes_wrong_ends_its_episode_alike_with_the_monitor(
         endings.append((said, states))
     (said, alone), (said_too, under) = endings
     assert said == said_too
-    assert len(alone) == 11, "two chunks of five, and the moment at which the third was asked for"
+    assert len(alone) == 11, "two chunks of five, and the step at which the third was requested"
     np.testing.assert_array_equal(alone, under)
 
 

@@ -58,7 +58,7 @@ def group(found: SetScore, by: str, name: str) -> Group:
     return next(g for g in found.groups if (g.by, g.name) == (by, name))
 
 
-# Three failing moments, one of them missed; five others, one of them taken for failing.
+# Three failing samples, one of them missed; five others, one of them with a false alarm.
 MIXED = [
     bad(0, said(0.9)),
     bad(1, said(0.5)),
@@ -328,7 +328,7 @@ def test_the_oracle_is_perfect_and_its_score_reads_back() -> None:
 def test_an_empty_split_is_a_users_mistake() -> None:
     with pytest.raises(UserError, match="got none; is the split empty"):
         score("model", {"held out": []})
-    with pytest.raises(UserError, match="moments to score in 'late'"):
+    with pytest.raises(UserError, match="samples to score in 'late'"):
         score("model", {"late": [bad(0, said(1.0), kind=Kind.LONG_AFTER)]})
 
 

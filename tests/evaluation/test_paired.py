@@ -80,15 +80,15 @@ def test_the_delay_is_of_accidents_that_make_the_policy_fail() -> None:
         made(2, FAILED, "monitor", alarm(35), scenario="dropped", onset=20),  # 15 steps
         made(3, FAILED, "monitor", scenario="dropped", onset=20),  # not seen
         made(4, FAILED, "monitor", alarm(10) + alarm(30), scenario="dropped", onset=20),  # an alarm before
-        made(5, FAILED, "monitor", alarm(20), scenario="dropped", onset=20),  # the look is before the step
-        made(6, FAILED, "monitor", alarm(40), scenario="dropped", onset=30),  # another accident than alone
+        made(5, FAILED, "monitor", alarm(20), scenario="dropped", onset=20),  # the query comes first
+        made(6, FAILED, "monitor", alarm(40), scenario="dropped", onset=30),  # another onset than alone
         made(7, FAILED, "monitor", alarm(40), scenario="dropped", onset=20),  # fails without it, too
         made(8, FAILED, "monitor", alarm(10), scenario="dropped"),  # what it did kept it from happening
     ]
     row = summarise(episodes).find("Pick", "dropped", "weak", "monitor")
     assert row is not None
     assert (row.onsets, row.detected, row.delay) == (3, 2, 10)
-    assert row.false_alarm_rate is None  # an alarm after an accident is not false
+    assert row.false_alarm_rate is None  # an alarm after a disturbance is not false
     assert sum(pair.delay is not None for pair in pairs_of(episodes)) == 2
     quiet = summarise(BY_HAND).find("Pick", "nominal", "weak", "monitor")
     assert quiet is not None

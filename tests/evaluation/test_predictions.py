@@ -37,13 +37,13 @@ class Stumbles:
 def test_every_sample_that_is_asked_for_is_answered() -> None:
     made_up = MadeUp([sample("a"), sample("b", True), sample("c")])
     assert isinstance(made_up, Samples)
-    heard: list[None] = []
-    predictions = ask(Stumbles(), made_up, [2, 1], lambda: heard.append(None))
+    calls: list[None] = []
+    predictions = ask(Stumbles(), made_up, [2, 1], lambda: calls.append(None))
     assert [a.sample.name for a in predictions] == ["c", "b"]
     assert [a.assessment.status for a in predictions] == [Status.OK, Status.REFUSED]
     assert "ZeroDivisionError: one over nothing" in predictions[1].assessment.reason
     assert all(a.assessment.latency > 0 for a in predictions)
-    assert len(heard) == 2
+    assert len(calls) == 2
 
 
 def test_a_log_reads_back(tmp_path: Path) -> None:

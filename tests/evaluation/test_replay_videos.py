@@ -1,4 +1,4 @@
-"""Films of telling pairs: which are chosen, and that running them again gives what is recorded."""
+"""Replay videos: which pairs are chosen, and that the second run repeats the recorded one."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_video_shows_what_is_recorded(results: Results, tmp_path: Path) -> Non
     job = ReplayVideoJob(results.manifest.config, results.path, folder)
     before = list(results.episodes())
     job.run(cell)
-    assert list(results.episodes()) == before, "filming writes no record"
+    assert list(results.episodes()) == before, "rendering writes no record"
     video = job.read(cell)
     assert video is not None
     assert video.frames is not None
@@ -94,12 +94,12 @@ def test_a_video_shows_what_is_recorded(results: Results, tmp_path: Path) -> Non
     assert guarded.steps[-1] == pair.under.steps
     assert [camera.name for camera in video.frames.cameras] == ["front", "hand"]
     # 36 frames of 224 pixels, 6 in a row.
-    with Image.open(video_folder(folder, cell) / "never" / "hand.webp") as sheet:
-        assert sheet.size == (6 * 224, 6 * 224)
-    # What has been filmed is not filmed again: that would need a process without the tiny monitor.
-    told: list[int] = []
-    assert make_replay_videos(results, [pair], folder, SerialExecutor(), told.append) == [video]
-    assert told == [1]
+    with Image.open(video_folder(folder, cell) / "never" / "hand.webp") as grid:
+        assert grid.size == (6 * 224, 6 * 224)
+    # An existing video is not rendered again.
+    done: list[int] = []
+    assert make_replay_videos(results, [pair], folder, SerialExecutor(), done.append) == [video]
+    assert done == [1]
 
 
 def test_what_cannot_be_recorded_says_why(

@@ -85,7 +85,7 @@ def test_what_was_trained_never_saw_the_seeds_of_thresholds_and_studies() -> Non
 @pytest.mark.maniskill
 @pytest.mark.render
 def test_what_it_knows_it_has_from_the_pictures(tmp_path: Path) -> None:
-    """On fresh failures it is right far more often than with the pictures of other moments of the task."""
+    """On fresh failures it is right far more often than with the images of other samples of the task."""
     config = GenerationConfig(
         tasks=("PickCube-v1",),
         failures=30,

@@ -38,9 +38,9 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
 
     def command(config: StudyConfig, out: Path, shard: tuple[int, int] = (0, 1)) -> list[StudyItem]:
         worked.clear()
-        told: list[StudyItem] = []
-        run_study(config, out, Recording(), told.append, shard)
-        assert sorted(told, key=str) == sorted(study_items(config, shard), key=str)
+        done: list[StudyItem] = []
+        run_study(config, out, Recording(), done.append, shard)
+        assert sorted(done, key=str) == sorted(study_items(config, shard), key=str)
         return list(worked)
 
     return command

@@ -31,7 +31,7 @@ LIMITS = EpisodeLimits(max_steps=140)
 MISS = np.array([0.0, 0.06, 0.0])
 """How far beside the box the policy reaches, metres."""
 live: list = []
-"""The task that goes on; a real policy would look at the pictures."""
+"""The running task; a real policy would read the images."""
 
 
 def pick() -> Task:

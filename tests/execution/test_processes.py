@@ -12,10 +12,10 @@ from failsafe.execution.processes import ProcessExecutor
 
 
 def test_a_process_that_dies_costs_its_item_only(tmp_path: Path) -> None:
-    job, told = Marks(tmp_path), list[str]()
+    job, done = Marks(tmp_path), list[str]()
     items = ["first", "dies", "dies once", "last"]
-    ProcessExecutor(2).run(job, items, told.append)
-    assert sorted(told) == sorted(items)
+    ProcessExecutor(2).run(job, items, done.append)
+    assert sorted(done) == sorted(items)
     assert job.marks("done") == ["dies once", "first", "last"]
     assert job.marks("given-up") == ["dies"]
     assert job.marks("try1") == ["dies", "dies once"], "tried twice each"
@@ -23,19 +23,19 @@ def test_a_process_that_dies_costs_its_item_only(tmp_path: Path) -> None:
 
 
 def test_what_is_left_of_an_item_that_was_given_up_is_done(tmp_path: Path) -> None:
-    job, told = Marks(tmp_path), list[str]()
-    ProcessExecutor(1).run(job, ["dies in parts", "last"], told.append)
-    assert sorted(told) == ["dies in parts", "last"], "each is told once"
+    job, done = Marks(tmp_path), list[str]()
+    ProcessExecutor(1).run(job, ["dies in parts", "last"], done.append)
+    assert sorted(done) == ["dies in parts", "last"], "each is reported once"
     assert len(job.marks("given-up")) == 3
     assert len(list(tmp_path.glob("dies in parts.try*"))) == 6, "two tries for each part"
 
 
 def test_a_part_that_kills_two_processes_is_given_up_and_the_others_are_done(tmp_path: Path) -> None:
-    job, told, heard = Marks(tmp_path), list[str](), list[str]()
-    ProcessExecutor(2).run(job, ["in parts", "last"], told.append, heard.append)
-    assert sorted(told) == ["in parts", "last"], "each is told once"
+    job, done, messages = Marks(tmp_path), list[str](), list[str]()
+    ProcessExecutor(2).run(job, ["in parts", "last"], done.append, messages.append)
+    assert sorted(done) == ["in parts", "last"], "each is reported once"
     assert job.marks("given-up") == ["in parts-two"]
-    assert heard == ["one is done", "two is done", "three is done"], "what was done is not done again"
+    assert messages == ["one is done", "two is done", "three is done"], "what was done is not done again"
 
 
 def test_processes_that_die_before_they_begin_stop_the_work(tmp_path: Path) -> None:
