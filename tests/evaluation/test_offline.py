@@ -326,7 +326,7 @@ def test_the_oracle_is_perfect_and_its_score_reads_back() -> None:
 
 
 def test_an_empty_split_is_a_users_mistake() -> None:
-    with pytest.raises(UserError, match="got none; is the split empty"):
+    with pytest.raises(UserError, match="got none: is the split empty"):
         score("model", {"held out": []})
     with pytest.raises(UserError, match="samples to score in 'late'"):
         score("model", {"late": [bad(0, said(1.0), kind=Kind.LONG_AFTER)]})
