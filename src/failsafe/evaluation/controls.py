@@ -62,7 +62,7 @@ class PrivilegedState:
 
 @dataclass(frozen=True)
 class AlwaysNudge:
-    """Control that always raises an alarm: lifts the tool by two full steps, keeps the gripper as it is, hands back.
+    """Control that always raises an alarm: lifts the tool by two full steps with the gripper as it is.
 
     Attributes:
         window_spec: Windows that it takes.
