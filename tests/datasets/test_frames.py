@@ -228,7 +228,7 @@ def test_damaged_frames_are_named(dataset: Dataset, case: FailureCase, simulator
     (path, *_) = render_case(dataset, simulator, case, cameras(simulator, "front"), SIZE)
     folder = case_folder(dataset, case.task, case.case_id)
     path.write_bytes(b"RIFF")
-    with pytest.raises(RecordError, match=r"failing/front\.webp: expected a sheet of frames"):
+    with pytest.raises(RecordError, match=r"failing/front\.webp: expected a grid of frames"):
         open_grids(folder, "front")[FAILING].frame(0)
     (folder / "index.json").write_bytes(b"\xff")
     with pytest.raises(RecordError, match=r"index\.json: expected JSON"):

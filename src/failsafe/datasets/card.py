@@ -16,7 +16,7 @@ from failsafe.records.case import FailureCase, NominalRecord, Outcome
 
 
 def write_card(dataset: Dataset, manifest: Manifest) -> None:
-    """Write `README.md` into the dataset; the same work items give the same bytes."""
+    """Write `README.md` into the dataset; the same cases give the same bytes."""
     cases = list(dataset.cases())
     nominals = list(dataset.nominals())
     failed = sum(not n.success for n in nominals)
@@ -25,7 +25,7 @@ def write_card(dataset: Dataset, manifest: Manifest) -> None:
     lines = [
         "# A dataset of robot failures with proven recoveries",
         "",
-        f"Made by FailSafe {versions.get('failsafe-vla', '')}: every failure has an unperturbed twin that "
+        f"Made by FailSafe {versions.get('failsafe-vla', '')}: every failure has a nominal rollout that "
         "succeeds from the same seed, and every correction was proven by rollout: from the same state, "
         "without it the episode fails, with it it succeeds.",
         "",
@@ -69,8 +69,8 @@ def _absorbed(cases: Iterable[FailureCase]) -> str:
     labels = [label for case in cases for label in case.labels if label.correction is not None]
     alone = sum(bool(label.verification.fault_ended_succeeds) for label in labels)
     return (
-        f"{len(labels)} moments have a proven correction; at {alone} of them it would have been enough, "
-        "for an expert that knows the true targets, that the cause ends."
+        f"{len(labels)} labelled steps have a proven correction; at {alone} of them the expert also succeeds "
+        "without it once the cause ends."
     )
 
 

@@ -1,12 +1,12 @@
-"""Frames on disk: one contact sheet for each rollout and camera, and an index that says what is on them.
+"""Frames on disk: one image grid for each rollout and camera, and an index of their contents.
 
 ```
 frames/TASK/CASE/index.json             what is here, and the settings that it was rendered with
 frames/TASK/CASE/TRACE/CAMERA.webp      the frames of one rollout from one camera, row by row
-frames/TASK/nominal-SEED/...            the same for the twin that the cases of a seed share
+frames/TASK/nominal-SEED/...            the same for the nominal rollout of a seed's cases
 ```
-A sheet rather than a film: a page can open it from disk, go to any frame at once, and needs no codec. The
-frames of a recovered rollout begin where it leaves the failing one.
+A grid instead of a video: a page can open it from disk, show any frame at once, and needs no codec. The
+frames of a recovered rollout begin where it leaves the failing rollout.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _QUALITY, _METHOD = 75, 2
 
 @dataclass(frozen=True)
 class TraceFrames:
-    """Which moments of one rollout there are frames of.
+    """The rendered steps of one rollout.
 
     Attributes:
         trace: Name of the rollout.
-        digest: Fingerprint of its states, by which frames of another rollout are told apart.
+        digest: Digest of its states: frames of another rollout are rendered anew.
         steps: Control step of every frame, ascending.
-        columns: Frames in a row of the sheet.
+        columns: Frames per row of the grid.
     """
 
     trace: str
@@ -54,12 +54,12 @@ class TraceFrames:
 
 @dataclass(frozen=True)
 class FrameIndex:
-    """What a folder of frames holds.
+    """The index of a folder of frames.
 
     Attributes:
         size: Height and width of a frame, pixels.
         every: There is a frame of every so many control steps, and of the moments that are marked.
-        look: What else the pictures depend on, for example "full meshes".
+        look: What else the images depend on, for example "full meshes".
         control_hz: Control steps per second, for playing them.
         cameras: The cameras; every rollout was rendered from each.
         traces: The rollouts.
@@ -94,12 +94,12 @@ class FrameGrid:
                 return np.asarray(picture.convert("RGB"))
         except OSError as error:
             raise RecordError(
-                f"{self.path}: expected a sheet of frames, got none that can be read; "
+                f"{self.path}: expected a grid of frames, got an unreadable file; "
                 "delete its folder and run `failsafe render` again"
             ) from error
 
     def frame(self, step: int) -> UInt8[np.ndarray, "size size 3"]:
-        """The last frame that is not after a control step; the first one where all are.
+        """Return the last frame at or before a control step, else the first frame.
 
         Raises:
             RecordError: If the picture is missing or damaged.
@@ -110,22 +110,22 @@ class FrameGrid:
 
 
 def case_folder(dataset: Dataset, task: str, case_id: str) -> Path:
-    """Where the frames of a work item are."""
+    """Return the folder of a case's frames."""
     return dataset.path / "frames" / task / case_id
 
 
 def nominal_folder(dataset: Dataset, task: str, seed: int) -> Path:
-    """Where the frames of the twin of a task and seed are."""
+    """Return the folder of the nominal rollout's frames."""
     return dataset.path / "frames" / task / f"{NOMINAL}-{seed:08d}"
 
 
 def grid_path(folder: Path, trace: str, camera: str) -> Path:
-    """The sheet of one rollout from one camera."""
+    """Return the path of the grid of one rollout and camera."""
     return folder / trace / f"{camera}.webp"
 
 
 def read_index(folder: Path) -> FrameIndex | None:
-    """What a folder of frames holds, or None where nothing has been rendered.
+    """Return the index of a folder of frames, or None if nothing was rendered.
 
     Raises:
         RecordError: If its index is damaged or of another version.
@@ -141,7 +141,7 @@ def read_index(folder: Path) -> FrameIndex | None:
 
 
 def open_grids(folder: Path, camera: str) -> Mapping[str, FrameGrid]:
-    """The sheets of a folder from one camera, by the rollout's name.
+    """Return the grids of a folder from one camera, by rollout name.
 
     Raises:
         UserError: If nothing was rendered from that camera.
@@ -160,7 +160,7 @@ def open_grids(folder: Path, camera: str) -> Mapping[str, FrameGrid]:
 
 
 def columns_for(frames: int, size: int) -> int:
-    """How many frames stand in a row: about as many as there are rows.
+    """Return the number of frames per row, about equal to the number of rows.
 
     Raises:
         UserError: If a picture cannot be that large.
@@ -176,7 +176,7 @@ def columns_for(frames: int, size: int) -> int:
 
 
 def encode_grid(frames: UInt8[np.ndarray, "n size size 3"], columns: int) -> bytes:
-    """The bytes of a sheet."""
+    """Return a grid as the bytes of a WebP image."""
     count, size = len(frames), frames.shape[1]
     rows = -(-count // columns)
     tiles = np.zeros((rows * columns, size, size, 3), dtype=np.uint8)

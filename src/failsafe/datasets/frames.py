@@ -1,6 +1,6 @@
-"""From traces to frames: any moment of any rollout, from any camera, rendered once and kept.
+"""Render traces to frames: any step of any rollout, from any camera.
 
-Each work item has its own folder, so that several processes may render one dataset; see `grids` for what is
+Each case has its own folder, so that several processes may render one dataset; see `frame_grids` for what is
 in it. An index is written last and taken away first: where there is one, what it names is whole.
 """
 
@@ -35,7 +35,7 @@ from failsafe.records.trace import Trace
 from failsafe.simulators.contract import Camera, Simulator
 
 SIZE = 224
-"""Default height and width of a frame, pixels: what vision-language-action policies look at."""
+"""Default height and width of a frame, pixels: the input size of common vision-language-action policies."""
 EVERY = 4
 """By default there is a frame of every so many control steps: five a second at 20 Hz."""
 
@@ -74,20 +74,20 @@ def render_case(
     progress: Progress | None = None,
     look: str = "",
 ) -> list[Path]:
-    """Render the rollouts of a work item, unless that has been done with the same settings.
+    """Render the rollouts of a case, unless that has been done with the same settings.
 
     Args:
         dataset: Where its traces are, and where the frames go.
         simulator: Of the case's task.
-        case: The work item.
-        cameras: Where to look from.
+        case: The case.
+        cameras: The cameras.
         size: Height and width of a frame, pixels.
         every: A frame of every so many control steps; the marked moments and the end are always there.
         progress: Is told of every moment that was rendered.
-        look: What else the pictures depend on, for example "full meshes".
+        look: What else the images depend on, for example "full meshes".
 
     Returns:
-        The sheets that were made; none where all were there.
+        Paths of the grids that were made.
 
     Raises:
         UserError: If the size, the step or the cameras make no sense.
@@ -118,7 +118,7 @@ def render_nominal(
     progress: Progress | None = None,
     look: str = "",
 ) -> list[Path]:
-    """Render the unperturbed twin of a task and seed; everything else as for `render_case`."""
+    """Render the nominal rollout of a task and seed; arguments and errors as for `render_case`."""
     _check(cameras, size, every)
     _, trace = dataset.nominal(task, seed)
     folder = nominal_folder(dataset, task, seed)
@@ -151,15 +151,15 @@ def write_steps(
     size: int,
     out: Path,
 ) -> list[Path]:
-    """Write single moments of a rollout of a work item as PNG files, `CASE-TRACE-STEP-CAMERA.png`.
+    """Write single moments of a rollout of a case as PNG files, `CASE-TRACE-STEP-CAMERA.png`.
 
     Args:
         dataset: Where its traces are.
         simulator: Of the case's task.
-        case: The work item.
+        case: The case.
         trace: Name of the rollout: "nominal", "failing", or the name of a recovery.
         steps: The moments.
-        cameras: Where to look from.
+        cameras: The cameras.
         size: Height and width, pixels.
         out: The folder.
 
@@ -212,7 +212,7 @@ def _render(
     progress: Progress | None,
     look: str,
 ) -> list[Path]:
-    """Make the sheets that are missing, then the index."""
+    """Render the missing grids, then write the index."""
     traces = tuple(rollout.frames(size) for rollout in rollouts)
     before = read_index(folder)
     kept: dict[str, Camera] = {}
@@ -249,7 +249,7 @@ def _render(
 
 
 def _remove_stale(folder: Path, index: FrameIndex) -> None:
-    """Take away the sheets of cameras and rollouts that were rendered with other settings before."""
+    """Delete grids of cameras and rollouts that were rendered with other settings."""
     current = {grid_path(folder, t.trace, c.name) for t in index.traces for c in index.cameras}
     for path in folder.glob("*/*.webp"):
         if path not in current:

@@ -20,7 +20,7 @@ CATEGORIES = ("recoverable", "unrecoverable", "harmless", "diverged", "plan_fail
 
 @dataclass(frozen=True)
 class RenderOptions:
-    """How to look at a dataset.
+    """How to render a dataset.
 
     Attributes:
         cameras: Names or poses, as `parse_cameras` reads them.
@@ -36,7 +36,7 @@ class RenderOptions:
 
 
 def choose_cases(dataset: Dataset, categories: Collection[str], skip_damaged: bool) -> list[FailureCase]:
-    """The work items of some categories, in the order of task and seed.
+    """Return the cases of some categories, in the order of task and seed.
 
     Raises:
         UnknownNameError: If there is no such result.

@@ -1,16 +1,16 @@
-"""The dataset on disk: one file a work item, tables for queries, a manifest that regenerates it all.
+"""The dataset on disk: one file per case, tables for queries, and a manifest that makes it again.
 
 ```
 data/
   manifest.json               the configuration and where it comes from
-  nominal/TASK/SEED.npz       the unperturbed twin: record and trace
-  cases/TASK/CASE.npz         one work item: record, perturbed rollout, recovered rollouts
+  nominal/TASK/SEED.npz       the nominal rollout: record and trace
+  cases/TASK/CASE.npz         one case: record, perturbed rollout, recovered rollouts
   exploration/TASK/SEED.npz   a random-exploration rollout, where `failsafe samples --explore` needed one
   tables/*.parquet            what is queried: cases, labels, attempts; made from the files above
   README.md                   the dataset card
 ```
-A work item's file is its record of having been done: it is whole or absent, and nothing else says how far a
-run has got. Recovered rollouts are stored from the step on at which they leave the failing one.
+A case is done if its file exists: files are written whole, and nothing else records the progress of a run.
+Recovered rollouts are stored from the step at which they leave the failing rollout.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class Dataset:
         self.path = path
 
     def write_nominal(self, nominal: NominalRecord, trace: Trace) -> None:
-        """Store the unperturbed twin of a task and seed."""
+        """Store the nominal rollout of a task and seed."""
         arrays = {"record": _text(codec.dumps(nominal)), **trace_to_arrays(trace)}
         write_atomically(self._nominal_path(nominal.task, nominal.seed), pack(arrays))
 
     def write_case(self, case: FailureCase, traces: dict[str, Trace]) -> None:
-        """Store a work item.
+        """Store a case.
 
         Args:
             case: Its record.
@@ -69,15 +69,15 @@ class Dataset:
         return trace_from_arrays(_read(self._exploration_path(task, seed)))
 
     def has_case(self, task: str, case_id: str) -> bool:
-        """Whether a work item has been done."""
+        """Whether a case is stored."""
         return self.case_path(task, case_id).exists()
 
     def has_nominal(self, task: str, seed: int) -> bool:
-        """Whether there is a twin for a task and seed."""
+        """Whether the nominal rollout of a task and seed is stored."""
         return self._nominal_path(task, seed).exists()
 
     def nominal(self, task: str, seed: int) -> tuple[NominalRecord, Trace]:
-        """The unperturbed twin of a task and seed.
+        """Return record and trace of the nominal rollout of a task and seed.
 
         Raises:
             UserError: If the dataset has none.
@@ -88,12 +88,12 @@ class Dataset:
         return codec.loads(NominalRecord, _untext(arrays, path), str(path)), trace_from_arrays(arrays)
 
     def case(self, task: str, case_id: str) -> FailureCase:
-        """The record of a work item; errors as for `nominal`."""
+        """Return the record of a case; errors as for `nominal`."""
         path = self.case_path(task, case_id)
         return codec.loads(FailureCase, _untext(_read(path), path), str(path))
 
     def traces(self, task: str, case_id: str) -> dict[str, Trace]:
-        """A work item's rollouts, each from its first step on; errors as for `nominal`."""
+        """Return the rollouts of a case by name, each from its first step; errors as for `nominal`."""
         path = self.case_path(task, case_id)
         arrays = _read(path)
         case = codec.loads(FailureCase, _untext(arrays, path), str(path))
@@ -112,19 +112,19 @@ class Dataset:
         return {NOMINAL: self.nominal(case.task, case.seed)[1], **self.traces(case.task, case.case_id)}
 
     def case_path(self, task: str, case_id: str) -> Path:
-        """The file of a work item."""
+        """Return the file of a case."""
         return self.path / "cases" / task / f"{case_id}.npz"
 
     def case_files(self) -> list[Path]:
-        """The files of all work items, in the order of task and name."""
+        """Return the files of all cases, in the order of task and name."""
         return sorted((self.path / "cases").glob("*/*.npz"))
 
     def nominal_files(self) -> list[Path]:
-        """The files of all nominal twins, in the order of task and seed."""
+        """Return the files of all nominal rollouts, in the order of task and seed."""
         return sorted((self.path / "nominal").glob("*/*.npz"))
 
     def cases(self, skip_damaged: bool = False) -> Iterator[FailureCase]:
-        """The records of all work items, in the order of task and name.
+        """Yield the records of all cases, in the order of task and name.
 
         Raises:
             RecordError: On a damaged file, unless they are to be skipped.
@@ -132,11 +132,11 @@ class Dataset:
         yield from self._records(FailureCase, self.case_files(), skip_damaged)
 
     def nominals(self, skip_damaged: bool = False) -> Iterator[NominalRecord]:
-        """The records of all nominal twins, in the order of task and seed; errors as for `cases`."""
+        """Yield the records of all nominal rollouts, in the order of task and seed; errors as for `cases`."""
         yield from self._records(NominalRecord, self.nominal_files(), skip_damaged)
 
     def find(self, case_id: str) -> FailureCase:
-        """A work item by its name alone.
+        """Return a case by its name.
 
         Raises:
             UserError: If there is none, or the folder is no dataset.
@@ -160,7 +160,7 @@ class Dataset:
             )
 
     def check_files(self) -> None:
-        """Check that the folder holds nothing that could be overwritten or taken for a work item.
+        """Check that the folder holds nothing that could be overwritten or taken for a case.
 
         Raises:
             StoreError: Naming the files that are not this program's.

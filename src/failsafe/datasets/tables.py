@@ -1,4 +1,4 @@
-"""The tables of a dataset: what is queried, as Parquet, made anew from the work items' own files."""
+"""The tables of a dataset: what is queried, as Parquet, made from the files of the cases."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ NOMINALS = pa.schema(
 
 
 def write_tables(dataset: Dataset) -> None:
-    """Make `tables/*.parquet`; the same work items give the same bytes."""
+    """Make `tables/*.parquet`; the same cases give the same bytes."""
     config = read_manifest(dataset.path).config
     cases = list(dataset.cases())
     _write(dataset, "cases", CASES, (case_row(case, config) for case in cases))
@@ -86,7 +86,7 @@ def write_tables(dataset: Dataset) -> None:
 
 
 def case_row(case: FailureCase, config: GenerationConfig) -> dict[str, Any]:
-    """A work item as a row of `cases.parquet`."""
+    """Return a case as a row of `cases.parquet`."""
     first, cell = case.perturbations[0], coverage_cell(case, config)
     second = case.perturbations[1].mode if len(case.perturbations) > 1 else ""
     return {

@@ -1,4 +1,4 @@
-"""The gallery: one static folder in which every failure stands beside its twin and its recovery.
+"""The gallery: one static folder in which every failure is beside its nominal rollout and its recovery.
 
 It opens from disk, without a server or a network. Browsers do not let such a page read files, only refer to
 them: so the cases come as a script, and the frames as pictures, referred to where they are in the dataset.
