@@ -153,7 +153,12 @@ class Registry(Mapping[str, T], Generic[T]):
     def get(  # pyright: ignore[reportIncompatibleMethodOverride]  (the overloads of Mapping.get)
         self, key: str, default: D = None
     ) -> T | D:
-        """Return the entry of a name, or the default where there is none."""
+        """Return the entry of a name, or the default where there is none.
+
+        Args:
+            key: Name of the entry.
+            default: What to return for an unknown name.
+        """
         if key in self:
             return self[key]
         return default

@@ -33,7 +33,12 @@ _NVIDIA_ICDS = ("/etc/vulkan/icd.d", "/usr/share/vulkan/icd.d")
 
 @dataclass(frozen=True)
 class AptSource:
-    """Where a machine gets its packages from, as its own apt configuration says."""
+    """Where a machine gets its packages from, as its own apt configuration says.
+
+    Attributes:
+        uri: Address of the mirror.
+        signed_by: Path of the key that signs it, None for the default keys.
+    """
 
     uri: str
     signed_by: str | None = None
@@ -46,7 +51,12 @@ class AptSource:
 
 @dataclass(frozen=True)
 class AptPlan:
-    """Shell lines that root runs in this order, and remarks on what no line can mend."""
+    """Shell lines that root runs in this order, and remarks on what no line can mend.
+
+    Attributes:
+        lines: Shell lines for root, in order.
+        remarks: Problems that no shell line solves.
+    """
 
     lines: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()

@@ -29,6 +29,9 @@ def check_adapter(
 
     Returns:
         0 if every rule is kept, 1 if not.
+
+    Raises:
+        UserError: If the adapter cannot be imported or called.
     """
     module_name, colon, name = adapter.partition(":")
     try:

@@ -44,6 +44,9 @@ def demonstrate(
         workers: Number of processes; one per core by default.
         executor: Where it runs: processes, serial (this process, for debugging), or MODULE:ATTRIBUTE.
         json: Print the result as JSON.
+
+    Raises:
+        UserError: If no task is given, or a value is not valid.
     """
     if not tasks:
         raise UserError("expected at least one task to demonstrate, got none")

@@ -66,6 +66,9 @@ def generate(
         shard: I/N: generate the I-th of N parts, from 0; `failsafe merge` merges the parts.
         partitions: Independent parts of the run: the most workers and shards; part of what the dataset is.
         json: Print the result as JSON.
+
+    Raises:
+        UserError: If neither or both of tasks and manifest are given, or a value is not valid.
     """
     if manifest is not None:
         if tasks:

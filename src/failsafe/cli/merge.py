@@ -20,6 +20,9 @@ def merge(
         data: Folder of the merged dataset.
         shards: Folders of all its shards.
         json: Print the result as JSON.
+
+    Raises:
+        UserError: If no shard is given, or the shards are not those of one run.
     """
     if not shards:
         raise UserError("expected at least one shard to merge, got none")

@@ -51,6 +51,9 @@ def render(
         steps: Control steps to write as PNG files into the folder --out.
         out: With --steps: the folder to write to.
         json: Print the result as JSON.
+
+    Raises:
+        UserError: If only one of --episode and --steps is given, or a value is not valid.
     """
     dataset = open_dataset(data)
     if episode or steps:

@@ -66,6 +66,9 @@ def samples(
         workers: Number of processes; one per core by default.
         executor: Where it runs: processes, serial (this process, for debugging), or MODULE:ATTRIBUTE.
         json: Print the result as JSON.
+
+    Raises:
+        UserError: If a value is not valid.
     """
     if not data:
         raise UserError("expected at least one dataset made by `failsafe generate`, got none")

@@ -62,6 +62,9 @@ def train(
         strategy: LLaVA, with --dry-run: how training is spread over GPUs; "none" by default.
         gpus: LLaVA, with --dry-run: number of GPUs; 1 by default.
         json: Print the result as JSON.
+
+    Raises:
+        UserError: If options do not fit the model, or a value is not valid.
     """
     if not data:
         raise UserError("expected at least one folder made by `failsafe samples`, got none")

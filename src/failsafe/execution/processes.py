@@ -47,7 +47,7 @@ class ProcessExecutor:
         on_done: Callable[[Item], None] = ignore,
         on_message: Callable[[Any], None] = ignore,
     ) -> None:
-        """Run a job on every item; see `Executor.run`.
+        """Run a job on every item. See `Executor.run`.
 
         Raises:
             FailSafeError: If the job raises one, or if processes die before they have started.

@@ -35,7 +35,7 @@ class SerialExecutor:
         on_done: Callable[[Item], None] = ignore,
         on_message: Callable[[Any], None] = ignore,
     ) -> None:
-        """Run a job on every item; see `Executor.run`."""
+        """Run a job on every item. See `Executor.run`."""
         reporter = Reporter(on_message=on_message)
         with single_threaded():
             for item in items:

@@ -21,11 +21,23 @@ class DemonstrationSink(Protocol):
     """Where demonstrations are stored; it is sent to the processes."""
 
     def has(self, task: str, seed: int) -> bool:
-        """Whether the demonstration of a task and seed is stored."""
+        """Whether the demonstration of a task and seed is stored.
+
+        Args:
+            task: Name of the task.
+            seed: Seed of the episode.
+        """
         ...
 
     def write(self, simulator: Simulator, task: str, seed: int, trace: Trace) -> None:
-        """Store a demonstration; the simulator has been reset to its seed and may render it."""
+        """Store a demonstration; the simulator has been reset to its seed and may render it.
+
+        Args:
+            simulator: The simulator, reset to the seed of the episode.
+            task: Name of the task.
+            seed: Seed of the episode.
+            trace: Commands and states of the episode.
+        """
         ...
 
 
@@ -106,12 +118,12 @@ class DemonstrationJob:
         self._tasks: dict[str, Task] = {}
 
     def run(self, item: DemonstrationItem, reporter: Reporter = SILENT) -> None:
-        """Record an episode unless it is stored."""
+        """Record an episode unless it is stored. See `Job.run`."""
         if self._sink.has(item.task, item.seed) or self._record(item):
             reporter.report(item.task)
 
     def give_up(self, item: DemonstrationItem, part: str = "") -> bool:
-        """Treat a seed that killed its worker twice like one that the expert fails on."""
+        """Treat a seed that killed its worker twice like one that the expert fails on. See `Job.give_up`."""
         return False
 
     def _record(self, item: DemonstrationItem) -> bool:

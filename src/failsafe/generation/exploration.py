@@ -45,11 +45,22 @@ class ExplorationSink(Protocol):
     """Where random-exploration rollouts are stored."""
 
     def has_exploration(self, task: str, seed: int) -> bool:
-        """Whether the rollout of a task and seed is stored."""
+        """Whether the rollout of a task and seed is stored.
+
+        Args:
+            task: Name of the task.
+            seed: Seed of the initial state.
+        """
         ...
 
     def write_exploration(self, task: str, seed: int, trace: Trace) -> None:
-        """Store the rollout of a task and seed."""
+        """Store the rollout of a task and seed.
+
+        Args:
+            task: Name of the task.
+            seed: Seed of the initial state.
+            trace: Commands and states of the rollout.
+        """
         ...
 
 
@@ -69,7 +80,7 @@ class ExplorationJob:
         self.lost: list[tuple[str, int]] = []
 
     def run(self, item: tuple[str, int], reporter: Reporter = SILENT) -> None:
-        """Record the rollout of a task and seed."""
+        """Record the rollout of a task and seed. See `Job.run`."""
         name, seed = item
         reporter.begin(f"{name}-{seed:06d}-exploration")
         if name not in self._tasks:
@@ -77,7 +88,7 @@ class ExplorationJob:
         self._sink.write_exploration(name, seed, explore(self._tasks[name], seed))
 
     def give_up(self, item: tuple[str, int], part: str = "") -> bool:
-        """Leave out an initial state that killed its worker twice."""
+        """Leave out an initial state that killed its worker twice. See `Job.give_up`."""
         self.lost.append(item)
         return False
 

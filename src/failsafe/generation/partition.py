@@ -26,27 +26,57 @@ class Sink(Protocol):
     """Storage of a partition's cases and nominal rollouts."""
 
     def has_case(self, task: str, case_id: str) -> bool:
-        """Return whether a case is stored."""
+        """Return whether a case is stored.
+
+        Args:
+            task: Name of the task.
+            case_id: Name of the case.
+        """
         ...
 
     def case(self, task: str, case_id: str) -> FailureCase:
-        """Return the record of a stored case."""
+        """Return the record of a stored case.
+
+        Args:
+            task: Name of the task.
+            case_id: Name of the case.
+        """
         ...
 
     def has_nominal(self, task: str, seed: int) -> bool:
-        """Return whether the nominal rollout of a task and seed is stored."""
+        """Return whether the nominal rollout of a task and seed is stored.
+
+        Args:
+            task: Name of the task.
+            seed: Seed of the initial state.
+        """
         ...
 
     def nominal(self, task: str, seed: int) -> tuple[NominalRecord, Trace]:
-        """Return the stored nominal rollout of a task and seed."""
+        """Return the stored nominal rollout of a task and seed.
+
+        Args:
+            task: Name of the task.
+            seed: Seed of the initial state.
+        """
         ...
 
     def write_nominal(self, nominal: NominalRecord, trace: Trace) -> None:
-        """Store a nominal rollout."""
+        """Store a nominal rollout.
+
+        Args:
+            nominal: Record of the rollout.
+            trace: Its commands and states.
+        """
         ...
 
     def write_case(self, case: FailureCase, traces: dict[str, Trace]) -> None:
-        """Store a case with its rollouts by name."""
+        """Store a case with its rollouts by name.
+
+        Args:
+            case: Record of the case.
+            traces: Commands and states of its rollouts, by name.
+        """
         ...
 
 

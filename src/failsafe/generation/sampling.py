@@ -89,12 +89,22 @@ def coverage_cell(case: FailureCase, config: GenerationConfig) -> CoverageCell:
 
 
 def partition_targets(config: GenerationConfig, partition: int) -> list[int]:
-    """Return the numbers of a partition's targets."""
+    """Return the numbers of a partition's targets.
+
+    Args:
+        config: The configuration of the dataset.
+        partition: Number of the partition, from 0.
+    """
     return list(range(partition, config.failures, config.partition_count))
 
 
 def target_task(config: GenerationConfig, target: int) -> str:
-    """Return the task of a target; every task gets the same share of the targets."""
+    """Return the task of a target; every task gets the same share of the targets.
+
+    Args:
+        config: The configuration of the dataset.
+        target: Number of the target, from 0.
+    """
     return config.tasks[target % len(config.tasks)]
 
 

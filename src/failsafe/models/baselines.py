@@ -33,7 +33,13 @@ _THRESHOLD_ROWS = 2000
 
 @dataclass(frozen=True)
 class Constant:
-    """Returns the same assessment for every window."""
+    """Returns the same assessment for every window.
+
+    Attributes:
+        name: Name of the model in tables.
+        window_spec: The windows that it takes.
+        assessment: What it returns.
+    """
 
     name: str
     window_spec: WindowSpec

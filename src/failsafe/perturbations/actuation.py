@@ -35,11 +35,11 @@ class NoOp(Mode):
 
     @classmethod
     def applies(cls, scene: Scene, stage: int) -> bool:
-        """Return True: any stage can be interrupted."""
+        """Return True: any stage can be interrupted. See `Mode.applies`."""
         return True
 
     def before_step(self, context: StepContext, command: Command) -> Command:
-        """Return the last command that arrived."""
+        """Return the last command that arrived. See `Hook.before_step`."""
         lasts = self.perturbation.magnitude * self.scene.spec.embodiment.control_hz
         if 0 <= self.steps_since_onset(context, command) < lasts:
             return Command(self._last.target, self._last.gripper)
@@ -85,7 +85,10 @@ class GripperStaysOpen(_ClosingMode):
         self._over = False
 
     def before_step(self, context: StepContext, command: Command) -> Command:
-        """Return the part of the closing that happens, until the gripper is told to open again."""
+        """Return the part of the closing that happens, until the gripper is told to open again.
+
+        See `Hook.before_step`.
+        """
         if self._since(context, command) < 0 or self._over:
             return command
         if command.gripper >= self._before:
@@ -109,12 +112,12 @@ class EarlyRelease(Mode):
 
     @classmethod
     def applies(cls, scene: Scene, stage: int) -> bool:
-        """Return whether something is held and carried."""
+        """Return whether something is held and carried. See `Mode.applies`."""
         span = scene.spans[stage]
         return bool(span.held) and bool(span.held_after) and span.travel > 0.005
 
     def before_step(self, context: StepContext, command: Command) -> Command:
-        """Return the command with the opening."""
+        """Return the command with the opening. See `Hook.before_step`."""
         if self.steps_since_onset(context, command) < 0:
             return command
         opening = command.gripper + self.perturbation.magnitude * (OPEN - command.gripper)
@@ -129,7 +132,7 @@ class LateClose(_ClosingMode):
     magnitude = Uniform(0.2, 1.0)
 
     def before_step(self, context: StepContext, command: Command) -> Command:
-        """Return the earlier gripper command for the length of the delay."""
+        """Return the earlier gripper command for the length of the delay. See `Hook.before_step`."""
         lasts = self.perturbation.magnitude * self.scene.spec.embodiment.control_hz
         if 0 <= self._since(context, command) < lasts:
             return Command(command.target, self._before)
@@ -150,11 +153,11 @@ class Drift(Mode):
 
     @classmethod
     def applies(cls, scene: Scene, stage: int) -> bool:
-        """Return whether the tool travels."""
+        """Return whether the tool travels. See `Mode.applies`."""
         return scene.spans[stage].travel > 0.005
 
     def before_step(self, context: StepContext, command: Command) -> Command:
-        """Return the command with the bias so far."""
+        """Return the command with the bias so far. See `Hook.before_step`."""
         steps = self.steps_since_onset(context, command)
         if steps < 0:
             return command

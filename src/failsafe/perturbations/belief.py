@@ -20,7 +20,10 @@ class BeliefMode(Mode):
 
     @classmethod
     def applies(cls, scene: Scene, stage: int) -> bool:
-        """Return True for the first stage that moves: a belief holds for the whole episode."""
+        """Return True for the first stage that moves: a belief holds for the whole episode.
+
+        See `Mode.applies`.
+        """
         moving = [i for i, span in enumerate(scene.spans) if span.travel > 0.005]
         return bool(moving) and stage == moving[0] and bool(cls.candidates(scene, stage))
 
@@ -41,7 +44,7 @@ class MisperceivedPosition(BeliefMode):
 
     @classmethod
     def candidates(cls, scene: Scene, stage: int) -> tuple[str, ...]:
-        """Return the movable objects."""
+        """Return the movable objects. See `Mode.candidates`."""
         return scene.episode.names(Role.MOVABLE)
 
     def believe(self) -> Mapping[str, Pose]:
@@ -59,7 +62,10 @@ class WrongObject(BeliefMode):
 
     @classmethod
     def candidates(cls, scene: Scene, stage: int) -> tuple[str, ...]:
-        """Return the objects that the task grasps, if there are others to confuse them with."""
+        """Return the objects that the task grasps, if there are others to confuse them with.
+
+        See `Mode.candidates`.
+        """
         movable = scene.episode.names(Role.MOVABLE)
         held = scene.ever_held()
         return tuple(n for n in movable if n in held) if len(movable) > 1 else ()
@@ -87,7 +93,10 @@ class WrongGoal(BeliefMode):
 
     @classmethod
     def candidates(cls, scene: Scene, stage: int) -> tuple[str, ...]:
-        """Return the goals, else the fixtures, else the objects that are never grasped (one to stack on)."""
+        """Return the goals, else the fixtures, else the objects that are never grasped (one to stack on).
+
+        See `Mode.candidates`.
+        """
         for role in (Role.GOAL, Role.FIXED):
             if names := scene.episode.names(role):
                 return names

@@ -38,7 +38,7 @@ class Injection(Hook):
         return shown
 
     def before_step(self, context: StepContext, command: Command) -> Command:
-        """Return the command that the mode lets through."""
+        """Return the command that the mode lets through. See `Hook.before_step`."""
         self._now = context.step + 1  # `sense` comes before the next step
         changed = self.mode.before_step(context, command)
         self._note(changed is not command, context.step)

@@ -121,6 +121,9 @@ class Mode(Hook):
         Args:
             scene: Facts of the episode.
             stage: Index of the stage.
+
+        Raises:
+            NotImplementedError: If a subclass does not define it.
         """
         raise NotImplementedError
 

@@ -28,7 +28,7 @@ class OffsetMode(Mode):
 
     @classmethod
     def applies(cls, scene: Scene, stage: int) -> bool:
-        """Return whether the tool travels."""
+        """Return whether the tool travels. See `Mode.applies`."""
         if cls.axis >= 3 and not scene.spec.embodiment.controls_rotation:
             return False
         return scene.spans[stage].travel > 0.005
@@ -114,7 +114,7 @@ class StepOmitted(Mode):
 
     @classmethod
     def applies(cls, scene: Scene, stage: int) -> bool:
-        """Return whether the stage moves the tool or the gripper."""
+        """Return whether the stage moves the tool or the gripper. See `Mode.applies`."""
         span = scene.spans[stage]
         return span.travel > 0.005 or span.closes or span.opens
 

@@ -33,7 +33,7 @@ class WorldMode(Mode):
 
     @classmethod
     def applies(cls, scene: Scene, stage: int) -> bool:
-        """Return whether there is an object that it could act on."""
+        """Return whether there is an object that it could act on. See `Mode.applies`."""
         return bool(cls.candidates(scene, stage))
 
     def _row(self, context: StepContext) -> np.ndarray:
@@ -50,7 +50,7 @@ class HeldMode(WorldMode):
 
     @classmethod
     def candidates(cls, scene: Scene, stage: int) -> tuple[str, ...]:
-        """Return what is held from the beginning of the stage to its end."""
+        """Return what is held from the beginning of the stage to its end. See `Mode.candidates`."""
         span = scene.spans[stage]
         return tuple(name for name in span.held if name in span.held_after)
 
@@ -67,7 +67,7 @@ class FreeMode(WorldMode):
 
     @classmethod
     def candidates(cls, scene: Scene, stage: int) -> tuple[str, ...]:
-        """Return the movable objects that are not held in the stage."""
+        """Return the movable objects that are not held in the stage. See `Mode.candidates`."""
         return scene.free_objects(stage)
 
     def runtime_candidates(self) -> tuple[str, ...]:

@@ -36,7 +36,12 @@ def pose(position: Vector, quaternion: Vector = (1.0, 0.0, 0.0, 0.0)) -> Pose:
 
 
 def quaternion_multiply(a: Quaternion, b: Quaternion) -> Quaternion:
-    """Return the Hamilton product ab: the rotation b followed by the rotation a."""
+    """Return the Hamilton product ab: the rotation b followed by the rotation a.
+
+    Args:
+        a: Unit quaternion wxyz of the second rotation. [4]
+        b: Unit quaternion wxyz of the first rotation. [4]
+    """
     return np.array(_multiply(a.tolist(), b.tolist()))
 
 
@@ -47,7 +52,12 @@ def quaternion_inverse(q: Quaternion) -> Quaternion:
 
 
 def rotate(q: Quaternion, vector: Vector) -> Float[np.ndarray, "3"]:
-    """Rotate a vector [3] by a unit quaternion."""
+    """Rotate a vector [3] by a unit quaternion.
+
+    Args:
+        q: Unit quaternion wxyz. [4]
+        vector: The vector. [3]
+    """
     w, x, y, z = q.tolist()
     vx, vy, vz = np.asarray(vector, dtype=np.float64).tolist()
     # With u = (x, y, z): v + w t + u x t, where t = 2 u x v.
@@ -72,7 +82,12 @@ def to_rotation_vector(q: Quaternion) -> Float[np.ndarray, "3"]:
 
 
 def compose(a: Pose, b: Pose) -> Pose:
-    """Transform the pose b from the frame a to the frame in which a is given."""
+    """Transform the pose b from the frame a to the frame in which a is given.
+
+    Args:
+        a: Pose of a frame. [7]
+        b: Pose in the frame a. [7]
+    """
     return np.concatenate([a[:3] + rotate(a[3:], b[:3]), quaternion_multiply(a[3:], b[3:])])
 
 
@@ -83,7 +98,12 @@ def inverse(a: Pose) -> Pose:
 
 
 def relative(a: Pose, b: Pose) -> Pose:
-    """Transform the pose b to the frame a. Both are given in the same frame."""
+    """Transform the pose b to the frame a. Both are given in the same frame.
+
+    Args:
+        a: Pose of the new frame. [7]
+        b: Pose to transform, in the same frame as a. [7]
+    """
     return compose(inverse(a), b)
 
 
@@ -104,7 +124,12 @@ def apply_delta(start: Pose, delta: Vector) -> Pose:
 
 
 def delta_between(start: Pose, end: Pose) -> Float[np.ndarray, "6"]:
-    """Return the delta [6] (m, rad) for which `apply_delta(start, delta)` is `end`."""
+    """Return the delta [6] (m, rad) for which `apply_delta(start, delta)` is `end`.
+
+    Args:
+        start: Pose before the delta. [7]
+        end: Pose after the delta. [7]
+    """
     x, y, z, w, i, j, k = start.tolist()
     to_x, to_y, to_z, *q = end.tolist()
     turn = _to_vector(*_multiply(q, (w, -i, -j, -k)))
@@ -112,13 +137,23 @@ def delta_between(start: Pose, end: Pose) -> Float[np.ndarray, "6"]:
 
 
 def distance(a: Pose, b: Pose) -> tuple[float, float]:
-    """Return the distance of two poses in metres and radians."""
+    """Return the distance of two poses in metres and radians.
+
+    Args:
+        a: Pose. [7]
+        b: Pose in the same frame. [7]
+    """
     delta = delta_between(a, b)
     return math.sqrt(delta[:3].dot(delta[:3])), math.sqrt(delta[3:].dot(delta[3:]))
 
 
 def angles_between(a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n"]:
-    """Return the rotation angles in radians between the rows of two arrays of unit quaternions."""
+    """Return the rotation angles in radians between the rows of two arrays of unit quaternions.
+
+    Args:
+        a: Unit quaternions wxyz. [n, 4]
+        b: Unit quaternions wxyz. [n, 4]
+    """
     dot = np.clip(np.abs(np.sum(a * b, axis=-1)), 0.0, 1.0)
     return 2.0 * np.arccos(dot)
 

@@ -18,7 +18,16 @@ KINDS = ("verified", "failure", "harmless", "other")
 
 @dataclass(frozen=True)
 class Segment:
-    """A segment of a bar; positions are shares of the width and height, from the lower left corner."""
+    """A segment of a bar; positions are shares of the width and height, from the lower left corner.
+
+    Attributes:
+        kind: Result of the cases, one of `KINDS`.
+        x: Left edge, share of the width.
+        y: Lower edge, share of the height.
+        width: Share of the width.
+        height: Share of the height.
+        description: Text of the tooltip.
+    """
 
     kind: str
     x: float
@@ -30,7 +39,15 @@ class Segment:
 
 @dataclass(frozen=True)
 class Histogram:
-    """A histogram: bar segments, labels of the axis' ends, and the count of the highest bar."""
+    """A histogram: bar segments, labels of the axis' ends, and the count of the highest bar.
+
+    Attributes:
+        title: What the histogram counts.
+        low: Label of the axis' lower end.
+        high: Label of the axis' upper end.
+        most: Count of the highest bar.
+        segments: Segments of all bars.
+    """
 
     title: str
     low: str
@@ -41,7 +58,13 @@ class Histogram:
 
 @dataclass(frozen=True)
 class ModeCharts:
-    """The histograms of one mode."""
+    """The histograms of one mode.
+
+    Attributes:
+        mode: Name of the mode.
+        cases: Number of its cases.
+        histograms: One for each quantity.
+    """
 
     mode: str
     cases: int

@@ -69,7 +69,15 @@ class Shown:
 
 @dataclass(frozen=True)
 class Alarms:
-    """Outcomes of a policy's episodes with an alarm, in all scenarios."""
+    """Outcomes of a policy's episodes with an alarm, in all scenarios.
+
+    Attributes:
+        policy: Name of the policy.
+        episodes: Number of its episodes.
+        alarmed: Number of episodes with an alarm.
+        confusion: Table of true and reported modes.
+        charts: Histograms of the alarms.
+    """
 
     policy: str
     episodes: int

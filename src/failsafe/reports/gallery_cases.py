@@ -36,7 +36,12 @@ Plain = dict[str, Any]
 
 
 def plain_case(dataset: Dataset, case: FailureCase) -> Plain:
-    """Return everything that the card of a case shows."""
+    """Return everything that the card of a case shows.
+
+    Args:
+        dataset: The dataset, with rendered frames of the case.
+        case: The case.
+    """
     traces = dataset.traces(case.task, case.case_id)
     index = read_index(case_folder(dataset, case.task, case.case_id))
     times = case.times

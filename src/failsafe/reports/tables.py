@@ -81,7 +81,12 @@ def table_text(table: Table, width: int | None, intervals: bool = False) -> str:
 
 
 def table_markdown(table: Table, intervals: bool = False) -> str:
-    """Return a table as Markdown for the docs, its title as a heading of level 3."""
+    """Return a table as Markdown for the docs, its title as a heading of level 3.
+
+    Args:
+        table: The table.
+        intervals: Whether to add the confidence intervals.
+    """
 
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -37,7 +37,7 @@ class ActuationNoise(Hook):
         self._error = np.zeros(6)
 
     def before_step(self, context: StepContext, command: Command) -> Command:
-        """Return the command before this one, with an error."""
+        """Return the command before this one, with an error. See `Hook.before_step`."""
         late, self._waiting = self._waiting or command, command
         if self._target is None or not np.array_equal(late.target, self._target):
             self._target = late.target

@@ -44,7 +44,12 @@ class TraceRecorder(Hook):
         return False
 
     def matches(self, trace: Trace, steps: int) -> bool:
-        """Return whether the states so far are the first `steps` + 1 of a trace, bit for bit."""
+        """Return whether the states so far are the first `steps` + 1 of a trace, bit for bit.
+
+        Args:
+            trace: The trace to compare with.
+            steps: Number of control steps to compare.
+        """
         return np.stack(self._states).tobytes() == trace.states[: steps + 1].tobytes()
 
     def trace(self) -> Trace:
@@ -74,6 +79,6 @@ class StateRecorder(Hook):
         self.states: list[Float32[np.ndarray, "S"]] = []
 
     def before_step(self, context: StepContext, command: Command) -> Command:
-        """Keep the state, and leave the command as it is."""
+        """Keep the state, and leave the command as it is. See `Hook.before_step`."""
         self.states.append(context.state)
         return command

@@ -76,7 +76,7 @@ class DemonstrationWriter:
         self._out = out
 
     def has(self, task: str, seed: int) -> bool:
-        """Whether the demonstration of a task and seed is stored."""
+        """Whether the demonstration of a task and seed is stored. See `DemonstrationSink.has`."""
         return self._path(task, seed).exists()
 
     def write(self, simulator: Simulator, task: str, seed: int, trace: Trace) -> None:

@@ -168,7 +168,13 @@ class SampleJob:
         return self._out / f"{group.name}.npz"
 
     def run(self, item: SampleGroup, reporter: Reporter = SILENT) -> None:
-        """Cut the windows of one initial state, render them unless the set is image-free, and write them."""
+        """Cut the windows of one initial state, render them unless the set is image-free, and write them.
+
+        See `Job.run`.
+
+        Raises:
+            RecordError: If a rollout is damaged or does not match its sample.
+        """
         samples, config, spec = item.samples, self._config, self._config.window
         first = samples[0]
         dataset = Dataset(self._sources[first.source])
@@ -212,7 +218,7 @@ class SampleJob:
         write_atomically(path, pack(arrays))
 
     def give_up(self, item: SampleGroup, part: str = "") -> bool:
-        """Leave out the samples of an initial state that killed its worker twice."""
+        """Leave out the samples of an initial state that killed its worker twice. See `Job.give_up`."""
         self.lost.append(item)
         return False
 

@@ -62,7 +62,12 @@ def select_samples(datasets: Sequence[Dataset], config: SampleConfig) -> list[Sa
 
 
 def explored_states(dataset: Dataset, config: SampleConfig) -> list[tuple[str, int]]:
-    """Return task and seed of every initial state that a set of exploration samples is taken from."""
+    """Return task and seed of every initial state that a set of exploration samples is taken from.
+
+    Args:
+        dataset: The dataset.
+        config: Configuration of the samples.
+    """
     states = ((path.parent.name, int(path.stem)) for path in dataset.nominal_files())
     return [(task, seed) for task, seed in states if (config.only_split or split_of(seed)) in config.splits]
 

@@ -74,7 +74,7 @@ class ToySuite(SimulatorSuite):
         return list(importlib.import_module("failsafe.simulators.toy").TASKS)
 
     def make(self, task: str, full_meshes: bool = False) -> Simulator:
-        """Make one of the toy's tasks."""
+        """Make one of the toy's tasks. See `SimulatorSuite.make`."""
         return importlib.import_module("failsafe.simulators.toy").make(task)
 
 
@@ -104,6 +104,6 @@ class ManiSkillSuite(SimulatorSuite):
         importlib.import_module("failsafe.simulators.maniskill.tasks").check_known(task)
 
     def make(self, task: str, full_meshes: bool = False) -> Simulator:
-        """Make one of ManiSkill's tasks."""
+        """Make one of ManiSkill's tasks. See `SimulatorSuite.make`."""
         module = importlib.import_module("failsafe.simulators.maniskill.simulator")
         return module.ManiSkillSimulator(task, full_meshes)

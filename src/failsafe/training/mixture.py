@@ -70,7 +70,12 @@ class VisualQuestion:
 
 @dataclass(frozen=True)
 class Mix:
-    """A file of visual questions and its share of all examples."""
+    """A file of visual questions and its share of all examples.
+
+    Attributes:
+        path: File of visual questions.
+        share: Share of all examples, from 0 to 1.
+    """
 
     path: Path
     share: float

@@ -56,7 +56,12 @@ class LlavaCard:
 
 
 def write_card(folder: Path, card: LlavaCard) -> None:
-    """Write the card into the folder of a checkpoint."""
+    """Write the card into the folder of a checkpoint.
+
+    Args:
+        folder: Folder of the checkpoint.
+        card: The card.
+    """
     (folder / CARD).write_text(codec.dumps(card) + "\n")
 
 

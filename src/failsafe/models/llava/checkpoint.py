@@ -43,6 +43,17 @@ class PictureProcessor(LlavaOnevisionProcessor):
     """LLaVA-OneVision's processor without the video processor, which needs torchvision.
 
     transformers derives the parts from this signature.
+
+    Args:
+        image_processor: Resizes and normalizes images.
+        tokenizer: Tokenizer of the language model.
+        num_image_tokens: Tokens of one image tile.
+        vision_feature_select_strategy: Whether the class token of the image encoder is kept ("full") or not
+            ("default").
+        chat_template: Jinja template of a chat.
+        image_token: Placeholder of an image in a prompt.
+        video_token: Placeholder of a video in a prompt.
+        vision_aspect_ratio: How an image is divided into tiles.
     """
 
     def __init__(

@@ -51,7 +51,12 @@ class StandingFetch(Fetch):
         return {"pd_joint_pos": mode}
 
     def is_static(self, threshold: float = 0.2, base_threshold: float = 0.05) -> torch.Tensor:
-        """Return whether the arm is static, by a Panda's criterion: ManiSkill's ignores negative speeds."""
+        """Return whether the arm is static, by a Panda's criterion: ManiSkill's ignores negative speeds.
+
+        Args:
+            threshold: Largest joint speed of a static arm, rad/s.
+            base_threshold: As in ManiSkill's signature; not used.
+        """
         robot: Any = self.robot
         speeds: torch.Tensor = robot.get_qvel()[..., :-2]
         return speeds.abs().amax(1) <= threshold

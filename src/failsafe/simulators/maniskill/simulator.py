@@ -109,7 +109,7 @@ class ManiSkillSimulator(Simulator):
         return self._episode
 
     def reset(self, seed: int, objects: Mapping[str, Pose] | None = None) -> EpisodeSpec:
-        """Begin an episode, in a new physics scene. See the contract."""
+        """Begin an episode, in a new physics scene. See `Simulator.reset`."""
         if seed != self._seed or self._after_step is not None:
             self._start(seed)
         self._restore_friction()
@@ -151,7 +151,7 @@ class ManiSkillSimulator(Simulator):
         self._arm.begin()  # the next command continues from the restored joints
 
     def command(self, target: Pose, gripper: float) -> Float32[np.ndarray, "D"]:
-        """Return the joint targets for a tool pose, by inverse kinematics. See the contract."""
+        """Return the joint targets for a tool pose, by inverse kinematics. See `Simulator.command`."""
         return self._arm.command(target, gripper)
 
     def reachable(self, target: Pose) -> bool:
@@ -163,7 +163,7 @@ class ManiSkillSimulator(Simulator):
         return self._arm.closest_reachable(target)
 
     def step(self, command: Float32[np.ndarray, "D"], disturbances: Sequence[Disturbance] = ()) -> None:
-        """Advance one control step. See the contract.
+        """Advance one control step. See `Simulator.step`.
 
         Raises:
             DivergedError: If the joint speeds are not finite and reasonable.
@@ -202,7 +202,7 @@ class ManiSkillSimulator(Simulator):
     def render(
         self, cameras: Sequence[Camera], size: int, state: Float32[np.ndarray, "S"] | None = None
     ) -> UInt8[np.ndarray, "V H W 3"]:
-        """Render images in a second environment, which has a renderer. See the contract."""
+        """Render images in a second environment, which has a renderer. See `Simulator.render`."""
         from failsafe.simulators.maniskill.rendering import SceneRenderer
 
         if self._renderer is None:

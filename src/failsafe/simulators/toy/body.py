@@ -105,7 +105,13 @@ class RigidBody:
         return math.sqrt(linear) + math.sqrt(angular) * self.radius + abs(self.slip)
 
     def reach(self, x: float, y: float, z: float) -> float:
-        """Return the extent of the box from its middle along a unit vector, metres."""
+        """Return the extent of the box from its middle along a unit vector, metres.
+
+        Args:
+            x: First component of the unit vector.
+            y: Second component.
+            z: Third component.
+        """
         r, half = self.axes, self.half
         return (
             half[0] * abs(r[0] * x + r[1] * y + r[2] * z)
@@ -114,7 +120,13 @@ class RigidBody:
         )
 
     def turn(self, rx: float, ry: float, rz: float) -> None:
-        """Rotate in place by a rotation vector (rad, world axes)."""
+        """Rotate in place by a rotation vector (rad, world axes).
+
+        Args:
+            rx: Rotation about the x axis, rad.
+            ry: Rotation about the y axis, rad.
+            rz: Rotation about the z axis, rad.
+        """
         self.q = turn(self.q, rx, ry, rz)
         self.refresh()
 

@@ -104,7 +104,12 @@ def slip(gripper: Gripper, body: RigidBody, friction: float, dt: float) -> None:
 
 
 def keeps_hold(gripper: Gripper, body: RigidBody) -> bool:
-    """Return whether the pads still press on a held box."""
+    """Return whether the pads still press on a held box.
+
+    Args:
+        gripper: The gripper.
+        body: The box that it holds.
+    """
     if gripper.target_width > gripper.width + 1e-4:
         return False
     dx, dy, dz = body.x - gripper.x, body.y - gripper.y, body.z - gripper.z

@@ -16,7 +16,12 @@ Rectangle = tuple[float, float, float, float, float, float]
 
 
 def multiply(a: Quaternion, b: Quaternion) -> Quaternion:
-    """Return the rotation b followed by the rotation a."""
+    """Return the rotation b followed by the rotation a.
+
+    Args:
+        a: Unit quaternion wxyz of the second rotation.
+        b: Unit quaternion wxyz of the first rotation.
+    """
     aw, ax, ay, az = a
     bw, bx, by, bz = b
     return (
@@ -67,7 +72,14 @@ def axes(q: Quaternion) -> Axes:
 
 
 def rotate(q: Quaternion, x: float, y: float, z: float) -> tuple[float, float, float]:
-    """Rotate a vector."""
+    """Rotate a vector.
+
+    Args:
+        q: Unit quaternion wxyz.
+        x: First component of the vector.
+        y: Second component.
+        z: Third component.
+    """
     a = axes(q)
     return (
         a[0] * x + a[3] * y + a[6] * z,
@@ -78,6 +90,10 @@ def rotate(q: Quaternion, x: float, y: float, z: float) -> tuple[float, float, f
 
 def overlap(fixed: Rectangle, moved: Rectangle) -> tuple[float, float, float] | None:
     """Return the shortest translation that separates two rectangles (separating axes).
+
+    Args:
+        fixed: The rectangle that stays.
+        moved: The rectangle that the translation moves.
 
     Returns:
         Distance (m) and direction (unit x, y) for the second rectangle; None if they do not overlap.
@@ -104,7 +120,13 @@ def overlap(fixed: Rectangle, moved: Rectangle) -> tuple[float, float, float] | 
 
 
 def covers(rectangle: Rectangle, x: float, y: float) -> bool:
-    """Return whether a point lies inside a rectangle."""
+    """Return whether a point lies inside a rectangle.
+
+    Args:
+        rectangle: The rectangle.
+        x: First coordinate of the point, metres.
+        y: Second coordinate, metres.
+    """
     cx, cy, u, v, a, b = rectangle
     dx, dy = x - cx, y - cy
     return abs(dx * u + dy * v) <= a and abs(dy * u - dx * v) <= b

@@ -128,7 +128,12 @@ class Gripper:
         return (r[3] / length, r[4] / length) if length > 1e-6 else (1.0, 0.0)
 
     def finger(self, side: float, at: tuple[float, float]) -> Rectangle:
-        """Footprint of one finger where the middle axis passes through `at`."""
+        """Footprint of one finger where the middle axis passes through `at`.
+
+        Args:
+            side: 1 or -1, the side of the middle axis.
+            at: Horizontal position x, y of the middle axis, metres.
+        """
         u, v = self.closing_axis()
         offset = side * 0.5 * (self.width + THICKNESS)
         return (at[0] + u * offset, at[1] + v * offset, u, v, 0.5 * THICKNESS, PAD)

@@ -87,7 +87,7 @@ class ToySimulator:
         return self._episode
 
     def reset(self, seed: int, objects: Mapping[str, Pose] | None = None) -> EpisodeSpec:
-        """Begin an episode. See the contract.
+        """Begin an episode. See `Simulator.reset`.
 
         Raises:
             UnknownNameError: If `objects` names an unknown object.
@@ -132,7 +132,10 @@ class ToySimulator:
         self._load(state.copy())
 
     def command(self, target: Pose, gripper: float) -> Float32[np.ndarray, "D"]:
-        """Return the native command [8]: the tool pose, moved into reach, and the gripper opening (m)."""
+        """Return the native command [8]: the tool pose, moved into reach, and the gripper opening (m).
+
+        See `Simulator.command`.
+        """
         opening = 0.5 * (min(1.0, max(-1.0, gripper)) + 1.0) * MAX_OPENING
         return np.array([*within_reach(target), opening], dtype=np.float32)
 
@@ -141,7 +144,7 @@ class ToySimulator:
         return math.dist(target[:3].tolist(), SHOULDER) <= ARM
 
     def step(self, command: Float32[np.ndarray, "D"], disturbances: Sequence[Disturbance] = ()) -> None:
-        """Advance one control step of 50 ms. See the contract.
+        """Advance one control step of 50 ms. See `Simulator.step`.
 
         Raises:
             DivergedError: If the command is not finite.
@@ -173,7 +176,7 @@ class ToySimulator:
     def render(
         self, cameras: Sequence[Camera], size: int, state: Float32[np.ndarray, "S"] | None = None
     ) -> UInt8[np.ndarray, "V H W 3"]:
-        """Render images on the CPU. See the contract."""
+        """Render images on the CPU. See `Simulator.render`."""
         now = self._state
         if state is not None:
             self._load(state)

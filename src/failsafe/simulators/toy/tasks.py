@@ -71,7 +71,7 @@ class PickTask(ToyTask):
         }
 
     def judge(self, boxes: Sequence[RigidBody], goals: Mapping[str, Sequence[float]]) -> Evaluation:
-        """Succeed if the box is near the goal, held, and at rest."""
+        """Succeed if the box is near the goal, held, and at rest. See `ToyTask.judge`."""
         box = boxes[0]
         distance = math.dist((box.x, box.y, box.z), goals["goal"][:3])
         success = distance <= self.radius and box.held and box.speed <= AT_REST
@@ -101,7 +101,7 @@ class PushTask(ToyTask):
         }
 
     def judge(self, boxes: Sequence[RigidBody], goals: Mapping[str, Sequence[float]]) -> Evaluation:
-        """Succeed if the box lies on the table at rest, its middle inside the region."""
+        """Succeed if the box lies on the table at rest, its middle inside the region. See `ToyTask.judge`."""
         box, goal = boxes[0], goals["goal"]
         distance = math.hypot(box.x - goal[0], box.y - goal[1])
         height = box.z - box.height
@@ -133,7 +133,10 @@ class StackTask(ToyTask):
         }
 
     def judge(self, boxes: Sequence[RigidBody], goals: Mapping[str, Sequence[float]]) -> Evaluation:
-        """Succeed if the small box stands on the middle of the big one, released, both at rest."""
+        """Succeed if the small box stands on the middle of the big one, released, both at rest.
+
+        See `ToyTask.judge`.
+        """
         small, big = boxes
         offset = math.hypot(small.x - big.x, small.y - big.y)
         gap = (small.z - small.height) - (big.z + big.height)
