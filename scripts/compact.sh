@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A compact model from nothing: data, samples, object localizer, classifier, tables. About three hours on two cores;
-# started again, every step resumes. The results: docs/compact.md, "Made anew".
+# started again, every step resumes. The results: docs/compact.md, "Training from scratch".
 #
 #   FAILSAFE_COMPACT_OUT        output folder in place of out/compact
 #   FAILSAFE_COMPACT_LOCALIZER  a checkpoint whose object localizer is kept ("compact" for the one that ships): no images
