@@ -84,6 +84,14 @@ def test_what_generate_refuses(tmp_path: Path) -> None:
         fs.open_dataset(tmp_path)
 
 
+def test_export_writes_a_dataset_with_an_exporter(data: fs.Dataset, tmp_path: Path) -> None:
+    def write_names(dataset: fs.Dataset, out: Path) -> None:
+        out.write_text(" ".join(case.case_id for case in dataset.cases()))
+
+    assert fs.export(data, write_names, out=tmp_path / "names.txt") == {}
+    assert (tmp_path / "names.txt").read_text().split() == [case.case_id for case in data.cases()]
+
+
 def test_guard_makes_a_policy_like_any_other(tmp_path: Path) -> None:
     policy = fs.guard(Replayer(), TinyMonitor(), threshold=0.5)
     assert isinstance(policy, fs.Policy)

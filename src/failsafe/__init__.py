@@ -4,6 +4,7 @@
 import failsafe as fs
 
 data = fs.generate("PickCube-v1", failures=100, out="data/")  # a Dataset; run again to resume
+fs.export(data, "maniskill", out="trajectories/")  # for ManiSkill's replay_trajectory
 model = fs.load_model("compact")  # or a folder, "openai+http://127.0.0.1:8000/v1?model=...", an object
 policy = fs.guard(my_policy, model, calibration="thresholds.json")  # a policy like any other
 results = fs.evaluate(my_policy, model, tasks=["PickCube-v1"], seeds=range(5000, 5100), out="results/")
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from failsafe.evaluation.evaluate import evaluate
     from failsafe.evaluation.results import Results
     from failsafe.experts.tasks import Task, load_task
+    from failsafe.exports.export import export
     from failsafe.models.contract import RecoveryModel
     from failsafe.models.loading import load_model
     from failsafe.monitors.calibration import Calibration
@@ -62,6 +64,7 @@ __all__ = [
     "WindowSpec",
     "calibrate",
     "evaluate",
+    "export",
     "generate",
     "guard",
     "load_model",
@@ -90,6 +93,7 @@ _MODULES = {
     "WindowSpec": "failsafe.records.assessment",
     "calibrate": "failsafe.evaluation.calibrate",
     "evaluate": "failsafe.evaluation.evaluate",
+    "export": "failsafe.exports.export",
     "generate": "failsafe.datasets.generate",
     "guard": "failsafe.monitors.guard",
     "load_model": "failsafe.models.loading",

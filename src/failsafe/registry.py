@@ -23,7 +23,7 @@ What an entry has to be is stated where its kind is defined:
 | `scenarios` | a `Scenario` | `failsafe.evaluation.scenarios` |
 | `conditions` | a `Condition` | `failsafe.evaluation.conditions` |
 | `executors` | a function or class that returns an `Executor` | `failsafe.execution` |
-| `exporters` | a function that writes a dataset in another format | `failsafe.exports` |
+| `exporters` | a function that writes a dataset in another format | `failsafe.exports.contract` |
 """
 
 from __future__ import annotations
@@ -349,7 +349,7 @@ conditions: Registry[Any] = Registry("conditions", "condition", ["failsafe.evalu
 executors: Registry[Any] = Registry(
     "executors", "executor", ["failsafe.execution.serial", "failsafe.execution.processes"]
 )
-exporters: Registry[Any] = Registry("exporters", "exporter")
+exporters: Registry[Any] = Registry("exporters", "exporter", ["failsafe.exports.maniskill"])
 
 KINDS: Mapping[str, Registry[Any]] = {
     r.kind: r

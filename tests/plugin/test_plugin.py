@@ -71,10 +71,8 @@ def test_generate_with_a_plugin(python, tmp_path):
     assert {case.task for case in failures} == set(TASKS)
     assert {p.mode for case in failures for p in case.perturbations} == {"plugin_mode"}
 
-    script = "from pathlib import Path; from failsafe import registry; "
-    script += "from failsafe.datasets.store import Dataset; "
-    script += "registry.exporters['plugin_exporter'](Dataset(Path('data')), Path('cases.json'))"
-    done = python("-c", script)
+    export = ("export", "data", "--format", "plugin_exporter", "--out", "cases.json")
+    done = python("-m", "failsafe", *export)
     assert done.returncode == 0, done.stderr
     exported = json.loads((tmp_path / "cases.json").read_text())
     assert sorted(exported) == sorted(case.case_id for case in dataset.cases())
