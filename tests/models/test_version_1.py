@@ -12,15 +12,21 @@ from safetensors import safe_open
 
 from failsafe.models.compact import CompactModel
 from failsafe.models.loading import SHIPPED, load_model
+from failsafe.models.normalization import Normalization
 from failsafe.models.version_1 import EMBODIMENT, NORMALIZATION
 from failsafe.policies.reference import CHECKPOINTS, load_reference
 from failsafe.records.assessment import Window
 from failsafe.records.observation import PolicyObservation
+from failsafe.simulators.toy import ToyPick
 
 RECORDED = json.loads((Path(__file__).parent / "version_1.json").read_text())
 """Outputs of version 1 (commit 54bb378) for the inputs below, and the SHA-256 of its checkpoints."""
 TOLERANCE = 1e-5
 """Between processors; on one processor the outputs are bit-equal."""
+
+
+def test_new_checkpoints_of_the_same_robot_are_scaled_as_those_of_version_1() -> None:
+    assert Normalization.of(EMBODIMENT) == Normalization.of(ToyPick().spec.embodiment) == NORMALIZATION
 
 
 @pytest.mark.parametrize("path", [SHIPPED, *sorted(CHECKPOINTS.glob("*.safetensors"))], ids=lambda p: p.stem)

@@ -29,6 +29,7 @@ ROBOT = EmbodimentSpec(
         ({"gripper_travel": 0.0}, "expected a gripper with a travel and a closing time above 0, got 0.0 m"),
         ({"gripper_seconds": 0.0}, "above 0, got 0.08 m and 0.0 s"),
         ({"workspace_low": (0.1, 0.5, 0.0)}, "expected a workspace box with low < high"),
+        ({"work_center": (0.0, 0.0, 0.1)}, "expected the work center inside the workspace box"),
         ({"action_dimensions": (True,) * 4}, "expected 7 action dimensions, got 4"),
     ],
 )

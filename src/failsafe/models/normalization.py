@@ -33,7 +33,7 @@ class Normalization:
     def of(cls, embodiment: EmbodimentSpec) -> Normalization:
         """Derive the scaling from the workspace and the gripper of a robot."""
         low, high = np.array(embodiment.workspace_low), np.array(embodiment.workspace_high)
-        x, y, z = ((low + high) / 2).tolist()
+        x, y, z = embodiment.work_center or ((low + high) / 2).tolist()
         return cls(
             origin=(x, y, z),
             position_scale=_POSITION_RANGE / float(((high - low) / 2).max()),

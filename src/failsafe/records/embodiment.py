@@ -28,11 +28,14 @@ class EmbodimentSpec:
         gripper_seconds: Time in which the gripper opens or closes, seconds.
         workspace_low: Lower corner of the box in which the tool may move, robot base frame, metres.
         workspace_high: Upper corner of that box, robot base frame, metres.
+        work_center: Center of the region in which tasks take place, robot base frame, metres; None: the
+            center of the workspace box. Networks count tool positions from there.
         tool_axis: Direction in which the fingers point, in the tool frame, unit vector.
         action_dimensions: Which of the 7 action dimensions exist.
 
     Raises:
-        ValueError: If a rate or limit is not positive, or the workspace box is empty.
+        ValueError: If a rate or limit is not positive, the workspace box is empty, or the work center is
+            outside the box.
     """
 
     robot: str
@@ -43,6 +46,7 @@ class EmbodimentSpec:
     gripper_seconds: float
     workspace_low: tuple[float, float, float]
     workspace_high: tuple[float, float, float]
+    work_center: tuple[float, float, float] | None = None
     tool_axis: tuple[float, float, float] = (0.0, 0.0, 1.0)
     action_dimensions: tuple[bool, ...] = ALL_DIMENSIONS
 
@@ -61,6 +65,11 @@ class EmbodimentSpec:
             raise ValueError(
                 f"expected a workspace box with low < high, got {self.workspace_low} to {self.workspace_high}"
             )
+        edges = zip(
+            self.workspace_low, self.work_center or self.workspace_low, self.workspace_high, strict=True
+        )
+        if not all(low <= center <= high for low, center, high in edges):
+            raise ValueError(f"expected the work center inside the workspace box, got {self.work_center}")
 
     @property
     def controls_rotation(self) -> bool:
@@ -97,6 +106,7 @@ MANISKILL_PANDA = EmbodimentSpec(
     gripper_seconds=0.2,
     workspace_low=(0.15, -0.6, 0.005),
     workspace_high=(0.95, 0.6, 0.7),
+    work_center=(0.6, 0.0, 0.15),
 )
 """The Panda of ManiSkill's tabletop tasks, on which the shipped checkpoints were trained. It is the default
 where no simulator and no checkpoint states the embodiment, as for a policy behind a server. A test checks

@@ -13,6 +13,8 @@ GRIPPER_SECONDS = 0.2
 """Time in which the fingers close, seconds. A Panda closes from 80 mm to 2 mm in 0.15 s, to 0 in 0.2 s."""
 WORKSPACE_LOW, WORKSPACE_HIGH = (0.15, -0.6, 0.005), (0.95, 0.6, 0.7)
 """Box above ManiSkill's table within reach of an arm behind it, robot base frame, metres."""
+WORK_CENTER = (0.6, 0.0, 0.15)
+"""Center of the region of that box where tabletop tasks take place, robot base frame, metres."""
 
 
 def embodiment_of(agent: Any, arm: Arm) -> EmbodimentSpec:
@@ -32,5 +34,6 @@ def embodiment_of(agent: Any, arm: Arm) -> EmbodimentSpec:
         gripper_seconds=GRIPPER_SECONDS if arm.has_gripper else 0.0,
         workspace_low=WORKSPACE_LOW,
         workspace_high=WORKSPACE_HIGH,
+        work_center=WORK_CENTER,
         action_dimensions=(*(True,) * 6, arm.has_gripper),
     )

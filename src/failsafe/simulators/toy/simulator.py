@@ -41,6 +41,7 @@ EMBODIMENT = EmbodimentSpec(
     gripper_seconds=MAX_OPENING / CLOSING_SPEED,
     workspace_low=(0.15, -0.6, 0.005),
     workspace_high=(0.95, 0.6, 0.7),
+    work_center=(0.6, 0.0, 0.15),
 )
 """The embodiment of the toy: its gripper at the end of an arm that is not simulated."""
 
