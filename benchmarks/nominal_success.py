@@ -1,8 +1,8 @@
-"""Measure how often our experts solve their ManiSkill tasks, beside ManiSkill's own motion planning.
+"""Measure how often FailSafe's experts solve their ManiSkill tasks, beside ManiSkill's own motion planning.
 
-Runs `failsafe.generation.nominal.run_nominal`, with which `failsafe generate` starts: success is judged once,
-at the end and after settling. Every (task, seed) appends one JSON line to the output file; pairs that are
-there already are skipped. The page is made from that file and from `maniskill_planner.jsonl` alone:
+Runs `failsafe.generation.nominal.run_nominal`, the first step of `failsafe generate`: success is judged once,
+at the end and after settling. Every (task, seed) appends one JSON line to the output file; existing pairs are
+skipped. The page is made from that file and from `maniskill_planner.jsonl` alone:
 
     .venv/bin/python benchmarks/nominal_success.py --seeds 100
     .venv/bin/python benchmarks/nominal_success.py --page-only
@@ -27,16 +27,18 @@ warnings.filterwarnings("ignore", category=DeprecationWarning, module="mani_skil
 Record = dict[str, Any]
 """One rollout, as a line of a results file."""
 Records = dict[tuple[str, int | None], Record]
-"""Records by task and seed; the planner's has the seed None for a task that could not be run."""
+"""Records by task and seed. The planner's records have the seed None for a task that could not be run."""
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results" / "nominal_success.jsonl"
 PLANNER = FOLDER / "results" / "maniskill_planner.jsonl"
 PAGE = FOLDER.parent / "docs" / "experts.md"
+MEASURED = "2026-11-23"
+"""Date of the records in `RESULTS` and `PLANNER`; update it with them."""
 
 
 def run_task(name: str, seeds: Sequence[int]) -> Generator[Record]:
-    """Let our expert solve a task from each seed.
+    """Run the expert of a task from each seed.
 
     Args:
         name: The task's name.
@@ -94,22 +96,29 @@ def share(successes: Sequence[bool]) -> str:
 
 
 def milliseconds(records: Iterable[Record]) -> str:
-    """The median CPU time of the rollouts that ended, in ms, as text; empty where there is none."""
+    """Return the median CPU time of the rollouts that ended, in ms, as text; empty if there is none."""
     seconds = [r["cpu_seconds"] for r in records if r.get("cpu_seconds") is not None]
     return f"{1000 * statistics.median(seconds):.0f}" if seconds else ""
 
 
 def table(ours: Records, planner: Records) -> tuple[str, str]:
-    """Lay out both results side by side.
+    """Compare both results in a table.
 
     Args:
-        ours: Our records by (task, seed).
-        planner: Those of ManiSkill's planner.
+        ours: Records of FailSafe's experts by (task, seed).
+        planner: Records of ManiSkill's planner.
 
     Returns:
-        A Markdown table, one row per task, and a list of why ours failed.
+        A Markdown table, one row per task, and a list of the failures of FailSafe's experts with reasons.
     """
-    head = ("task", "ours, all seeds", "ours, same seeds", "ManiSkill's planner", "ms, ours", "ms, planner")
+    head = (
+        "task",
+        "FailSafe, all seeds",
+        "FailSafe, same seeds",
+        "ManiSkill's planner",
+        "FailSafe [ms]",
+        "planner [ms]",
+    )
     rows, notes = [head, ("---",) + ("---:",) * (len(head) - 1)], []
     for task in sorted({name for name, _ in ours}):
         mine = {seed: r for (name, seed), r in ours.items() if name == task}
@@ -138,8 +147,8 @@ def page(ours: Records, planner: Records) -> str:
     """Write the documentation page.
 
     Args:
-        ours: Our records by (task, seed).
-        planner: Those of ManiSkill's planner.
+        ours: Records of FailSafe's experts by (task, seed).
+        planner: Records of ManiSkill's planner.
 
     Returns:
         The page as Markdown.
@@ -147,33 +156,46 @@ def page(ours: Records, planner: Records) -> str:
     rows, notes = table(ours, planner)
     return f"""# Experts
 
-An expert solves a task once, from ground truth. On ManiSkill it is the solution script that ManiSkill ships
-for the task, run with a stand-in for its planner class: straight lines of the tool and inverse kinematics in
-place of `mplib`, each call a stage with a name and a target. No task has code of its own.
+An expert solves a task once, from ground truth. On ManiSkill the expert is the solution script that ManiSkill
+ships for the task. A stand-in replaces its planner class: straight lines of the tool and inverse kinematics
+instead of `mplib`. Each call of the planner becomes one stage with a name and a target. There is no code per
+task.
 
-## How often they succeed
+Twelve tasks have such an expert. Their names are arguments of `failsafe generate`:
+
+```
+failsafe generate PickCube-v1 --failures 100 --out data/
+```
+
+[architecture.md](architecture.md#a-task) shows how to add a task with an expert of your own.
+
+## Success rates
 
 {rows}
 
-How to read it:
+- **Success** is judged once, at the end: after the whole script, the last command is held until the scene has
+  settled, and the task's own `evaluate` decides. A success that does not last does not count. A motion
+  without a plan and a script that gives up are failures, with their reason.
+- **Settling**: 12 control steps for FailSafe, 10 for ManiSkill's planner. Since 2026-11-28 settling ends when
+  everything is at rest, after 12 control steps (0.6 s) at most; the rates were not measured again.
+- **All seeds** are {_seeds(ours)}. **Same seeds** are those that were measured with ManiSkill's planner
+  ({_seeds(planner)}): the same initial states.
+- **ms** is the median CPU time of a rollout with its reset, on one core. FailSafe drives SAPIEN directly, and
+  its time includes the settling. The planner goes through `env.step`, and its time does not.
 
-- **Success is judged once, at the end**: the whole script has run, then the last command is held until things
-  have come to rest (12 control steps for ours, 10 for ManiSkill's planner), and then the task's own
-  `evaluate` decides. A success that came and went does not count. Neither does a motion for which no plan was
-  found, or a script that gave up: it is counted as a failure and reported with its reason.
-- **All seeds** are {_seeds(ours)}, **same seeds** those that were measured with ManiSkill's planner
-  ({_seeds(planner)}): both start from the same initial states.
-- **DrawTriangle and DrawSVG**: with mani_skill 3.0.1, their two solutions raise `TypeError` as shipped, for
-  they hand one argument more to `BaseMotionPlanningSolver.__init__` than it takes. The stand-in accepts it.
-- **ms** is the median CPU time of a rollout with its reset, on one core. Ours is driven through SAPIEN
-  directly and includes the settling; the planner's goes through `env.step`, without it.
+Measured on {MEASURED}. Commands: `python benchmarks/nominal_success.py --seeds 100` writes
+`benchmarks/results/nominal_success.jsonl` and this page; `python benchmarks/maniskill_planner.py --seeds 50`
+writes `benchmarks/results/maniskill_planner.jsonl`, in an environment with numpy<2 and mplib
+(`benchmarks/setup_mplib_env.sh`).
 
-Rollouts of ours that did not end in success, with the reason recorded; generation leaves such seeds out:
+## Limits
+
+- **DrawTriangle and DrawSVG**: with mani_skill 3.0.1 their two solutions raise `TypeError` as shipped,
+  because they pass one argument too many to `BaseMotionPlanningSolver.__init__`. The stand-in accepts it.
+
+Generation leaves out seeds whose nominal rollout fails. Of the seeds above:
 
 {notes}
-
-Made by `benchmarks/nominal_success.py` from `benchmarks/results/nominal_success.jsonl` (ours) and
-`benchmarks/results/maniskill_planner.jsonl` (`benchmarks/maniskill_planner.py`, with numpy<2 and mplib).
 """
 
 
