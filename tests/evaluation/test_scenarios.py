@@ -11,8 +11,8 @@ from failsafe.errors import UnknownNameError
 from failsafe.evaluation.scenarios import SCENARIOS, scenario
 from failsafe.records import poses
 from failsafe.rollouts.hooks import Command, StepContext
-from failsafe.rollouts.loop import NO_STAGE
-from failsafe.simulators.contract import Observation, Role
+from failsafe.rollouts.loop import NO_STAGE, ControlLoop
+from failsafe.simulators.contract import Role
 from failsafe.simulators.toy import ToyPick, ToyStack
 
 MIDDLE = np.array([0.615, 0.0])
@@ -65,8 +65,7 @@ def test_objects_are_farther_from_the_middle_by_just_so_much(make: type) -> None
 
 
 def test_noise_is_the_same_draw_for_a_seed() -> None:
-    nothing = Observation(STILL, 0.08, np.zeros((0, 7)))
-    context = StepContext(0, NO_STAGE, 0, 1, nothing, np.zeros(1, dtype=np.float32))
+    context = StepContext(0, NO_STAGE, 0, 1, ControlLoop(ToyPick()))
 
     def sent(seed: int) -> np.ndarray:
         (arm,) = scenario("noise").hooks(seed)

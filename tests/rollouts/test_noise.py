@@ -6,17 +6,16 @@ from failsafe.records import poses
 from failsafe.records.plan import CLOSED, OPEN
 from failsafe.rollouts import noise
 from failsafe.rollouts.hooks import Command, StepContext
+from failsafe.rollouts.loop import ControlLoop
 from failsafe.rollouts.noise import ActuationNoise
 from failsafe.rollouts.runner import RolloutRunner
-from failsafe.simulators.contract import Observation
 from failsafe.simulators.toy import ToyPick
 
 DOWN = poses.pose([0.5, 0.0, 0.2], [0.0, 1.0, 0.0, 0.0])
 
 
 def context(step):
-    nothing = Observation(DOWN, 0.08, np.zeros((0, 7)))
-    return StepContext(step, 0, step, 100, nothing, np.zeros(1, dtype=np.float32))
+    return StepContext(step, 0, step, 100, ControlLoop(ToyPick()))
 
 
 def test_noise_has_its_size_and_comes_one_step_late():

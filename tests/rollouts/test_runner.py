@@ -11,7 +11,9 @@ from failsafe.records.plan import CLOSED, OPEN, Stage, StagePlan
 from failsafe.records.trace import Disturbance
 from failsafe.rollouts.hooks import Command, Hook, StepContext
 from failsafe.rollouts.loop import NO_STAGE
+from failsafe.rollouts.noise import ActuationNoise
 from failsafe.rollouts.runner import SETTLE_SECONDS, RolloutRunner
+from failsafe.simulators.contract import Observation
 from failsafe.simulators.toy import ToyPick, ToyStack
 
 STEPS = round(SETTLE_SECONDS * 20)
@@ -232,3 +234,25 @@ def test_a_rollout_that_does_not_end_is_a_plan_that_failed():
     with pytest.raises(PlanError, match=r"^the rollout was not over after 5 control steps$"):
         runner.do(stage(0.5, 0.0, 0.28, hold=10))
     assert runner.step_count == 5
+
+
+def test_a_rollout_without_a_record_ends_in_the_same_state_and_observes_less():
+    class Counted(ToyPick):
+        observed = 0
+
+        def observe(self) -> Observation:
+            self.observed += 1
+            return super().observe()
+
+    ends, observed = [], []
+    for record in (True, False):
+        sim = Counted()
+        sim.reset(0)
+        runner = RolloutRunner(sim, [ActuationNoise(np.random.default_rng(0))], record=record)
+        runner.do(stage(0.55, 0.0, 0.28, CLOSED))
+        ends.append((runner.step_count, sim.state().tobytes()))
+        observed.append(sim.observed)
+    assert ends[0] == ends[1]
+    assert observed[1] <= 3 < observed[0]
+    with pytest.raises(ValueError, match="record=False"):
+        runner.trace()

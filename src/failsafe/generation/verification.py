@@ -154,7 +154,9 @@ class Verifier:
     def _inexact_method(self) -> BranchMethod:
         return BranchMethod.RESTORE if self.restores_closely else BranchMethod.REPLAY
 
-    def _branch(self, step: int, hooks: Sequence[Hook] = (), exact: bool = True) -> Branch:
+    def _branch(
+        self, step: int, hooks: Sequence[Hook] = (), exact: bool = True, record: bool = True
+    ) -> Branch:
         simulator, nominal = self._task.simulator, self._nominal
         return branch(
             simulator,
@@ -164,6 +166,7 @@ class Verifier:
             hooks,
             exact=exact or not self.restores_closely,
             more_steps=most_steps(nominal, simulator.spec.embodiment),
+            record=record,
         )
 
     def _fails_screening(self, candidate: Candidate, step: int) -> bool:
@@ -176,11 +179,11 @@ class Verifier:
             return False
         if not self.restores_closely:
             return False
-        runner = self._branch(step, exact=False).runner
+        runner = self._branch(step, exact=False, record=False).runner
         return not carry_out(self._task, self._nominal, candidate, runner)[0]
 
     def _succeeds_with_noise(self, candidate: Candidate, step: int, rng: np.random.Generator) -> bool:
-        runner = self._branch(step, [ActuationNoise(rng)], exact=False).runner
+        runner = self._branch(step, [ActuationNoise(rng)], exact=False, record=False).runner
         return carry_out(self._task, self._nominal, candidate, runner)[0]
 
     def _fault_ended_succeeds(self, step: int, stage: int) -> bool:
@@ -190,7 +193,8 @@ class Verifier:
         stages = self._nominal.record.plan.stages
         index = min(max(stage, 0), len(stages) - 1)
         nothing = Candidate(RecoveryStrategy.NOMINAL_PATH, (), index, stages[index].name)
-        return carry_out(self._task, self._nominal, nothing, self._branch(step).runner)[0]
+        runner = self._branch(step, record=False).runner
+        return carry_out(self._task, self._nominal, nothing, runner)[0]
 
 
 def carry_out(

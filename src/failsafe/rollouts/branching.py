@@ -56,6 +56,7 @@ def branch(
     *,
     exact: bool = True,
     more_steps: int = 1000,
+    record: bool = True,
 ) -> Branch:
     """Return a runner in the state of a recorded rollout at a step.
 
@@ -68,6 +69,7 @@ def branch(
         exact: Whether the branch must have the recorded rollout's future. If False, the state is restored
             even where the adapter declares REPLAY.
         more_steps: Control steps after which the branch is over.
+        record: Keep the branch as a trace. If False, `Branch.trace` is not available.
 
     Returns:
         The branch. `Branch.exact` says whether the state was reached exactly.
@@ -78,13 +80,13 @@ def branch(
     simulator.reset(seed)
     declared = simulator.spec.exactness
     if exact and declared is Exactness.REPLAY:
-        runner = RolloutRunner(simulator, hooks, max_steps=step + more_steps)
+        runner = RolloutRunner(simulator, hooks, max_steps=step + more_steps, record=record)
         same = runner.replay(trace, step)
         runner.restart_from_measured_pose()
         return Branch(runner, BranchMethod.REPLAY, same)
     simulator.restore(trace.states[step])
     same = simulator.state().tobytes() == trace.states[step].tobytes()
-    runner = RolloutRunner(simulator, hooks, max_steps=more_steps)
+    runner = RolloutRunner(simulator, hooks, max_steps=more_steps, record=record)
     if step:
         runner.gripper = float(trace.gripper_commands[step - 1])
     return Branch(runner, BranchMethod.RESTORE, same and declared is Exactness.RESTORE, _prefix(trace, step))

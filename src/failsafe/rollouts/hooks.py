@@ -12,6 +12,7 @@ The loop knows nothing else about perturbations, noise, recording or stopping.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -41,25 +42,47 @@ class Command:
     gripper: float
 
 
+class GroundTruth(ABC):
+    """The simulator's state and what is observed in it."""
+
+    @property
+    @abstractmethod
+    def observation(self) -> Observation:
+        """Ground truth now."""
+
+    @property
+    @abstractmethod
+    def state(self) -> Float32[np.ndarray, "S"]:
+        """State of the simulator now, [S]."""
+
+
 @dataclass(frozen=True)
 class StepContext:
-    """Where a rollout stands when a command is issued.
+    """Where a rollout stands when a command is issued. Valid until the step is carried out.
 
     Attributes:
         step: Control step of the rollout, from 0.
         stage: Index of the stage; `NO_STAGE` where there is no plan.
         stage_step: Control step within the stage.
         stage_steps: Control steps that the stage takes.
-        observation: Ground truth before the step.
-        state: The simulator's state before the step. [S]
+        truth: State and observation before the step. They are read from the simulator only when asked for.
     """
 
     step: int
     stage: int
     stage_step: int
     stage_steps: int
-    observation: Observation
-    state: Float32[np.ndarray, "S"]
+    truth: GroundTruth
+
+    @property
+    def observation(self) -> Observation:
+        """Ground truth before the step."""
+        return self.truth.observation
+
+    @property
+    def state(self) -> Float32[np.ndarray, "S"]:
+        """State of the simulator before the step, [S]."""
+        return self.truth.state
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from failsafe.errors import DivergedError
 from failsafe.records import poses
 from failsafe.records.observation import PolicyObservation
 from failsafe.records.poses import Pose
-from failsafe.records.trace import Disturbance
-from failsafe.rollouts.hooks import Command, Hook, StepContext, StepResult
+from failsafe.records.trace import Disturbance, Trace
+from failsafe.rollouts.hooks import Command, GroundTruth, Hook, StepContext, StepResult
 from failsafe.simulators.contract import Observation, Simulator
 
 NO_STAGE = -1
@@ -21,7 +21,7 @@ _FAR = 1e4
 """Metres, radians or their rates above which a state counts as diverged."""
 
 
-class ControlLoop:
+class ControlLoop(GroundTruth):
     """One rollout, control step by control step.
 
     Args:
@@ -31,16 +31,14 @@ class ControlLoop:
     Attributes:
         simulator: The simulator.
         step_count: Control steps so far.
-        state: The simulator's state now. [S]
-        observation: Ground truth now.
         ended: Whether a hook has ended the rollout.
     """
 
     def __init__(self, simulator: Simulator, hooks: Sequence[Hook] = ()) -> None:
         self.simulator = simulator
         self.step_count = 0
-        self.state: Float32[np.ndarray, "S"] = simulator.state()
-        self.observation: Observation = simulator.observe()
+        self._state: Float32[np.ndarray, "S"] = simulator.state()
+        self._observation: Observation | None = simulator.observe()
         self.ended = False
         self._deviates = False
         """Whether the last command was another than the one asked for."""
@@ -54,6 +52,39 @@ class ControlLoop:
         self._recording = [hook for hook in hooks if _overrides(hook, "after_step")]
         for hook in hooks:
             hook.on_reset(simulator)
+
+    @property
+    def state(self) -> Float32[np.ndarray, "S"]:
+        """State of the simulator now, [S]."""
+        return self._state
+
+    @property
+    def observation(self) -> Observation:
+        """Ground truth now, observed when first asked for: observing takes a tenth of a control step."""
+        if self._observation is None:
+            self._observation = self.simulator.observe()
+        return self._observation
+
+    def replay(self, trace: Trace, steps: int) -> bool:
+        """Repeat the first steps of a recorded rollout, without hooks.
+
+        Args:
+            trace: The recorded rollout, from the same initial state.
+            steps: How many of its control steps to repeat.
+
+        Returns:
+            Whether every state was the recorded one, bit for bit.
+
+        Raises:
+            DivergedError: If the physics diverges.
+        """
+        disturbed, states = bool(trace.disturbances), [self._state]
+        for step in range(steps):
+            self.simulator.step(trace.commands[step], trace.disturbances_at(step) if disturbed else ())
+            states.append(self.simulator.state())
+        self.step_count += steps
+        self._state, self._observation = states[-1], None
+        return np.stack(states).tobytes() == trace.states[: steps + 1].tobytes()
 
     def sense(self, observation: PolicyObservation) -> PolicyObservation:
         """Return what a policy or monitor is shown of this step. To be called once in every control step."""
@@ -82,7 +113,7 @@ class ControlLoop:
         disturbances: list[Disturbance] = []
         sent = command
         if self._bounded or self._unbounded or self._disturbing:
-            context = StepContext(self.step_count, stage, *at, self.observation, self.state)
+            context = StepContext(self.step_count, stage, *at, self)
             asked = command
             for hook in self._bounded:
                 command = hook.before_step(context, command)
@@ -96,44 +127,25 @@ class ControlLoop:
             for hook in self._disturbing:
                 disturbances.extend(hook.disturb(context))
         native = self.simulator.command(sent.target, sent.gripper)
-        self.advance(native, sent, stage, disturbances)
+        self._advance(native, sent, stage, disturbances)
         return command
 
-    def advance(
+    def _advance(
         self,
         native: Float32[np.ndarray, "D"],
         command: Command,
         stage: int,
         disturbances: Sequence[Disturbance],
-        known: tuple[Float32[np.ndarray, "S"], Observation] | None = None,
     ) -> None:
-        """Step the simulator with a native command, without asking hooks what to change.
-
-        Args:
-            native: The simulator's own command. [D]
-            command: The tool pose and gripper that it stands for.
-            stage: Index of the stage.
-            disturbances: What happens to the world.
-            known: A state and what was observed in it: reused if the step leads to the same state, because
-                observing takes longer than comparing.
-
-        Raises:
-            DivergedError: If the physics diverges.
-        """
         self.simulator.step(native, disturbances)
-        self.state = self.simulator.state()
-        if not float(np.abs(self.state).max(initial=0.0)) < _FAR:  # also true for NaN
+        self._state, self._observation = self.simulator.state(), None
+        if not float(np.abs(self._state).max(initial=0.0)) < _FAR:  # also true for NaN
             raise DivergedError("the physics diverged: a number of the state is not finite or above 10,000")
-        if known is not None and self.state.tobytes() == known[0].tobytes():
-            self.observation = known[1]
-        else:
-            self.observation = self.simulator.observe()
-        result = StepResult(
-            self.step_count, stage, native, command, disturbances, self.state, self.observation
-        )
-        self.step_count += 1
-        for hook in self._recording:
-            self.ended = hook.after_step(result) or self.ended
+        step, self.step_count = self.step_count, self.step_count + 1
+        if self._recording:
+            result = StepResult(step, stage, native, command, disturbances, self._state, self.observation)
+            for hook in self._recording:
+                self.ended = hook.after_step(result) or self.ended
 
     def _limit(self, target: Pose, origins: Sequence[Pose]) -> Pose:
         for origin in origins:

@@ -43,14 +43,21 @@ class TraceRecorder(Hook):
         self.disturbances.extend((result.step, d) for d in result.disturbances)
         return False
 
-    def matches(self, trace: Trace, steps: int) -> bool:
-        """Return whether the states so far are the first `steps` + 1 of a trace, bit for bit.
+    def take_over(self, trace: Trace, steps: int) -> None:
+        """Keep the first steps of a recorded rollout that have been repeated.
 
         Args:
-            trace: The trace to compare with.
-            steps: Number of control steps to compare.
+            trace: The recorded rollout.
+            steps: How many of its control steps were repeated.
         """
-        return np.stack(self._states).tobytes() == trace.states[: steps + 1].tobytes()
+        at = slice(1, steps + 1)
+        self.commands.extend(trace.commands[:steps])
+        self._told.extend(map(Command, trace.targets[:steps], trace.gripper_commands[:steps].tolist()))
+        self._stages.extend(trace.stages[:steps].tolist())
+        self._states.extend(trace.states[at])
+        widths = trace.gripper_widths[at].tolist()
+        self._observations.extend(map(Observation, trace.tcp_poses[at], widths, trace.objects[at]))
+        self.disturbances.extend((step, d) for step, d in trace.disturbances if step < steps)
 
     def trace(self) -> Trace:
         """Return the rollout so far."""

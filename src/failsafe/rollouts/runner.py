@@ -34,6 +34,7 @@ class RolloutRunner:
         max_steps: Control steps after which the rollout is over.
         watch_grip: Note at the borders of stages what is held; the nominal rollout needs it.
         first_stage: Number of the first stage to come, where a plan is resumed in its middle.
+        record: Keep the rollout as a trace. Only its end counts otherwise, which saves observing every step.
 
     Attributes:
         simulator: The simulator.
@@ -52,6 +53,7 @@ class RolloutRunner:
         max_steps: int = 1000,
         watch_grip: bool = False,
         first_stage: int = 0,
+        record: bool = True,
     ) -> None:
         self.simulator = simulator
         self.stages: list[Stage] = []
@@ -60,9 +62,9 @@ class RolloutRunner:
         self._max_steps = max_steps
         self._watch_grip = watch_grip
         self._spec = simulator.spec
-        self._recorder = TraceRecorder()
+        self._recorder = TraceRecorder() if record else None
         # The recorder comes last: it takes note of what every other hook left.
-        self._loop = ControlLoop(simulator, (*hooks, self._recorder))
+        self._loop = ControlLoop(simulator, (*hooks, self._recorder) if self._recorder else hooks)
         self.intended: Pose = self.observation.tcp_pose.copy()
         self.commanded: Pose = self.intended
         self.gripper = OPEN
@@ -85,26 +87,23 @@ class RolloutRunner:
             steps: How many of its control steps to repeat.
 
         Returns:
-            Whether every state was the recorded one, bit for bit.
+            Whether every state was the recorded one, bit for bit. The runner's trace takes over the recorded
+            steps, so it is only of use if they were.
 
         Raises:
+            PlanError: If the rollout has fewer steps left.
             DivergedError: If the physics diverges.
         """
-        for step in range(steps):
-            command = Command(trace.targets[step].astype(np.float64), float(trace.gripper_commands[step]))
-            self._check_steps()
-            self._loop.advance(
-                trace.commands[step],
-                command,
-                int(trace.stages[step]),
-                trace.disturbances_at(step) if trace.disturbances else (),
-                known=(trace.states[step + 1], _observed(trace, step + 1)),
-            )
-            self.commanded, self.gripper = command.target, command.gripper
+        if self.step_count + steps > self._max_steps:
+            raise PlanError(f"the rollout was not over after {self._max_steps} control steps")
+        same = self._loop.replay(trace, steps)
+        if self._recorder is not None:
+            self._recorder.take_over(trace, steps)
         if steps:
-            self._loop.observation = self.simulator.observe()  # the rollout goes on from here: not rounded
+            self.commanded = trace.targets[steps - 1].astype(np.float64)
+            self.gripper = float(trace.gripper_commands[steps - 1])
         self.intended = self.commanded
-        return self._recorder.matches(trace, steps)
+        return same
 
     def restart_from_measured_pose(self) -> None:
         """Let the next command start from the measured tool pose, not from the one commanded last."""
@@ -188,7 +187,13 @@ class RolloutRunner:
                 break
 
     def trace(self) -> Trace:
-        """Return the rollout so far."""
+        """Return the rollout so far.
+
+        Raises:
+            ValueError: If the runner does not record.
+        """
+        if self._recorder is None:
+            raise ValueError("expected a runner that records, got one with record=False")
         return self._recorder.trace()
 
     def _grip(self) -> tuple[str, ...]:
@@ -208,7 +213,3 @@ class RolloutRunner:
 def settle_steps(simulator: Simulator) -> int:
     """Return the control steps of `SETTLE_SECONDS`."""
     return simulator.spec.embodiment.steps(SETTLE_SECONDS)
-
-
-def _observed(trace: Trace, at: int) -> Observation:
-    return Observation(trace.tcp_poses[at], float(trace.gripper_widths[at]), trace.objects[at])
