@@ -77,6 +77,15 @@ def test_generate_with_a_plugin(python, tmp_path):
     exported = json.loads((tmp_path / "cases.json").read_text())
     assert sorted(exported) == sorted(case.case_id for case in dataset.cases())
 
+    case = next(c for c in failures if c.task == "plugin_task")
+    for command in (("generate", "--manifest", "data", "--out", "again"), ("replay", "data", case.case_id)):
+        without = subprocess.run(
+            [sys.executable, "-m", "failsafe", *command], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert without.returncode == 2
+        assert "made with plugins that are not installed (failsafe-plugin==0.3)" in without.stderr
+        assert "unknown" in without.stderr
+
 
 @pytest.mark.slow
 def test_evaluate_with_a_plugin(python, tmp_path):

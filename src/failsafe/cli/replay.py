@@ -7,6 +7,7 @@ from pathlib import Path
 import tyro
 
 from failsafe.cli.output import print_json
+from failsafe.datasets.manifest import explain_missing_plugins
 from failsafe.datasets.store import Dataset
 from failsafe.experts.tasks import load_task
 from failsafe.records import codec
@@ -28,7 +29,9 @@ def replay(
     """
     dataset = Dataset(data)
     case = dataset.find(episode)
-    results = replay_traces(load_task(case.task).simulator, case.seed, dataset.rollouts(case))
+    with explain_missing_plugins(data):
+        task = load_task(case.task)
+    results = replay_traces(task.simulator, case.seed, dataset.rollouts(case))
     same = all(result.same for result in results)
     if json:
         print_json({"episode": episode, "same": same, "rollouts": codec.to_plain(results)})

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from failsafe.datasets.files import write_atomically
-from failsafe.errors import RecordError, UserError
+from failsafe.errors import PluginError, RecordError, UserError
 from failsafe.generation.config import PARTITIONS, GenerationConfig, config_from_plain
 from failsafe.records import codec
 from failsafe.records.perturbation import VERSION_1_SCALES
-from failsafe.records.provenance import Provenance
+from failsafe.records.provenance import Provenance, missing_plugins
 
 FORMAT = "Manifest/2"
 _VERSION_1 = "Manifest/1"
@@ -87,6 +88,7 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         UserError: If the folder has none.
         RecordError: If it is damaged or of an unknown version.
+        PluginError: If the configuration needs a plugin that is not installed.
     """
     path = folder / "manifest.json"
     try:
@@ -110,13 +112,42 @@ def read_manifest(folder: Path) -> Manifest:
     if fields.keys() != keys:
         wrong = sorted(fields.keys() ^ keys)
         raise RecordError(f"{path}: expected the keys {', '.join(sorted(keys))}; missing or unknown: {wrong}")
+    with explain_missing_plugins(folder):
+        config = config_from_plain(fields["config"], str(path))
     return Manifest(
-        config=config_from_plain(fields["config"], str(path)),
+        config=config,
         provenance=codec.from_plain(Provenance, fields["provenance"], str(path)),
         shard=str(fields["shard"]),
         complete=bool(fields["complete"]),
         generator=int(fields["generator"]),
     )
+
+
+@contextlib.contextmanager
+def explain_missing_plugins(folder: Path) -> Generator[None, None, None]:
+    """Name the plugins that a dataset was made with, if a name is unknown because they are not installed.
+
+    Args:
+        folder: Folder of the dataset.
+
+    Raises:
+        PluginError: In place of a `UserError` in the context, if such a plugin is not installed.
+    """
+    try:
+        yield
+    except UserError as error:
+        path = folder / "manifest.json"
+        try:
+            provenance = json.loads(path.read_text()).get("provenance", {})
+            missing = missing_plugins(provenance.get("plugins", {}))
+        except (OSError, ValueError, AttributeError):
+            missing = []  # no manifest that says so: the error stays as it is
+        if not missing:
+            raise
+        raise PluginError(
+            f"{path} was made with plugins that are not installed ({', '.join(missing)}); install them, "
+            f"then try again: {error}"
+        ) from error
 
 
 def _convert_modes(config: Any) -> None:

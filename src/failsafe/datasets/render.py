@@ -9,6 +9,7 @@ from pathlib import Path
 
 from failsafe.datasets.cameras import parse_cameras
 from failsafe.datasets.frames import render_case, render_nominal
+from failsafe.datasets.manifest import explain_missing_plugins
 from failsafe.datasets.store import Dataset
 from failsafe.errors import UnknownNameError
 from failsafe.execution.contract import SILENT, Executor, Reporter, ignore
@@ -92,7 +93,8 @@ def render_dataset(
         total += progress[1]
         on_progress(*progress)
 
-    executor.run(job, items, on_message=count)
+    with explain_missing_plugins(dataset.path):
+        executor.run(job, items, on_message=count)
     return RenderSummary(total, tuple(sorted(job.lost)))
 
 

@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,6 +45,21 @@ def collect_provenance() -> Provenance:
     commit, dirty = _checkout()
     plugins = {plugin.distribution: plugin.version for plugin in used_plugins()}
     return Provenance(commit, dirty, versions, f"{platform.system()}-{platform.machine()}", plugins)
+
+
+def missing_plugins(plugins: Mapping[str, str]) -> list[str]:
+    """Return the plugins that are not installed, each as "NAME==VERSION" for pip.
+
+    Args:
+        plugins: Version of each plugin by package, as in `Provenance.plugins`.
+    """
+    missing: list[str] = []
+    for name, version in sorted(plugins.items()):
+        try:
+            importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(f"{name}=={version}")
+    return missing
 
 
 def command_line() -> str:
