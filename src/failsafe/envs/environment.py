@@ -11,13 +11,13 @@ from gymnasium import spaces
 from jaxtyping import Float32, UInt8
 
 from failsafe.errors import DivergedError, UnknownNameError, UserError
-from failsafe.evaluation.episodes import clip_target
 from failsafe.experts.tasks import Task, load_task
 from failsafe.perturbations.injection import Injection
 from failsafe.perturbations.runtime import RuntimePerturbation, make_injection, parse_runtime
 from failsafe.records import poses
 from failsafe.records.poses import Pose
 from failsafe.rollouts.hooks import Command
+from failsafe.rollouts.limits import clip_target
 from failsafe.rollouts.loop import ControlLoop
 from failsafe.rollouts.stopping import StopOnSuccess
 from failsafe.simulators.contract import Camera

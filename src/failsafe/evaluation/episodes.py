@@ -16,20 +16,16 @@ from failsafe.evaluation.scenarios import Scenario
 from failsafe.experts.tasks import Task
 from failsafe.monitors.monitored import MonitoredPolicy
 from failsafe.policies.contract import Policy, check_chunk, check_fit
-from failsafe.records import poses
-from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.records.episode import Ending, Episode, EpisodeKey
 from failsafe.records.observation import PolicyObservation
 from failsafe.records.plan import OPEN
-from failsafe.records.poses import Pose
 from failsafe.rollouts.hooks import Command, Hook
+from failsafe.rollouts.limits import clip_target
 from failsafe.rollouts.loop import ControlLoop
 from failsafe.rollouts.recording import StateRecorder
 from failsafe.rollouts.stopping import HOLD_SECONDS, StopOnSuccess
 from failsafe.simulators.contract import Camera, Simulator
 
-TRACKING_LIMIT_METRES, TRACKING_LIMIT_RADIANS = 0.1, 0.5
-"""Largest tracking error: a commanded pose that runs ahead of a blocked tool would press ever harder."""
 T = TypeVar("T")
 
 
@@ -263,24 +259,3 @@ class _PolicyRollout:
         self._target = clip_target(wanted, self._target, measured, self._embodiment)
         command = Command(self._target, self._gripper)
         self._sent = self._loop.step(command, (self._sent, measured)).target
-
-
-def clip_target(wanted: Pose, before: Pose, measured: Pose, embodiment: EmbodimentSpec) -> Pose:
-    """Limit a tool pose to one step from the pose before or the measured one, and to the tracking error.
-
-    Args:
-        wanted: Tool pose that an action asks for, robot base frame. [7]
-        before: Tool pose asked for last. [7]
-        measured: Measured tool pose. [7]
-        embodiment: The robot whose limits apply.
-    """
-    limits = embodiment.step_limits
-    # A correction starts from the measured pose, which may lag a step behind the commanded one.
-    if not any(_within(start, wanted, *limits) for start in (before, measured)):
-        wanted = poses.limit_step(before, wanted, *limits)
-    return poses.limit_step(measured, wanted, TRACKING_LIMIT_METRES, TRACKING_LIMIT_RADIANS)
-
-
-def _within(start: Pose, end: Pose, metres: float, radians: float) -> bool:
-    far, turned = poses.distance(start, end)
-    return far <= metres + 1e-9 and turned <= radians + 1e-9

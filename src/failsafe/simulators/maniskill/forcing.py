@@ -46,14 +46,15 @@ class Forcing:
         return self._by_name[name]
 
     def begin(self, disturbances: Sequence[Disturbance]) -> None:
-        """Set frictions, and note which bodies are forced to move.
+        """Set frictions, and switch off the gravity of bodies with an imposed velocity.
 
-        Gravity is off for those: it would add to the velocity and press them onto the table, which brakes.
+        Gravity would add to the velocity, and friction with the table would slow the body down.
 
         Raises:
             UnknownNameError: If a disturbance names no object of the task.
         """
         self.restore_friction()
+        self.end()  # the last step may have failed halfway
         for disturbance in disturbances:
             body = self.body(disturbance.object)
             if disturbance.velocity is not None:
@@ -64,13 +65,13 @@ class Forcing:
             if disturbance.friction is not None:
                 material = physx.PhysxMaterial(disturbance.friction, disturbance.friction, 0.0)
                 shapes = [*body.component.collision_shapes, *self._arm.finger_shapes]
-                # PhysX averages the two bodies' coefficients, so both must have it.
+                # PhysX averages the coefficients of two bodies, so both are set.
                 self._materials[disturbance.object] = [(s, s.physical_material) for s in shapes]
                 for shape in shapes:
                     shape.physical_material = material
 
     def before_substep(self) -> None:
-        """Set the velocities of the forced bodies: those of their origins, converted to centres of mass."""
+        """Impose the velocities of the origins, converted to those of the centers of mass."""
         for body, velocity, with_tool in self._forced:
             pose = body.entity.pose
             centre = (pose * body.component.cmass_local_pose).p
@@ -82,13 +83,13 @@ class Forcing:
             body.component.angular_velocity = angular
 
     def end(self) -> None:
-        """Let the forced bodies go."""
+        """Switch the gravity of these bodies on again."""
         for body, *_ in self._forced:
             body.component.disable_gravity = False
         self._forced = []
 
     def restore_friction(self) -> None:
-        """Give every shape its own material back."""
+        """Restore the material of every shape."""
         for shapes in reversed(self._materials.values()):
             for shape, material in shapes:
                 shape.physical_material = material

@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
-from sapien import physx
+from jaxtyping import Float32, UInt8
 
-from failsafe.errors import DivergedError, PlanError, UnknownNameError
+from failsafe.errors import DivergedError, PlanError
 from failsafe.records import poses
 from failsafe.records.poses import Pose
 from failsafe.records.trace import Disturbance
@@ -30,10 +29,10 @@ from failsafe.simulators.contract import (
 )
 from failsafe.simulators.maniskill.arm import Arm
 from failsafe.simulators.maniskill.embodiments import embodiment_of
+from failsafe.simulators.maniskill.forcing import Forcing
 from failsafe.simulators.maniskill.frames import base_pose
 from failsafe.simulators.maniskill.resets import Resets
 from failsafe.simulators.maniskill.scene import (
-    SceneBody,
     StateLayout,
     move_to_fresh_scene,
     task_bodies,
@@ -87,12 +86,11 @@ class ManiSkillSimulator(Simulator):
             self._entities = list(self.env.scene.sub_scenes[0].entities)
             self._layout = StateLayout(self.env)
             self._bodies = task_bodies(self.env)
-            self._by_name = {b.spec.name: b for b in self._bodies}
             self._arm = Arm(self.env.agent)
             self._base = to_array(base_pose(self.env.agent))
             self._base_inverse = poses.inverse(self._base)
             self._turned = bool((self._base[4:] != 0).any())
-            self._materials: dict[str, list[tuple[Any, Any]]] = {}
+            self._forcing = Forcing(self._bodies, self._arm, self._base)
         self._initial = self._layout.read()
         self._marks = {b.spec.name: b.entity.pose for b in self._bodies if b.spec.role is not Role.MOVABLE}
         self._episode = EpisodeSpec(seed, self._instruction, tuple(b.spec for b in self._bodies))
@@ -112,12 +110,12 @@ class ManiSkillSimulator(Simulator):
         """Begin an episode, in a new physics scene. See `Simulator.reset`."""
         if seed != self._seed or self._after_step is not None:
             self._start(seed)
-        self._restore_friction()
+        self._forcing.restore_friction()
         for name, pose in self._marks.items():
-            self._by_name[name].entity.pose = pose
+            self._forcing.body(name).entity.pose = pose
         self._layout.write(self._initial)
         for name, pose in (objects or {}).items():
-            self._body(name).entity.pose = to_sapien(poses.compose(self._base, pose))
+            self._forcing.body(name).entity.pose = to_sapien(poses.compose(self._base, pose))
         self._system = move_to_fresh_scene(self.env, self._entities)
         self._arm.begin()
         return self._episode
@@ -171,13 +169,11 @@ class ManiSkillSimulator(Simulator):
             UnknownNameError: If a disturbance names an unknown object.
         """
         self._arm.drive(command)
-        forced = self._apply(disturbances)
+        self._forcing.begin(disturbances)
         for _ in range(self.env._sim_steps_per_control):
-            for body, velocity, with_tool in forced:
-                self._force(body, velocity, with_tool)
+            self._forcing.before_substep()
             self._system.step()
-        for body, *_ in forced:
-            body.component.disable_gravity = False
+        self._forcing.end()
         if self._after_step is not None:
             try:
                 self._after_step()
@@ -226,55 +222,6 @@ class ManiSkillSimulator(Simulator):
             self._renderer.close()
             self._renderer = None
         self.env.close()
-
-    def _apply(
-        self, disturbances: Sequence[Disturbance]
-    ) -> list[tuple[SceneBody, Float[np.ndarray, "6"], bool]]:
-        """Set frictions; return the bodies with an imposed velocity (world frame), and whether with the tool.
-
-        Gravity is switched off for these bodies. It would add to the velocity, and friction with the table
-        would slow the body down.
-        """
-        if self._materials:
-            self._restore_friction()
-        forced: list[tuple[SceneBody, Float[np.ndarray, "6"], bool]] = []
-        for disturbance in disturbances:
-            body = self._body(disturbance.object)
-            if disturbance.velocity is not None:
-                linear, angular = np.split(np.array(disturbance.velocity), 2)
-                turned = [poses.rotate(self._base[3:], linear), poses.rotate(self._base[3:], angular)]
-                forced.append((body, np.concatenate(turned), disturbance.with_tool))
-                body.component.disable_gravity = True
-            if disturbance.friction is not None:
-                material = physx.PhysxMaterial(disturbance.friction, disturbance.friction, 0.0)
-                shapes = [*body.component.collision_shapes, *self._arm.finger_shapes]
-                # PhysX averages the coefficients of two bodies, so both are set.
-                self._materials[disturbance.object] = [(s, s.physical_material) for s in shapes]
-                for shape in shapes:
-                    shape.physical_material = material
-        return forced
-
-    def _force(self, body: SceneBody, velocity: Float[np.ndarray, "6"], with_tool: bool) -> None:
-        """Set the velocity of a body's origin. The engine expects that of the centre of mass."""
-        pose = body.entity.pose
-        centre = (pose * body.component.cmass_local_pose).p
-        linear, angular = velocity[:3] + np.cross(velocity[3:], centre - pose.p), velocity[3:]
-        if with_tool:
-            carried_linear, carried_angular = self._arm.velocity_at(centre)
-            linear, angular = linear + carried_linear, angular + carried_angular
-        body.component.linear_velocity = linear
-        body.component.angular_velocity = angular
-
-    def _body(self, name: str) -> SceneBody:
-        if name not in self._by_name:
-            raise UnknownNameError("object", name, self._by_name)
-        return self._by_name[name]
-
-    def _restore_friction(self) -> None:
-        for shapes in reversed(self._materials.values()):
-            for shape, material in shapes:
-                shape.physical_material = material
-        self._materials = {}
 
 
 def _overridden_after_step(env: Any) -> Any:
