@@ -21,6 +21,7 @@ from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.records.plan import CLOSED, OPEN
 from failsafe.records.poses import Pose
 from failsafe.records.trace import Trace
+from failsafe.rollouts.runner import settle_steps
 
 _LIFT = 0.08
 _WIDE = 0.75
@@ -222,7 +223,9 @@ def _as_actions(trace: Trace, at: Pose) -> tuple[tuple[float, ...], ...]:
 
 
 def _is_due(truth: PrivilegedState) -> bool:
-    return truth.fails and truth.step() >= len(truth.nominal.trace)
+    """Return whether the policy fails, and the expert would be done and have settled for the full time."""
+    done = truth.nominal.record.spans[-1].stop + settle_steps(truth.task.simulator)
+    return truth.fails and truth.step() >= done
 
 
 def _gripper_command(window: Window, embodiment: EmbodimentSpec) -> float:
