@@ -139,7 +139,12 @@ class ControlLoop(GroundTruth):
     ) -> None:
         self.simulator.step(native, disturbances)
         self._state, self._observation = self.simulator.state(), None
-        if not float(np.abs(self._state).max(initial=0.0)) < _FAR:  # also true for NaN
+        numbers = self._state.astype(np.float64)
+        # The norm is an upper bound, and takes a third of the time. Both comparisons are false for NaN.
+        if (
+            not float(numbers.dot(numbers)) < _FAR**2
+            and not float(np.abs(self._state).max(initial=0.0)) < _FAR
+        ):
             raise DivergedError("the physics diverged: a number of the state is not finite or above 10,000")
         step, self.step_count = self.step_count, self.step_count + 1
         if self._recording:
