@@ -105,7 +105,7 @@ def stopwatches() -> Generator[Stopwatches]:
             return _TimedSystem(fresh_scene(*args), watches)
 
         patch(simulator, "move_to_fresh_scene", timed_scene)
-        patch(Arm, "_solve", watches.wrap("inverse kinematics", getattr(Arm, "_solve")))  # noqa: B009 private
+        patch(Arm, "solve", watches.wrap("inverse kinematics", Arm.solve))
         for method, name in _WATCHED.items():
             original = getattr(simulator.ManiSkillSimulator, method)
             patch(simulator.ManiSkillSimulator, method, watches.wrap(name, original))
