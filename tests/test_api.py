@@ -75,6 +75,18 @@ def test_generate_makes_a_dataset_and_resumes(data: fs.Dataset) -> None:
     assert [case.case_id for case in fs.open_dataset(str(data.path)).cases()] == cases
 
 
+def test_generate_takes_tasks_as_objects(data: fs.Dataset, tmp_path: Path) -> None:
+    def unnamed() -> fs.Task:
+        task = pick()
+        return fs.Task(task.simulator, task.expert)
+
+    modes = ["object_dropped", "translation_x"]
+    made = fs.generate(unnamed(), out=tmp_path / "objects", modes=modes, **FEW)
+    assert list(made.cases()) == list(data.cases())
+    with pytest.raises(UserError, match="expected each task once"):
+        fs.generate([unnamed(), "ToyPick-v0"], out=tmp_path / "twice", modes=modes, **FEW)
+
+
 def test_what_generate_refuses(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"steps of 1"):
         fs.generate("ToyPick-v0", out=tmp_path, seeds=range(0, 10, 2))

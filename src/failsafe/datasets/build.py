@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from failsafe.datasets.card import write_card
@@ -14,6 +14,7 @@ from failsafe.datasets.tables import write_tables
 from failsafe.errors import StoreError, UserError
 from failsafe.execution.contract import Executor, ignore
 from failsafe.execution.processes import ProcessExecutor
+from failsafe.experts.tasks import Task
 from failsafe.generation.config import GenerationConfig
 from failsafe.generation.partition import PartitionJob, Progress
 from failsafe.records.provenance import collect_provenance
@@ -25,6 +26,7 @@ def build_dataset(
     callback: Callable[[Progress], None] = ignore,
     executor: Executor | None = None,
     shard: tuple[int, int] | None = None,
+    tasks: Mapping[str, Task] | None = None,
 ) -> Dataset:
     """Make a dataset, or what is missing of one.
 
@@ -36,6 +38,7 @@ def build_dataset(
         callback: Called after every case.
         executor: Runs the partitions; None for one process beside this one.
         shard: Make shard (i, n) only, None for the whole dataset.
+        tasks: Tasks that were given as objects, by name; the others are loaded by name.
 
     Raises:
         StoreError: If the folder cannot be written or holds something else.
@@ -47,7 +50,7 @@ def build_dataset(
         name = f"{shard[0]}/{shard[1]}" if shard else ""
         manifest = _begin(dataset, Manifest(config, collect_provenance(), name))
         if manifest.generator == GENERATOR:
-            job, partitions = PartitionJob(config, dataset), partitions_of(config, shard)
+            job, partitions = PartitionJob(config, dataset, tasks), partitions_of(config, shard)
             (executor or ProcessExecutor(1)).run(job, partitions, on_message=callback)
         _finish(dataset)
     return dataset

@@ -9,13 +9,14 @@ from failsafe.datasets.build import build_dataset
 from failsafe.datasets.store import Dataset
 from failsafe.errors import UserError
 from failsafe.execution.contract import Executor, ignore
-from failsafe.execution.loading import load_executor
+from failsafe.execution.loading import choose_executor
+from failsafe.experts.tasks import Task, task_name
 from failsafe.generation.config import PARTITIONS, GenerationConfig, ModeConfig, default_modes
 from failsafe.generation.partition import Progress
 
 
 def generate(
-    tasks: str | Sequence[str],
+    tasks: str | Task | Sequence[str | Task],
     *,
     out: str | Path,
     failures: int = 100,
@@ -25,7 +26,7 @@ def generate(
     verify_rollouts: int = 5,
     compound: float = 0.1,
     workers: int | None = None,
-    executor: str | Executor = "processes",
+    executor: str | Executor | None = None,
     shard: tuple[int, int] | None = None,
     partitions: int = PARTITIONS,
     on_progress: Callable[[Progress], None] = ignore,
@@ -35,7 +36,7 @@ def generate(
     Interrupted at any moment, the same call resumes. The dataset does not depend on the number of workers.
 
     Args:
-        tasks: One task or several, by name.
+        tasks: One task or several, by name or as objects.
         out: Folder of the dataset.
         failures: Failures with a verified correction to generate; harmless and unrecoverable ones are extra.
         modes: Failure modes to draw from with equal weight, or the settings of each. Default: all modes.
@@ -44,7 +45,8 @@ def generate(
         verify_rollouts: Rollouts with each correction: one exact, the others with noise and delay.
         compound: Share of cases with two perturbations at once, 0 to 1.
         workers: Number of workers. Default: one per core.
-        executor: Where the work runs: "processes", "serial", "MODULE:ATTRIBUTE", or an object.
+        executor: Where the work runs: "processes", "serial", "MODULE:ATTRIBUTE", or an object. Default:
+            "processes"; "serial" for tasks given as objects, unless there are several workers.
         shard: Part (i, n) of the dataset to generate here, i from 0. Default: the whole dataset.
         partitions: Independent parts of the run: the most workers and shards. Another number gives another
             dataset.
@@ -54,13 +56,16 @@ def generate(
         The dataset, complete with tables and card.
 
     Raises:
-        UserError: If a name is unknown, a number is out of range, or `out` holds another dataset.
+        UserError: If a name is unknown, a number is out of range, `out` holds another dataset, or a task
+            given as an object cannot be pickled for another process.
         StoreError: If the folder cannot be written.
     """
     if seeds.step != 1:
         raise UserError(f"expected seeds in steps of 1, got {seeds}: give range(first, last)")
+    given = (tasks,) if isinstance(tasks, str | Task) else tuple(tasks)
+    objects = {task_name(task): task for task in given if isinstance(task, Task)}
     config = GenerationConfig(
-        tasks=(tasks,) if isinstance(tasks, str) else tuple(tasks),
+        tasks=tuple(task_name(task) for task in given),
         failures=failures,
         modes=modes if isinstance(modes, Mapping) else default_modes(tuple(modes)),
         first_seed=seeds.start,
@@ -70,4 +75,5 @@ def generate(
         compound=compound,
         partitions=partitions,
     )
-    return build_dataset(config, Path(out), on_progress, load_executor(executor, workers), shard)
+    run_on = choose_executor(executor, workers, objects or None)
+    return build_dataset(config, Path(out), on_progress, run_on, shard, objects)

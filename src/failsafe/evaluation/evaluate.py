@@ -9,11 +9,12 @@ from failsafe.errors import UserError
 from failsafe.evaluation.conditions import MONITOR, NEVER
 from failsafe.evaluation.config import StudyConfig, study_items
 from failsafe.evaluation.episodes import EpisodeLimits
-from failsafe.evaluation.objects import StudyObjects, choose_executor, name_of
+from failsafe.evaluation.objects import StudyObjects, name_of
 from failsafe.evaluation.results import Results
 from failsafe.evaluation.scenarios import perturbed_scenarios
 from failsafe.evaluation.study import run_study
 from failsafe.execution.contract import Executor
+from failsafe.execution.loading import choose_executor
 from failsafe.experts.tasks import Task
 from failsafe.models.contract import RecoveryModel
 from failsafe.models.loading import COMPACT
@@ -119,7 +120,7 @@ def evaluate(
         done += 1
         on_progress(done, total)
 
-    run_on = choose_executor(executor, workers, objects)
+    run_on = choose_executor(executor, workers, objects if objects.any else None)
     return run_study(config, Path(out), run_on, count, shard, objects)
 
 

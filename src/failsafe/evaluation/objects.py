@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from failsafe.errors import UserError
-from failsafe.execution.contract import Executor
-from failsafe.execution.loading import load_executor
-from failsafe.experts.tasks import Task
+from failsafe.experts.tasks import Task, task_name
 from failsafe.models.contract import RecoveryModel
 from failsafe.models.loading import fingerprint
 from failsafe.policies.contract import Policy
@@ -78,34 +75,7 @@ class StudyObjects:
 
 def name_of(given: str | Policy | RecoveryModel | Task) -> str:
     """Return the name of a policy, a model or a task, which may be a name already."""
-    if isinstance(given, Task):
-        return given.name or given.simulator.spec.task
-    return given if isinstance(given, str) else given.name
-
-
-def choose_executor(executor: str | Executor | None, workers: int | None, objects: StudyObjects) -> Executor:
-    """Return where an evaluation runs: with objects in this process, unless several workers are asked for.
-
-    Args:
-        executor: Name of an executor, or an executor; None for the default.
-        workers: Number of workers; None for the default.
-        objects: What travels to the workers.
-
-    Raises:
-        UserError: If there is no such executor, or an object cannot travel to another process.
-    """
-    if executor is None and objects.any and workers in (None, 1):
-        return load_executor("serial")
-    if objects.any and executor != "serial":
-        try:
-            pickle.dumps(objects)
-        except Exception as error:  # anything that somebody's __reduce__ may raise
-            raise UserError(
-                "expected policies, models and tasks that can be pickled, to send them to other processes, "
-                f"got an error ({type(error).__name__}: {error}): use workers=1, or give names such as "
-                "MODULE:ATTRIBUTE"
-            ) from error
-    return load_executor(executor or "processes", workers)
+    return task_name(given) if isinstance(given, str | Task) else given.name
 
 
 def _class_of(given: Any) -> str:

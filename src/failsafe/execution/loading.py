@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -34,3 +35,30 @@ def load_executor(executor: str | Executor = "processes", workers: int | None = 
             f"'{executor}', got {type(made).__name__}"
         )
     return made
+
+
+def choose_executor(
+    executor: str | Executor | None, workers: int | None, objects: object | None = None
+) -> Executor:
+    """Return where work runs: with objects in this process, unless several workers are asked for.
+
+    Args:
+        executor: Name of an executor, or an executor; None for the default.
+        workers: Number of workers; None for the default.
+        objects: What the caller gave as objects in place of names, None without any.
+
+    Raises:
+        UserError: If there is no such executor, or an object cannot travel to another process.
+    """
+    if executor is None and objects is not None and workers in (None, 1):
+        return load_executor("serial")
+    if objects is not None and executor != "serial":
+        try:
+            pickle.dumps(objects)
+        except Exception as error:  # anything that somebody's __reduce__ may raise
+            raise UserError(
+                "expected policies, models and tasks that can be pickled, to send them to other processes, "
+                f"got an error ({type(error).__name__}: {error}): use workers=1, or give names such as "
+                "MODULE:ATTRIBUTE"
+            ) from error
+    return load_executor(executor or "processes", workers)

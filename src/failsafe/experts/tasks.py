@@ -34,6 +34,11 @@ class Task:
     name: str = ""
 
 
+def task_name(task: str | Task) -> str:
+    """Return the name of a task, which may be a name already."""
+    return task if isinstance(task, str) else task.name or task.simulator.spec.task
+
+
 TASKS: Registry[Callable[[], Task]] = registry.tasks
 """Tasks with a simulator and an expert of their own: functions without arguments that return a `Task`."""
 TASKS.result = Task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -115,7 +116,8 @@ class PartitionJob:
         self._sink = sink
         self._reporter = SILENT
         self._given_up: set[str] = set()
-        self._tasks: dict[str, Task] = dict(tasks or {})
+        given = tasks or {}
+        self._tasks = {name: dataclasses.replace(task, name=name) for name, task in given.items()}
         self._nominals: dict[str, NominalRollout] = {}
 
     def run(self, item: int, reporter: Reporter = SILENT) -> None:
