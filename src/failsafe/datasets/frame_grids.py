@@ -151,7 +151,7 @@ def open_grids(folder: Path, camera: str) -> Mapping[str, FrameGrid]:
     if index is None or camera not in names:
         raise UserError(
             f"expected frames from the camera '{camera}' in {folder}, got {', '.join(names) or 'none'}: "
-            f"run `failsafe render` with `--cameras {','.join([*names, camera])}`"
+            f"render the dataset with the cameras {', '.join([*names, camera])}"
         )
     return {
         frames.trace: FrameGrid(grid_path(folder, frames.trace, camera), index.size, frames)

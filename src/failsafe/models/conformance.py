@@ -16,7 +16,7 @@ import numpy as np
 from failsafe.errors import AssessmentError
 from failsafe.models.contract import MAX_ROTATION, MAX_TRANSLATION, RecoveryModel, assess_safely, flaw
 from failsafe.records.assessment import Assessment, Status, Window, WindowSpec
-from failsafe.simulators.conformance import CheckResult
+from failsafe.simulators.conformance import CheckResult, check_rule
 from failsafe.simulators.conformance.bench import Broken
 
 FRAMES = ("robot_base", "tcp")
@@ -64,13 +64,7 @@ def check_model(
     for rule in RULES:
         # Each rule gets fresh copies, because a model may write into its windows.
         case = Subject(model, tuple(copy.deepcopy(window) for window in windows), repeatable)
-        name = rule.__name__.replace("_", " ")
-        try:
-            results.append(CheckResult(name, True, rule(case)))
-        except Broken as broken:
-            results.append(CheckResult(name, False, str(broken)))
-        except Exception as error:  # any exception is a finding about the code under test
-            results.append(CheckResult(name, False, f"raised {type(error).__name__}: {error}"))
+        results.append(check_rule(rule, case))
     return tuple(results)
 
 

@@ -96,7 +96,6 @@ def find_calibration(
         names = [found if isinstance(found, str) else found.name for found in (policy, model)]
         raise UserError(
             f"expected thresholds for {names[0]} with the model {names[1]}, got none: make a calibration "
-            f"with `failsafe calibrate {names[1]} --policy {names[0]}` or `failsafe.calibrate`, or choose a "
-            "threshold"
+            "with `failsafe.calibrate`, or choose a threshold"
         )
     return shipped

@@ -16,7 +16,7 @@ from failsafe.errors import PolicyError
 from failsafe.policies.contract import ActionSpace, Policy, check_chunk
 from failsafe.records import poses
 from failsafe.records.observation import PolicyObservation
-from failsafe.simulators.conformance import CheckResult
+from failsafe.simulators.conformance import CheckResult, check_rule
 from failsafe.simulators.conformance.bench import Broken
 
 MEMBERS = ("name", "action_space", "views", "reset", "act", "drop_queue")
@@ -51,16 +51,8 @@ def check_policy(policy: Policy, instruction: str, repeatable: bool = True) -> t
     Returns:
         One result for each rule. A rule that raises another exception counts as violated.
     """
-    case, results = Subject(policy, instruction, repeatable), list[CheckResult]()
-    for rule in RULES:
-        name = rule.__name__.replace("_", " ")
-        try:
-            results.append(CheckResult(name, True, rule(case)))
-        except Broken as broken:
-            results.append(CheckResult(name, False, str(broken)))
-        except Exception as error:  # any exception is a finding about the code under test
-            results.append(CheckResult(name, False, f"raised {type(error).__name__}: {error}"))
-    return tuple(results)
+    case = Subject(policy, instruction, repeatable)
+    return tuple(check_rule(rule, case) for rule in RULES)
 
 
 def the_name_and_the_spaces_are_sane(case: Subject) -> str:

@@ -181,7 +181,7 @@ class SampleSet:
             if path is None:
                 raise UserError(
                     f"expected samples with images, got {self.samples[index].name} without: "
-                    "image-free samples are for `failsafe train --model compact` alone"
+                    "image-free samples can only train the compact model"
                 )
             self._maps[group] = np.load(path, mmap_mode="r", allow_pickle=False)
         return self._maps[group][row]

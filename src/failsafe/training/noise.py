@@ -23,7 +23,7 @@ def augment_images(frames: Float[Tensor, "B V C S S"], steps: int, rng: np.rando
     """Change light and colours, add occluders, delay views and black them out. In place.
 
     All time steps of a view change alike, because they come from one camera. Camera poses vary in the
-    rendered samples instead (`failsafe samples --jitter`).
+    rendered samples instead.
 
     Args:
         frames: Images, 0 to 1.

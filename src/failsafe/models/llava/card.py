@@ -75,7 +75,7 @@ def read_card(folder: Path) -> LlavaCard:
     if not path.is_file():
         raise UserError(
             f"expected a checkpoint of FailSafe-VLM with {CARD} in {folder}, got none; "
-            "make one with failsafe train --model llava-hf/llava-onevision-qwen2-7b-ov-hf"
+            "train one from llava-hf/llava-onevision-qwen2-7b-ov-hf"
         )
     try:
         card = codec.loads(LlavaCard, path.read_text(), str(path))

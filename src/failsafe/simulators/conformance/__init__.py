@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from failsafe.simulators.conformance.bench import Bench, Broken
 from failsafe.simulators.conformance.rules import RULES
 from failsafe.simulators.contract import Simulator
+
+Case = TypeVar("Case")
 
 
 @dataclass(frozen=True)
@@ -67,16 +70,23 @@ def check_simulator(
     """
     bench = Bench(factory)
     task = bench.simulator.spec.task
-    results: list[CheckResult] = []
-    for rule in rules:
-        name = rule.__name__.replace("_", " ")
-        try:
-            results.append(CheckResult(name, True, rule(bench)))
-        except Broken as broken:
-            results.append(CheckResult(name, False, str(broken)))
-        except Exception as error:  # any exception of the code under test is a violation
-            results.append(CheckResult(name, False, f"raised {type(error).__name__}: {error}"))
-    return Report(task, tuple(results))
+    return Report(task, tuple(check_rule(rule, bench) for rule in rules))
 
 
-__all__ = ["CheckResult", "Report", "check_simulator"]
+def check_rule(rule: Callable[[Case], str], case: Case) -> CheckResult:
+    """Check one rule; any exception of the code under test is a violation.
+
+    Args:
+        rule: Returns what it found, and raises `Broken` for a violation. Its name is that of the check.
+        case: What the rule takes: the code under test with what it is tried on.
+    """
+    name = rule.__name__.replace("_", " ")
+    try:
+        return CheckResult(name, True, rule(case))
+    except Broken as broken:
+        return CheckResult(name, False, str(broken))
+    except Exception as error:
+        return CheckResult(name, False, f"raised {type(error).__name__}: {error}")
+
+
+__all__ = ["CheckResult", "Report", "check_rule", "check_simulator"]
