@@ -126,8 +126,8 @@ def test_a_hanging_model_does_not_keep_the_process_from_ending():
     ("answer", "description"),
     [
         (RuntimeError("out of memory"), "RuntimeError: out of memory"),
-        (None, "expected a Verdict, got NoneType"),
-        ("failing", "expected a Verdict, got str"),
+        (None, "expected an Assessment, got NoneType"),
+        ("failing", "expected an Assessment, got str"),
         (failing(math.nan), "from 0 to 1, got nan"),
         (failing(actions=(ODD,)), "7 finite numbers"),
         (failing(continuation=(ODD,)), "7 finite numbers"),
