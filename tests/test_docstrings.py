@@ -8,11 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "src" / "failsafe"
-NOT_YET = ("datasets", "evaluation")
-"""Packages that are not checked yet."""
-MODULES = [
-    path for path in sorted(PACKAGE.rglob("*.py")) if path.relative_to(PACKAGE).parts[0] not in NOT_YET
-]
+MODULES = sorted(PACKAGE.rglob("*.py"))
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 INHERITED = re.compile(r"[Ss]ee `[\w.]+`")

@@ -11,7 +11,7 @@ FailSafeError
 ├── StoreError              a dataset folder that cannot be written or holds foreign files
 ├── DivergedError           the physics left the finite numbers: neither a success nor a failure
 ├── PlanError               the expert found no way: neither a success nor a failure
-├── AssessmentError         a recovery model cannot look at what it was given
+├── AssessmentError         a recovery model cannot assess its input
 └── PolicyError             a policy does not fit, or gives no action that can be used
 ```
 """

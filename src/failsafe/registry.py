@@ -4,7 +4,7 @@ Each kind of component has its own `Registry`, a mapping from names to entries. 
 three places:
 
 - FailSafe: `@registry.modes.register("slip")` above a class or function. The modules that hold the built-in
-  entries are imported at the first look-up of their kind, so importing this module stays cheap.
+  entries are imported at the first lookup of their kind, so importing this module stays cheap.
 - An installed package, a *plugin*: an entry point in the group `failsafe.<kind>`, for example
   `[project.entry-points."failsafe.modes"]` with `my_mode = "my_package.modes:MyMode"`. The package is
   imported when one of its entries is asked for. Worker processes find the same entry points.
@@ -211,7 +211,7 @@ class Registry(Mapping[str, T], Generic[T]):
         return made
 
     def version_of(self, text: str) -> str:
-        """Return what tells one version of an entry's code from another, without importing it.
+        """Return what distinguishes one version of an entry's code from another, without importing it.
 
         A plugin's entry then counts as used, since worker processes may import it and not this one.
 

@@ -10,7 +10,7 @@ from failsafe.cli import _debian, doctor
 from failsafe.cli.doctor import Check
 
 GOOD = Check("numpy", True, "2.4.6")
-NO_PICTURE = Check("renderer", False, "no device", "apt-get install x", "rendering")
+NO_RENDERER = Check("renderer", False, "no device", "apt-get install x", "rendering")
 NO_SAPIEN = Check("sapien", False, "not installed", "pip install sapien==3.0.3")
 
 
@@ -30,8 +30,8 @@ def apt_fix(monkeypatch):
     ("checks", "code", "ending"),
     [
         ([GOOD], 0, "Ready for everything."),
-        ([GOOD, NO_PICTURE], 0, "Not ready for rendering."),  # generating needs no renderer
-        ([NO_SAPIEN, NO_PICTURE], 1, "Not ready for generating, rendering."),
+        ([GOOD, NO_RENDERER], 0, "Not ready for rendering."),  # generating needs no renderer
+        ([NO_SAPIEN, NO_RENDERER], 1, "Not ready for generating, rendering."),
     ],
 )
 def test_the_exit_code_tells_whether_generating_works(monkeypatch, capsys, checks, code, ending):

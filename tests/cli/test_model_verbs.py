@@ -101,7 +101,7 @@ def test_a_vision_language_model_from_samples_to_a_table(folder: Path, run: Verb
     status, said, err = run(*train, "--dry-run", "--json")
     assert status == 0, err
     tokens = json.loads(said)["tokens"]
-    assert tokens["pictures"] * tokens["per_picture"] + tokens["text"] + tokens["answer"] > 100
+    assert tokens["images"] * tokens["tokens_per_image"] + tokens["text"] + tokens["answer"] > 100
     assert not out.exists()
     assert run(*train[:4], "--dry-run")[0] == 0
     status, _, err = run(*train[:4])

@@ -127,10 +127,10 @@ def test_asking_for_help_is_an_exit_status(folder: Path, model: str, run: Verb) 
         "4:5",
     ]
     description += ["--max-steps", "90", "--videos", "0", "--workers", "1", "--threshold", "0", "--json"]
-    status, out, err = run("evaluate", *description, "--take-overs", "0", "--out", str(folder / "help"))
+    status, out, err = run("evaluate", *description, "--takeovers", "0", "--out", str(folder / "help"))
     assert status == 3, err
     assert [row["asked_for_help"] for row in json.loads(out)["summary"]["rows"]] == [0, 1]
-    status, _, err = run("evaluate", *description, "--take-overs", "9", "--out", str(folder / "no-help"))
+    status, _, err = run("evaluate", *description, "--takeovers", "9", "--out", str(folder / "no-help"))
     assert status == 0, err
 
 
@@ -197,7 +197,7 @@ CALIBRATE = ("calibrate", "{model}", "--policy", toy_study.POLICY, "--tasks", TA
         ((*EVALUATE, "--threshold", "nan"), "expected a finite threshold of at least 0, got nan"),
         ((*EVALUATE, "--threshold", "0.5", "--max-steps", "0"), "at least one step, got 0"),
         (
-            (*EVALUATE, "--threshold", "0.5", "--take-overs", "-1"),
+            (*EVALUATE, "--threshold", "0.5", "--takeovers", "-1"),
             "max_takeovers to be finite and at least 0",
         ),
         ((*EVALUATE, "--threshold", "0.5", "--deadline", "0"), "deadline above 0 seconds, got 0"),

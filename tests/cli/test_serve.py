@@ -137,7 +137,7 @@ def test_a_calibration_that_knows_nothing_of_the_task(checkpoint: Path, tmp_path
         ((*UPSTREAM, "--views", "frnt=observation/image"), "did you mean 'front'?"),
         ((*UPSTREAM, "--views", "front"), "expected views such as front=observation/image"),
         ((*UPSTREAM, "--views", "front=a,front=b"), "images that each show another view"),
-        (("--upstream", "ws://127.0.0.1:8000?observation/image="), "expected a picture of front or side"),
+        (("--upstream", "ws://127.0.0.1:8000?observation/image="), "expected an image of front or side"),
         ((*UPSTREAM, "--steps-per-request", "0"), "expected 1 step per request or more"),
         ((*UPSTREAM, "--steps-per-request", "65"), "expected chunks of 1 to 64 actions"),
         ((*UPSTREAM, "--deadline", "0"), "expected a deadline above 0"),
@@ -190,7 +190,7 @@ def test_other_machines_are_let_in_with_a_warning(
     assert (status, err) == (0, "")
     assert out == (
         "listening on ws://127.0.0.1:9000; compact monitors ws://127.0.0.1:8000\n"
-        "no picture shows side: the model sees black there\n"
+        "no image shows side: the model sees black there\n"
     )
     status, _, err = run(*common, "--listen", "0.0.0.0:9000")
     assert status == 0

@@ -61,7 +61,7 @@ def test_render_gallery_and_coverage_make_their_pages(
         "render", str(made), "--size", "64", "--cameras", "front", "--workers", "1", "--json"
     )
     assert status == 0
-    assert json.loads(out)["pictures"] > 20
+    assert json.loads(out)["images"] > 20
     status, out, _ = run("gallery", str(made), "--json")
     assert status == 0
     assert Path(json.loads(out)["page"]).exists()

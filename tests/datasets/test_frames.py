@@ -136,12 +136,12 @@ def test_a_render_that_was_cut_short_is_not_taken_for_whole(
     class Killed(BaseException):
         pass
 
-    views, pictures = cameras(simulator, "front"), 0
+    views, images = cameras(simulator, "front"), 0
 
     def die(count: int) -> None:
-        nonlocal pictures
-        pictures += count
-        if pictures > 20:
+        nonlocal images
+        images += count
+        if images > 20:
             raise Killed
 
     render_case(dataset, simulator, case, views, SIZE)
@@ -192,8 +192,8 @@ def test_single_steps_as_png(
     ]
     trace = dataset.traces(case.task, case.case_id)["recovery-0"]
     truth = render_step(simulator, case.seed, trace, 50, views, 48)[1]
-    with Image.open(paths[3]) as picture:
-        np.testing.assert_array_equal(np.asarray(picture), truth)
+    with Image.open(paths[3]) as image:
+        np.testing.assert_array_equal(np.asarray(image), truth)
     with pytest.raises(
         UnknownNameError, match=r"unknown rollout of pick-open 'failin': did you mean 'failing'\?"
     ):

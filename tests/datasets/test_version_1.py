@@ -74,7 +74,7 @@ def test_every_rollout_replays_to_the_same_states(dataset: Dataset) -> None:
 
 def test_it_is_rendered_counted_and_shown(dataset: Dataset) -> None:
     cases = list(dataset.cases())
-    made = render_dataset(dataset, cases, RenderOptions("front", 32, 20, False), SerialExecutor()).pictures
+    made = render_dataset(dataset, cases, RenderOptions("front", 32, 20, False), SerialExecutor()).images
     assert made > 2 * len(cases)
     write_gallery(dataset)
     pages = dataset.path / "gallery"

@@ -47,9 +47,9 @@ def test_it_keeps_the_rules_of_gymnasium_with_pictures_and_perturbations() -> No
     assert observation["images"]["hand"].shape == (32, 32, 3)
     assert set(observation["objects"]) == {"box", "goal"}
     assert info["instruction"] == "pick up the box and hold it at the goal"
-    picture = env.render()
-    assert picture is not None
-    assert picture.std() > 5
+    image = env.render()
+    assert image is not None
+    assert image.std() > 5
     assert env.metadata["render_fps"] == 20
 
 

@@ -35,7 +35,7 @@ DIES, DIVERGES, FINE_SEEDS = 1, 8, (0, 9)
 
 
 class Wanderer:
-    """Goes where the last pixel of its picture sends it: one that is otherwise gives another rollout."""
+    """Goes where the last pixel of its image sends it: one that is otherwise gives another rollout."""
 
     name = "wanderer"
     action_space = ActionSpace(chunk=4)

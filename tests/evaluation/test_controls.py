@@ -119,7 +119,7 @@ def test_always_nudge_lifts_by_5_cm_at_every_query_and_hands_back(
         np.testing.assert_allclose(path[-1], [0, 0, 0.05, 1, 0, 0, 0], atol=1e-12)
         assert {row[6] for row in assessment.actions} == {gripper}
     truth.in_charge = lambda: True
-    assert not model.assess(window(widths)).failing, "one lift a take-over"
+    assert not model.assess(window(widths)).failing, "one lift a takeover"
 
 
 def test_random_nudge_acts_at_a_fifth_of_the_queries(
@@ -171,7 +171,7 @@ def test_the_oracle_detector_acts_as_the_model_would(known: Callable[..., Privil
     truth = known(True, done)
     truth.in_charge = lambda: True
     going_on = make_control("oracle-detector", Model(), truth)
-    assert going_on.assess(window()) == Model().assess(window()), "in a take-over it is the model's turn"
+    assert going_on.assess(window()) == Model().assess(window()), "in a takeover it is the model's turn"
 
 
 def test_the_oracle_of_recovery_gives_a_way_that_works_as_actions(

@@ -95,7 +95,7 @@ def test_a_policy_that_does_not_fit_is_refused_before_the_first_step() -> None:
         play(policy)
     policy = Waits()
     policy.views = {"ceiling": 16}
-    with pytest.raises(PolicyError, match="looks through ceiling; there are the views front"):
+    with pytest.raises(PolicyError, match="got none for ceiling; there are the views front"):
         play(policy)
 
 
@@ -116,17 +116,17 @@ def test_sensors_are_as_late_as_the_scenario_says(scenario: str, delay: int) -> 
         action_space = ActionSpace(chunk=1)
 
         def act(self, observation: Any) -> np.ndarray:
-            picture = observation.images["front"]
-            seen.append((observation.tcp_pose, observation.gripper_width, picture))
+            image = observation.images["front"]
+            seen.append((observation.tcp_pose, observation.gripper_width, image))
             return super().act(observation)[:1]
 
     simulator = ToyPick()
     _, states = play(Records(), simulator, scenario=scenario, steps=8)
-    for step, (tcp_pose, width, picture) in enumerate(seen):
+    for step, (tcp_pose, width, image) in enumerate(seen):
         true = states[max(0, step - delay)]
         np.testing.assert_array_equal(tcp_pose.astype(np.float32), true[:7])
         assert width == true[7]
-        np.testing.assert_array_equal(picture, simulator.render([simulator.camera("front")], 16, true)[0])
+        np.testing.assert_array_equal(image, simulator.render([simulator.camera("front")], 16, true)[0])
 
 
 def test_noise_is_of_the_seed() -> None:

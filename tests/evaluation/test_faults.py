@@ -137,13 +137,13 @@ class Cameras(ToyPick):
         super().__init__()
 
     def render(self, cameras: Sequence[Camera], size: int, state: Any = None) -> np.ndarray:
-        pictures = super().render(cameras, size, state)
+        images = super().render(cameras, size, state)
         for i, camera in enumerate(cameras):
             if camera.name in self.names:
                 if self.raises:
                     raise OSError("no such device")
-                pictures[i] = 0
-        return pictures
+                images[i] = 0
+        return images
 
 
 def test_a_camera_of_the_monitors_that_goes_black_changes_nothing(alone: np.ndarray) -> None:

@@ -84,7 +84,7 @@ def test_what_was_trained_never_saw_the_seeds_of_thresholds_and_studies() -> Non
 @pytest.mark.slow
 @pytest.mark.maniskill
 @pytest.mark.render
-def test_what_it_knows_it_has_from_the_pictures(tmp_path: Path) -> None:
+def test_what_it_knows_it_has_from_the_images(tmp_path: Path) -> None:
     """On fresh failures it is right far more often than with the images of other samples of the task."""
     config = GenerationConfig(
         tasks=("PickCube-v1",),
@@ -107,11 +107,11 @@ def test_what_it_knows_it_has_from_the_pictures(tmp_path: Path) -> None:
     rows = samples.indices("test")
     failing = np.array([samples.samples[i].failing for i in rows])
 
-    def balanced(pictures_of: list[int]) -> float:
+    def balanced(images_of: list[int]) -> float:
         said = np.array(
             [
                 model.assess(replace(samples.window(i), frames=np.array(samples.frames(j)))).failing
-                for i, j in zip(rows, pictures_of, strict=True)
+                for i, j in zip(rows, images_of, strict=True)
             ]
         )
         return float(said[failing].mean() + (~said[~failing]).mean()) / 2

@@ -154,7 +154,7 @@ def test_what_does_not_fit_stops_the_run_with_its_sentence(tmp_path: Path, run: 
     with pytest.raises(FailSafeError, match="expected the name of a task or MODULE:ATTRIBUTE"):
         run(bench.config(1, tasks=("toy:pock",)), tmp_path / "b")
     assert not (tmp_path / "b").exists()
-    with pytest.raises(PolicyError, match="looks through"):
+    with pytest.raises(PolicyError, match="expected a camera for each view of"):
         run(bench.config(1, policies=("python:tests.evaluation.test_study:Ceiling",)), tmp_path / "c")
 
 

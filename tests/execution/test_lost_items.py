@@ -46,13 +46,13 @@ def test_rendering_loses_the_cases_of_the_initial_state(
         patch.setenv(DIES, f"render:{seed}")
         found = render_dataset(dataset, cases, view, ProcessExecutor(2), lambda *said: done.append(said))
     assert found.lost == tuple(sorted([*hit, f"{TASK}/{seed}"]))
-    assert (sum(n for n, _ in done), sum(n for _, n in done)) == (len(others), found.pictures)
+    assert (sum(n for n, _ in done), sum(n for _, n in done)) == (len(others), found.images)
     for case in cases:
         assert case_folder(dataset, case.task, case.case_id).exists() == (case in others)
     # Nothing is recorded of the crash: the next run tries again, and here the simulator is well.
     again = render_dataset(dataset, cases, view, SerialExecutor())
     assert again.lost == ()
-    assert again.pictures > 0
+    assert again.images > 0
     assert render_dataset(dataset, cases, view, SerialExecutor()) == RenderSummary(0, ())
 
 

@@ -149,7 +149,7 @@ def test_the_oracle_knows_what_it_was_told() -> None:
         model.assess(window(name="unheard of"))
 
 
-def test_no_baseline_looks_at_pictures() -> None:
+def test_no_baseline_uses_images() -> None:
     models = fit_baselines(SAMPLES, WINDOWS, SPEC, SAMPLES)
     assert [m.name for m in models] == [
         "never",

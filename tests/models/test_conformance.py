@@ -93,7 +93,7 @@ class RaisesTheWrongError(Sound):
         return super().assess(window)
 
 
-class ScribblesOnPictures(Sound):
+class ScribblesOnImages(Sound):
     def judge(self, window: Window) -> Assessment:
         window.frames[0, 0, 0, 0, 0] ^= 1
         return Assessment()
@@ -124,7 +124,7 @@ def says(**fields: Any) -> type[Sound]:
 
 
 RANGE = "assessments are numbers in range"
-BLACK = "a black picture gives an assessment"
+BLACK = "a black image gives an assessment"
 UNKNOWN = "an unknown instruction is an assessment or a refusal"
 LATENCY, LIMITS = "the latency is measured", "actions keep the step limits"
 WRONG, NAN = "wrong windows are refused", "numbers that are none are refused"
@@ -162,14 +162,14 @@ def test_a_model_that_samples_may_say_so() -> None:
     assert broken_rules(Remembers(), repeatable=False) == []
 
 
-@pytest.mark.parametrize("make", [ScribblesOnPictures, NormalisesInPlace])
+@pytest.mark.parametrize("make", [ScribblesOnImages, NormalisesInPlace])
 def test_what_writes_into_the_window_is_found(make: Callable[[], Any]) -> None:
     said = {check.name: check.sentence for check in check_model(make(), [window(line(0.1), quaternion=LONG)])}
     assert said["the window is left alone"].startswith("expected an unmodified window")
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
-def test_what_cannot_stand_a_black_picture_is_found() -> None:
+def test_what_cannot_stand_a_black_image_is_found() -> None:
     assert BLACK in broken_rules(AfraidOfTheDark())
 
 

@@ -476,12 +476,12 @@ class Broken(Images):
 
 
 def test_a_camera_that_raises_is_a_fault():
-    pictures = {}
+    images = {}
 
     def see(step):
-        pictures[step] = Broken(step)
-        seen = observation(step, images=pictures[step])
-        pictures[step].broken = step <= FIRST
+        images[step] = Broken(step)
+        seen = observation(step, images=images[step])
+        images[step].broken = step <= FIRST
         return seen
 
     monitor = make_monitor(ScriptedModel(failing()), 0.5, settings())

@@ -38,7 +38,7 @@ class Counts:
         self.told.append(instruction)
 
     def act(self, observation):
-        self.shapes.append({view: picture.shape for view, picture in observation.images.items()})
+        self.shapes.append({view: image.shape for view, image in observation.images.items()})
         self.chunks += 1
         rows = np.arange(self.action_space.chunk * 7).reshape(-1, 7)
         return (self.chunks + rows / 1000.0) / 3.0

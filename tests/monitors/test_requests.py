@@ -175,7 +175,7 @@ BAD_REQUESTS = {
     "a short state": request(**{"observation/state": np.zeros(7)}),
     "NaN": request((0.5, np.nan, 0.3)),
     "a string for a state": request(**{"observation/state": "here"}),
-    "no picture": request(**{"observation/image": None}),
+    "no image": request(**{"observation/image": None}),
     "floats": request(**{"observation/image": np.zeros((8, 8, 3))}),
     "pickle": pack({**unpack(request()), "prompt": {b"__ndarray__": True, b"data": b"x", b"dtype": "O"}}),
 }
@@ -293,9 +293,9 @@ def test_the_model_is_queried_by_one_client_at_a_time():
 
 def test_a_wrong_wire_is_refused():
     with pytest.raises(UserError, match="each show another view"):
-        Wire(pictures={"a": "front", "b": "front"})
+        Wire(image_views={"a": "front", "b": "front"})
     with pytest.raises(UserError, match="each show another view"):
-        Wire(pictures={})
+        Wire(image_views={})
     with pytest.raises(UserError, match="finite position"):
         Wire(base=(0.0, float("inf"), 0.0))
     assert Wire().missing_views(Model.window_spec) == ("side",)

@@ -210,8 +210,8 @@ def test_every_rule_says_what_it_is():
         (Scribbles, "the observation is left alone"),
         (MovesTheTool, "the observation is left alone"),
         (WantsToWrite, "the observation is left alone"),
-        (AfraidOfTheDark, "a black picture gives a chunk"),
-        (Glares, "a black picture gives a chunk"),
+        (AfraidOfTheDark, "a black image gives a chunk"),
+        (Glares, "a black image gives a chunk"),
     ],
 )
 def test_a_broken_rule_is_found(kind, rule):

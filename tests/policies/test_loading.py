@@ -161,8 +161,8 @@ def test_a_class_of_ones_own():
         ("openvla://127.0.0.1:8000?rate_hz=nan", "expected scales and a rate above 0"),
         ("openvla://127.0.0.1:8000?gripper_open=0", "expected two numbers for the gripper"),
         ("openvla://127.0.0.1:8000?timeout=0", "expected timeout above 0"),
-        ("openvla://127.0.0.1:8000?size=0", "expected at least one picture, of 1 pixel or more"),
-        ("openvla://127.0.0.1:8000?image=", "expected at least one picture"),
+        ("openvla://127.0.0.1:8000?size=0", "expected at least one image, of 1 pixel or more"),
+        ("openvla://127.0.0.1:8000?image=", "expected at least one image"),
         (
             "openvla://127.0.0.1:8000?frame=robot",
             "unknown value of frame 'robot': did you mean 'robot_base'?",

@@ -33,7 +33,7 @@ asked = json.load(sys.stdin)
 packed = msgpack_numpy.unpackb(bytes.fromhex(asked["msgpack"]))
 plain = json_numpy.loads(asked["json"])
 for found in (packed, plain):
-    assert isinstance(found["picture"], numpy.ndarray) and found["picture"].dtype == numpy.uint8, found
+    assert isinstance(found["image"], numpy.ndarray) and found["image"].dtype == numpy.uint8, found
     assert found["rows"].shape == (2, 7) and found["rows"].dtype == numpy.float32, found
 print(json.dumps({"msgpack": msgpack_numpy.packb(packed).hex(), "json": json_numpy.dumps(plain)}))
 """
@@ -44,10 +44,10 @@ from openpi_client.websocket_client_policy import WebsocketClientPolicy
 asked = json.load(sys.stdin)
 policy = WebsocketClientPolicy("127.0.0.1", asked["port"])
 rng = numpy.random.default_rng(0)
-pictures = {view: rng.integers(0, 256, (224, 224, 3), dtype=numpy.uint8) for view in ("front", "hand")}
+images = {view: rng.integers(0, 256, (224, 224, 3), dtype=numpy.uint8) for view in ("front", "hand")}
 answer = policy.infer({
-    "observation/image": pictures["front"],
-    "observation/wrist_image": pictures["hand"],
+    "observation/image": images["front"],
+    "observation/wrist_image": images["hand"],
     "observation/state": numpy.array(asked["state"]),
     "prompt": asked["prompt"],
 })
@@ -59,11 +59,11 @@ import sys, json, numpy
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
 asked = json.load(sys.stdin)
 policy = WebsocketClientPolicy("127.0.0.1", asked["port"])
-picture = numpy.zeros((224, 224, 3), dtype=numpy.uint8)
+image = numpy.zeros((224, 224, 3), dtype=numpy.uint8)
 answers = [
     policy.infer({
-        "observation/image": picture,
-        "observation/wrist_image": picture,
+        "observation/image": image,
+        "observation/wrist_image": image,
         "observation/state": numpy.array(asked["state"]),
         "prompt": asked["prompt"],
     })["actions"].tolist()
@@ -101,7 +101,7 @@ def theirs(request):
 def test_the_codecs_agree_to_the_byte(theirs):
     rng = np.random.default_rng(0)
     value = {
-        "picture": rng.integers(0, 256, (4, 5, 3), dtype=np.uint8),
+        "image": rng.integers(0, 256, (4, 5, 3), dtype=np.uint8),
         "rows": rng.standard_normal((2, 7)).astype(np.float32),
         "state": rng.standard_normal(8),
         "flags": np.array([True, False]),

@@ -102,7 +102,10 @@ def test_only_the_rows_that_are_executed_are_taken(oft_server, make_policy):
 
 def test_views_and_state_of_ones_own(oft_server, make_policy):
     policy = make_policy(
-        OpenVlaOftPolicy, oft_server.url, pictures={"full_image": "side", "left_wrist_image": ""}, state=None
+        OpenVlaOftPolicy,
+        oft_server.url,
+        image_views={"full_image": "side", "left_wrist_image": ""},
+        state=None,
     )
     policy.act(make_observation())
     assert list(oft_server.payloads[0]) == ["full_image", "instruction"]

@@ -197,7 +197,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(folder, tmp_path):
     (out / "manifest.json").write_text(manifest)
     done = sorted(out.glob("*/*.npz"))
     assert len(done) == 2
-    # The second died after its pictures and before its numbers, in the middle of writing.
+    # The second died after its images and before its numbers, in the middle of writing.
     done[1].rename(done[1].with_name(f".{done[1].name}.1.partial"))
     done[1].with_suffix(".npy").write_bytes(b"half")
     before = done[0].stat().st_mtime_ns
@@ -334,7 +334,7 @@ def test_the_loss_is_zero_only_for_what_was_done():
 
 
 def test_pictures_move_as_their_keyframes_do(data, monkeypatch):
-    """A white dot where a keyframe is in the picture is still there once the picture has been moved."""
+    """A white dot where a keyframe is in the image is still there once the image has been moved."""
     manifest = data.manifest
     cameras = torch.tensor([[[*c.pose, c.fov, c.mounted] for c in manifest.cameras["ToyPush-v0"]]])
     size = 32
@@ -379,7 +379,7 @@ def test_the_loss_of_keyframes_is_zero_only_where_they_are(stacked):
     # Of 4 mm in one direction of three; smooth L1 beyond beta is |d| - beta / 2.
     off = right._replace(places=places + torch.tensor([0.2, 0.0, 0.0]))
     assert float(keyframe_loss(off, batch)) == pytest.approx(5 * (0.2 - 0.01) / 3, rel=1e-3)
-    # Of a tenth of half a picture along its columns, where it is in the picture; elsewhere nothing is asked.
+    # Of a tenth of half an image along its columns, where it is in the image; elsewhere nothing is asked.
     aside = right._replace(pixels=right.pixels + torch.tensor([0.1, 0.0]))
     assert float(keyframe_loss(aside, batch)) == pytest.approx(5 * (0.1 - 0.005), rel=1e-3)
     hidden = right._replace(pixels=torch.where(inside[..., None], right.pixels, 9.0))
@@ -448,7 +448,7 @@ def test_one_that_says_keyframes_learns_them_and_goes_by_them(stacked, tmp_path)
         )
         alone = policy.net(frames, felt, words)[0]
         np.testing.assert_allclose(alone, policy.net(frames, felt, words, own)[0], atol=1e-5)
-        # What it is told of how far pictures were moved is taken off again.
+        # What it is told of how far images were moved is taken off again.
         given = []
         with policy.net.places.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0])):
             for columns in (0.0, 0.1):
@@ -607,7 +607,7 @@ def test_it_wants_a_reset_and_pictures_of_its_size(tiny):
         fresh.act(seen)
     fresh.reset("push the box")
     larger = {view: np.zeros((48, 48, 3), dtype=np.uint8) for view in TINY.views}
-    with pytest.raises(PolicyError, match="expected pictures of 32 px"):
+    with pytest.raises(PolicyError, match="expected images of 32 px"):
         fresh.act(replace(seen, images=larger))
 
 

@@ -151,7 +151,7 @@ def test_the_table_has_a_row_for_every_cell(summary: Summary) -> None:
         "harm rate": "25.0%",
         "false alarms": "50.0%",
         "alarms": "0.70",
-        "take-overs": "0.60",
+        "takeovers": "0.60",
         "first alarm": "30",
         "delay": "–",
         "steps": "136",
@@ -198,7 +198,7 @@ def test_a_time_line_has_every_event(episodes: list[Episode]) -> None:
         (20, EventKind.TAKE_OVER),
         (23, EventKind.HAND_BACK),
     ]
-    assert line.marks[1][2] == "step 20: take-over, score 0.90, slip, lift, 4 actions"
+    assert line.marks[1][2] == "step 20: takeover, score 0.90, slip, lift, 4 actions"
     cut = replace(pair.under, events=pair.under.events[:4], steps=22)
     assert time_line(replace(pair, under=cut)).acting == [(20, 22)], "the episode ended in a correction"
 

@@ -116,7 +116,7 @@ def test_a_strip_has_three_rows_of_six(rendered: Dataset, tmp_path: Path) -> Non
         rendered, rendered.case("ToyPick-v0", "pick-open"), tmp_path / "filmstrip.png", "front"
     )
     pixels = np.asarray(Image.open(out).convert("RGB")).astype(int)
-    # Pictures lie on white, so a line through their middles is cut by white gaps.
+    # Images lie on white, so a line through their middles is cut by white gaps.
     white = (pixels == 255).all(axis=(2,))
     column = white[:, -20]
     row = white[-30, :]

@@ -54,7 +54,7 @@ class Page:
         return self.find("#count").text
 
     def pixels(self, selector: str) -> np.ndarray:
-        # A canvas with pictures from disk cannot be read by scripts: it is looked at instead.
+        # A canvas with images from disk cannot be read by scripts: it is looked at instead.
         element = self.find(selector)
         self.script("arguments[0].scrollIntoView({block: 'center'})", element)
         return np.asarray(Image.open(io.BytesIO(element.screenshot_as_png)).convert("RGB")).astype(int)
@@ -145,7 +145,7 @@ def test_the_recovery_is_the_failure_until_the_label(gallery: Page) -> None:
     assert np.abs(difference).mean() < 2
 
 
-def test_the_camera_changes_the_picture(gallery: Page) -> None:
+def test_the_camera_changes_the_image(gallery: Page) -> None:
     canvas = "[data-id=pick-open] .nominal canvas"
     gallery.wait(f"document.querySelector('{canvas}').dataset.frame !== undefined")
     front = gallery.pixels(canvas)

@@ -239,7 +239,7 @@ def test_a_tool_that_wanders_about(dataset: Dataset, tmp_path: Path) -> None:
 
 
 def test_where_things_are_in_the_pictures_there_they_are(dataset: Dataset, tmp_path: Path) -> None:
-    """At the place of the box in a picture its colour is seen, unless the hand is in front of it."""
+    """At the place of the box in an image its colour is seen, unless the hand is in front of it."""
     window = WindowSpec(views=("front", "side", "hand"), history=6, frames=1, size=64)
     config = SampleConfig(window=window, jitter_metres=0.05, jitter_degrees=5.0)
     build_samples([dataset.path], tmp_path / "samples", config, ProcessExecutor(2))

@@ -399,14 +399,14 @@ def test_a_push_is_done_only_when_the_box_lies_still_in_the_region():
     assert sim.evaluate().terms["distance"] == pytest.approx(0.01, abs=1e-6)
 
 
-# ---------------------------------------------------------------- pictures
+# ---------------------------------------------------------------- images
 
 
 def test_pictures_show_the_scene(sim):
     cameras = [sim.camera(name) for name in sim.spec.cameras]
-    pictures = sim.render(cameras, 96)
-    assert pictures.shape == (3, 96, 96, 3)
-    front = pictures[0].astype(int)
+    images = sim.render(cameras, 96)
+    assert images.shape == (3, 96, 96, 3)
+    front = images[0].astype(int)
     red = (front[..., 0] > 120) & (front[..., 1] < 80)
     green = (front[..., 1] > front[..., 0] + 10) & (front[..., 1] > front[..., 2] + 10)
     assert 30 < red.sum() < 800
@@ -415,8 +415,8 @@ def test_pictures_show_the_scene(sim):
 
 def test_a_box_is_drawn_where_it_projects_to(sim):
     camera = sim.camera("front")
-    picture = sim.render([camera], 200)[0].astype(int)
-    rows, columns = np.nonzero((picture[..., 0] > 120) & (picture[..., 1] < 80))
+    image = sim.render([camera], 200)[0].astype(int)
+    rows, columns = np.nonzero((image[..., 0] > 120) & (image[..., 1] < 80))
     local = poses.relative(np.array(camera.pose), sim.observe().objects[0])[:3]
     focal = 100 / math.tan(camera.fov / 2)
     assert columns.mean() == pytest.approx(99.5 - focal * local[1] / local[0], abs=3)

@@ -87,7 +87,7 @@ def test_the_loss_is_on_the_answer_alone(base):
 def test_it_tells_the_budget_first_and_then_how_far_it_is(run):
     _, _, told = run
     assert told[0].startswith("4 examples of ")
-    assert "4 pictures of 5" in told[0]
+    assert "4 images of 5" in told[0]
     assert told[0].endswith("6 steps")
     assert told[1].startswith("step 1/6: loss ")
     assert len(told) == 8
@@ -275,7 +275,7 @@ def test_made_up_samples_are_samples():
 
 @pytest.mark.slow
 def test_it_learns_64_samples_by_heart(base, tmp_path):
-    """Only the pictures tell the samples apart, so what it learns it learns by looking."""
+    """Only the images tell the samples apart, so what it learns it learns by looking."""
     samples = MadeUpSamples(64)
     config = quick(base, batch=16, epochs=60.0)
     train_llava(samples, config, tmp_path / "run", silent)

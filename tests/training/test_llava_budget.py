@@ -18,6 +18,7 @@ from failsafe.records.assessment import WindowSpec
 from failsafe.training.budget import (
     TokenBudget,
     _Plain,
+    count_image_tokens,
     count_parameters,
     dry_run,
     estimate_tokens,
@@ -26,7 +27,6 @@ from failsafe.training.budget import (
     memory,
     on_meta,
     optimizer_steps,
-    picture_tokens,
 )
 from failsafe.training.examples import Examples
 from failsafe.training.llava import LORA_TARGETS
@@ -58,14 +58,14 @@ def test_the_plan_of_the_large_model():
     plan = dry_run(MadeUpSamples(160, SPEC), LlavaTrainConfig(model=LARGE, epochs=3.0), "zero3", 4)
     assert (plan.parameters, plan.gpus, plan.method) == (8_030_807_584, 4, "lora")
     assert plan.trainable == 162_242_560
-    assert (plan.tokens.pictures, plan.tokens.per_picture) == (9, 730)
+    assert (plan.tokens.images, plan.tokens.tokens_per_image) == (9, 730)
     assert not plan.tokens.exact
     assert 6570 + 300 < plan.tokens.mean < plan.tokens.most < 6570 + 800
     assert plan.steps == 15  # 160 examples in batches of 4, of which 8 are a step, 3 times
     first, second, third, fourth = plan.lines()
     assert "8,030,807,584 parameters, of which lora trains 162,242,560" in first
     assert "160 examples of about" in second
-    assert "9 pictures of 730" in second
+    assert "9 images of 730" in second
     assert third == "15 steps; GPUs: 4, strategy: zero3"
     assert fourth.startswith("memory of each GPU: ")
 
@@ -82,7 +82,7 @@ def test_the_plan_of_the_large_model():
     ],
 )
 def test_memory_by_hand(large, lora, strategy, gpus, weights, gradients, optimizer):
-    tokens = TokenBudget(9.0, 730.0, 400.0, 40.0, most=7010, most_of_pictures=6570, exact=True)
+    tokens = TokenBudget(9.0, 730.0, 400.0, 40.0, most=7010, most_image_tokens=6570, exact=True)
     trainable = 162_242_560 if lora else 8_030_807_584
     config = LlavaTrainConfig(model=LARGE, lora=lora)
     budget = memory(large, trainable, tokens, config, strategy, gpus)
@@ -106,7 +106,7 @@ def test_memory_is_what_training_really_holds(base):
     optimizer.step()
     held = sum(p.numel() * p.element_size() for p in model.parameters())
     moments = sum(state[k].nbytes for state in optimizer.state.values() for k in ("exp_avg", "exp_avg_sq"))
-    tokens = TokenBudget(4.0, 5.0, 250.0, 30.0, most=300, most_of_pictures=20, exact=True)
+    tokens = TokenBudget(4.0, 5.0, 250.0, 30.0, most=300, most_image_tokens=20, exact=True)
     config = LlavaTrainConfig(model=str(base), lora=False)
     budget = memory(model, count_parameters(model), tokens, config, "none", 1)
     assert (budget.weights, budget.gradients, budget.optimizer) == (held, held, moments)
@@ -129,8 +129,8 @@ def test_measured_tokens_are_those_of_the_batches(base):
     lengths = [
         len(processor(images=[e.images], text=[e.prompt + e.completion])["input_ids"][0]) for e in examples
     ]
-    assert (tokens.pictures, tokens.per_picture, tokens.exact) == (4, 5, True)
-    assert tokens.most_of_pictures == 4 * 5
+    assert (tokens.images, tokens.tokens_per_image, tokens.exact) == (4, 5, True)
+    assert tokens.most_image_tokens == 4 * 5
     assert min(lengths) <= tokens.mean <= tokens.most <= max(lengths)
     assert tokens.mean == pytest.approx(sum(lengths) / len(lengths), rel=0.05)
 
@@ -139,10 +139,10 @@ def test_a_lone_picture_is_looked_at_twice(base):
     spec = WindowSpec(views=("front",), history=1, frames=1, size=28)
     samples, processor = MadeUpSamples(3, spec), checkpoint.load_processor(str(base))
     tokens = measure_tokens(Examples(samples, processor), processor)
-    assert tokens.per_picture == picture_tokens(config_of(str(base)), 1, 28, 28) == 4 + 2 * 3
+    assert tokens.tokens_per_image == count_image_tokens(config_of(str(base)), 1, 28, 28) == 4 + 2 * 3
     large = released_config(LARGE)
-    assert picture_tokens(large, 1, 96, 96) == picture_tokens(large, 1, 384, 384) == 729 + 27 * 28
-    assert picture_tokens(large, 2, 384, 384) == 730
+    assert count_image_tokens(large, 1, 96, 96) == count_image_tokens(large, 1, 384, 384) == 729 + 27 * 28
+    assert count_image_tokens(large, 2, 384, 384) == 730
 
 
 @pytest.mark.parametrize("size", [(384, 384), (96, 96), (480, 640), (1080, 1920), (300, 1700), (2300, 2300)])
@@ -151,7 +151,7 @@ def test_lone_pictures_of_any_size_take_what_the_processor_gives_them(size):
     processor = LlavaOnevisionProcessor.__new__(LlavaOnevisionProcessor)
     processor.image_processor = SimpleNamespace(image_grid_pinpoints=config.image_grid_pinpoints)
     processor.num_image_tokens, processor.vision_aspect_ratio = 729, "anyres_max_9"
-    assert picture_tokens(config, 1, *size) == processor._get_number_of_features(*size, 384, 384)
+    assert count_image_tokens(config, 1, *size) == processor._get_number_of_features(*size, 384, 384)
 
 
 def test_the_plan_of_a_model_that_is_here(base):
@@ -182,8 +182,8 @@ def test_estimates_of_words_are_near_the_truth(base):
     about = estimate_tokens(Examples(samples, _Plain()), config_of(str(base)))
     measured = measure_tokens(Examples(samples, processor), processor)
     assert math.isclose(about.text, measured.text, rel_tol=0.25)
-    assert about.per_picture == measured.per_picture
-    assert about.pictures == measured.pictures
+    assert about.tokens_per_image == measured.tokens_per_image
+    assert about.images == measured.images
 
 
 def test_a_mixture_is_planned_without_the_model(tmp_path):
@@ -195,13 +195,13 @@ def test_a_mixture_is_planned_without_the_model(tmp_path):
     alone, mixed = plan(replace(config, mix="")), plan(config)
     assert (alone.examples, mixed.examples) == (6, 12)
     assert not mixed.tokens.exact
-    # Half of the examples have four pictures, half of them one, which is larger than those.
-    assert mixed.tokens.pictures == 2.5
-    lone = picture_tokens(released_config(LARGE), 1, 480, 640)
-    assert mixed.tokens.per_picture == pytest.approx((4 * 730 + lone) / 5)
+    # Half of the examples have four images, half of them one, which is larger than those.
+    assert mixed.tokens.images == 2.5
+    lone = count_image_tokens(released_config(LARGE), 1, 480, 640)
+    assert mixed.tokens.tokens_per_image == pytest.approx((4 * 730 + lone) / 5)
     assert mixed.tokens.text < alone.tokens.text
-    # Memory is planned for the example with most: a lone picture of 729 and 55 x 40 tokens, here.
-    assert (alone.tokens.most_of_pictures, mixed.tokens.most_of_pictures) == (4 * 730, lone)
+    # Memory is planned for the example with most: a lone image of 729 and 55 x 40 tokens, here.
+    assert (alone.tokens.most_image_tokens, mixed.tokens.most_image_tokens) == (4 * 730, lone)
     full = replace(config, lora=False)
     assert plan(full).memory.activations > plan(replace(full, mix="")).memory.activations
     with pytest.raises(UserError, match="expected a file of visual questions"):
@@ -216,5 +216,5 @@ def test_bad_plans(base):
         dry_run(samples, LlavaTrainConfig(model=LARGE), "zero2")
     with pytest.raises(UserError, match="at least one GPU"):
         dry_run(samples, LlavaTrainConfig(model=LARGE), "none", 0)
-    with pytest.raises(UserError, match="expected samples with pictures, of the split train"):
+    with pytest.raises(UserError, match="expected samples with images, of the split train"):
         dry_run(MadeUpSamples(0, tests=2), LlavaTrainConfig(model=LARGE))

@@ -62,7 +62,7 @@ def test_rows_without_pictures_are_counted(write):
     text_only = {"id": "2", "conversations": row("Hello", "Hi.")["conversations"]}
     found, without = read_questions(write([row("<image>\nHow many?", "Two."), text_only]))
     assert (len(found), without) == (1, 1)
-    with pytest.raises(UserError, match="expected questions with pictures"):
+    with pytest.raises(UserError, match="expected questions with images"):
         read_questions(write([text_only]))
 
 
@@ -71,9 +71,9 @@ def test_rows_without_pictures_are_counted(write):
     [
         (
             [row("<image>\nHow many?", "Two.", image="c.png")],
-            r"row 1: expected a picture at .*c\.png, got none",
+            r"row 1: expected an image at .*c\.png, got none",
         ),
-        ([row("How many?", "Two.")], r"row 1: expected as many <image> as pictures \(1\), got 0"),
+        ([row("How many?", "Two.")], r"row 1: expected as many <image> as images \(1\), got 0"),
         ([row("<image>\nHow many?")], "a question and an answer"),
         ([row("<image>\nHow many?", "Two.", "Sure?")], "human and gpt in turns"),
         ([row("Look", "<image>")], "in questions only"),

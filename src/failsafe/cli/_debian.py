@@ -97,7 +97,7 @@ def backports_lines(root: Path = Path("/")) -> list[str] | None:
 
 
 def has_nvidia_vulkan() -> bool:
-    """Tell whether a GPU answers and its driver is known to Vulkan: then no software renderer is needed."""
+    """Return whether a GPU answers and its driver is known to Vulkan: then no software renderer is needed."""
     if not any((Path(folder) / "nvidia_icd.json").is_file() for folder in _NVIDIA_ICDS):
         return False
     return shutil.which("nvidia-smi") is not None and _run("nvidia-smi", "-L").startswith("GPU")

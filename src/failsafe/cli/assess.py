@@ -31,7 +31,7 @@ def assess(
     any_instruction: bool = False,
     json: bool = False,
 ) -> int:
-    """Assess one step of a recorded episode, and write a picture of the model's input.
+    """Assess one step of a recorded episode, and write an image of the model's input.
 
     Args:
         checkpoint: Checkpoint file or folder, or "compact" for the shipped model.

@@ -45,8 +45,8 @@ camera = scene.add_camera("camera", 32, 32, 1.0, 0.01, 10)
 camera.entity.set_pose(sapien.Pose([-0.5, 0, 0]))
 scene.update_render()
 camera.take_picture()
-picture = camera.get_picture("Color")
-assert picture[16, 16, :3].max() > 0.1, "the picture is black"
+image = camera.get_picture("Color")
+assert image[16, 16, :3].max() > 0.1, "the image is black"
 print(sapien.render.get_device_summary())
 """
 
@@ -145,7 +145,7 @@ def check_package(distribution: str, module: str, needed_for: Purpose) -> Check:
 
 
 def check_renderer() -> Check:
-    """Check that SAPIEN renders a small picture, on the GPU where there is one, else on the CPU."""
+    """Check that SAPIEN renders a small image, on the GPU where there is one, else on the CPU."""
     devices = ("cuda", "cpu") if gpu_names() else ("cpu",)
     problem = ""
     for device in devices:

@@ -25,7 +25,7 @@ VERBS: dict[str, str] = {
     "train": "Train a recovery model on samples.",
     "merge-lora": "Merge LoRA adapters into the weights that they were trained on.",
     "score": "Score a model offline on held-out samples, beside the baselines.",
-    "assess": "Assess one step of a recorded episode, and write a picture of the model's input.",
+    "assess": "Assess one step of a recorded episode, and write an image of the model's input.",
     "demonstrate": "Record and render successful episodes of the experts.",
     "imitate": "Train a reference policy on demonstrations.",
     "calibrate": "Find alarm thresholds that at most a share alpha of successful episodes exceed.",

@@ -1,4 +1,4 @@
-"""Output of the verbs: a progress bar on a terminal, plain lines elsewhere, one JSON object with `--json`."""
+"""Output of the verbs: a progress bar on a terminal, plain lines otherwise, one JSON object with `--json`."""
 
 from __future__ import annotations
 

@@ -70,21 +70,21 @@ def render(
     if not cases:
         raise UserError(f"expected cases in {data} of the category {' or '.join(names)}")
     with ProgressReporter("episodes", len(cases), quiet=json) as reporter:
-        pictures = 0
+        images = 0
 
         def show(episodes: int, new: int) -> None:
-            nonlocal pictures
-            pictures += new
-            reporter.advance(episodes, f"{pictures} pictures")
+            nonlocal images
+            images += new
+            reporter.advance(episodes, f"{images} images")
 
         view = RenderOptions(cameras, size, every, full_meshes)
         made = render_dataset(dataset, cases, view, load_executor(executor, workers), show)
     seconds = reporter.seconds
     if json:
-        result = {"episodes": len(cases), "pictures": made.pictures, "seconds": round(seconds, 1)}
+        result = {"episodes": len(cases), "images": made.images, "seconds": round(seconds, 1)}
         print_json(result | {"lost": list(made.lost)})
     else:
-        print(f"{data}: {made.pictures} pictures of {len(cases)} episodes, after {seconds:.0f} s")
+        print(f"{data}: {made.images} images of {len(cases)} episodes, after {seconds:.0f} s")
         if made.lost:
             print(f"not rendered, because rendering killed two processes each: {', '.join(made.lost)}")
     return 0

@@ -43,7 +43,7 @@ def serve(
         calibration: Thresholds made by `failsafe calibrate`. Without thresholds the monitor only observes.
         threshold: Alarm threshold in accumulated log odds (5, for example), in place of a calibration.
         steps_per_request: Actions of an answer that a client executes before its next request; 5 by default.
-        views: Pictures of a request, "front=observation/image,hand=observation/wrist_image" by default.
+        views: Images of a request, "front=observation/image,hand=observation/wrist_image" by default.
         base: Position of the robot's base in the frame of the positions in "observation/state", metres.
         deadline: Seconds after which an assessment is dropped.
         events: File to append the monitor's events to, one line of JSON each.
@@ -93,7 +93,7 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 def parse_views(text: str) -> Mapping[str, str]:
-    """Return VIEW=KEY,VIEW=KEY as the view by the picture's key.
+    """Return VIEW=KEY,VIEW=KEY as the view by the image's key.
 
     Raises:
         UserError: If the text has another form.
@@ -120,7 +120,7 @@ def _announce(url: str, upstream: str, model: str, hidden: tuple[str, ...], json
     else:
         print(f"listening on {url}; {model} monitors {upstream}")
         if hidden:
-            print(f"no picture shows {', '.join(hidden)}: the model sees black there")
+            print(f"no image shows {', '.join(hidden)}: the model sees black there")
     sys.stdout.flush()
 
 

@@ -57,7 +57,12 @@ def build_dataset(
 
 
 def partitions_of(config: GenerationConfig, shard: tuple[int, int] | None) -> list[int]:
-    """Return the partitions of shard (i, n) of a run, or of all of it for None."""
+    """Return the partitions of shard (i, n) of a run, or of all of it for None.
+
+    Args:
+        config: The configuration of the run.
+        shard: Number i and count n of the shard, None for all partitions.
+    """
     return [n for n in range(config.partition_count) if shard is None or n % shard[1] == shard[0]]
 
 

@@ -38,6 +38,10 @@ def parse_cameras(simulator: Simulator, text: str) -> list[Camera]:
 def look_at(eye: Sequence[float], target: Sequence[float]) -> Pose:
     """The pose [7] of a camera at `eye` [3] (m) that looks along its +x at `target` [3], upright.
 
+    Args:
+        eye: Position of the camera, metres. [3]
+        target: A point on its optical axis, metres. [3]
+
     Raises:
         UserError: If the two are the same point.
     """
@@ -45,7 +49,7 @@ def look_at(eye: Sequence[float], target: Sequence[float]) -> Pose:
     across = math.hypot(x, y)
     if across < 1e-9 and abs(z) < 1e-9:
         raise UserError("expected a camera that looks at another point than its own, got the same one twice")
-    # Straight up or down there is no upright: +x of the base is then up in the picture.
+    # Straight up or down there is no upright: +x of the base is then up in the image.
     yaw = math.atan2(y, x) if across > 1e-9 else 0.0
     pitch = -math.atan2(z, across)
     turn = poses.quaternion_multiply(
@@ -85,6 +89,12 @@ def move_camera(camera: Camera, metres: float, radians: float, rng: np.random.Ge
     """A camera shifted by a distance and turned by an angle, both in directions that are drawn.
 
     The turn is about the camera's own centre. A mounted camera goes `MOUNTED_SHIFT` of the distance.
+
+    Args:
+        camera: The camera.
+        metres: Length of the displacement.
+        radians: Angle of the rotation.
+        rng: Draws both directions.
     """
     pose = np.array(camera.pose)
     shift, axis = (v / np.linalg.norm(v) for v in rng.normal(size=(2, 3)))

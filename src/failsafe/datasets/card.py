@@ -16,7 +16,12 @@ from failsafe.records.case import FailureCase, NominalRecord, Outcome
 
 
 def write_card(dataset: Dataset, manifest: Manifest) -> None:
-    """Write `README.md` into the dataset; the same cases give the same bytes."""
+    """Write `README.md` into the dataset; the same cases give the same bytes.
+
+    Args:
+        dataset: The dataset.
+        manifest: Its manifest.
+    """
     cases = list(dataset.cases())
     nominals = list(dataset.nominals())
     failed = sum(not n.success for n in nominals)

@@ -19,6 +19,10 @@ LOCK = ".lock"
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file so that no reader, and no crash at any moment, ever sees half of it.
 
+    Args:
+        path: The file.
+        data: Its content.
+
     Raises:
         StoreError: If the disk is full or the folder cannot be written; what was there before is untouched.
     """

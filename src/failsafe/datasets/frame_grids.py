@@ -78,7 +78,7 @@ class FrameGrid:
     """The frames of one rollout from one camera.
 
     Attributes:
-        path: The picture.
+        path: The image.
         size: Height and width of a frame, pixels.
         frames: Which moments it shows.
     """
@@ -90,8 +90,8 @@ class FrameGrid:
     @cached_property
     def _pixels(self) -> UInt8[np.ndarray, "H W 3"]:
         try:
-            with Image.open(self.path) as picture:
-                return np.asarray(picture.convert("RGB"))
+            with Image.open(self.path) as image:
+                return np.asarray(image.convert("RGB"))
         except OSError as error:
             raise RecordError(
                 f"{self.path}: expected a grid of frames, got an unreadable file; "
@@ -102,7 +102,7 @@ class FrameGrid:
         """Return the last frame at or before a control step, else the first frame.
 
         Raises:
-            RecordError: If the picture is missing or damaged.
+            RecordError: If the image is missing or damaged.
         """
         i = max(bisect_right(self.frames.steps, step) - 1, 0)
         y, x = i // self.frames.columns * self.size, i % self.frames.columns * self.size
@@ -110,17 +110,35 @@ class FrameGrid:
 
 
 def case_folder(dataset: Dataset, task: str, case_id: str) -> Path:
-    """Return the folder of a case's frames."""
+    """Return the folder of a case's frames.
+
+    Args:
+        dataset: The dataset.
+        task: Name of the task.
+        case_id: Name of the case.
+    """
     return dataset.path / "frames" / task / case_id
 
 
 def nominal_folder(dataset: Dataset, task: str, seed: int) -> Path:
-    """Return the folder of the nominal rollout's frames."""
+    """Return the folder of the nominal rollout's frames.
+
+    Args:
+        dataset: The dataset.
+        task: Name of the task.
+        seed: Seed of the initial state.
+    """
     return dataset.path / "frames" / task / f"{NOMINAL}-{seed:08d}"
 
 
 def grid_path(folder: Path, trace: str, camera: str) -> Path:
-    """Return the path of the grid of one rollout and camera."""
+    """Return the path of the grid of one rollout and camera.
+
+    Args:
+        folder: Folder of the frames of a case or a nominal rollout.
+        trace: Name of the rollout.
+        camera: Name of the camera.
+    """
     return folder / trace / f"{camera}.webp"
 
 
@@ -143,6 +161,10 @@ def read_index(folder: Path) -> FrameIndex | None:
 def open_grids(folder: Path, camera: str) -> Mapping[str, FrameGrid]:
     """Return the grids of a folder from one camera, by rollout name.
 
+    Args:
+        folder: Folder of the frames of a case or a nominal rollout.
+        camera: Name of the camera.
+
     Raises:
         UserError: If nothing was rendered from that camera.
     """
@@ -162,8 +184,12 @@ def open_grids(folder: Path, camera: str) -> Mapping[str, FrameGrid]:
 def columns_for(frames: int, size: int) -> int:
     """Return the number of frames per row, about equal to the number of rows.
 
+    Args:
+        frames: Number of frames.
+        size: Height and width of a frame, pixels.
+
     Raises:
-        UserError: If a picture cannot be that large.
+        UserError: If an image cannot be that large.
     """
     columns = max(math.ceil(math.sqrt(frames)), 1)
     if columns * size > MAX_SIDE:
@@ -176,7 +202,12 @@ def columns_for(frames: int, size: int) -> int:
 
 
 def encode_grid(frames: UInt8[np.ndarray, "n size size 3"], columns: int) -> bytes:
-    """Return a grid as the bytes of a WebP image."""
+    """Return a grid as the bytes of a WebP image.
+
+    Args:
+        frames: RGB frames. uint8 [n, size, size, 3]
+        columns: Number of frames per row.
+    """
     count, size = len(frames), frames.shape[1]
     rows = -(-count // columns)
     tiles = np.zeros((rows * columns, size, size, 3), dtype=np.uint8)

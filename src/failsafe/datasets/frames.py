@@ -40,7 +40,7 @@ EVERY = 4
 """By default there is a frame of every so many control steps: five a second at 20 Hz."""
 
 Progress = Callable[[int], None]
-"""Is told how many pictures have just been made."""
+"""Called with the number of images that have just been rendered."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def render_case(
         cameras: The cameras.
         size: Height and width of a frame, pixels.
         every: A frame of every so many control steps; the marked moments and the end are always there.
-        progress: Is told of every moment that was rendered.
+        progress: Called with the number of images after each rendered step.
         look: What else the images depend on, for example "full meshes".
 
     Returns:
@@ -118,7 +118,7 @@ def render_nominal(
     progress: Progress | None = None,
     look: str = "",
 ) -> list[Path]:
-    """Render the nominal rollout of a task and seed; arguments and errors as for `render_case`."""
+    """Render the nominal rollout of a task and seed. Arguments and errors: see `render_case`."""
     _check(cameras, size, every)
     _, trace = dataset.nominal(task, seed)
     folder = nominal_folder(dataset, task, seed)
@@ -129,7 +129,15 @@ def render_nominal(
 def render_step(
     simulator: Simulator, seed: int, trace: Trace, step: int, cameras: Sequence[Camera], size: int
 ) -> UInt8[np.ndarray, "V size size 3"]:
-    """Pictures of one moment of a rollout.
+    """Images of one moment of a rollout.
+
+    Args:
+        simulator: A simulator of the task.
+        seed: Seed of the initial state.
+        trace: The rollout.
+        step: Control step, from 0 for the initial state.
+        cameras: The cameras V.
+        size: Height and width of an image, pixels.
 
     Raises:
         UserError: If the rollout has no such step.
@@ -175,10 +183,10 @@ def write_steps(
         raise UnknownNameError(f"rollout of {case.case_id}", trace, [*traces, NOMINAL])
     paths: list[Path] = []
     for step in steps:
-        pictures = render_step(simulator, case.seed, traces[trace], step, cameras, size)
-        for camera, picture in zip(cameras, pictures, strict=True):
+        images = render_step(simulator, case.seed, traces[trace], step, cameras, size)
+        for camera, image in zip(cameras, images, strict=True):
             buffer = io.BytesIO()
-            Image.fromarray(picture).save(buffer, "PNG")
+            Image.fromarray(image).save(buffer, "PNG")
             path = out / f"{case.case_id}-{trace}-{step:04d}-{camera.name}.png"
             write_atomically(path, buffer.getvalue())
             paths.append(path)
@@ -231,13 +239,13 @@ def _render(
     if rollouts:
         simulator.reset(seed)
     for rollout, frames in zip(rollouts, traces, strict=True):
-        pictures = np.empty((len(missing), len(rollout.steps), size, size, 3), dtype=np.uint8)
+        images = np.empty((len(missing), len(rollout.steps), size, size, 3), dtype=np.uint8)
         for i, step in enumerate(rollout.steps):
             simulator.restore(rollout.states[step])
-            pictures[:, i] = simulator.render(missing, size)
+            images[:, i] = simulator.render(missing, size)
             if progress is not None:
                 progress(len(missing))
-        for camera, grid in zip(missing, pictures, strict=True):
+        for camera, grid in zip(missing, images, strict=True):
             path = grid_path(folder, rollout.name, camera.name)
             write_atomically(path, encode_grid(grid, frames.columns))
             written.append(path)

@@ -159,6 +159,11 @@ def _convert_modes(config: Any) -> None:
 
 
 def differing_keys(a: GenerationConfig, b: GenerationConfig) -> list[str]:
-    """Return the names of the settings in which two configurations differ."""
+    """Return the names of the settings in which two configurations differ.
+
+    Args:
+        a: A configuration.
+        b: The configuration to compare with.
+    """
     first, second = a.to_plain(), b.to_plain()
     return [key for key in first if first[key] != second[key]]

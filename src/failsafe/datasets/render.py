@@ -39,6 +39,11 @@ class RenderOptions:
 def choose_cases(dataset: Dataset, categories: Collection[str], skip_damaged: bool) -> list[FailureCase]:
     """Return the cases of some categories, in the order of task and seed.
 
+    Args:
+        dataset: The dataset.
+        categories: Categories of the cases.
+        skip_damaged: Skip damaged files instead of raising.
+
     Raises:
         UnknownNameError: If there is no such result.
     """
@@ -53,11 +58,11 @@ class RenderSummary:
     """What `render_dataset` made.
 
     Attributes:
-        pictures: Number of pictures rendered.
+        images: Number of images rendered.
         lost: Names of the cases, and of the nominal rollouts as TASK/SEED, that killed their worker twice.
     """
 
-    pictures: int
+    images: int
     lost: tuple[str, ...]
 
 
@@ -75,7 +80,7 @@ def render_dataset(
         cases: The cases to render.
         view: Cameras, size and rate of the frames.
         executor: Runs the rendering.
-        on_progress: Called with the numbers of cases and of pictures that have just been done.
+        on_progress: Called with the numbers of cases and of images that have just been done.
 
     Raises:
         FailSafeError: What `render_case` raises.
@@ -130,24 +135,27 @@ class RenderJob:
         self.lost: set[str] = set()
 
     def run(self, item: RenderItem, reporter: Reporter = SILENT) -> None:
-        """Render the nominal rollout and the cases; report the numbers of cases and of pictures of each."""
+        """Render the nominal rollout and the cases; report the numbers of cases and of images of each.
+
+        See `Job.run`.
+        """
         dataset, view = Dataset(self._folder), self._view
         look = "full meshes" if view.full_meshes else ""
         if item.task not in self._tasks:
             self._tasks[item.task] = load_task(item.task, view.full_meshes)
         simulator = self._tasks[item.task].simulator
         cameras = parse_cameras(simulator, view.cameras)
-        pictures = 0
+        images = 0
 
         def count(made: int) -> None:
-            nonlocal pictures
-            pictures += made
+            nonlocal images
+            images += made
 
         for part in (_nominal_name(item), *item.case_ids):
             if part in self.lost:
                 continue
             reporter.begin(part)
-            pictures, is_case = 0, part in item.case_ids
+            images, is_case = 0, part in item.case_ids
             if is_case:
                 case = dataset.case(item.task, part)
                 render_case(dataset, simulator, case, cameras, view.size, view.every, count, look)
@@ -155,10 +163,13 @@ class RenderJob:
                 render_nominal(
                     dataset, simulator, item.task, item.seed, cameras, view.size, view.every, count, look
                 )
-            reporter.report((int(is_case), pictures))
+            reporter.report((int(is_case), images))
 
     def give_up(self, item: RenderItem, part: str = "") -> bool:
-        """Skip a case that killed its worker twice, or the whole item if none had begun."""
+        """Skip a case that killed its worker twice, or the whole item if none had begun.
+
+        See `Job.give_up`.
+        """
         self.lost.update([part] if part else item.case_ids)
         return bool(part)
 

@@ -39,7 +39,12 @@ class Dataset:
         self.path = path
 
     def write_nominal(self, nominal: NominalRecord, trace: Trace) -> None:
-        """Store the nominal rollout of a task and seed."""
+        """Store the nominal rollout of a task and seed.
+
+        Args:
+            nominal: Record of the rollout.
+            trace: Its commands and states.
+        """
         arrays = {"record": _text(codec.dumps(nominal)), **trace_to_arrays(trace)}
         write_atomically(self._nominal_path(nominal.task, nominal.seed), pack(arrays))
 
@@ -57,27 +62,57 @@ class Dataset:
         write_atomically(self.case_path(case.task, case.case_id), pack(arrays))
 
     def write_exploration(self, task: str, seed: int, trace: Trace) -> None:
-        """Store the random-exploration rollout of a task and seed."""
+        """Store the random-exploration rollout of a task and seed.
+
+        Args:
+            task: Name of the task.
+            seed: Seed of the initial state.
+            trace: Commands and states of the rollout.
+        """
         write_atomically(self._exploration_path(task, seed), pack(trace_to_arrays(trace)))
 
     def has_exploration(self, task: str, seed: int) -> bool:
-        """Whether the random-exploration rollout of a task and seed is stored."""
+        """Whether the random-exploration rollout of a task and seed is stored.
+
+        Args:
+            task: Name of the task.
+            seed: Seed of the initial state.
+        """
         return self._exploration_path(task, seed).exists()
 
     def exploration(self, task: str, seed: int) -> Trace:
-        """Return the random-exploration rollout of a task and seed; errors as for `nominal`."""
+        """Return the random-exploration rollout of a task and seed; errors as for `nominal`.
+
+        Args:
+            task: Name of the task.
+            seed: Seed of the initial state.
+        """
         return trace_from_arrays(_read(self._exploration_path(task, seed)))
 
     def has_case(self, task: str, case_id: str) -> bool:
-        """Whether a case is stored."""
+        """Whether a case is stored.
+
+        Args:
+            task: Name of the task.
+            case_id: Name of the case.
+        """
         return self.case_path(task, case_id).exists()
 
     def has_nominal(self, task: str, seed: int) -> bool:
-        """Whether the nominal rollout of a task and seed is stored."""
+        """Whether the nominal rollout of a task and seed is stored.
+
+        Args:
+            task: Name of the task.
+            seed: Seed of the initial state.
+        """
         return self._nominal_path(task, seed).exists()
 
     def nominal(self, task: str, seed: int) -> tuple[NominalRecord, Trace]:
         """Return record and trace of the nominal rollout of a task and seed.
+
+        Args:
+            task: Name of the task.
+            seed: Seed of the initial state.
 
         Raises:
             UserError: If the dataset has none.
@@ -88,12 +123,22 @@ class Dataset:
         return codec.loads(NominalRecord, _untext(arrays, path), str(path)), trace_from_arrays(arrays)
 
     def case(self, task: str, case_id: str) -> FailureCase:
-        """Return the record of a case; errors as for `nominal`."""
+        """Return the record of a case; errors as for `nominal`.
+
+        Args:
+            task: Name of the task.
+            case_id: Name of the case.
+        """
         path = self.case_path(task, case_id)
         return codec.loads(FailureCase, _untext(_read(path), path), str(path))
 
     def traces(self, task: str, case_id: str) -> dict[str, Trace]:
-        """Return the rollouts of a case by name, each from its first step; errors as for `nominal`."""
+        """Return the rollouts of a case by name, each from its first step; errors as for `nominal`.
+
+        Args:
+            task: Name of the task.
+            case_id: Name of the case.
+        """
         path = self.case_path(task, case_id)
         arrays = _read(path)
         case = codec.loads(FailureCase, _untext(arrays, path), str(path))
@@ -112,7 +157,12 @@ class Dataset:
         return {NOMINAL: self.nominal(case.task, case.seed)[1], **self.traces(case.task, case.case_id)}
 
     def case_path(self, task: str, case_id: str) -> Path:
-        """Return the file of a case."""
+        """Return the file of a case.
+
+        Args:
+            task: Name of the task.
+            case_id: Name of the case.
+        """
         return self.path / "cases" / task / f"{case_id}.npz"
 
     def case_files(self) -> list[Path]:

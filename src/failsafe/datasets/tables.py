@@ -86,7 +86,12 @@ def write_tables(dataset: Dataset) -> None:
 
 
 def case_row(case: FailureCase, config: GenerationConfig) -> dict[str, Any]:
-    """Return a case as a row of `cases.parquet`."""
+    """Return a case as a row of `cases.parquet`.
+
+    Args:
+        case: The case.
+        config: The configuration of the dataset.
+    """
     first, cell = case.perturbations[0], coverage_cell(case, config)
     second = case.perturbations[1].mode if len(case.perturbations) > 1 else ""
     return {

@@ -42,7 +42,7 @@ class FailSafeEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
     | `tcp_pose` | tool pose, robot base frame: xyz in metres and quaternion wxyz. float32 [7] |
     | `gripper_width` | opening of the gripper, metres. float32 [1] |
     | `objects` | pose of each object by name, robot base frame. float32 [7] each |
-    | `images` | picture of each camera by name, if there are cameras. uint8 [H, W, 3] each |
+    | `images` | image of each camera by name, if there are cameras. uint8 [H, W, 3] each |
 
     An action is `[dx, dy, dz, rx, ry, rz, gripper]`: metres and a rotation vector in radians, robot base
     frame, added to the tool pose that was commanded last, within the step limits of the robot; the gripper
@@ -59,7 +59,7 @@ class FailSafeEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         task: The task.
         perturbations: What goes wrong in every episode; the seed of the episode determines when and how much.
         cameras: Names of the cameras in the observation.
-        image_size: Height and width of pictures, pixels.
+        image_size: Height and width of images, pixels.
         max_steps: Control steps after which an episode is truncated.
         render_mode: "rgb_array", or None.
         render_camera: Camera of `render`. Default: the first one of the simulator.
@@ -175,7 +175,7 @@ class FailSafeEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         return self._observation(), float(terminated), terminated, truncated, self._info()
 
     def render(self) -> UInt8[np.ndarray, "H W 3"] | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Return a picture of the present moment, None without a render mode.
+        """Return an image of the present moment, None without a render mode.
 
         Raises:
             UserError: If `reset` was never called.
@@ -192,7 +192,7 @@ class FailSafeEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
 
     def _running(self) -> ControlLoop:
         if self._loop is None:
-            raise UserError("expected reset() before the first step or picture")
+            raise UserError("expected reset() before the first step or image")
         return self._loop
 
     def _camera(self, name: str) -> Camera:
@@ -206,8 +206,8 @@ class FailSafeEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             "objects": spaces.Dict({o.name: pose for o in self.task.simulator.episode.objects}),
         }
         if self._cameras:
-            picture = spaces.Box(0, 255, (self._size, self._size, 3), dtype=np.uint8)
-            found["images"] = spaces.Dict({name: picture for name in self._cameras})
+            image = spaces.Box(0, 255, (self._size, self._size, 3), dtype=np.uint8)
+            found["images"] = spaces.Dict({name: image for name in self._cameras})
         return spaces.Dict(found)
 
     def _observation(self) -> dict[str, Any]:
@@ -219,8 +219,8 @@ class FailSafeEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             "objects": {o.name: _bounded(seen.objects[i]) for i, o in enumerate(objects)},
         }
         if self._cameras:
-            pictures = loop.simulator.render(list(self._cameras.values()), self._size)
-            found["images"] = dict(zip(self._cameras, pictures.copy(), strict=True))
+            images = loop.simulator.render(list(self._cameras.values()), self._size)
+            found["images"] = dict(zip(self._cameras, images.copy(), strict=True))
         return found
 
     def _info(self) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class AlwaysNudge:
     name: str = "always nudge"
 
     def assess(self, window: Window) -> Assessment:
-        """Return the lift; during a take-over, return no failure, so that it is lifted once."""
+        """Return the lift; during a takeover, return no failure, so that it is lifted once."""
         if self.truth.in_charge():
             return Assessment()
         robot = self.truth.embodiment

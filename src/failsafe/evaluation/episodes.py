@@ -61,12 +61,12 @@ class Stopwatch:
 
 
 class RenderedViews(Mapping[str, UInt8[np.ndarray, "H W 3"]]):
-    """Pictures of one control step, each rendered when it is first asked for.
+    """Images of one control step, each rendered when it is first asked for.
 
     Args:
         simulator: The simulator.
         state: The moment.
-        cameras: Where to look from, by view.
+        cameras: The camera of each view.
         sizes: Height and width in pixels, by view.
         watch: Where the time that it takes is added.
     """
@@ -85,7 +85,7 @@ class RenderedViews(Mapping[str, UInt8[np.ndarray, "H W 3"]]):
         self._resized: dict[tuple[str, int], np.ndarray] = {}
 
     def __getitem__(self, view: str) -> UInt8[np.ndarray, "H W 3"]:
-        """Return the picture of a view. Views of the same size are rendered together, which is cheaper."""
+        """Return the image of a view. Views of the same size are rendered together, which is cheaper."""
         if view not in self._seen:
             begun, size = time.perf_counter(), self._sizes[view]
             wanted = [v for v in self._sizes if self._sizes[v] == size and v not in self._seen]
@@ -126,8 +126,8 @@ class RenderedViews(Mapping[str, UInt8[np.ndarray, "H W 3"]]):
         return len(self._sizes)
 
     def _render(self, views: list[str], size: int) -> None:
-        pictures = self._simulator.render([self._cameras[view] for view in views], size, self._state)
-        self._seen.update(zip(views, pictures, strict=True))
+        images = self._simulator.render([self._cameras[view] for view in views], size, self._state)
+        self._seen.update(zip(views, images, strict=True))
 
 
 def run_episode(

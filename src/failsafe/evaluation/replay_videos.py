@@ -146,7 +146,7 @@ class ReplayVideoJob:
         self._study, self._folder = StudyJob(config, results), folder
 
     def run(self, item: StudyItem, reporter: Reporter = SILENT) -> None:
-        """Render the videos of an item."""
+        """Render the videos of an item. See `Job.run`."""
         try:
             video = self._video(item)
         except FailSafeError as error:  # a server that is down, a machine that cannot render
@@ -156,7 +156,7 @@ class ReplayVideoJob:
         self._write(video)
 
     def give_up(self, item: StudyItem, part: str = "") -> bool:
-        """Record that the item killed its worker twice."""
+        """Record that the item killed its worker twice. See `Job.give_up`."""
         self._write(ReplayVideo(item, description="the process died twice during this episode"))
         return False
 
@@ -198,8 +198,8 @@ def _write_grids(
     finite = [i for i, state in enumerate(states) if np.isfinite(state).all()]
     steps = sorted({*range(0, finite[-1], EVERY), finite[-1]})
     columns = columns_for(len(steps), SIZE)
-    pictures = np.stack([simulator.render(cameras, SIZE, states[step]) for step in steps])
+    images = np.stack([simulator.render(cameras, SIZE, states[step]) for step in steps])
     for i, camera in enumerate(cameras):
-        write_atomically(grid_path(folder, condition, camera.name), encode_grid(pictures[:, i], columns))
+        write_atomically(grid_path(folder, condition, camera.name), encode_grid(images[:, i], columns))
     digest = hashlib.sha256(np.stack(states).tobytes()).hexdigest()[:16]
     return TraceFrames(condition, digest, tuple(steps), columns)

@@ -205,7 +205,7 @@ def _rows(found: SampleSet, split: str, name: str) -> list[int]:
     if rows := found.indices(split):
         return rows
     if found.indices(split, images=False):
-        raise UserError(f"expected samples with pictures, got '{name}', which was made without them")
+        raise UserError(f"expected samples with images, got '{name}', which was made without them")
     raise UserError(f"expected samples of the split {split} in '{name}', got none")
 
 

@@ -89,14 +89,17 @@ class StudyJob:
         self._model: RecoveryModel | None = self._objects.model
 
     def run(self, item: StudyItem, reporter: Reporter = SILENT) -> None:
-        """Run the conditions of an item that have no record, and write their records."""
+        """Run the conditions of an item that have no record, and write their records. See `Job.run`."""
         self._load(item)
         for condition in conditions_to_run(self._config):
             if not self._results.has(item.key(condition)):
                 self._results.write(self.episode(item, condition))
 
     def give_up(self, item: StudyItem, part: str = "") -> bool:
-        """Record the running condition as crashed; return whether other conditions are still to be run."""
+        """Record the running condition as crashed; return whether other conditions are still to be run.
+
+        See `Job.give_up`.
+        """
         missing = [
             condition
             for condition in conditions_to_run(self._config)

@@ -319,15 +319,15 @@ class ToyPickPolicy:
         tool, width = scene.runner.observation.tcp_pose, scene.runner.observation.gripper_width
         grasp = scene.grasp_pose("box")[0]
         aside = float(np.linalg.norm(tool[:2] - grasp[:2]))
-        astray = aside > 0.01 or poses.distance(tool, grasp)[1] > 0.1
+        misplaced = aside > 0.01 or poses.distance(tool, grasp)[1] > 0.1
         at_box = aside < 0.02 and abs(tool[2] - grasp[2]) < 0.012
         if at_box and width < 0.06 and abs(width - width_before) < 1e-4:
             target = tool.copy()
             target[:3] += scene.pose("goal")[:3] - scene.pose("box")[:3]
             return target, CLOSED
-        if at_box and (not astray or width < 0.06):
+        if at_box and (not misplaced or width < 0.06):
             return grasp, CLOSED
-        if astray:
+        if misplaced:
             grasp[2] += CLEAR
         return grasp, OPEN
 

@@ -163,7 +163,7 @@ def numbers_that_are_none_are_refused(case: Subject) -> str:
     return "tool pose and opening"
 
 
-def a_black_picture_gives_an_assessment(case: Subject) -> str:
+def a_black_image_gives_an_assessment(case: Subject) -> str:
     """Black and white images do not raise an exception."""
     for window in case.windows:
         for brightness in (0, 255):
@@ -219,7 +219,7 @@ RULES: tuple[Callable[[Subject], str], ...] = (
     the_window_is_left_alone,
     wrong_windows_are_refused,
     numbers_that_are_none_are_refused,
-    a_black_picture_gives_an_assessment,
+    a_black_image_gives_an_assessment,
     an_unknown_instruction_is_an_assessment_or_a_refusal,
     the_latency_is_measured,
     garbage_never_raises_in_a_control_loop,
@@ -282,7 +282,7 @@ def _wrong_windows(window: Window) -> Iterator[tuple[str, Window]]:
         replace(window, spec=WindowSpec(spec.views, spec.history - 1, spec.frames, spec.size), **shorter),
     )
     yield "a history shorter than it says", replace(window, **shorter)
-    yield "fewer pictures than it says", replace(window, frames=frames[:, :-1])
+    yield "fewer images than it says", replace(window, frames=frames[:, :-1])
 
 
 def _garbage(window: Window) -> Iterator[Window]:

@@ -23,7 +23,7 @@ from failsafe.monitors.settings import MonitorSettings
 from failsafe.monitors.waypoints import Waypoint
 from failsafe.policies import msgpack_numpy
 from failsafe.policies.contract import MAX_CHUNK, ActionSpace, Anchor, check_chunk
-from failsafe.policies.openpi import PICTURES
+from failsafe.policies.openpi import IMAGE_VIEWS
 from failsafe.policies.served import LIBERO, observe_libero_state
 from failsafe.records import poses
 from failsafe.records.assessment import Assessment, Window, WindowSpec
@@ -53,7 +53,7 @@ class Wire:
     Attributes:
         action_space: What the actions mean. The client executes the first `chunk` rows of an answer before
             its next request.
-        pictures: View that each image of a request shows, by the image's key.
+        image_views: View that each image of a request shows, by the image's key.
         base: Position of the robot's base in the frame of the state's positions, metres; same axes.
         embodiment: The robot, with its step limits and workspace. The control rate is the action space's.
 
@@ -62,13 +62,13 @@ class Wire:
     """
 
     action_space: ActionSpace = LIBERO
-    pictures: Mapping[str, str] = field(default_factory=lambda: PICTURES)
+    image_views: Mapping[str, str] = field(default_factory=lambda: IMAGE_VIEWS)
     base: tuple[float, float, float] = (0.0, 0.0, 0.0)
     embodiment: EmbodimentSpec = MANISKILL_PANDA
 
     def __post_init__(self) -> None:
         """Refuse images and positions that cannot be used."""
-        views = list(self.pictures.values())
+        views = list(self.image_views.values())
         if not views or len(set(views)) < len(views):
             raise UserError(f"expected images that each show another view, got {views}")
         if not np.isfinite(self.base).all():
@@ -81,7 +81,7 @@ class Wire:
 
     def missing_views(self, spec: WindowSpec) -> tuple[str, ...]:
         """Return the views of a model that no image shows. The model gets black images for them."""
-        return tuple(view for view in spec.views if view not in self.pictures.values())
+        return tuple(view for view in spec.views if view not in self.image_views.values())
 
 
 class RequestGuard:
@@ -100,7 +100,7 @@ class RequestGuard:
         spec = monitor.model.window_spec
         black = np.zeros((spec.size, spec.size, 3), dtype=np.uint8)
         self._black = dict.fromkeys(wire.missing_views(spec), black)
-        self._shown_views = {key: view for key, view in wire.pictures.items() if view in spec.views}
+        self._shown_views = {key: view for key, view in wire.image_views.items() if view in spec.views}
         self._prompt = ""
         self._last: PolicyObservation | None = None
         self._now: PolicyObservation | None = None

@@ -42,7 +42,7 @@ class Service:
         proxy: The proxy; `proxy.run()` serves until it is stopped.
         upstream: URL of the server behind it.
         model: Name of the recovery model.
-        missing_views: Views of the model that no picture shows; the model sees black there.
+        missing_views: Views of the model that no image shows; the model sees black there.
     """
 
     proxy: Proxy
@@ -78,7 +78,7 @@ def make_service(
         threshold: Alarm threshold for every instruction, in accumulated log odds, in place of a calibration.
         steps_per_request: Actions of an answer that a client executes before its next request. Default: as
             the policy states.
-        views: The view that each picture of a request shows, by the picture's key. Default: as the policy
+        views: The view that each image of a request shows, by the image's key. Default: as the policy
             states.
         base: Position of the robot's base in the frame of the positions in a request's state, metres.
         deadline: Seconds after which an assessment is dropped.
@@ -87,7 +87,7 @@ def make_service(
 
     Raises:
         UserError: If a value is out of range, the server does not speak openpi's protocol, the calibration
-            is of another model, or no picture shows a view of the model.
+            is of another model, or no image shows a view of the model.
     """
     policy = load_policy(upstream)
     if not isinstance(policy, OpenpiPolicy):
@@ -103,11 +103,11 @@ def make_service(
         if view not in spec.views:
             raise UnknownNameError("view", view, spec.views)
     wire = Wire(
-        dataclasses.replace(space, chunk=steps_per_request or space.chunk), views or policy.pictures, base
+        dataclasses.replace(space, chunk=steps_per_request or space.chunk), views or policy.image_views, base
     )
     hidden = wire.missing_views(spec)
     if len(hidden) == len(spec.views):
-        raise UserError(f"expected a picture of {' or '.join(spec.views)}, the views of the model; got none")
+        raise UserError(f"expected an image of {' or '.join(spec.views)}, the views of the model; got none")
     settings = dataclasses.replace(settings, deadline=deadline)
     make_guard = guard_clients(loaded, limit, settings, wire, on_event)
     behind = Upstream(policy.url, policy.timeout, policy.connect_timeout)

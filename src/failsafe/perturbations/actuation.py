@@ -73,7 +73,7 @@ class _ClosingMode(Mode):
 
 @MODES.register("gripper_stays_open")
 class GripperStaysOpen(_ClosingMode):
-    """The gripper is told to close and goes only part of the way, or does not move."""
+    """The gripper is commanded to close and closes only in part, or does not move."""
 
     unit = "of closing"
     magnitude = Uniform(0.0, 0.4)
@@ -85,7 +85,7 @@ class GripperStaysOpen(_ClosingMode):
         self._over = False
 
     def before_step(self, context: StepContext, command: Command) -> Command:
-        """Return the part of the closing that happens, until the gripper is told to open again.
+        """Return the part of the closing that happens, until the gripper is commanded to open again.
 
         See `Hook.before_step`.
         """

@@ -104,7 +104,7 @@ class _Start:
 
 
 class _Closing:
-    """The gripper has been told to close."""
+    """The gripper has been commanded to close."""
 
     def __init__(self, simulator: Simulator) -> None:
         self._before, self._closing = OPEN, False

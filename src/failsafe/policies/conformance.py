@@ -152,12 +152,12 @@ def the_observation_is_left_alone(case: Subject) -> str:
     return "writable and read-only"
 
 
-def a_black_picture_gives_a_chunk(case: Subject) -> str:
+def a_black_image_gives_a_chunk(case: Subject) -> str:
     """Black and white images do not raise an exception."""
     for brightness in (0, 255):
         case.policy.reset(case.instruction)
         seen = observe(case.policy, 0)
-        images = {view: np.full_like(picture, brightness) for view, picture in seen.images.items()}
+        images = {view: np.full_like(image, brightness) for view, image in seen.images.items()}
         _act(case, replace(seen, images=images))
     return "black and white"
 
@@ -171,7 +171,7 @@ RULES: tuple[Callable[[Subject], str], ...] = (
     it_goes_on_after_the_queue_is_dropped,
     an_unknown_instruction_is_a_chunk_or_a_refusal,
     the_observation_is_left_alone,
-    a_black_picture_gives_a_chunk,
+    a_black_image_gives_a_chunk,
 )
 """Every rule, in the order in which they are checked."""
 

@@ -193,7 +193,8 @@ def check_fit(policy: Policy, control_hz: float, views: tuple[str, ...]) -> None
     missing = [view for view in policy.views if view not in views]
     if missing:
         raise PolicyError(
-            f"{policy.name} looks through {', '.join(missing)}; there are the views {', '.join(views)}"
+            f"expected a camera for each view of {policy.name}, got none for {', '.join(missing)}; "
+            f"there are the views {', '.join(views)}"
         )
 
 

@@ -166,7 +166,7 @@ def _settings(kind: str, factory: Any, given: Mapping[str, str]) -> dict[str, An
         UserError: If a setting is unknown or wrong.
     """
     defaults = {key: found.default for key, found in inspect.signature(factory).parameters.items()}
-    pictures: dict[str, str] = dict(defaults["pictures"])
+    image_views: dict[str, str] = dict(defaults["image_views"])
     space: dict[str, object] = {
         f.name: getattr(defaults["action_space"], f.name) for f in fields(ActionSpace)
     }
@@ -178,16 +178,16 @@ def _settings(kind: str, factory: Any, given: Mapping[str, str]) -> dict[str, An
     settings: dict[str, Any] = {}
     changed: dict[str, Any] = {}
     for key, text in given.items():
-        if key in pictures:
-            pictures[key] = text
+        if key in image_views:
+            image_views[key] = text
         elif key in space:
             changed[key] = read_setting(key, text, space[key])
         elif key in others:
             settings[key] = read_setting(key, text, others[key])
         else:
-            raise UnknownNameError(f"key of {kind}", key, [*pictures, *space, *others])
+            raise UnknownNameError(f"key of {kind}", key, [*image_views, *space, *others])
     try:
         stated = replace(cast(ActionSpace, defaults["action_space"]), **changed)
     except PolicyError as error:
         raise UserError(str(error)) from error
-    return {"pictures": pictures, "action_space": stated, **settings}
+    return {"image_views": image_views, "action_space": stated, **settings}

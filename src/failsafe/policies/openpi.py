@@ -28,7 +28,7 @@ from failsafe.policies.contract import ActionSpace
 from failsafe.policies.served import LIBERO, ServedPolicy, check_url, excerpt, libero_state
 from failsafe.records.observation import PolicyObservation
 
-PICTURES = MappingProxyType({"observation/image": "front", "observation/wrist_image": "hand"})
+IMAGE_VIEWS = MappingProxyType({"observation/image": "front", "observation/wrist_image": "hand"})
 
 _MAX_BYTES = 4_000_000
 """Largest message in bytes; 64 actions take less than 20 kB, the rest is for what servers add."""
@@ -44,7 +44,7 @@ class OpenpiPolicy(ServedPolicy):
 
     Args:
         url: URL of the server, for example "ws://127.0.0.1:8000".
-        pictures: The view to send as each image of a request, by the name of the image.
+        image_views: The view to send as each image of a request, by the name of the image.
         state: Makes "observation/state" from an observation.
         action_space: Meaning of the actions; depends on the configuration of the server.
         size: Height and width of the images to send, pixels.
@@ -62,7 +62,7 @@ class OpenpiPolicy(ServedPolicy):
     def __init__(
         self,
         url: str,
-        pictures: Mapping[str, str] = PICTURES,
+        image_views: Mapping[str, str] = IMAGE_VIEWS,
         state: Callable[[PolicyObservation], Float[np.ndarray, "D"]] = libero_state,
         action_space: ActionSpace = LIBERO,
         size: int = 224,
@@ -78,7 +78,7 @@ class OpenpiPolicy(ServedPolicy):
                 "expected time-outs above 0, retries and pause not below, "
                 f"got {timeout}, {connect_timeout}, {retries}, {pause}"
             )
-        super().__init__(name, check_url(url, "ws", "wss"), pictures, action_space, size)
+        super().__init__(name, check_url(url, "ws", "wss"), image_views, action_space, size)
         self._state = state
         self._timeout, self._connect_timeout = timeout, connect_timeout
         self._retries, self._pause = retries, pause

@@ -28,8 +28,8 @@ BRIDGE = ActionSpace(
 """Actions of OpenVLA under `unnorm_key=bridge_orig`: metres, roll, pitch and yaw in radians."""
 LIBERO_OFT = replace(LIBERO, gripper_open=1.0, gripper_closed=0.0, chunk=8)
 """Actions of OpenVLA-OFT's checkpoints for LIBERO: LIBERO's own, but for the gripper."""
-PICTURES = MappingProxyType({"image": "front"})
-PICTURES_OFT = MappingProxyType({"full_image": "front", "wrist_image": "hand"})
+IMAGE_VIEWS = MappingProxyType({"image": "front"})
+IMAGE_VIEWS_OFT = MappingProxyType({"full_image": "front", "wrist_image": "hand"})
 
 _MAX_BYTES = 1_000_000
 """The most bytes of an answer; 64 actions take under 6 kB."""
@@ -41,7 +41,7 @@ class OpenVlaPolicy(ServedPolicy):
     Args:
         url: URL of the server, for example "http://127.0.0.1:8000".
         unnorm_key: Dataset whose statistics scale the actions; empty if the server has one dataset only.
-        pictures: The view to send as each image of a request, by the name of the image.
+        image_views: The view to send as each image of a request, by the name of the image.
         action_space: Meaning of the actions; depends on the checkpoint and on `unnorm_key`.
         size: Height and width of the images to send, pixels.
         timeout: Seconds for an answer, retries included.
@@ -59,7 +59,7 @@ class OpenVlaPolicy(ServedPolicy):
         self,
         url: str,
         unnorm_key: str = "",
-        pictures: Mapping[str, str] = PICTURES,
+        image_views: Mapping[str, str] = IMAGE_VIEWS,
         action_space: ActionSpace = BRIDGE,
         size: int = 224,
         timeout: float = 30.0,
@@ -68,7 +68,7 @@ class OpenVlaPolicy(ServedPolicy):
         double_encode: bool = False,
         name: str = "openvla",
     ) -> None:
-        super().__init__(name, url, pictures, action_space, size)
+        super().__init__(name, url, image_views, action_space, size)
         self._unnorm_key = unnorm_key
         self._server = _ActServer(url, self._where, timeout, retries, pause, double_encode)
 
@@ -95,7 +95,7 @@ class OpenVlaOftPolicy(ServedPolicy):
 
     Args:
         url: URL of the server, for example "http://127.0.0.1:8777".
-        pictures: The view to send as each image of a request, by the name of the image.
+        image_views: The view to send as each image of a request, by the name of the image.
         state: Makes the proprioception from an observation; None if the server takes none.
         action_space: Meaning of the actions; depends on the checkpoint.
         size: Height and width of the images to send, pixels.
@@ -112,7 +112,7 @@ class OpenVlaOftPolicy(ServedPolicy):
     def __init__(
         self,
         url: str,
-        pictures: Mapping[str, str] = PICTURES_OFT,
+        image_views: Mapping[str, str] = IMAGE_VIEWS_OFT,
         state: Callable[[PolicyObservation], Float[np.ndarray, "D"]] | None = libero_state,
         action_space: ActionSpace = LIBERO_OFT,
         size: int = 224,
@@ -122,7 +122,7 @@ class OpenVlaOftPolicy(ServedPolicy):
         double_encode: bool = False,
         name: str = "openvla-oft",
     ) -> None:
-        super().__init__(name, url, pictures, action_space, size)
+        super().__init__(name, url, image_views, action_space, size)
         self._state = state
         self._server = _ActServer(url, self._where, timeout, retries, pause, double_encode)
 

@@ -155,7 +155,7 @@ class ReferencePolicy:
         config = self.meta.config
         images = np.stack([observation.images[view] for view in config.views])
         if images.shape[1:] != (config.size, config.size, 3):
-            raise PolicyError(f"{self.name}: expected pictures of {config.size} px, got {images.shape[1:]}")
+            raise PolicyError(f"{self.name}: expected images of {config.size} px, got {images.shape[1:]}")
         felt = proprioception(observation.tcp_pose, observation.gripper_width, config.normalization)
         with torch.inference_mode():
             out = self.net(stack_views(images[None]), torch.from_numpy(felt)[None], self._words)[0][0].numpy()

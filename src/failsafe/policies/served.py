@@ -38,7 +38,7 @@ class ServedPolicy(abc.ABC):
     Args:
         name: Name in tables.
         url: URL of the server.
-        pictures: The view to send as each image of a request, by the name of the image; an image with an
+        image_views: The view to send as each image of a request, by the name of the image; an image with an
             empty view is omitted.
         action_space: Meaning of the actions. The first `chunk` rows of an answer are used.
         size: Height and width of the images to send, pixels.
@@ -48,14 +48,14 @@ class ServedPolicy(abc.ABC):
     """
 
     def __init__(
-        self, name: str, url: str, pictures: Mapping[str, str], action_space: ActionSpace, size: int
+        self, name: str, url: str, image_views: Mapping[str, str], action_space: ActionSpace, size: int
     ) -> None:
         self._name, self._url, self._action_space, self._size = name, url, action_space, size
-        self._pictures = {key: view for key, view in pictures.items() if view}
+        self._image_views = {key: view for key, view in image_views.items() if view}
         self._instruction = ""
-        if size < 1 or not self._pictures:
+        if size < 1 or not self._image_views:
             raise PolicyError(
-                f"{name}: expected at least one picture, of 1 pixel or more, got {pictures}, {size}"
+                f"{name}: expected at least one image, of 1 pixel or more, got {image_views}, {size}"
             )
 
     @property
@@ -69,9 +69,9 @@ class ServedPolicy(abc.ABC):
         return self._url
 
     @property
-    def pictures(self) -> Mapping[str, str]:
+    def image_views(self) -> Mapping[str, str]:
         """The view in each image of a request, by the name of the image."""
-        return MappingProxyType(self._pictures)
+        return MappingProxyType(self._image_views)
 
     @property
     def action_space(self) -> ActionSpace:
@@ -81,7 +81,7 @@ class ServedPolicy(abc.ABC):
     @property
     def views(self) -> Mapping[str, int]:
         """Height and width (pixels) of the images that it takes, by camera."""
-        return MappingProxyType(dict.fromkeys(self._pictures.values(), self._size))
+        return MappingProxyType(dict.fromkeys(self._image_views.values(), self._size))
 
     def reset(self, instruction: str) -> None:
         """Begin an episode.
@@ -102,7 +102,7 @@ class ServedPolicy(abc.ABC):
         """
         if not self._instruction:
             raise PolicyError(f"{self._name}: expected an instruction before the first action: reset it")
-        shown = {key: self._picture(observation, view) for key, view in self._pictures.items()}
+        shown = {key: self._image(observation, view) for key, view in self._image_views.items()}
         answer = self._ask(shown, observation, self._instruction)
         return check_chunk(self._where, answer, MAX_CHUNK)[: self._action_space.chunk]
 
@@ -135,22 +135,22 @@ class ServedPolicy(abc.ABC):
     def _where(self) -> str:
         return f"{self._name} at {self._url}"
 
-    def _picture(self, observation: PolicyObservation, view: str) -> UInt8[np.ndarray, "size size 3"]:
+    def _image(self, observation: PolicyObservation, view: str) -> UInt8[np.ndarray, "size size 3"]:
         try:
-            picture = observation.images[view]
+            image = observation.images[view]
         except KeyError:
             raise PolicyError(
                 f"{self._name}: expected the view {view} in the observation, got "
                 f"{', '.join(observation.images)}"
             ) from None
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise PolicyError(
-                f"{self._name}: expected RGB of uint8 from {view}, got {picture.dtype} {picture.shape}"
+                f"{self._name}: expected RGB of uint8 from {view}, got {image.dtype} {image.shape}"
             )
-        if picture.shape[:2] == (self._size, self._size):
-            return picture
+        if image.shape[:2] == (self._size, self._size):
+            return image
         # Pad with black instead of squeezing, as openpi's client does.
-        fitted = ImageOps.pad(Image.fromarray(picture), (self._size, self._size), Image.Resampling.BILINEAR)
+        fitted = ImageOps.pad(Image.fromarray(image), (self._size, self._size), Image.Resampling.BILINEAR)
         return np.asarray(fitted)
 
 

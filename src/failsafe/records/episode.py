@@ -54,7 +54,7 @@ class Episode:
         steps: Control steps.
         robot_seconds: Seconds that those take on the robot.
         policy_seconds: Seconds of computing the base policy's actions.
-        monitor_seconds: Seconds in which the monitor held up the policy.
+        monitor_seconds: Seconds for which the monitor blocked the policy.
         events: What the monitor did and saw.
         description: Why it ended so, where that needs saying.
         perturbations: Run-time perturbations that were drawn.

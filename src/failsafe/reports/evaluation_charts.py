@@ -15,7 +15,7 @@ _TOP = 10.0
 """Upper end of the score axis without a finite threshold above 0."""
 MARKS = {
     EventKind.ALARM: "alarm",
-    EventKind.TAKE_OVER: "take-over",
+    EventKind.TAKE_OVER: "takeover",
     EventKind.HAND_BACK: "hand-back",
     EventKind.REFUSAL: "refusal",
     EventKind.HELP: "asks for help",
@@ -45,10 +45,10 @@ class TimeLine:
 
     Attributes:
         steps: Length of the axis, control steps.
-        queries: Step and score of every query that counted; those during and right after a take-over do not.
+        queries: Step and score of every query that counted; those during and right after a takeover do not.
         threshold: Score above which the monitor alarms, None if it never does.
         top: Score at the upper end of the axis; higher scores are drawn there.
-        acting: First and last step of every take-over.
+        acting: First and last step of every takeover.
         marks: Step, kind and text of every marked event.
         episode: The episode.
         alone: The same episode with the policy alone.
@@ -65,7 +65,7 @@ class TimeLine:
 
     @property
     def segments(self) -> list[list[tuple[int, float]]]:
-        """The queries between take-overs; each take-over resets the detector."""
+        """The queries between takeovers; each takeover resets the detector."""
         begins = [0, *(first for first, _ in self.acting)]
         ends = [*(first for first, _ in self.acting), self.steps]
         return [

@@ -51,7 +51,7 @@ def headlines(summary: Summary) -> list[Headline]:
 def cells_table(summary: Summary) -> Table:
     """Return the table of all cells with all figures."""
     head = ("task", "scenario", "policy", "condition", "episodes", "success", "alone", "gain", "p")
-    head += ("rescued", "harmed", "harm rate", "false alarms", "alarms", "take-overs")
+    head += ("rescued", "harmed", "harm rate", "false alarms", "alarms", "takeovers")
     head += ("first alarm", "delay", "steps", "seconds", "waiting", "no assessment", "asked for help")
     head += ("other endings",)
     rows = tuple((*_names(row), *_cells(row)) for row in summary.rows)
@@ -149,7 +149,7 @@ def effort_table(summary: Summary) -> Table:
         "policy",
         "condition",
         "alarms",
-        "take-overs",
+        "takeovers",
         "first alarm at step",
         "steps",
         "seconds",

@@ -1,7 +1,7 @@
 """The gallery: one static folder in which every failure is beside its nominal rollout and its recovery.
 
 It opens from disk, without a server or a network. Browsers do not let such a page read files, only refer to
-them: so the cases come as a script, and the frames as pictures, referred to where they are in the dataset.
+them: so the cases come as a script, and the frames as images, referred to where they are in the dataset.
 """
 
 from __future__ import annotations

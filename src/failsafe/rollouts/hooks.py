@@ -31,7 +31,7 @@ HOOK_NAMES = ("on_reset", "sense", "before_step", "disturb", "after_step")
 
 @dataclass
 class Command:
-    """What the robot is told in one control step.
+    """The command of one control step.
 
     Attributes:
         target: Tool pose, robot base frame. [7]
@@ -93,7 +93,7 @@ class StepResult:
         step: Control step of the rollout, from 0.
         stage: Index of the stage.
         native: The simulator's own command. [D]
-        command: What the robot was told, after all hooks.
+        command: The command sent to the robot, after all hooks.
         disturbances: What happened to the world.
         state: The simulator's state after the step. [S]
         observation: Ground truth after the step.

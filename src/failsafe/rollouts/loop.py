@@ -98,7 +98,7 @@ class ControlLoop(GroundTruth):
         """Carry out one control step.
 
         Args:
-            command: What the robot is told, within its limits.
+            command: The command to the robot, within its limits.
             origins: Poses from which the robot's step limits count: what a hook asks for is kept if it is
                 within a step of one of them, and otherwise limited from the first.
             stage: Index of the stage.

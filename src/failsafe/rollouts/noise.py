@@ -22,7 +22,7 @@ _NOISE = np.array([NOISE_METRES] * 3 + [NOISE_RADIANS] * 3)
 class ActuationNoise(Hook):
     """Displaces every target a little, and delays every command by one step.
 
-    A new error is drawn only with a new target, so that an arm that is told to stay does not tremble.
+    A new error is drawn only with a new target, so that an arm with a constant target does not tremble.
 
     Args:
         rng: Source of the errors.

@@ -21,7 +21,7 @@ class TraceRecorder(Hook):
     def __init__(self) -> None:
         self.commands: list[Float32[np.ndarray, "D"]] = []
         self.disturbances: list[tuple[int, Disturbance]] = []
-        self._told: list[Command] = []
+        self._issued: list[Command] = []
         self._stages: list[int] = []
         self._states: list[np.ndarray] = []
         self._observations: list[Observation] = []
@@ -36,7 +36,7 @@ class TraceRecorder(Hook):
     def after_step(self, result: StepResult) -> bool:
         """Keep a step."""
         self.commands.append(result.native)
-        self._told.append(result.command)
+        self._issued.append(result.command)
         self._stages.append(result.stage)
         self._states.append(result.state)
         self._observations.append(result.observation)
@@ -64,8 +64,8 @@ class TraceRecorder(Hook):
         steps, seen = len(self.commands), self._observations
         return Trace(
             commands=np.array(self.commands, dtype=np.float32).reshape(steps, self._command_size),
-            targets=np.array([c.target for c in self._told], dtype=np.float32).reshape(steps, 7),
-            gripper_commands=np.array([c.gripper for c in self._told], dtype=np.float32),
+            targets=np.array([c.target for c in self._issued], dtype=np.float32).reshape(steps, 7),
+            gripper_commands=np.array([c.gripper for c in self._issued], dtype=np.float32),
             stages=np.array(self._stages, dtype=np.int16),
             tcp_poses=np.array([o.tcp_pose for o in seen], dtype=np.float32),
             gripper_widths=np.array([o.gripper_width for o in seen], dtype=np.float32),

@@ -1,7 +1,7 @@
 """The rollout runner: moves the tool through stages and actions, and records the rollout.
 
-An expert tells a `RolloutRunner` which stages to carry out; a recorded `StagePlan` and the actions of a
-correction are carried out by the same runner.
+An expert passes its stages to a `RolloutRunner`; the same runner carries out a recorded `StagePlan` and the
+actions of a correction.
 """
 
 from __future__ import annotations

@@ -43,33 +43,33 @@ class TokenBudget:
     """Tokens of an example, averaged over some examples.
 
     Attributes:
-        pictures: Images per example.
-        per_picture: Tokens per image.
+        images: Images per example.
+        tokens_per_image: Tokens per image.
         text: Tokens of the question's text.
         answer: Tokens of the answer, which the loss is on.
         most: Tokens of the longest example.
-        most_of_pictures: Image tokens of the example with the most of them.
+        most_image_tokens: Image tokens of the example with the most of them.
         exact: Whether the model's tokenizer counted the tokens; otherwise those of text are estimated.
     """
 
-    pictures: float
-    per_picture: float
+    images: float
+    tokens_per_image: float
     text: float
     answer: float
     most: int
-    most_of_pictures: int
+    most_image_tokens: int
     exact: bool
 
     @property
     def mean(self) -> float:
         """Tokens of an example, on average."""
-        return self.pictures * self.per_picture + self.text + self.answer
+        return self.images * self.tokens_per_image + self.text + self.answer
 
     def describe(self) -> str:
         """Describe the budget in one sentence."""
         about = "" if self.exact else "about "
         return (
-            f"{about}{self.mean:,.0f} tokens ({self.pictures:.3g} pictures of {self.per_picture:,.0f}, "
+            f"{about}{self.mean:,.0f} tokens ({self.images:.3g} images of {self.tokens_per_image:,.0f}, "
             f"{about}{self.text:,.0f} of text, {self.answer:,.0f} of answer), at most {self.most:,}"
         )
 
@@ -191,7 +191,7 @@ def measure_tokens(examples: Sequence[Example], processor: Any) -> TokenBudget:
         processor: The model's processor.
     """
     chosen = _chosen(len(examples))
-    pictures = image_tokens = text = answer = most = most_of_pictures = 0
+    images = image_tokens = text = answer = most = most_image_tokens = 0
     for index in chosen:
         example = examples[index]
         asked = processor(
@@ -200,21 +200,21 @@ def measure_tokens(examples: Sequence[Example], processor: Any) -> TokenBudget:
             add_special_tokens=False,
         )["input_ids"][0]
         of_images = sum(token == processor.image_token_id for token in asked)
-        told = len(processor.tokenizer(example.completion, add_special_tokens=False)["input_ids"])
-        pictures += len(example.images)
+        answered = len(processor.tokenizer(example.completion, add_special_tokens=False)["input_ids"])
+        images += len(example.images)
         image_tokens += of_images
         text += len(asked) - of_images
-        answer += told
-        most = max(most, len(asked) + told)
-        most_of_pictures = max(most_of_pictures, of_images)
+        answer += answered
+        most = max(most, len(asked) + answered)
+        most_image_tokens = max(most_image_tokens, of_images)
     n = len(chosen)
     return TokenBudget(
-        pictures=pictures / n,
-        per_picture=image_tokens / max(pictures, 1),
+        images=images / n,
+        tokens_per_image=image_tokens / max(images, 1),
         text=text / n,
         answer=answer / n,
         most=most,
-        most_of_pictures=most_of_pictures,
+        most_image_tokens=most_image_tokens,
         exact=True,
     )
 
@@ -227,22 +227,22 @@ def estimate_tokens(examples: Sequence[Example], config: LlavaOnevisionConfig) -
         config: Configuration of the model.
     """
     chosen = [examples[index] for index in _chosen(len(examples))]
-    shown = [[picture_tokens(config, len(e.images), i.height, i.width) for i in e.images] for e in chosen]
+    shown = [[count_image_tokens(config, len(e.images), i.height, i.width) for i in e.images] for e in chosen]
     asked = [_pieces(example.prompt) + 8 for example in chosen]  # 8: the chat's own
-    told = [_pieces(example.completion) + 1 for example in chosen]
-    n, pictures = len(chosen), sum(map(len, shown))
+    answered = [_pieces(example.completion) + 1 for example in chosen]
+    n, images = len(chosen), sum(map(len, shown))
     return TokenBudget(
-        pictures=pictures / n,
-        per_picture=sum(map(sum, shown)) / max(pictures, 1),
+        images=images / n,
+        tokens_per_image=sum(map(sum, shown)) / max(images, 1),
         text=sum(asked) / n,
-        answer=sum(told) / n,
-        most=max(sum(a) + b + c for a, b, c in zip(shown, asked, told, strict=True)),
-        most_of_pictures=max(map(sum, shown)),
+        answer=sum(answered) / n,
+        most=max(sum(a) + b + c for a, b, c in zip(shown, asked, answered, strict=True)),
+        most_image_tokens=max(map(sum, shown)),
         exact=False,
     )
 
 
-def picture_tokens(config: LlavaOnevisionConfig, pictures: int, height: int, width: int) -> int:
+def count_image_tokens(config: LlavaOnevisionConfig, images: int, height: int, width: int) -> int:
     """Return the number of tokens of one image of an example.
 
     One of several images has its patches and a newline token: 27 x 27 + 1 = 730. A single image is encoded
@@ -251,13 +251,13 @@ def picture_tokens(config: LlavaOnevisionConfig, pictures: int, height: int, wid
 
     Args:
         config: Configuration of the model.
-        pictures: Number of images in the example.
+        images: Number of images in the example.
         height: Height of this image, pixels.
         width: Width of this image, pixels.
     """
     settings = cast(Any, config)
     side = settings.vision_config.image_size // settings.vision_config.patch_size
-    if pictures > 1:
+    if images > 1:
         return side * side + 1
     grid = get_anyres_image_grid_shape(
         (height, width), settings.image_grid_pinpoints, settings.vision_config.image_size
@@ -361,7 +361,7 @@ def _activations(architecture: Any, tokens: TokenBudget, config: LlavaTrainConfi
     total = _stack(float(tokens.most), text.num_hidden_layers, text.hidden_size, of_text, config.recompute)
     if not config.lora:  # the vision tower is trained too
         of_vision = 2 * (8 * vision.hidden_size + 2 * vision.intermediate_size) + 8 * vision.hidden_size
-        patches = float(tokens.most_of_pictures)
+        patches = float(tokens.most_image_tokens)
         total += _stack(patches, vision.num_hidden_layers, vision.hidden_size, of_vision, config.recompute)
     return total
 

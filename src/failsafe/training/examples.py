@@ -10,7 +10,7 @@ from PIL import Image
 
 from failsafe.errors import UserError
 from failsafe.models.llava.answer import answer_of, format_answer
-from failsafe.models.llava.prompt import messages, pictures
+from failsafe.models.llava.prompt import messages, window_images
 from failsafe.records.assessment import Window, WindowSpec
 from failsafe.samples.sample import Sample
 from failsafe.training.llava_config import LlavaTrainConfig
@@ -52,7 +52,7 @@ def to_learn(samples: SampleSource) -> list[int]:
     known = [i for i, sample in train if not sample.failing or sample.recoverable is not None]
     if not known:
         raise UserError(
-            "expected samples with pictures, of the split train and with a known answer, got none: those "
+            "expected samples with images, of the split train and with a known answer, got none: those "
             "made without images are for the compact model alone"
         )
     return known
@@ -114,7 +114,7 @@ class Examples(Sequence[Example]):
             number = self._own[which]
             window = self._samples.window(number)
             text = format_answer(answer_of(self._samples.samples[number]))
-            return Example(self._prompt(messages(window)), text + self._end, pictures(window))
+            return Example(self._prompt(messages(window)), text + self._end, window_images(window))
         question = self._questions[which]
         images = [Image.open(path).convert("RGB") for path in question.images]
         return Example(self._prompt(question.messages()), question.answer + self._end, images)
@@ -142,5 +142,5 @@ def make_examples(
     mix = parse_mix(config.mix)
     questions, without = read_questions(mix.path)
     if without:
-        callback(f"{mix.path}: {without} rows without a picture are left out")
+        callback(f"{mix.path}: {without} rows without an image are left out")
     return Examples(samples, processor, questions, mix.share, config.seed)

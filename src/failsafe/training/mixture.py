@@ -35,12 +35,12 @@ class Turn:
     Attributes:
         role: "user" or "assistant".
         text: The text, without placeholders.
-        pictures: Number of images before the text.
+        images: Number of images before the text.
     """
 
     role: str
     text: str
-    pictures: int = 0
+    images: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class VisualQuestion:
         return [
             {
                 "role": turn.role,
-                "content": [*[{"type": "image"}] * turn.pictures, {"type": "text", "text": turn.text}],
+                "content": [*[{"type": "image"}] * turn.images, {"type": "text", "text": turn.text}],
             }
             for turn in self.turns
         ]
@@ -119,7 +119,7 @@ def read_questions(path: Path) -> tuple[list[VisualQuestion], int]:
         else:
             without += 1
     if not found:
-        raise UserError(f"expected questions with pictures in {path}, got none in {len(rows)} rows")
+        raise UserError(f"expected questions with images in {path}, got none in {len(rows)} rows")
     return found, without
 
 
@@ -175,7 +175,7 @@ def _images(row: dict[str, Any], folder: Path, where: str) -> tuple[Path, ...]:
     for path in paths:
         if not path.is_file():
             raise UserError(
-                f"{where}: expected a picture at {path}, got none; paths start at the file's folder"
+                f"{where}: expected an image at {path}, got none; paths start at the file's folder"
             )
     return paths
 
@@ -187,13 +187,13 @@ def _questions(row: dict[str, Any], images: tuple[Path, ...], where: str) -> lis
     turns = [_turn(turn, where) for turn in cast(list[Any], said)]
     if any(turn.role != ("user", "assistant")[i % 2] for i, turn in enumerate(turns)) or len(turns) % 2:
         raise UserError(f"{where}: expected human and gpt in turns, human first and gpt last")
-    count = sum(turn.pictures for turn in turns)
+    count = sum(turn.images for turn in turns)
     if count != len(images):
-        raise UserError(f"{where}: expected as many {_PLACEHOLDER} as pictures ({len(images)}), got {count}")
+        raise UserError(f"{where}: expected as many {_PLACEHOLDER} as images ({len(images)}), got {count}")
     found: list[VisualQuestion] = []
     for i in range(1, len(turns), 2):
         before = tuple(turns[:i])
-        shown = sum(turn.pictures for turn in before)
+        shown = sum(turn.images for turn in before)
         if shown:
             found.append(VisualQuestion(images[:shown], before, turns[i].text))
     return found

@@ -1,4 +1,4 @@
-"""Windows and samples that need no simulator: each has pictures and answers of its own."""
+"""Windows and samples that need no simulator: each has images and answers of its own."""
 
 import numpy as np
 
@@ -41,7 +41,7 @@ def make_sample(index: int, split: str = "train") -> Sample:
 
 
 def make_window(index: int, spec: WindowSpec = SPEC) -> Window:
-    """Only the pictures tell one from another: the proprioception is the same for all."""
+    """Only the images tell one from another: the proprioception is the same for all."""
     rng = np.random.default_rng([11, index])
     shape = (len(spec.views), spec.frames, spec.size, spec.size, 3)
     # Four large patches of one colour each survive any resizing.

@@ -40,12 +40,12 @@ def completion(text, tokens=(), finish="stop"):
 
 
 def images_of(request):
-    """The pictures of a request, decoded, and its words."""
+    """The images of a request, decoded, and its words."""
     parts = request["messages"][0]["content"]
     urls = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
     assert all(url.startswith("data:image/png;base64,") for url in urls)
-    pictures = [Image.open(io.BytesIO(base64.b64decode(url.split(",", 1)[1]))) for url in urls]
-    return pictures, next(part["text"] for part in parts if part["type"] == "text")
+    images = [Image.open(io.BytesIO(base64.b64decode(url.split(",", 1)[1]))) for url in urls]
+    return images, next(part["text"] for part in parts if part["type"] == "text")
 
 
 class Server:

@@ -93,7 +93,7 @@ def test_what_is_asked(server, make_model):
     assert form["json_schema"]["schema"] == answer_schema(("slip", "drift"))
     shown, words = images_of(request)
     assert words == prompt_text(window)
-    assert [picture.tobytes() for picture in shown] == [f.tobytes() for view in window.frames for f in view]
+    assert [image.tobytes() for image in shown] == [f.tobytes() for view in window.frames for f in view]
 
 
 def test_faults_that_pass(server, make_model):

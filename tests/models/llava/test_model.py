@@ -18,7 +18,7 @@ from failsafe.models.llava.answer import PREFIX, answer_of, format_answer
 from failsafe.models.llava.card import CARD, LlavaCard, read_card, write_card
 from failsafe.models.llava.endpoint import EndpointModel
 from failsafe.models.llava.model import LlavaModel, decision_tokens
-from failsafe.models.llava.prompt import messages, pictures
+from failsafe.models.llava.prompt import messages, window_images
 from failsafe.records.assessment import Status
 
 
@@ -76,7 +76,7 @@ def test_it_keeps_the_contract(model):
     assert isinstance(model, RecoveryModel)
     assert model.name == "trained"
     assert model.window_spec == SPEC
-    # Of the last ones it has seen neither the pictures nor the like.
+    # Of the last ones it has seen neither the images nor the like.
     checks = check_model(model, [make_window(index) for index in (0, 1, 3, 9)])
     assert [check for check in checks if not check.passed] == []
 
@@ -85,7 +85,9 @@ def test_it_keeps_the_contract(model):
 def test_the_probability_is_that_of_the_two_logits(model, parts, index):
     window = make_window(index)
     processor, weights = parts
-    inputs = processor(images=[pictures(window)], text=[chat(parts, window) + PREFIX], return_tensors="pt")
+    inputs = processor(
+        images=[window_images(window)], text=[chat(parts, window) + PREFIX], return_tensors="pt"
+    )
     with torch.inference_mode():
         logits = weights(**inputs).logits[0, -1].double()
     yes, no = (logits[processor.tokenizer.convert_tokens_to_ids(word)].item() for word in ("yes", "no"))
@@ -93,7 +95,7 @@ def test_the_probability_is_that_of_the_two_logits(model, parts, index):
     assert assessment.failure_probability == pytest.approx(1 / (1 + math.exp(no - yes)), abs=1e-5)
 
 
-def test_pictures_matter(model):
+def test_images_matter(model):
     one, other = make_window(0), make_window(1)
     assert (one.tcp_poses == other.tcp_poses).all()
     swapped = dataclasses.replace(one, frames=other.frames)

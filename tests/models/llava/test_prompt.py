@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 from tests.models.llava.made_up import make_window
 
-from failsafe.models.llava.prompt import messages, pictures, prompt_text
+from failsafe.models.llava.prompt import messages, prompt_text, window_images
 from failsafe.records.assessment import WindowSpec
 
 
@@ -38,7 +38,7 @@ def test_an_instruction_is_words_and_nothing_else():
 
 def test_pictures_come_view_by_view_the_oldest_first():
     window = make_window(5)
-    shown = [np.asarray(picture) for picture in pictures(window)]
+    shown = [np.asarray(image) for image in window_images(window)]
     assert len(shown) == 4
     assert (shown[1] == window.frames[0, 1]).all()
     assert (shown[2] == window.frames[1, 0]).all()

@@ -154,7 +154,7 @@ def test_an_unknown_camera_is_corrected():
         rendering.default_camera("frnt")
 
 
-# ---------------------------------------------------------------- pictures
+# ---------------------------------------------------------------- images
 
 
 @render
@@ -176,7 +176,7 @@ def test_the_same_state_gives_the_same_bytes(cube):
 
 
 @render
-def test_no_camera_is_no_picture(cube):
+def test_no_camera_is_no_image(cube):
     assert cube.render([], 32).shape == (0, 32, 32, 3)
 
 
@@ -193,11 +193,11 @@ def test_a_camera_that_moves_sees_something_else(cube, view):
     assert difference(still, wide) > 1
 
 
-def green_centre(picture):
+def green_centre(image):
     """Row and column, in [-1, 1], of the middle of what is purely green: the goal of PickCube."""
-    red, green, blue = np.moveaxis(picture.astype(int), -1, 0)
+    red, green, blue = np.moveaxis(image.astype(int), -1, 0)
     rows, columns = np.nonzero((green > 60) & (red < 20) & (blue < 20))
-    assert len(rows) > 20, "the goal is not in the picture"
+    assert len(rows) > 20, "the goal is not in the image"
     return (rows.mean() + 0.5) * 2 / SIZE - 1, (columns.mean() + 0.5) * 2 / SIZE - 1
 
 
@@ -211,7 +211,7 @@ def place_goal(renderer, position):
 @render
 def test_a_fixed_camera_stands_in_the_base_frame(cube):
     cube.prepare(0)
-    # By hand: 1 m ahead half of the picture is 1 m, so 0.2 m to the left is a fifth of it, 0.1 m up a tenth.
+    # By hand: 1 m ahead half of the image is 1 m, so 0.2 m to the left is a fifth of it, 0.1 m up a tenth.
     place_goal(cube, [1.5, 0.2, 0.6])
     camera = Camera("test", (0.5, 0.0, 0.5, 1.0, 0.0, 0.0, 0.0), fov=np.pi / 2)
     row, column = green_centre(cube.render([camera], SIZE)[0])
@@ -235,7 +235,7 @@ def test_a_mounted_camera_moves_with_the_tool(cube):
     bend(cube, 3, 0.3)
     moved_row, moved_column = green_centre(render_goal())
     assert abs(column) < 0.02  # in the plane between the fingers
-    # What stands still in the tool's frame stands still in the picture, and only there.
+    # What stands still in the tool's frame stands still in the image, and only there.
     assert (moved_row, moved_column) == pytest.approx((row, column), abs=0.01)
     before = cube.render([hand, CAMERAS[0]], SIZE)
     bend(cube, 0, 0.2)
@@ -250,7 +250,7 @@ def test_goals_can_be_hidden(cube):
         for _ in range(2):  # at first and after another reset
             hidden.prepare(1)
             green_centre(cube.render(CAMERAS, SIZE)[0])
-            with pytest.raises(AssertionError, match="not in the picture"):
+            with pytest.raises(AssertionError, match="not in the image"):
                 green_centre(hidden.render(CAMERAS, SIZE)[0])
     finally:
         hidden.close()
@@ -276,9 +276,9 @@ def test_lighter_meshes_look_the_same(task):
                 renderer.prepare(seed)
                 for joint, radians in enumerate(bends):
                     bend(renderer, joint, radians)
-            pictures = light.render(CAMERAS, SIZE), full.render(CAMERAS, SIZE)
-            assert (difference(*pictures) < 1.5).all()
-            assert (difference(*pictures) > 0).any()  # else nothing was made lighter
+            images = light.render(CAMERAS, SIZE), full.render(CAMERAS, SIZE)
+            assert (difference(*images) < 1.5).all()
+            assert (difference(*images) > 0).any()  # else nothing was made lighter
     finally:
         light.close()
         full.close()
@@ -286,16 +286,16 @@ def test_lighter_meshes_look_the_same(task):
 
 @render
 def test_a_robot_without_its_meshes_would_be_noticed(cube):
-    """The bound of the test above, 1.5 of 255, is small against what the robot does to a picture."""
+    """The bound of the test above, 1.5 of 255, is small against what the robot does to an image."""
     import sapien
 
     cube.prepare(0)
-    pictures = cube.render(CAMERAS, SIZE)
+    images = cube.render(CAMERAS, SIZE)
     bodies = [e.find_component_by_type(sapien.render.RenderBodyComponent) for e in cube._link_entities()]
     try:
         for body in filter(None, bodies):
             body.visibility = 0
-        assert (difference(cube.render(CAMERAS, SIZE), pictures) > 5).all()
+        assert (difference(cube.render(CAMERAS, SIZE), images) > 5).all()
     finally:
         for body in filter(None, bodies):
             body.visibility = 1
@@ -313,15 +313,15 @@ def triangles(renderer):
 def test_shapes_that_depend_on_the_seed_are_rebuilt():
     renderer = rendering.SceneRenderer("PegInsertionSide-v1")
     try:
-        pictures, sizes = [], []
+        images, sizes = [], []
         for seed in (1, 2, 1):
             renderer.prepare(seed)
-            pictures.append(renderer.render(CAMERAS, SIZE))
+            images.append(renderer.render(CAMERAS, SIZE))
             sizes.append(renderer.env.peg_half_sizes.numpy().copy())
             assert triangles(renderer) < 20_000  # lighter again after each rebuild
         assert not np.allclose(sizes[0], sizes[1])
-        assert not np.array_equal(pictures[0], pictures[1])
-        assert np.array_equal(pictures[0], pictures[2])
+        assert not np.array_equal(images[0], images[1])
+        assert np.array_equal(images[0], images[2])
     finally:
         renderer.close()
 

@@ -188,7 +188,7 @@ def test_a_target_just_out_of_reach_is_drawn_in(cube):
 
 
 class WithoutCameras(ManiSkillSimulator):
-    """Without cameras: pictures have tests of their own."""
+    """Without cameras: images have tests of their own."""
 
     @property
     def spec(self):

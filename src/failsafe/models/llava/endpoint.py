@@ -21,7 +21,7 @@ from failsafe.errors import UserError
 from failsafe.models.contract import assess_safely
 from failsafe.models.llava.answer import MAX_TOKENS, answer_schema
 from failsafe.models.llava.card import LlavaCard
-from failsafe.models.llava.prompt import pictures, prompt_text
+from failsafe.models.llava.prompt import prompt_text, window_images
 from failsafe.models.llava.reading import Token, to_assessment
 from failsafe.records.assessment import Assessment, Status, Window, WindowSpec
 
@@ -127,7 +127,7 @@ class EndpointModel:
 
     def _request(self, window: Window) -> dict[str, Any]:
         content: list[dict[str, Any]] = [
-            {"type": "image_url", "image_url": {"url": _data_url(picture)}} for picture in pictures(window)
+            {"type": "image_url", "image_url": {"url": _data_url(image)}} for image in window_images(window)
         ]
         content.append({"type": "text", "text": prompt_text(window)})
         return {
@@ -219,9 +219,9 @@ class _NoAnswerError(Exception):
     """There is no answer; the message states why."""
 
 
-def _data_url(picture: Any) -> str:
+def _data_url(image: Any) -> str:
     file = io.BytesIO()
-    picture.save(file, format="PNG")
+    image.save(file, format="PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 

@@ -12,7 +12,7 @@ from failsafe.errors import UserError
 from failsafe.models.llava import checkpoint
 from failsafe.models.llava.answer import MAX_TOKENS, PREFIX
 from failsafe.models.llava.card import LlavaCard, read_card
-from failsafe.models.llava.prompt import messages, pictures
+from failsafe.models.llava.prompt import messages, window_images
 from failsafe.models.llava.reading import Token, to_assessment
 from failsafe.records.assessment import Assessment, Window, WindowSpec
 
@@ -97,7 +97,7 @@ class LlavaModel:
         processor = cast(Any, self._processor)
         text = processor.apply_chat_template(messages(window), add_generation_prompt=True, tokenize=False)
         inputs = processor(
-            images=[pictures(window)], text=[text], add_special_tokens=False, return_tensors="pt"
+            images=[window_images(window)], text=[text], add_special_tokens=False, return_tensors="pt"
         ).to(self._device, self._model.dtype)
         # Append as tokens, because training tokenizes prompt and answer separately, too.
         prefix = torch.tensor([self._prefix], device=self._device)

@@ -40,13 +40,13 @@ def prompt_text(window: Window) -> str:
     )
 
 
-def pictures(window: Window) -> list[Image.Image]:
+def window_images(window: Window) -> list[Image.Image]:
     """Return the images in the order of the prompt: view by view, the oldest first."""
     return [Image.fromarray(frame) for view in window.frames for frame in view]
 
 
 def messages(window: Window) -> list[dict[str, object]]:
-    """Return the prompt as a chat with one message and placeholders for the images of `pictures`."""
+    """Return the prompt as a chat with one message and placeholders for the images of `window_images`."""
     count = len(window.spec.views) * window.spec.frames
     content: list[dict[str, str]] = [{"type": "image"}] * count + [
         {"type": "text", "text": prompt_text(window)}

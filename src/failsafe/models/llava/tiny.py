@@ -48,7 +48,7 @@ class TinySize:
     """Sizes of a tiny model.
 
     Attributes:
-        picture: Height and width of resized images, pixels, a multiple of `patch`.
+        image: Height and width of resized images, pixels, a multiple of `patch`.
         patch: Height and width of a patch, pixels.
         width: Width of the language model, a multiple of 32.
         layers: Layers of the language model.
@@ -57,7 +57,7 @@ class TinySize:
         vocabulary: Largest number of tokens.
     """
 
-    picture: int = 28
+    image: int = 28
     patch: int = 14
     width: int = 96
     layers: int = 2
@@ -68,7 +68,7 @@ class TinySize:
     @property
     def pinpoints(self) -> list[list[int]]:
         """The image sizes of the any-resolution grid."""
-        one, two = self.picture, 2 * self.picture
+        one, two = self.image, 2 * self.image
         return [[one, one], [one, two], [two, one], [two, two]]
 
 
@@ -92,12 +92,12 @@ def make_tiny(folder: Path, texts: Iterable[str], size: TinySize | None = None, 
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(folder)
     images = LlavaOnevisionImageProcessorPil(
-        size={"height": size.picture, "width": size.picture}, image_grid_pinpoints=size.pinpoints
+        size={"height": size.image, "width": size.image}, image_grid_pinpoints=size.pinpoints
     )
     PictureProcessor(
         images,
         tokenizer,
-        num_image_tokens=(size.picture // size.patch) ** 2,
+        num_image_tokens=(size.image // size.patch) ** 2,
         vision_feature_select_strategy="full",
         chat_template=CHAT_TEMPLATE,
     ).save_pretrained(folder)
@@ -124,7 +124,7 @@ def _config(size: TinySize, tokenizer: Any) -> LlavaOnevisionConfig:
             intermediate_size=2 * size.vision_width,
             num_hidden_layers=size.vision_layers,
             num_attention_heads=size.vision_width // 32,
-            image_size=size.picture,
+            image_size=size.image,
             patch_size=size.patch,
             vision_use_head=False,
         ),
