@@ -52,7 +52,7 @@ class TraceRecorder(Hook):
         """
         at = slice(1, steps + 1)
         self.commands.extend(trace.commands[:steps])
-        self._told.extend(map(Command, trace.targets[:steps], trace.gripper_commands[:steps].tolist()))
+        self._issued.extend(map(Command, trace.targets[:steps], trace.gripper_commands[:steps].tolist()))
         self._stages.extend(trace.stages[:steps].tolist())
         self._states.extend(trace.states[at])
         widths = trace.gripper_widths[at].tolist()
