@@ -22,6 +22,7 @@ from failsafe.generation.nominal import run_nominal
 from failsafe.models.contract import MAX_ACTIONS, MAX_ROTATION, MAX_TRANSLATION, assess_safely
 from failsafe.records import poses
 from failsafe.records.assessment import Assessment, Window, WindowSpec
+from failsafe.rollouts.runner import SETTLE_SECONDS
 
 SPEC = WindowSpec(views=("front",), history=4, frames=1, size=8)
 ROW = (0.01, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
@@ -156,13 +157,13 @@ def test_fixed_retry_opens_rises_and_goes_back(known: Callable[..., PrivilegedSt
 def test_oracles_are_silent_where_nothing_fails_and_until_the_expert_is_done(
     known: Callable[..., PrivilegedState], condition: str, fails: bool, early: bool
 ) -> None:
-    done = len(known().nominal.trace)
+    done = known().nominal.record.spans[-1].stop + round(SETTLE_SECONDS * 20)
     model = make_control(condition, Model(), known(fails, done - 1 if early else done))
     assert model.assess(window()).failure_probability == 0.0
 
 
 def test_the_oracle_detector_acts_as_the_model_would(known: Callable[..., PrivilegedState]) -> None:
-    done = len(known().nominal.trace)
+    done = known().nominal.record.spans[-1].stop + round(SETTLE_SECONDS * 20)
     plain = make_control("oracle-detector", Model(), known(True, done))
     said = plain.assess(window())
     assert (said.failure_probability, said.actions, said.continuation) == (1.0, (ROW,), ())
