@@ -268,7 +268,7 @@ def test_a_view_that_is_not_there_does_not_block_the_folder(folder: Path, run: V
             ("train", "{samples}", "--model", "llava", "--dry-run", "--resume", "checkpoint-9"),
             "--resume is for a training, not for --dry-run",
         ),
-        (("samples", "{data}", "--out", "x", "--per-cell", "-3"), "or 0 for all, got -3"),
+        (("samples", "{data}", "--out", "x", "--per-cell", "-3"), "to be 0 or more, got -3"),
         (("score", "{run}", "{unseen}"), "got 'unseen', which was made without them"),
         (
             ("score", "{run}", "{samples}", "--split", "tset"),

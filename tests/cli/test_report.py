@@ -60,10 +60,10 @@ def test_videos_stand_beside_the_page(tmp_path: Path, run: Verb, monkeypatch: py
     assert status == 0
     assert "100.0%" in out
     text = (results.path / "report.html").read_text()
-    assert text.count('data-film="') == 1
+    assert text.count('data-video="') == 1
     assert "could not be filmed" not in text
     run("report", str(results.path), "--videos", "0")
-    assert 'data-film="' not in (results.path / "report.html").read_text()
+    assert 'data-video="' not in (results.path / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

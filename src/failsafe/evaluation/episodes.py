@@ -171,7 +171,8 @@ def run_episode(
     except DivergedError as error:
         ending, description = Ending.DIVERGED, str(error)
     if states is not None:
-        states.extend(recorder.states)
+        # The state after the last step belongs to no step, unless it is the one in which the policy failed.
+        states.extend(recorder.states if description else recorder.states[:-1])
     monitored = isinstance(policy, MonitoredPolicy)
     blocked = policy.monitor.blocking_latency if monitored else 0.0
     return Episode(

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from failsafe.records.trace import Disturbance, Trace
-from failsafe.rollouts.hooks import Command, Hook, StepContext, StepResult
+from failsafe.rollouts.hooks import Command, Hook, StepResult
 from failsafe.simulators.contract import Observation, Simulator
 
 
@@ -76,16 +76,20 @@ class TraceRecorder(Hook):
 
 
 class StateRecorder(Hook):
-    """Keeps the state before every step: a video is rendered from these afterwards.
+    """Keeps every state: a video is rendered from these afterwards.
 
     Attributes:
-        states: The states so far. Each [S]
+        states: The first state, and the state after every step. Each [S]
     """
 
     def __init__(self) -> None:
         self.states: list[Float32[np.ndarray, "S"]] = []
 
-    def before_step(self, context: StepContext, command: Command) -> Command:
-        """Keep the state, and leave the command as it is. See `Hook.before_step`."""
-        self.states.append(context.state)
-        return command
+    def on_reset(self, simulator: Simulator) -> None:
+        """Keep the first state."""
+        self.states.append(simulator.state())
+
+    def after_step(self, result: StepResult) -> bool:
+        """Keep the state after a step."""
+        self.states.append(result.state)
+        return False
