@@ -36,5 +36,5 @@ objects=small-cube,large-cube,tall-cube,blue-cube,sphere
 physics=heavy,slippery,noise,delay-1,delay-2,delay-3
 axes=$(pick "farther,camera-5,camera-15,$objects,fetch,$physics" farther,delay-1)
 study axes --policy reference:weak $push --scenarios "$axes"
-study accidents --policy reference:strong --tasks "$(pick PickCube-v1,StackCube-v1 PickCube-v1)" \
+study perturbed --policy reference:strong --tasks "$(pick PickCube-v1,StackCube-v1 PickCube-v1)" \
   --scenarios "$(pick nominal,pushed,dropped nominal,pushed)"

@@ -70,7 +70,7 @@ def test_a_row_counted_by_hand() -> None:
     assert row.false_alarm_interval == wilson(2, 3)
 
 
-def test_the_delay_is_of_accidents_that_make_the_policy_fail() -> None:
+def test_the_delay_is_of_perturbations_that_make_the_policy_fail() -> None:
     episodes = [
         *(made(seed, FAILED if seed == 7 else WORKED) for seed in range(9)),
         made(0, WORKED, scenario="dropped", onset=20),

@@ -249,7 +249,7 @@ def test_markdown_for_the_docs(summary: Summary) -> None:
     assert [line.split(" | ")[0] for line in lines[2:]] == [f"| {PICK}", f"| {PUSH}", "| all"]
 
 
-def test_how_late_alarms_are_has_a_column_where_there_were_accidents(summary: Summary) -> None:
+def test_how_late_alarms_are_has_a_column_where_there_were_perturbations(summary: Summary) -> None:
     rows = tuple(replace(row, onsets=7, detected=4, delay=12.0) for row in summary.rows)
     overview, first, *_ = summary_markdown(Summary(rows)).strip().split("\n\n### ")
     assert "| false alarms | delay |" in overview
@@ -258,11 +258,11 @@ def test_how_late_alarms_are_has_a_column_where_there_were_accidents(summary: Su
     assert "delay" not in summary_markdown(summary)
 
 
-def test_how_late_alarms_are_is_drawn_where_there_were_accidents(tmp_path: Path) -> None:
+def test_how_late_alarms_are_is_drawn_where_there_were_perturbations(tmp_path: Path) -> None:
     results = make_results(tmp_path / "categories")
     assert "from the disturbance" not in render_report(results)
     for file in results.path.glob("episodes/*/nominal/*/*/*.json"):
-        file.unlink()  # where the same seeds fail without an accident
+        file.unlink()  # where the same seeds fail unperturbed
     for record in list(results.episodes()):
         results.write(replace(record, injection_step=15))
     (chart,) = delay_charts(pairs_of(results.episodes()))

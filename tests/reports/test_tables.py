@@ -17,7 +17,7 @@ NAMES = sorted(path.stem for path in TABLES.glob("*.parquet"))
 
 
 def test_there_are_tables() -> None:
-    assert set(NAMES) >= {"weak", "medium", "strong", "controls", "axes", "accidents"}
+    assert set(NAMES) >= {"weak", "medium", "strong", "controls", "axes", "perturbed"}
 
 
 @pytest.mark.parametrize("name", NAMES)
