@@ -55,11 +55,11 @@ make_venv() {
   "$python" -m venv --clear "$venv"
 }
 
-# The plan comes as lines "run COMMAND", "paste ALL-COMMANDS" and "say REMARK" (see _debian.py).
+# The plan comes as lines "run COMMAND", "paste ALL-COMMANDS" and "say REMARK" (see debian.py).
 install_system_packages() {
   [ "${FAILSAFE_NO_APT:-0}" != 1 ] || return 0
   local plan kind text failed=''
-  plan=$("$venv/bin/python" -I src/failsafe/cli/_debian.py)
+  plan=$("$venv/bin/python" -I src/failsafe/diagnostics/debian.py)
   [ -n "$plan" ] || return 0
   if is_root && grep -q '^run ' <<<"$plan"; then
     say "installing system packages for rendering and the browser tests ..."

@@ -37,7 +37,7 @@ ALLOWED_STEPS = {
 }
 """Constants in control steps, with the reason. All others are in seconds."""
 ALLOWED_NAMES = {
-    "cli/doctor.py": "checks the installation of the extra",
+    "diagnostics/checks.py": "checks the installation of the extra",
     "evaluation/scenarios.py": "a scenario that exchanges the robot of a ManiSkill task",
     "experts/suites.py": "the name of the extra's experts in the registry",
     "records/embodiment.py": "the embodiment of the shipped checkpoints",

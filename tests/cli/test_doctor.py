@@ -6,8 +6,10 @@ import sys
 
 import pytest
 
-from failsafe.cli import _debian, doctor
-from failsafe.cli.doctor import Check
+from failsafe.cli import doctor
+from failsafe.diagnostics import checks as machine
+from failsafe.diagnostics import debian
+from failsafe.diagnostics.checks import Check
 
 GOOD = Check("numpy", True, "2.4.6")
 NO_RENDERER = Check("renderer", False, "no device", "apt-get install x", "rendering")
@@ -21,8 +23,8 @@ def done(code: int = 0, out: str = "", err: str = "") -> subprocess.CompletedPro
 @pytest.fixture
 def apt_fix(monkeypatch):
     """Make the package plan a known line, whatever this machine has."""
-    monkeypatch.setattr(_debian, "plan", lambda **_: _debian.AptPlan(("apt-get install what-is-missing",)))
-    monkeypatch.setattr(_debian.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(debian, "plan", lambda **_: debian.AptPlan(("apt-get install what-is-missing",)))
+    monkeypatch.setattr(debian.os, "geteuid", lambda: 0)
     return "apt-get install what-is-missing"
 
 
@@ -67,19 +69,19 @@ def test_plain_lines_name_the_command_that_mends(monkeypatch, capsys):
 
 
 def test_a_package_that_imports_is_in_order():
-    check = doctor.check_package("numpy", "numpy", "generating")
+    check = machine.check_package("numpy", "numpy", "generating")
     assert check.ok
     assert check.found[0].isdigit()
 
 
 def test_a_package_that_is_not_there_is_installed_by_name():
-    check = doctor.check_package("no-such-distribution", "no_such_module", "generating")
+    check = machine.check_package("no-such-distribution", "no_such_module", "generating")
     assert not check.ok
     assert check.fix == f"{sys.executable} -m pip install no-such-distribution"
 
 
 def test_a_package_that_does_not_import_says_why():
-    check = doctor.check_package("numpy", "numpy.no_such_part", "generating")
+    check = machine.check_package("numpy", "numpy.no_such_part", "generating")
     assert not check.ok
     assert "No module named 'numpy.no_such_part'" in check.found
     assert check.fix.endswith("--force-reinstall")
@@ -87,71 +89,71 @@ def test_a_package_that_does_not_import_says_why():
 
 def test_a_package_of_another_version_is_refused(monkeypatch):
     monkeypatch.setattr(
-        doctor.importlib.metadata, "requires", lambda _: ['mani_skill==9.9 ; extra == "maniskill"']
+        machine.importlib.metadata, "requires", lambda _: ['mani_skill==9.9 ; extra == "maniskill"']
     )
-    monkeypatch.setattr(doctor.importlib.metadata, "version", lambda _: "3.0.1")
-    check = doctor.check_package("mani_skill", "mani_skill", "generating")
+    monkeypatch.setattr(machine.importlib.metadata, "version", lambda _: "3.0.1")
+    check = machine.check_package("mani_skill", "mani_skill", "generating")
     assert check.found == "3.0.1, but 9.9 is needed"
     assert check.fix.endswith("pip install mani_skill==9.9")
 
 
 def test_a_build_tag_is_not_another_version(monkeypatch):
     monkeypatch.setattr(
-        doctor.importlib.metadata, "requires", lambda _: ['torch==2.13.0; extra == "maniskill"']
+        machine.importlib.metadata, "requires", lambda _: ['torch==2.13.0; extra == "maniskill"']
     )
-    monkeypatch.setattr(doctor.importlib.metadata, "version", lambda _: "2.13.0+cpu")
-    monkeypatch.setattr(doctor, "_python", lambda *_: done())
-    assert doctor.check_package("torch", "torch", "generating").ok
+    monkeypatch.setattr(machine.importlib.metadata, "version", lambda _: "2.13.0+cpu")
+    monkeypatch.setattr(machine, "_python", lambda *_: done())
+    assert machine.check_package("torch", "torch", "generating").ok
 
 
 def test_a_missing_system_library_is_mended_by_its_package(monkeypatch, apt_fix):
     error = "ImportError: libGL.so.1: cannot open shared object file: No such file or directory"
-    monkeypatch.setattr(doctor, "_python", lambda *_: done(1, err=error))
-    assert doctor.check_package("numpy", "numpy", "generating").fix == apt_fix
+    monkeypatch.setattr(machine, "_python", lambda *_: done(1, err=error))
+    assert machine.check_package("numpy", "numpy", "generating").fix == apt_fix
 
 
 def test_a_renderer_that_crashes_is_reported_and_does_not_crash_the_doctor(monkeypatch, apt_fix):
-    monkeypatch.setattr(doctor, "gpu_names", list)
-    monkeypatch.setattr(doctor, "_RENDER_PROBE", "import os; os.kill(os.getpid(), 11)")
-    assert doctor.check_renderer() == Check(
+    monkeypatch.setattr(machine, "gpu_names", list)
+    monkeypatch.setattr(machine, "_RENDER_PROBE", "import os; os.kill(os.getpid(), 11)")
+    assert machine.check_renderer() == Check(
         "renderer", False, "cpu: the process was ended by signal 11", apt_fix, "rendering"
     )
 
 
 def test_a_gpu_that_does_not_render_leaves_the_cpu(monkeypatch):
-    monkeypatch.setattr(doctor, "gpu_names", lambda: ["A GPU"])
+    monkeypatch.setattr(machine, "gpu_names", lambda: ["A GPU"])
     predictions = {"cuda": done(1, err="no device"), "cpu": done(0, out="GPU: llvmpipe (LLVM)\n")}
-    monkeypatch.setattr(doctor, "_python", lambda *arguments: predictions[arguments[-1]])
-    check = doctor.check_renderer()
+    monkeypatch.setattr(machine, "_python", lambda *arguments: predictions[arguments[-1]])
+    check = machine.check_renderer()
     assert check.ok
     assert check.found == "cpu: llvmpipe (LLVM)"
 
 
 def test_a_missing_browser_names_the_part(monkeypatch, apt_fix):
     monkeypatch.setattr(
-        doctor.shutil, "which", lambda name: "/usr/bin/chromium" if name == "chromium" else None
+        machine.shutil, "which", lambda name: "/usr/bin/chromium" if name == "chromium" else None
     )
-    assert doctor.check_browser() == Check("chromium", False, "no driver", apt_fix, "browser tests")
+    assert machine.check_browser() == Check("chromium", False, "no driver", apt_fix, "browser tests")
 
 
 def test_the_cache_folder_is_not_made_by_looking(tmp_path, monkeypatch):
     monkeypatch.setenv("FAILSAFE_CACHE", str(tmp_path / "a/b"))
-    assert doctor.cache_folder() == tmp_path / "a/b"
-    assert doctor.check_cache(doctor.cache_folder()).ok
+    assert machine.cache_folder() == tmp_path / "a/b"
+    assert machine.check_cache(machine.cache_folder()).ok
     assert not (tmp_path / "a").exists()
 
 
 def test_a_file_in_the_place_of_the_cache_folder_is_found_out(tmp_path):
     (tmp_path / "taken").write_text("")
-    check = doctor.check_cache(tmp_path / "taken/failsafe")
+    check = machine.check_cache(tmp_path / "taken/failsafe")
     assert not check.ok
     assert check.fix.startswith("export FAILSAFE_CACHE=")
 
 
 def test_a_full_disk_says_how_much_to_free(tmp_path, monkeypatch):
-    usage = type("Usage", (), {"free": doctor.GIB // 2})
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: usage)
-    check = doctor.check_disk(tmp_path)
+    usage = type("Usage", (), {"free": machine.GIB // 2})
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: usage)
+    check = machine.check_disk(tmp_path)
     assert not check.ok
     assert check.fix.startswith("Free 1.5 GiB there")
 
@@ -159,14 +161,14 @@ def test_a_full_disk_says_how_much_to_free(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("kilobytes", "ok"), [(1_000_000, False), (4_000_000, True)])
 def test_memory_is_what_is_available(tmp_path, kilobytes, ok):
     (tmp_path / "meminfo").write_text(f"MemTotal: 99999999 kB\nMemAvailable:  {kilobytes} kB\n")
-    assert doctor.check_memory(tmp_path / "meminfo").ok is ok
+    assert machine.check_memory(tmp_path / "meminfo").ok is ok
 
 
 @pytest.mark.slow
 @pytest.mark.maniskill
 def test_every_check_runs_on_this_machine():
     pytest.importorskip("sapien")
-    checks = {check.name: check for check in doctor.run_checks()}
+    checks = {check.name: check for check in machine.run_checks()}
     assert len(checks) == 16
     assert checks["mani_skill"].ok, checks["mani_skill"]
     assert all(check.ok or check.fix for check in checks.values())

@@ -128,7 +128,7 @@ def test_a_torch_that_is_loaded_gets_its_threads_back(monkeypatch: pytest.Monkey
 
 ALLOWED = {
     "execution/processes.py": "the executor",
-    "cli/doctor.py": "two threads that wait for subprocesses",
+    "diagnostics/checks.py": "two threads that wait for subprocesses",
 }
 
 

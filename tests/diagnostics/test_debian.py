@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from failsafe.cli import _debian
+from failsafe.diagnostics import debian
 
 STANZA = """\
 Types: deb
@@ -20,7 +20,7 @@ Suites: bookworm-security
 Components: main
 """
 
-EVERYTHING = {name: "1.0" for name in (*_debian.GRAPHICS_LIBRARIES, *_debian.BROWSER)}
+EVERYTHING = {name: "1.0" for name in (*debian.GRAPHICS_LIBRARIES, *debian.BROWSER)}
 
 
 @pytest.fixture
@@ -33,10 +33,10 @@ def machine(tmp_path, monkeypatch):
         (tmp_path / "etc/apt/sources.list.d").mkdir(parents=True)
         (tmp_path / "etc/os-release").write_text(f'ID={identity}\nVERSION_CODENAME="{codename}"\n')
         (tmp_path / "etc/apt/sources.list.d/here.sources").write_text(sources)
-        monkeypatch.setattr(_debian, "_installed", lambda name: installed.get(name, ""))
-        monkeypatch.setattr(_debian, "_candidate", lambda name: (candidates or {}).get(name, ""))
+        monkeypatch.setattr(debian, "_installed", lambda name: installed.get(name, ""))
+        monkeypatch.setattr(debian, "_candidate", lambda name: (candidates or {}).get(name, ""))
         monkeypatch.setattr(
-            _debian.shutil, "which", lambda name: "/usr/bin/apt-get" if name == "apt-get" else None
+            debian.shutil, "which", lambda name: "/usr/bin/apt-get" if name == "apt-get" else None
         )
         return tmp_path
 
@@ -47,7 +47,7 @@ def test_debian_12_with_its_own_mesa_gets_the_backports_of_its_own_mirror(machin
     root = machine(
         "debian", "bookworm", {**EVERYTHING, "mesa-vulkan-drivers": "22.3.6-1+deb12u1"}, sources=STANZA
     )
-    made = _debian.plan(renderer=True, browser=True, root=root)
+    made = debian.plan(renderer=True, browser=True, root=root)
     assert made.remarks == ()
     assert made.lines[0] == (
         "echo 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://mirror.example/debian "
@@ -64,19 +64,19 @@ def test_backports_that_are_known_are_not_added_again(machine):
         + "\nTypes: deb\nURIs: http://mirror.example/debian\nSuites: bookworm-backports\nComponents: main\n"
     )
     root = machine("debian", "bookworm", EVERYTHING, sources=sources)
-    assert _debian.plan(renderer=True, browser=True, root=root).lines[0] == "apt-get update -q"
+    assert debian.plan(renderer=True, browser=True, root=root).lines[0] == "apt-get update -q"
 
 
 def test_a_complete_machine_gets_an_empty_plan(machine):
     root = machine(
         "debian", "bookworm", {**EVERYTHING, "mesa-vulkan-drivers": "25.0.7-2~bpo12+1"}, sources=STANZA
     )
-    assert _debian.plan(renderer=True, browser=True, root=root) == _debian.AptPlan()
+    assert debian.plan(renderer=True, browser=True, root=root) == debian.AptPlan()
 
 
 def test_each_purpose_has_a_line_of_its_own(machine):
     root = machine("debian", "trixie", {})
-    lines = _debian.plan(renderer=True, browser=True, root=root).lines
+    lines = debian.plan(renderer=True, browser=True, root=root).lines
     ends = [line.split("--no-install-recommends ")[-1] for line in lines]
     assert ends == [
         "apt-get update -q",
@@ -87,13 +87,13 @@ def test_each_purpose_has_a_line_of_its_own(machine):
 
 
 def test_what_is_not_asked_for_is_not_installed(machine):
-    root = machine("debian", "trixie", {name: "1.0" for name in _debian.GRAPHICS_LIBRARIES})
-    assert _debian.plan(renderer=False, browser=False, root=root) == _debian.AptPlan()
+    root = machine("debian", "trixie", {name: "1.0" for name in debian.GRAPHICS_LIBRARIES})
+    assert debian.plan(renderer=False, browser=False, root=root) == debian.AptPlan()
 
 
 def test_ubuntu_leaves_chromium_out_and_says_so(machine):
     root = machine("ubuntu", "noble", EVERYTHING)
-    made = _debian.plan(renderer=True, browser=True, root=root)
+    made = debian.plan(renderer=True, browser=True, root=root)
     assert [line.split()[-1] for line in made.lines] == ["-q", "mesa-vulkan-drivers"]
     assert "snap" in made.remarks[0]
 
@@ -101,7 +101,7 @@ def test_ubuntu_leaves_chromium_out_and_says_so(machine):
 def test_an_old_distribution_is_told_and_not_updated_again_and_again(machine):
     old = {"mesa-vulkan-drivers": "23.2.1-1ubuntu3.1"}
     root = machine("ubuntu", "jammy", {**EVERYTHING, **old}, candidates=old)
-    made = _debian.plan(renderer=True, browser=False, root=root)
+    made = debian.plan(renderer=True, browser=False, root=root)
     assert made.lines == ()
     assert "too old" in made.remarks[0]
 
@@ -119,11 +119,11 @@ def test_sources_are_read_from_both_formats_and_disabled_ones_are_not(tmp_path):
     )
     (folder / "on.sources").write_text(STANZA)
     key = "/usr/share/keyrings/debian-archive-keyring.gpg"
-    assert _debian.apt_sources(tmp_path) == [
-        ("bookworm", _debian.AptSource("http://one.example/debian", "/k.gpg")),
-        ("bookworm", _debian.AptSource("http://mirror.example/debian", key)),
-        ("bookworm-updates", _debian.AptSource("http://mirror.example/debian", key)),
-        ("bookworm-security", _debian.AptSource("http://mirror.example/debian-security")),
+    assert debian.apt_sources(tmp_path) == [
+        ("bookworm", debian.AptSource("http://one.example/debian", "/k.gpg")),
+        ("bookworm", debian.AptSource("http://mirror.example/debian", key)),
+        ("bookworm-updates", debian.AptSource("http://mirror.example/debian", key)),
+        ("bookworm-security", debian.AptSource("http://mirror.example/debian-security")),
     ]
 
 
@@ -139,11 +139,11 @@ def test_sources_are_read_from_both_formats_and_disabled_ones_are_not(tmp_path):
     ],
 )
 def test_mesa_is_compared_by_number(version, recent):
-    assert _debian._mesa_is_recent(version) is recent
+    assert debian._mesa_is_recent(version) is recent
 
 
 def test_without_root_the_lines_become_one_for_sudo(monkeypatch):
-    monkeypatch.setattr(_debian.os, "geteuid", lambda: 1000)
-    assert _debian.as_one_line(["echo 'a b' > f", "c"]) == """sudo sh -c 'echo '"'"'a b'"'"' > f && c'"""
-    monkeypatch.setattr(_debian.os, "geteuid", lambda: 0)
-    assert _debian.as_one_line(["a", "b"]) == "a && b"
+    monkeypatch.setattr(debian.os, "geteuid", lambda: 1000)
+    assert debian.as_one_line(["echo 'a b' > f", "c"]) == """sudo sh -c 'echo '"'"'a b'"'"' > f && c'"""
+    monkeypatch.setattr(debian.os, "geteuid", lambda: 0)
+    assert debian.as_one_line(["a", "b"]) == "a && b"

@@ -1,0 +1,1 @@
+"""What this machine can do, and the commands that fix what it cannot."""
