@@ -29,6 +29,7 @@ ALLOWED_NUMBERS = {
 }
 """Files that may hold a number of one robot, with the reason."""
 ALLOWED_STEPS = {
+    "MAX_STEPS": "the length of an episode, which Gymnasium counts in steps",
     "JUMP_STEPS": "a multiple of the step limits, not a duration",
     "LAG_STEPS": "a multiple of the step limits, not a duration",
     "OUTSIDE_STEPS": "a multiple of the step limits, not a duration",
@@ -39,6 +40,10 @@ ALLOWED_STEPS = {
 ALLOWED_NAMES = {
     "diagnostics/checks.py": "checks the installation of the extra",
     "evaluation/scenarios.py": "a scenario that exchanges the robot of a ManiSkill task",
+    "envs/control_modes.py": "the control modes of the environments that `perturb` wraps",
+    "envs/wrapper.py": "wraps environments of ManiSkill",
+    "exports/maniskill.py": "writes the format of ManiSkill",
+    "registry.py": "the module of an exporter",
     "experts/suites.py": "the name of the extra's experts in the registry",
     "records/embodiment.py": "the embodiment of the shipped checkpoints",
     "records/provenance.py": "a package whose version is recorded",
