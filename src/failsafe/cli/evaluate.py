@@ -26,7 +26,7 @@ def evaluate(
     conditions: str = "",
     calibration: tuple[Path, ...] = (),
     threshold: float | None = None,
-    take_overs: int = 6,
+    takeovers: int = 6,
     max_steps: int = 400,
     asynchronous: bool = False,
     deadline: float = 5.0,
@@ -56,7 +56,7 @@ def evaluate(
         calibration: Thresholds made by `failsafe calibrate`; the shipped ones for reference policies.
         threshold: Alarm threshold of all policies in accumulated log odds (5, for example), in place of a
             calibration.
-        take_overs: Largest number of takeovers in an episode.
+        takeovers: Largest number of takeovers in an episode.
         max_steps: Control steps after which an episode is over.
         asynchronous: Let the policy act while the model computes.
         deadline: Seconds after which an assessment is dropped.
@@ -79,7 +79,7 @@ def evaluate(
             conditions=parse_names(conditions) or (NEVER, MONITOR, *(CONTROLS if controls else ())),
             calibration=calibration,
             threshold=threshold,
-            settings=MonitorSettings(max_takeovers=take_overs, asynchronous=asynchronous, deadline=deadline),
+            settings=MonitorSettings(max_takeovers=takeovers, asynchronous=asynchronous, deadline=deadline),
             max_steps=max_steps,
             executor=run_on,
             shard=part,

@@ -171,8 +171,7 @@ def run_episode(
     except DivergedError as error:
         ending, description = Ending.DIVERGED, str(error)
     if states is not None:
-        # The state after the last step belongs to no step, unless it is the one in which the policy failed.
-        states.extend(recorder.states if description else recorder.states[:-1])
+        states.extend(recorder.states[: rollout.sensed])
     monitored = isinstance(policy, MonitoredPolicy)
     blocked = policy.monitor.blocking_latency if monitored else 0.0
     return Episode(
@@ -208,6 +207,8 @@ class _PolicyRollout:
         self._rendering = Stopwatch()
         self._thinking = 0.0
         self.steps = 0
+        self.sensed = 0
+        """Control steps that were begun: one more than `steps` where the policy fails."""
 
     @property
     def policy_seconds(self) -> float:
@@ -232,6 +233,7 @@ class _PolicyRollout:
         return Ending.SUCCESS if self._simulator.evaluate().success else Ending.FAILURE
 
     def _sense(self) -> PolicyObservation:
+        self.sensed += 1
         truth, state = self._loop.observation, self._loop.state
         views = RenderedViews(self._simulator, state, self._cameras, self._sizes, self._rendering)
         return self._loop.sense(PolicyObservation(views, truth.tcp_pose, self._target, truth.gripper_width))
