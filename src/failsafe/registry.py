@@ -84,6 +84,24 @@ class Registry(Mapping[str, T], Generic[T]):
         self._registered: dict[str, T] = {}
         self._prepared: dict[str, T] = {}
 
+    def expect(self, base: type[T]) -> None:
+        """Let every entry be an instance of a class; an entry that is itself a class is called first.
+
+        Args:
+            base: The class.
+        """
+
+        def check(name: str, entry: object) -> T:
+            made = entry() if isinstance(entry, type) else entry
+            if not isinstance(made, base):
+                raise UserError(
+                    f"expected a {base.__module__}.{base.__qualname__} as {self.noun} '{name}', "
+                    f"got {entry!r:.80}"
+                )
+            return made
+
+        self.prepare = check
+
     @property
     def group(self) -> str:
         """The group of entry points that adds entries of this kind."""

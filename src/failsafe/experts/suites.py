@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from failsafe import registry
-from failsafe.errors import UserError
 from failsafe.experts.contract import Expert
 from failsafe.registry import Registry
 from failsafe.simulators.suites import ManiSkillSuite
@@ -32,18 +31,9 @@ class ExpertSuite(ABC):
         """Make the expert for one of its tasks."""
 
 
-def _checked(name: str, entry: object) -> ExpertSuite:
-    suite = entry() if isinstance(entry, type) else entry
-    if not isinstance(suite, ExpertSuite):
-        raise UserError(
-            f"expected a failsafe.experts.suites.ExpertSuite as expert '{name}', got {entry!r:.80}"
-        )
-    return suite
-
-
 EXPERTS: Registry[ExpertSuite] = registry.experts
 """Every expert suite by name. The first one that solves a task is its expert."""
-EXPERTS.prepare = _checked
+EXPERTS.expect(ExpertSuite)
 
 
 @EXPERTS.register("toy")

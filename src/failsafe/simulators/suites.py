@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from failsafe import registry
-from failsafe.errors import UserError
 from failsafe.registry import Registry
 from failsafe.simulators.contract import Simulator
 
@@ -51,18 +50,9 @@ class SimulatorSuite(ABC):
         """
 
 
-def _checked(name: str, entry: object) -> SimulatorSuite:
-    suite = entry() if isinstance(entry, type) else entry
-    if not isinstance(suite, SimulatorSuite):
-        raise UserError(
-            f"expected a failsafe.simulators.suites.SimulatorSuite as simulator '{name}', got {entry!r:.80}"
-        )
-    return suite
-
-
 SIMULATORS: Registry[SimulatorSuite] = registry.simulators
 """All simulator suites, by name."""
-SIMULATORS.prepare = _checked
+SIMULATORS.expect(SimulatorSuite)
 
 
 @SIMULATORS.register("toy")
