@@ -228,8 +228,9 @@ class _PolicyRollout:
             self.steps += 1
             if loop.ended:
                 return Ending.SUCCESS if self._success.succeeded else Ending.FAILURE
+        settling = ControlLoop(self._simulator)
         for _ in range(self._embodiment.steps(HOLD_SECONDS)):
-            self._simulator.step(self._simulator.command(self._target, self._gripper))
+            settling.step(Command(self._target, self._gripper), (self._target,))
         return Ending.SUCCESS if self._simulator.evaluate().success else Ending.FAILURE
 
     def _sense(self) -> PolicyObservation:

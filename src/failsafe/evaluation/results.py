@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from failsafe.datasets.files import file_name, write_atomically
-from failsafe.errors import StoreError, UserError
+from failsafe.errors import StoreError
 from failsafe.evaluation.config import StudyConfig
 from failsafe.evaluation.paired import Summary, summarise
 from failsafe.records import codec
@@ -60,12 +60,8 @@ class Results:
             UserError: If the folder has none.
             RecordError: If it is damaged or of another version.
         """
-        file = self.path / "manifest.json"
-        try:
-            text = file.read_text()
-        except OSError as error:
-            raise UserError(f"expected results made by `failsafe evaluate`, got {self.path}") from error
-        return codec.loads(StudyManifest, text, str(file))
+        absent = f"expected results made by `failsafe evaluate`, got {self.path}"
+        return codec.read(StudyManifest, self.path / "manifest.json", absent)
 
     def file(self, key: EpisodeKey) -> Path:
         """Return the path of an episode's record."""

@@ -15,11 +15,12 @@ import json
 import types
 import typing
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from failsafe.errors import RecordError, UnknownNameError
+from failsafe.errors import RecordError, UnknownNameError, UserError
 
 T = TypeVar("T")
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
@@ -94,6 +95,25 @@ def loads(cls: type[T], text: str, where: str = "") -> T:
             "read it with the version of FailSafe that wrote it, or generate it again"
         )
     return from_plain(cls, fields, where)
+
+
+def read(cls: type[T], file: Path, absent: str) -> T:
+    """Read a record from a file of its own.
+
+    Args:
+        cls: Type of the record.
+        file: The file.
+        absent: What to say if there is no such file.
+
+    Raises:
+        UserError: With `absent`, if the file cannot be read.
+        RecordError: If it holds no record of the type, or one of an unknown version.
+    """
+    try:
+        text = file.read_text()
+    except OSError as error:
+        raise UserError(absent) from error
+    return loads(cls, text, str(file))
 
 
 def _format(cls: type[Any]) -> str:

@@ -17,6 +17,7 @@ from failsafe.errors import DivergedError
 from failsafe.records.case import BranchMethod
 from failsafe.records.trace import Trace
 from failsafe.rollouts.hooks import Hook
+from failsafe.rollouts.loop import repeat
 from failsafe.rollouts.runner import RolloutRunner
 from failsafe.simulators.contract import Exactness, Simulator
 
@@ -110,8 +111,8 @@ def restores_closely(simulator: Simulator, seed: int, trace: Trace) -> bool:
     simulator.reset(seed)
     simulator.restore(trace.states[start])
     try:
-        for step in range(start, len(trace)):
-            simulator.step(trace.commands[step], trace.disturbances_at(step))
+        for _ in repeat(simulator, trace, start, len(trace)):
+            pass
     except DivergedError:
         return False
     return simulator.evaluate().success

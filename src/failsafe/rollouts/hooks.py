@@ -25,9 +25,6 @@ from failsafe.records.poses import Pose
 from failsafe.records.trace import Disturbance
 from failsafe.simulators.contract import Observation, Simulator
 
-HOOK_NAMES = ("on_reset", "sense", "before_step", "disturb", "after_step")
-"""Every hook, in the order in which a control step of a policy calls them."""
-
 
 @dataclass
 class Command:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float32
@@ -19,6 +19,27 @@ NO_STAGE = -1
 """Number of the stage for steps that belong to no stage: actions of a correction or of a policy."""
 _FAR = 1e4
 """Metres, radians or their rates above which a state counts as diverged."""
+
+
+def repeat(simulator: Simulator, trace: Trace, start: int, stop: int) -> Iterator[int]:
+    """Apply the commands and disturbances of a recorded rollout, one control step at a time.
+
+    Args:
+        simulator: In the state of the rollout before step `start`.
+        trace: The recorded rollout.
+        start: First control step to repeat.
+        stop: One past the last one.
+
+    Yields:
+        Each control step, after it was repeated.
+
+    Raises:
+        DivergedError: If the physics diverges.
+    """
+    disturbed = bool(trace.disturbances)
+    for step in range(start, stop):
+        simulator.step(trace.commands[step], trace.disturbances_at(step) if disturbed else ())
+        yield step
 
 
 class ControlLoop(GroundTruth):
@@ -78,10 +99,8 @@ class ControlLoop(GroundTruth):
         Raises:
             DivergedError: If the physics diverges.
         """
-        disturbed, states = bool(trace.disturbances), [self._state]
-        for step in range(steps):
-            self.simulator.step(trace.commands[step], trace.disturbances_at(step) if disturbed else ())
-            states.append(self.simulator.state())
+        repeated = repeat(self.simulator, trace, 0, steps)
+        states = [self._state, *(self.simulator.state() for _ in repeated)]
         self.step_count += steps
         self._state, self._observation = states[-1], None
         return np.stack(states).tobytes() == trace.states[: steps + 1].tobytes()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from failsafe.records.trace import Trace
+from failsafe.rollouts.loop import repeat
 from failsafe.simulators.contract import Simulator
 
 
@@ -54,11 +55,8 @@ def replay_trace(simulator: Simulator, seed: int, name: str, trace: Trace) -> Re
         trace: The recorded rollout.
     """
     simulator.reset(seed)
-    states = [simulator.state()]
-    for step in range(len(trace)):
-        simulator.step(trace.commands[step], trace.disturbances_at(step))
-        states.append(simulator.state())
-    replayed = np.stack(states)
+    first, repeated = simulator.state(), repeat(simulator, trace, 0, len(trace))
+    replayed = np.stack([first, *(simulator.state() for _ in repeated)])
     different = np.flatnonzero(np.any(replayed != trace.states, axis=1))
     return Replay(
         rollout=name,

@@ -151,9 +151,5 @@ def read_demonstration_manifest(path: Path) -> DemonstrationManifest:
         UserError: If the folder has none.
         RecordError: If it is damaged or of an unknown version.
     """
-    file = path / "manifest.json"
-    try:
-        text = file.read_text()
-    except OSError as error:
-        raise UserError(f"expected demonstrations made by `failsafe demonstrate`, got {path}") from error
-    return codec.loads(DemonstrationManifest, text, str(file))
+    absent = f"expected demonstrations made by `failsafe demonstrate`, got {path}"
+    return codec.read(DemonstrationManifest, path / "manifest.json", absent)

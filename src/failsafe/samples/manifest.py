@@ -141,12 +141,8 @@ def read_sample_manifest(path: Path) -> SampleManifest:
         UserError: If the folder has none.
         RecordError: If it is damaged or of an unknown version.
     """
-    file = path / "manifest.json"
-    try:
-        text = file.read_text()
-    except OSError as error:
-        raise UserError(f"expected samples made by `failsafe samples`, got {path}, without them") from error
-    return codec.loads(SampleManifest, text, str(file))
+    absent = f"expected samples made by `failsafe samples`, got {path}, without them"
+    return codec.read(SampleManifest, path / "manifest.json", absent)
 
 
 def _from_version_1(fields: dict[str, Any]) -> dict[str, Any]:
