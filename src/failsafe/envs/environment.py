@@ -16,8 +16,7 @@ from failsafe.perturbations.injection import Injection
 from failsafe.perturbations.runtime import RuntimePerturbation, make_injection, parse_runtime
 from failsafe.records import poses
 from failsafe.records.poses import Pose
-from failsafe.rollouts.hooks import Command
-from failsafe.rollouts.limits import clip_target
+from failsafe.rollouts.limits import PoseController
 from failsafe.rollouts.loop import ControlLoop
 from failsafe.rollouts.stopping import StopOnSuccess
 from failsafe.simulators.contract import Camera
@@ -138,8 +137,7 @@ class FailSafeEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._injections: list[Injection] = [make_injection(d, simulator) for d in drawn]
         self._stop = StopOnSuccess()
         self._loop = ControlLoop(simulator, (*self._injections, self._stop))
-        self._target: Pose = self._loop.observation.tcp_pose.copy()
-        self._sent = self._target
+        self._controller = PoseController(self._loop)
         self._diverged = False
         return self._observation(), self._info() | {"seed": episode, "instruction": self.instruction}
 
@@ -162,12 +160,9 @@ class FailSafeEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         if row.shape != self.action_space.shape or not np.isfinite(row).all():
             raise UserError(f"expected an action of 7 finite numbers, got {action!r}")
         row = np.clip(row, -self._largest_action, self._largest_action)
-        measured = loop.observation.tcp_pose
-        wanted = poses.apply_delta(self._target, row[:6])
-        self._target = clip_target(wanted, self._target, measured, self._body)
+        wanted = poses.apply_delta(self._controller.target, row[:6])
         try:
-            command = Command(self._target, float(row[6]))
-            self._sent = loop.step(command, (self._sent, measured)).target
+            self._controller.move(wanted, float(row[6]))
         except DivergedError:
             self._diverged = True
         terminated = self._stop.succeeded

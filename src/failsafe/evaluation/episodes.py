@@ -18,9 +18,8 @@ from failsafe.monitors.monitored import MonitoredPolicy
 from failsafe.policies.contract import Policy, check_chunk, check_fit
 from failsafe.records.episode import Ending, Episode, EpisodeKey
 from failsafe.records.observation import PolicyObservation
-from failsafe.records.plan import OPEN
 from failsafe.rollouts.hooks import Command, Hook
-from failsafe.rollouts.limits import clip_target
+from failsafe.rollouts.limits import PoseController
 from failsafe.rollouts.loop import ControlLoop
 from failsafe.rollouts.recording import StateRecorder
 from failsafe.rollouts.stopping import HOLD_SECONDS, StopOnSuccess
@@ -196,19 +195,19 @@ class _PolicyRollout:
         self, simulator: Simulator, policy: Policy, hooks: Sequence[Hook], cameras: Mapping[str, Camera]
     ) -> None:
         self._simulator, self._policy, self._cameras = simulator, policy, cameras
-        # Neither changes within an episode, and both are computed at every access.
-        self._embodiment, self._sizes = simulator.spec.embodiment, dict(policy.views)
+        self._sizes = dict(policy.views)  # they do not change within an episode
         self._success = StopOnSuccess()
         self._loop = ControlLoop(simulator, [*hooks, self._success])
-        self._target = self._loop.observation.tcp_pose.copy()
-        self._sent = self._target
-        """Tool pose commanded last, after hooks and limits; `_target` is what the policy asked for."""
-        self._gripper = OPEN
+        self._controller = PoseController(self._loop)
         self._rendering = Stopwatch()
         self._thinking = 0.0
-        self.steps = 0
         self.sensed = 0
         """Control steps that were begun: one more than `steps` where the policy fails."""
+
+    @property
+    def steps(self) -> int:
+        """Control steps so far."""
+        return self._loop.step_count
 
     @property
     def policy_seconds(self) -> float:
@@ -225,23 +224,23 @@ class _PolicyRollout:
             if not actions:
                 actions.extend(self._ask(seen))
             self._act(actions.popleft())
-            self.steps += 1
             if loop.ended:
                 return Ending.SUCCESS if self._success.succeeded else Ending.FAILURE
-        settling = ControlLoop(self._simulator)
-        for _ in range(self._embodiment.steps(HOLD_SECONDS)):
-            settling.step(Command(self._target, self._gripper), (self._target,))
+        settling, last = ControlLoop(self._simulator), self._controller
+        for _ in range(self._simulator.spec.embodiment.steps(HOLD_SECONDS)):
+            settling.step(Command(last.target, last.gripper), (last.target,))
         return Ending.SUCCESS if self._simulator.evaluate().success else Ending.FAILURE
 
     def _sense(self) -> PolicyObservation:
         self.sensed += 1
         truth, state = self._loop.observation, self._loop.state
         views = RenderedViews(self._simulator, state, self._cameras, self._sizes, self._rendering)
-        return self._loop.sense(PolicyObservation(views, truth.tcp_pose, self._target, truth.gripper_width))
+        target = self._controller.target
+        return self._loop.sense(PolicyObservation(views, truth.tcp_pose, target, truth.gripper_width))
 
     def _ask(self, seen: PolicyObservation) -> list[np.ndarray]:
         """Ask for a chunk. What is sensed may be late; what was commanded is known at once."""
-        seen = replace(seen, target_pose=self._target)
+        seen = replace(seen, target_pose=self._controller.target)
         begun = time.perf_counter()
         try:
             chunk = self._call(lambda: self._policy.act(seen))
@@ -259,7 +258,4 @@ class _PolicyRollout:
 
     def _act(self, action: np.ndarray) -> None:
         measured = self._loop.observation.tcp_pose
-        wanted, self._gripper = self._policy.action_space.to_pose(action, self._target, measured)
-        self._target = clip_target(wanted, self._target, measured, self._embodiment)
-        command = Command(self._target, self._gripper)
-        self._sent = self._loop.step(command, (self._sent, measured)).target
+        self._controller.move(*self._policy.action_space.to_pose(action, self._controller.target, measured))

@@ -4,10 +4,47 @@ from __future__ import annotations
 
 from failsafe.records import poses
 from failsafe.records.embodiment import EmbodimentSpec
+from failsafe.records.plan import OPEN
 from failsafe.records.poses import Pose
+from failsafe.rollouts.hooks import Command
+from failsafe.rollouts.loop import ControlLoop
 
 TRACKING_LIMIT_METRES, TRACKING_LIMIT_RADIANS = 0.1, 0.5
 """Largest tracking error. Without it, a blocked tool would press ever harder towards a distant target."""
+
+
+class PoseController:
+    """Commands tool poses on a control loop, within the limits of the robot.
+
+    Args:
+        loop: The control loop, at the beginning of the rollout.
+
+    Attributes:
+        target: Tool pose asked for last, within the limits. [7]
+        gripper: Gripper command asked for last, -1 (closed) to +1 (open).
+    """
+
+    def __init__(self, loop: ControlLoop) -> None:
+        self._loop = loop
+        self._embodiment = loop.simulator.spec.embodiment
+        self.target: Pose = loop.observation.tcp_pose.copy()
+        self.gripper = OPEN
+        self._sent = self.target
+        """Tool pose commanded last, after hooks, which may differ from `target`."""
+
+    def move(self, wanted: Pose, gripper: float) -> None:
+        """Carry out one control step towards a tool pose.
+
+        Args:
+            wanted: Tool pose, robot base frame. [7]
+            gripper: Gripper command, -1 (closed) to +1 (open).
+
+        Raises:
+            DivergedError: If the physics diverges.
+        """
+        measured = self._loop.observation.tcp_pose
+        self.target, self.gripper = clip_target(wanted, self.target, measured, self._embodiment), gripper
+        self._sent = self._loop.step(Command(self.target, gripper), (self._sent, measured)).target
 
 
 def clip_target(wanted: Pose, before: Pose, measured: Pose, embodiment: EmbodimentSpec) -> Pose:
