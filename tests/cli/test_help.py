@@ -10,6 +10,8 @@ import pytest
 
 from failsafe.cli.main import VERBS, verb_function
 
+SLOW = ("scipy.stats", "torch", "transformers", "sapien", "mani_skill", "gymnasium", "websockets")
+"""What takes more than a tenth of a second to import, and is imported where it is used."""
 HEAVY = ("numpy", "scipy", "torch", "pyarrow", "PIL", "jaxtyping", "transformers", "sapien", "mani_skill")
 
 
@@ -22,6 +24,16 @@ def test_the_summary_of_a_verb_is_the_first_line_of_its_docstring(verb: str) -> 
 def test_importing_the_package_or_the_command_line_imports_nothing_heavy(code: str) -> None:
     loaded = f"{code}; import sys; print([m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_help_of_a_verb_imports_nothing_slow() -> None:
+    code = (
+        "import sys; from failsafe.cli.main import VERBS, verb_function\n"
+        "for verb in VERBS: verb_function(verb)\n"
+        f"print([m for m in {SLOW!r} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 

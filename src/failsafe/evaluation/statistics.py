@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import stats
 
 CONFIDENCE = 0.95
 RESAMPLES = 1000
@@ -27,7 +26,9 @@ def wilson(successes: int, trials: int, confidence: float = CONFIDENCE) -> tuple
     """
     if trials == 0:
         return None
-    z = float(stats.norm.ppf(0.5 + confidence / 2))
+    from scipy.special import ndtri  # here: SciPy takes longer to import than most verbs run
+
+    z = float(ndtri(0.5 + confidence / 2))
     share = successes / trials
     middle = share + z * z / (2 * trials)
     half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
@@ -48,8 +49,10 @@ def mcnemar(only_first: int, only_second: int) -> float:
     Source: Q. McNemar, Note on the sampling error of the difference between correlated proportions, 1947;
     exact by the binomial distribution of the pairs that disagree.
     """
+    from scipy.stats import binomtest  # here: it takes half a second to import
+
     pairs = only_first + only_second
-    return 1.0 if pairs == 0 else float(stats.binomtest(only_first, pairs).pvalue)
+    return 1.0 if pairs == 0 else float(binomtest(only_first, pairs).pvalue)
 
 
 class SeedBootstrap:
