@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,23 @@ def test_shards_make_one_page(tmp_path: Path, run: Verb) -> None:
     assert (row["condition"], row["episodes"], row["successes"]) == ("never", 3, 2)
     assert "This is the command of one shard" in page.read_text()
     assert "No initial state has been run both alone and with the monitor yet" in page.read_text()
+
+
+def test_the_terminal_says_how_many_steps_were_over_the_limits(
+    tmp_path: Path, run: Verb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = toy_study.run(tmp_path / "results", monkeypatch, toy_study.config(1, (toy_study.PUSH,)))
+    episodes = list(results.episodes())
+    note = "of the control steps asked for more than the robot's step limits, and were shortened"
+    for steps in (0, 35):
+        for episode in episodes:
+            results.write(replace(episode, steps=140, limited_steps=steps))
+        _, out, _ = run("report", str(results.path), "--videos", "0")
+        lines = [line for line in out.splitlines() if note in line]
+        assert len(lines) == (steps > 0)
+    assert lines[0].startswith(f"{toy_study.POLICY}, {toy_study.PUSH}, scenario nominal: 25.0% of")
+    _, out, _ = run("report", str(results.path), "--videos", "0", "--json")
+    assert {row["limited"] for row in json.loads(out)["summary"]["rows"]} == {0.25}
 
 
 def test_videos_stand_beside_the_page(tmp_path: Path, run: Verb, monkeypatch: pytest.MonkeyPatch) -> None:

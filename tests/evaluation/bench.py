@@ -30,7 +30,7 @@ STEPS = 40
 POLICY = "python:tests.evaluation.bench:Wanderer"
 FAULTY = "python:tests.evaluation.bench:Faulty"
 PICK = "tests.evaluation.bench:faulty_pick"
-DIES, DIVERGES, FINE_SEEDS = 1, 8, (0, 9)
+DIES, DIVERGES, FINE_SEEDS = 1, 8, (0, 11)
 """Seeds."""
 
 
@@ -59,6 +59,10 @@ def _raises() -> np.ndarray:
     raise ValueError("out of ideas")
 
 
+def _exits() -> np.ndarray:
+    raise SystemExit("no GPU")
+
+
 def _says() -> np.ndarray:
     raise PolicyError("the server says: CUDA out of memory")
 
@@ -70,6 +74,8 @@ FAULTS: dict[int, tuple[Callable[[], Any], str]] = {
     5: (lambda: np.full((1, 7), np.nan), "faulty: expected finite actions, got NaN"),
     6: (lambda: "lift the arm", "faulty: expected a chunk of actions, got str"),
     7: (lambda: np.full((1, 7), 1e200), "faulty: expected finite actions"),
+    9: (_exits, "faulty raised SystemExit: no GPU"),
+    10: (lambda: [np.zeros(7), None], "faulty: expected a chunk of actions, got list, which cannot be read"),
 }
 """By seed: what the policy does at its third chunk, and what is said of it."""
 

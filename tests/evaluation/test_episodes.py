@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.evaluation.bench import Wanderer, play
+from tests.evaluation.bench import Glance, Wanderer, play
 
 from failsafe.errors import PolicyError
 from failsafe.evaluation.episodes import (
     RenderedViews,
     Stopwatch,
 )
+from failsafe.monitors.monitored import MonitoredPolicy
 from failsafe.policies.contract import ActionSpace
 from failsafe.records.episode import Ending
 from failsafe.rollouts.stopping import HOLD_SECONDS
@@ -97,6 +98,41 @@ def test_a_policy_that_does_not_fit_is_refused_before_the_first_step() -> None:
     policy.views = {"ceiling": 16}
     with pytest.raises(PolicyError, match="got none for ceiling; there are the views front"):
         play(policy)
+
+
+class Asks(Waits):
+    """Asks for 10 cm along x in some steps, whatever the robot's limit is."""
+
+    def __init__(self, large: tuple[int, ...]) -> None:
+        self.large = large
+
+    def act(self, observation: Any) -> np.ndarray:
+        x = 0.1 if len(self.seen) in self.large else 0.001
+        super().act(observation)
+        return np.array([[x, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]])
+
+
+def test_steps_over_the_limits_are_counted_and_shortened() -> None:
+    assert play(Asks(()), steps=10)[0].limited_steps == 0
+    policy = Asks((2, 3, 7))
+    assert play(policy, steps=10)[0].limited_steps == 3
+    targets = np.array([seen.target_pose[0] for seen in policy.seen])
+    limit = ToyPick().spec.embodiment.max_translation
+    expected = [limit if step in policy.large else 0.001 for step in range(9)]
+    np.testing.assert_allclose(np.diff(targets), expected, atol=1e-9)
+
+
+def test_a_policy_is_given_the_seed_of_the_episode() -> None:
+    told: list[Any] = []
+
+    class Samples(Waits):
+        def reset(self, instruction: str, seed: int) -> None:  # pyright: ignore
+            super().reset(instruction)
+            told.append(seed)
+
+    play(Samples(), seed=7, steps=2)
+    play(MonitoredPolicy(Samples(), Glance(), 0.5), seed=8, steps=2)
+    assert told == [7, 8]
 
 
 def test_times_are_kept_apart() -> None:

@@ -182,13 +182,13 @@ def test_a_camera_of_the_policys_is_the_policys_affair(raises: bool) -> None:
 
 
 def test_a_policy_that_goes_wrong_or_dies_loses_its_own_episode_alone(tmp_path: Path) -> None:
-    """One run of ten seeds in processes of their own, on eight of which something else goes wrong."""
-    study = bench.config(10, ("never",), policies=(bench.FAULTY,))
+    """One run of twelve seeds in processes of their own, on ten of which something else goes wrong."""
+    study = bench.config(12, ("never",), policies=(bench.FAULTY,))
     done: list[int] = []
     results = run_study(study, tmp_path / "results", ProcessExecutor(1), lambda item: done.append(item.seed))
-    assert sorted(done) == list(range(10))
+    assert sorted(done) == list(range(12))
     found = {episode.key.seed: episode for episode in results.episodes()}
-    assert sorted(found) == list(range(10))
+    assert sorted(found) == list(range(12))
     assert {seed for seed, e in found.items() if e.ending is Ending.FAILURE} == set(bench.FINE_SEEDS)
     assert found[bench.DIES].ending is Ending.CRASHED
     assert found[bench.DIES].description == "the process died twice during this episode"

@@ -75,9 +75,9 @@ class NotANumber(Sound):
         return np.full((2, 7), np.nan)
 
 
-class AList(Sound):
+class Words(Sound):
     def act(self, observation):
-        return [[0.0] * 7]
+        return [["0.0"] * 7]
 
 
 class GivesUp(Sound):
@@ -198,7 +198,7 @@ def test_every_rule_says_what_it_is():
         (TooManyRows, "an answer is a chunk"),
         (SixNumbers, "an answer is a chunk"),
         (NotANumber, "an answer is a chunk"),
-        (AList, "an answer is a chunk"),
+        (Words, "an answer is a chunk"),
         (GivesUp, "an answer is a chunk"),
         (FarAway, "the actions stay within reach"),
         (NeverForgets, "the same episode gives the same chunks"),
@@ -225,6 +225,26 @@ def test_no_other_rule_is_blamed(kind):
 
 def test_a_policy_that_samples_is_not_held_to_its_word():
     assert broken_rules(Dice(), repeatable=False) == []
+
+
+class Seeded(Dice):
+    def reset(self, instruction, seed):
+        super().reset(instruction)
+        self.rng = np.random.default_rng(seed)
+
+
+def test_a_policy_that_samples_from_the_seed_is_repeatable():
+    assert broken_rules(Seeded()) == []
+
+
+def test_a_list_of_tensors_is_a_chunk():
+    torch = pytest.importorskip("torch")
+
+    class Tensors(Sound):
+        def act(self, observation):
+            return list(torch.from_numpy(super().act(observation)).requires_grad_())
+
+    assert broken_rules(Tensors()) == []
 
 
 def test_observations_are_the_same_for_the_same_moment():

@@ -15,7 +15,7 @@ from failsafe.errors import DivergedError, PolicyError, UserError
 from failsafe.evaluation.scenarios import Scenario
 from failsafe.experts.tasks import Task
 from failsafe.monitors.monitored import MonitoredPolicy
-from failsafe.policies.contract import Policy, check_chunk, check_fit
+from failsafe.policies.contract import Policy, check_chunk, check_fit, reset_policy
 from failsafe.records.episode import Ending, Episode, EpisodeKey
 from failsafe.records.observation import PolicyObservation
 from failsafe.rollouts.hooks import Command, Hook
@@ -164,7 +164,7 @@ def run_episode(
     rollout = _PolicyRollout(simulator, policy, hooks, cameras)
     description = ""
     try:
-        ending = rollout.run(simulator.episode.instruction, limits)
+        ending = rollout.run(simulator.episode.instruction, key.seed, limits)
     except PolicyError as error:
         ending, description = Ending.POLICY_ERROR, str(error)
     except DivergedError as error:
@@ -178,6 +178,7 @@ def run_episode(
         instruction=simulator.episode.instruction,
         ending=ending,
         steps=rollout.steps,
+        limited_steps=rollout.limited_steps,
         robot_seconds=round(rollout.steps / spec.embodiment.control_hz, 3),
         policy_seconds=round(rollout.policy_seconds - blocked, 4),
         monitor_seconds=round(blocked, 4),
@@ -210,14 +211,19 @@ class _PolicyRollout:
         return self._loop.step_count
 
     @property
+    def limited_steps(self) -> int:
+        """Control steps in which the policy asked for more than the robot's step limits."""
+        return self._controller.limited_steps
+
+    @property
     def policy_seconds(self) -> float:
         """Time that the policy took to act, without rendering, seconds."""
         return self._thinking - self._rendering.seconds
 
-    def run(self, instruction: str, limits: EpisodeLimits) -> Ending:
+    def run(self, instruction: str, seed: int, limits: EpisodeLimits) -> Ending:
         """Act until the episode ends."""
         loop, policy = self._loop, self._policy
-        self._call(lambda: policy.reset(instruction))
+        self._call(lambda: reset_policy(policy, instruction, seed))
         actions: deque[np.ndarray] = deque()
         while self.steps < limits.max_steps:
             seen = self._sense()
@@ -243,17 +249,19 @@ class _PolicyRollout:
         seen = replace(seen, target_pose=self._controller.target)
         begun = time.perf_counter()
         try:
-            chunk = self._call(lambda: self._policy.act(seen))
+            return self._call(lambda: list(self._read(self._policy.act(seen))))
         finally:
             self._thinking += time.perf_counter() - begun
-        return list(check_chunk(self._policy.name, chunk, self._policy.action_space.chunk))
+
+    def _read(self, chunk: object) -> np.ndarray:
+        return check_chunk(self._policy.name, chunk, self._policy.action_space.chunk)
 
     def _call(self, what: Callable[[], T]) -> T:
         try:
             return what()
         except (PolicyError, DivergedError):
             raise
-        except Exception as error:  # whatever a policy raises ends its episode, not the run
+        except (Exception, SystemExit) as error:  # whatever a policy raises ends its episode, not the run
             raise PolicyError(f"{self._policy.name} raised {type(error).__name__}: {error}") from error
 
     def _act(self, action: np.ndarray) -> None:

@@ -116,6 +116,8 @@ class Row:
         faults: Queries per episode without an assessment: faults, late and unreadable answers.
         asked_for_help: Episodes in which the monitor asked for help.
         endings: Number of episodes by ending, other than success and failure.
+        limited: Share of the control steps in which the policy asked for more than the robot's step limits;
+            None if a record does not say.
     """
 
     task: str
@@ -145,6 +147,7 @@ class Row:
     faults: float
     asked_for_help: int
     endings: dict[str, int]
+    limited: float | None = None
 
     @property
     def rate(self) -> float:
@@ -288,4 +291,11 @@ def _row(cell: tuple[str, str, str, str], pairs: Sequence[Pair]) -> Row:
         faults=sum(e.count(kind) for e in under for kind in _NO_ASSESSMENT) / number,
         asked_for_help=sum(e.count(EventKind.HELP) > 0 for e in under),
         endings={ending: odd.count(ending) for ending in sorted(set(odd))},
+        limited=_limited(under),
     )
+
+
+def _limited(episodes: Sequence[Episode]) -> float | None:
+    counts = [episode.limited_steps for episode in episodes if episode.limited_steps is not None]
+    steps = sum(episode.steps for episode in episodes)
+    return sum(counts) / steps if steps and len(counts) == len(episodes) else None

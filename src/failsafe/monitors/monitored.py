@@ -13,7 +13,7 @@ from failsafe.models.contract import RecoveryModel
 from failsafe.monitors.monitor import EventCallback, Monitor, ignore
 from failsafe.monitors.settings import MonitorSettings
 from failsafe.monitors.waypoints import Waypoint
-from failsafe.policies.contract import ActionSpace, Policy, check_chunk
+from failsafe.policies.contract import ActionSpace, Policy, check_chunk, reset_policy
 from failsafe.records.embodiment import MANISKILL_PANDA, EmbodimentSpec
 from failsafe.records.observation import PolicyObservation
 from failsafe.records.transforms import ImageTransform
@@ -73,12 +73,17 @@ class MonitoredPolicy:
             wanted[view] = max(wanted.get(view, 0), ImageTransform.of(spec).rendered)
         return wanted
 
-    def reset(self, instruction: str) -> None:
-        """Start an episode."""
+    def reset(self, instruction: str, seed: int | None = None) -> None:
+        """Start an episode.
+
+        Args:
+            instruction: The instruction of the episode.
+            seed: Seed of the episode, for a base policy that takes one.
+        """
         self._queue.clear()
         self._waypoints.clear()
         self.monitor.reset(instruction)
-        self.base.reset(instruction)
+        reset_policy(self.base, instruction, seed)
 
     def drop_queue(self) -> None:
         """Drop the queued actions of the policy and of the monitor."""

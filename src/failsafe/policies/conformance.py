@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from failsafe.errors import PolicyError
-from failsafe.policies.contract import ActionSpace, Policy, check_chunk
+from failsafe.policies.contract import ActionSpace, Policy, check_chunk, reset_policy
 from failsafe.records import poses
 from failsafe.records.observation import PolicyObservation
 from failsafe.simulators.conformance import CheckResult, check_rule
@@ -22,6 +22,8 @@ from failsafe.simulators.conformance.bench import Broken
 MEMBERS = ("name", "action_space", "views", "reset", "act", "drop_queue")
 REACH = 0.5
 """Largest plausible translation of one action, metres; a larger one means a wrong scale."""
+_SEED = 0
+"""Seed of every episode, for a policy that takes one."""
 _DOWN = (0.0, 1.0, 0.0, 0.0)
 
 
@@ -46,7 +48,8 @@ def check_policy(policy: Policy, instruction: str, repeatable: bool = True) -> t
     Args:
         policy: The policy.
         instruction: An instruction that it knows.
-        repeatable: Whether the same episode must give the same chunk; False for a policy that samples.
+        repeatable: Whether the same episode must give the same chunk; False for a policy that samples and
+            takes no seed.
 
     Returns:
         One result for each rule. A rule that raises another exception counts as violated.
@@ -74,14 +77,14 @@ def the_name_and_the_spaces_are_sane(case: Subject) -> str:
 
 def an_answer_is_a_chunk(case: Subject) -> str:
     """`act` returns 1 to `chunk` rows of 7 finite numbers at every step."""
-    case.policy.reset(case.instruction)
+    _reset(case)
     rows = [len(_act(case, observe(case.policy, step))) for step in range(3)]
     return f"{', '.join(map(str, rows))} rows"
 
 
 def the_actions_stay_within_reach(case: Subject) -> str:
     """No action commands a pose half a metre away, so its scale is the declared one."""
-    case.policy.reset(case.instruction)
+    _reset(case)
     longest = 0.0
     for step in range(3):
         observation = observe(case.policy, step)
@@ -95,7 +98,7 @@ def the_actions_stay_within_reach(case: Subject) -> str:
 
 
 def the_same_episode_gives_the_same_chunks(case: Subject) -> str:
-    """After a reset, a chunk depends on the observations since the reset alone."""
+    """After a reset, a chunk depends on the seed and the observations since the reset alone."""
     if not case.repeatable:
         return "not tried: the policy is declared random"
     first, again = _episode(case), _episode(case)
@@ -109,15 +112,15 @@ def the_same_episode_gives_the_same_chunks(case: Subject) -> str:
 def a_second_reset_does_no_harm(case: Subject) -> str:
     """A reset may follow a reset, with or without an action in between."""
     for _ in range(2):
-        case.policy.reset(case.instruction)
-        case.policy.reset(case.instruction)
+        _reset(case)
+        _reset(case)
         _act(case, observe(case.policy, 0))
     return "twice, with and without an action between them"
 
 
 def it_goes_on_after_the_queue_is_dropped(case: Subject) -> str:
     """`drop_queue` may be called at any step, more than once, and `act` works after it."""
-    case.policy.reset(case.instruction)
+    _reset(case)
     for step in range(2):
         case.policy.drop_queue()
         case.policy.drop_queue()
@@ -130,18 +133,18 @@ def an_unknown_instruction_is_a_chunk_or_a_refusal(case: Subject) -> str:
     refused, words = 0, ("", "sing the alphabet backwards", "立方体を持ち上げて " * 200)
     for instruction in words:
         try:
-            case.policy.reset(instruction)
+            _reset(case, instruction)
             _act(case, observe(case.policy, 0))
         except PolicyError:
             refused += 1
-    case.policy.reset(case.instruction)
+    _reset(case)
     _act(case, observe(case.policy, 0))
     return f"{refused} of {len(words)} refused, and the next episode went well"
 
 
 def the_observation_is_left_alone(case: Subject) -> str:
     """The policy does not modify images and poses; they may be read-only."""
-    case.policy.reset(case.instruction)
+    _reset(case)
     seen, untouched = observe(case.policy, 0), observe(case.policy, 0)
     _act(case, seen)
     if not _same(seen, untouched):
@@ -155,7 +158,7 @@ def the_observation_is_left_alone(case: Subject) -> str:
 def a_black_image_gives_a_chunk(case: Subject) -> str:
     """Black and white images do not raise an exception."""
     for brightness in (0, 255):
-        case.policy.reset(case.instruction)
+        _reset(case)
         seen = observe(case.policy, 0)
         images = {view: np.full_like(image, brightness) for view, image in seen.images.items()}
         _act(case, replace(seen, images=images))
@@ -191,10 +194,12 @@ def observe(policy: Policy, step: int) -> PolicyObservation:
     return PolicyObservation(images, measured, poses.pose([0.01 * step, 0.002, 0.198], _DOWN), 0.04)
 
 
+def _reset(case: Subject, instruction: str | None = None) -> None:
+    reset_policy(case.policy, case.instruction if instruction is None else instruction, _SEED)
+
+
 def _act(case: Subject, observation: PolicyObservation) -> Float[np.ndarray, "H 7"]:
     chunk = case.policy.act(observation)
-    if not isinstance(chunk, np.ndarray):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise Broken(f"expected a chunk as an array, got {type(chunk).__name__}")
     try:
         return check_chunk(case.policy.name, chunk, case.policy.action_space.chunk)
     except PolicyError as error:
@@ -202,7 +207,7 @@ def _act(case: Subject, observation: PolicyObservation) -> Float[np.ndarray, "H 
 
 
 def _episode(case: Subject) -> list[Float[np.ndarray, "H 7"]]:
-    case.policy.reset(case.instruction)
+    _reset(case)
     return [_act(case, observe(case.policy, step)).copy() for step in range(3)]
 
 

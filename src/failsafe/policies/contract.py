@@ -8,9 +8,10 @@ A policy declares its own action space as an `ActionSpace`. FailSafe's own actio
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -155,6 +156,13 @@ class Policy(Protocol):
     def reset(self, instruction: str) -> None:
         """Begin an episode.
 
+        A policy that samples takes the seed as well, `reset(self, instruction, seed)`, and draws from a
+        generator of that seed: then the policy alone and the policy with a monitor are paired in its noise,
+        too. `reset_policy` passes the seed to a method that has a parameter of that name.
+
+        Args:
+            instruction: What the robot is to do.
+
         Raises:
             PolicyError: If it does not accept the instruction.
         """
@@ -173,6 +181,45 @@ class Policy(Protocol):
         ...
 
 
+def reset_policy(policy: Policy, instruction: str, seed: int | None = None) -> None:
+    """Begin an episode of a policy, and pass the seed if its `reset` has a parameter `seed`.
+
+    Args:
+        policy: The policy.
+        instruction: What the robot is to do.
+        seed: Seed of the episode; None where there is none, on a robot for example.
+
+    Raises:
+        PolicyError: If the policy does not accept the instruction.
+    """
+    if takes_seed(policy):
+        cast(Any, policy).reset(instruction, seed=seed)
+    else:
+        policy.reset(instruction)
+
+
+def takes_seed(policy: Policy) -> bool:
+    """Return whether a policy's `reset` has a parameter `seed`.
+
+    Raises:
+        PolicyError: If it can be called neither with an instruction nor with an instruction and a seed.
+    """
+    parameters = "that cannot be called"
+    try:
+        signature = inspect.signature(policy.reset)
+        parameters = str(signature)
+        seeded = "seed" in signature.parameters
+        signature.bind("", **({"seed": 0} if seeded else {}))
+    except ValueError:  # a method of a compiled class, which states none
+        return False
+    except TypeError:
+        raise PolicyError(
+            f"{policy.name}: expected a method reset(instruction) or reset(instruction, seed), got a reset "
+            f"{parameters}"
+        ) from None
+    return seeded
+
+
 def check_fit(policy: Policy, control_hz: float, views: tuple[str, ...]) -> None:
     """Check before the first step that a policy fits a robot.
 
@@ -182,8 +229,9 @@ def check_fit(policy: Policy, control_hz: float, views: tuple[str, ...]) -> None
         views: Names of the available cameras.
 
     Raises:
-        PolicyError: If the rates differ, or a view is missing.
+        PolicyError: If the rates differ, a view is missing, or `reset` has other parameters.
     """
+    takes_seed(policy)
     space = policy.action_space
     if abs(space.rate_hz - control_hz) > 1e-6:
         raise PolicyError(
@@ -203,16 +251,20 @@ def check_chunk(name: str, chunk: object, rows: int) -> Float[np.ndarray, "H 7"]
 
     Args:
         name: Name of the policy, for messages.
-        chunk: The value.
+        chunk: An array, a tensor of any device and type (with or without gradients), or lists of these or of
+            numbers.
         rows: Largest number of rows.
 
     Raises:
         PolicyError: If it has another shape, or numbers that are not finite.
     """
     try:
-        array = np.asarray(chunk, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise PolicyError(f"{name}: expected a chunk of actions, got {type(chunk).__name__}") from error
+        array = _to_array(chunk)
+    except Exception as error:  # a conversion runs code of the value's own class
+        raise PolicyError(
+            f"{name}: expected a chunk of actions, got {type(chunk).__name__}, which cannot be read as "
+            f"numbers ({type(error).__name__}: {str(error)[:200]})"
+        ) from error
     if array.ndim != 2 or array.shape[1] != ACTION_SIZE or not 1 <= len(array) <= rows:
         raise PolicyError(f"{name}: expected 1 to {rows} actions of {ACTION_SIZE} numbers, got {array.shape}")
     if not (np.abs(array) <= poses.LARGEST).all():
@@ -220,3 +272,21 @@ def check_chunk(name: str, chunk: object, rows: int) -> Float[np.ndarray, "H 7"]
             f"{name}: expected finite actions, got NaN or infinity, or a number above {poses.LARGEST:.0f}"
         )
     return array
+
+
+def _to_array(value: object) -> Float[np.ndarray, "..."]:
+    """Convert nested lists, arrays and tensors to float64.
+
+    Raises:
+        Exception: If a part of it is no number; of any class, because tensors convert themselves.
+    """
+    if isinstance(value, (list, tuple)):
+        return np.array([_to_array(part) for part in cast(Sequence[object], value)], dtype=np.float64)
+    if callable(getattr(value, "detach", None)):
+        # A tensor of PyTorch, which is not imported here. NumPy has no bfloat16, and reads neither a tensor
+        # with gradients nor one of a GPU.
+        value = cast(Any, value).detach().cpu().double().numpy()
+    array = np.asarray(value)
+    if array.dtype.kind in "OSUMmcT":  # NumPy reads None as NaN, text as numbers, and drops imaginary parts
+        raise TypeError(f"expected real numbers, got {array.dtype}")
+    return array.astype(np.float64)

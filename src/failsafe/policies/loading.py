@@ -12,7 +12,7 @@ from failsafe import registry
 from failsafe.errors import PolicyError, UnknownNameError, UserError
 from failsafe.models.address import parse_address, read_setting
 from failsafe.models.loading import fingerprint
-from failsafe.policies.contract import ActionSpace, Policy
+from failsafe.policies.contract import ActionSpace, Policy, takes_seed
 from failsafe.registry import Registry
 
 FORMS = (
@@ -49,13 +49,17 @@ def load_policy(name: str | Policy) -> Policy:
         The policy. A server has not been contacted yet.
 
     Raises:
-        UserError: If there is no such policy, or something that it needs is not installed.
+        UserError: If there is no such policy, something that it needs is not installed, or its `reset` has
+            other parameters than the contract's.
     """
-    if not isinstance(name, str):
-        return name
-    if name not in POLICIES and ":" not in name:
+    if isinstance(name, str) and name not in POLICIES and ":" not in name:
         raise _no_policy(name)
-    return POLICIES.make(name)
+    policy = cast(Policy, POLICIES.make(name) if isinstance(name, str) else name)
+    try:
+        takes_seed(policy)
+    except PolicyError as error:
+        raise UserError(str(error)) from error
+    return policy
 
 
 def policy_fingerprint(name: str | Policy) -> str:

@@ -52,6 +52,8 @@ class Episode:
         instruction: What the robot was told to do, in natural language.
         ending: How it ended.
         steps: Control steps.
+        limited_steps: Control steps in which the policy asked for more than the robot's step limits, so that
+            a part of the step was carried out; None in records of older versions.
         robot_seconds: Seconds that those take on the robot.
         policy_seconds: Seconds of computing the base policy's actions.
         monitor_seconds: Seconds for which the monitor blocked the policy.
@@ -75,6 +77,7 @@ class Episode:
     description: str = ""
     perturbations: tuple[Perturbation, ...] = ()
     injection_step: int | None = None
+    limited_steps: int | None = None
 
     @property
     def success(self) -> bool:

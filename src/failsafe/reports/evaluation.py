@@ -12,8 +12,9 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from failsafe.datasets.files import write_atomically
+from failsafe.evaluation.conditions import NEVER
 from failsafe.evaluation.config import StudyItem, study_items
-from failsafe.evaluation.paired import Change, Pair, Summary, pairs_of, summarise
+from failsafe.evaluation.paired import ALL_TASKS, Change, Pair, Summary, pairs_of, summarise
 from failsafe.evaluation.replay_videos import CONDITIONS, ReplayVideo, choose, video_folder
 from failsafe.evaluation.results import Results, StudyManifest
 from failsafe.evaluation.scenarios import scenario
@@ -93,7 +94,22 @@ def format_summary(summary: Summary, width: int | None = None) -> str:
         summary: Summary of the results.
         width: Characters per line; by default the width of the terminal. Names are never truncated.
     """
-    return "\n\n".join(table_text(table, width) for table in narrow_tables(summary))
+    tables = [table_text(table, width) for table in narrow_tables(summary)]
+    return "\n\n".join([*tables, *limited_notes(summary)])
+
+
+def limited_notes(summary: Summary) -> list[str]:
+    """Return a sentence for each policy whose steps were larger than the robot's limits.
+
+    Args:
+        summary: Summary of the results.
+    """
+    return [
+        f"{row.policy}, {row.task}, scenario {row.scenario}: {share(row.limited)} of the control steps asked "
+        "for more than the robot's step limits, and were shortened"
+        for row in summary.rows
+        if row.condition == NEVER and row.task != ALL_TASKS and row.limited
+    ]
 
 
 def summary_markdown(summary: Summary) -> str:

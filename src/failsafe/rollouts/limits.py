@@ -22,6 +22,7 @@ class PoseController:
     Attributes:
         target: Tool pose asked for last, within the limits. [7]
         gripper: Gripper command asked for last, -1 (closed) to +1 (open).
+        limited_steps: Control steps so far in which more was asked for than the robot's step limits.
     """
 
     def __init__(self, loop: ControlLoop) -> None:
@@ -29,6 +30,7 @@ class PoseController:
         self._embodiment = loop.simulator.spec.embodiment
         self.target: Pose = loop.observation.tcp_pose.copy()
         self.gripper = OPEN
+        self.limited_steps = 0
         self._sent = self.target
         """Tool pose commanded last, after hooks, which may differ from `target`."""
 
@@ -43,6 +45,8 @@ class PoseController:
             DivergedError: If the physics diverges.
         """
         measured = self._loop.observation.tcp_pose
+        if not is_one_step(wanted, self.target, measured, self._embodiment):
+            self.limited_steps += 1
         self.target, self.gripper = clip_target(wanted, self.target, measured, self._embodiment), gripper
         self._sent = self._loop.step(Command(self.target, gripper), (self._sent, measured)).target
 
@@ -56,11 +60,22 @@ def clip_target(wanted: Pose, before: Pose, measured: Pose, embodiment: Embodime
         measured: Measured tool pose. [7]
         embodiment: The robot whose limits apply.
     """
-    limits = embodiment.step_limits
-    # A correction starts from the measured pose, which may lag a step behind the commanded one.
-    if not any(_within(start, wanted, *limits) for start in (before, measured)):
-        wanted = poses.limit_step(before, wanted, *limits)
+    if not is_one_step(wanted, before, measured, embodiment):
+        wanted = poses.limit_step(before, wanted, *embodiment.step_limits)
     return poses.limit_step(measured, wanted, TRACKING_LIMIT_METRES, TRACKING_LIMIT_RADIANS)
+
+
+def is_one_step(wanted: Pose, before: Pose, measured: Pose, embodiment: EmbodimentSpec) -> bool:
+    """Return whether a tool pose is within the step limits of the pose before or of the measured one.
+
+    Args:
+        wanted: Tool pose that an action asks for, robot base frame. [7]
+        before: Tool pose asked for last. [7]
+        measured: Measured tool pose. [7]
+        embodiment: The robot whose limits apply.
+    """
+    # A correction starts from the measured pose, which may lag a step behind the commanded one.
+    return any(_within(start, wanted, *embodiment.step_limits) for start in (before, measured))
 
 
 def _within(start: Pose, end: Pose, metres: float, radians: float) -> bool:
