@@ -16,6 +16,7 @@ from tests.policies.websocket_server import WebsocketServer, pack
 
 from failsafe.evaluation.study import run_study
 from failsafe.execution.processes import ProcessExecutor
+from failsafe.monitors.budget import InterventionBudget
 from failsafe.monitors.monitored import MonitoredPolicy
 from failsafe.monitors.settings import MonitorSettings
 from failsafe.policies.openpi import OpenpiPolicy
@@ -112,7 +113,7 @@ def test_a_model_that_hangs_changes_nothing(alone: np.ndarray, hanging: Hangs, a
 def test_an_action_of_a_kilometre_is_a_few_small_steps() -> None:
     far = Assessment(failure_probability=0.9, actions=((1000.0, 1000.0, 0.0, 0.0, 0.0, 0.0, 1.0),) * 3)
     simulator = ToyPick()
-    episode, states = play(guard(Glance(far), max_takeovers=1), simulator)
+    episode, states = play(guard(Glance(far), budget=InterventionBudget(takeovers=1)), simulator)
     assert episode.ending is Ending.FAILURE
     assert episode.count(EventKind.TAKE_OVER) == 1
     jumps = np.linalg.norm(np.diff(states[:, :3], axis=0), axis=1)
@@ -121,7 +122,7 @@ def test_an_action_of_a_kilometre_is_a_few_small_steps() -> None:
 
 def test_a_take_over_begins_where_the_tool_is_and_hands_back() -> None:
     up = Assessment(failure_probability=0.9, actions=(UP,) * 4)
-    episode, states = play(guard(Glance(up), max_takeovers=1, max_corrections=1))
+    episode, states = play(guard(Glance(up), budget=InterventionBudget(takeovers=1), max_corrections=1))
     (start,) = [event.step for event in episode.events if event.kind is EventKind.TAKE_OVER]
     (end,) = [event.step for event in episode.events if event.kind is EventKind.HAND_BACK]
     assert end == start + 4

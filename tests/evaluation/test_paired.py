@@ -95,6 +95,18 @@ def test_the_delay_is_of_perturbations_that_make_the_policy_fail() -> None:
     assert (quiet.onsets, quiet.detected, quiet.delay) == (0, 0, None)
 
 
+def test_episodes_from_before_the_monitor_handed_back_are_of_another_condition() -> None:
+    for condition, now in (
+        ("monitor", "assist"),
+        ("oracle-detector", "oracle-detector-assist"),
+        ("never", "never"),
+        ("fixed-retry", "fixed-retry"),
+    ):
+        text = codec.dumps(made(1, WORKED, condition, alarm(10, TAKE_OVER))).replace("Episode/3", "Episode/2")
+        assert codec.loads(Episode, text) == made(1, WORKED, now, alarm(10, TAKE_OVER))
+        assert codec.loads(Episode, text.replace("Episode/2", "Episode/3")).key.condition == condition
+
+
 def test_the_policy_alone_is_paired_with_itself() -> None:
     row = summarise(BY_HAND).find("Pick", "nominal", "weak", "never")
     assert row is not None
@@ -210,7 +222,7 @@ def test_a_record_comes_back() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "error", "description"),
     [
-        ("Episode/2", "Episode/3", RecordError, "expected format 'Episode/2'"),
+        ("Episode/3", "Episode/4", RecordError, "expected format 'Episode/3'"),
         ('"seed":7', '"seed":"7"', RecordError, "expected int, got '7'"),
         ('"ending":"policy_error"', '"ending":"polcy_error"', UserError, "did you mean 'policy_error'"),
         ('"latency":0.125', '"latencies":0.125', UserError, "did you mean 'latency'"),

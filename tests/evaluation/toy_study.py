@@ -19,6 +19,7 @@ from failsafe.evaluation.study import StudyJob
 from failsafe.experts.tasks import Task
 from failsafe.experts.toy import ToyPickExpert, ToyPushExpert
 from failsafe.generation.nominal import run_nominal
+from failsafe.monitors.budget import InterventionBudget
 from failsafe.monitors.calibration import Calibration, Threshold
 from failsafe.monitors.settings import MonitorSettings
 from failsafe.policies.contract import ActionSpace
@@ -114,7 +115,9 @@ def config(
         conditions=conditions,
         limits=LIMITS,
         threshold=0.0,
-        settings=MonitorSettings(max_corrections=1, max_takeovers=3, cool_down_seconds=0.75),
+        settings=MonitorSettings(
+            max_corrections=1, budget=InterventionBudget(takeovers=3), cool_down_seconds=0.75
+        ),
         calibrations={POLICY: found} if calibrated else {},
     )
 

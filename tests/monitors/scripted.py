@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from failsafe.monitors.budget import NO_LIMIT
 from failsafe.monitors.monitor import Monitor
 from failsafe.monitors.settings import MonitorSettings
 from failsafe.monitors.timing import QueryTiming
@@ -101,11 +103,11 @@ def seconds(steps: int) -> float:
     return steps / MANISKILL_PANDA.control_hz
 
 
-def settings(**changes: Any) -> MonitorSettings:
-    """Return settings: a query every five steps exactly, no drift, one correction, no cool-down."""
+def settings(takeovers: int = 6, **changes: Any) -> MonitorSettings:
+    """Return settings: a query every five steps, no drift, one correction, no cool-down, no budget."""
     timing = QueryTiming(interval=seconds(EVERY), min_interval=seconds(EVERY))
-    fast = {"timing": timing, "drift": 0.0, "max_corrections": 1}
-    fast |= {"continuation_seconds": 0.0, "cool_down_seconds": 0.0}
+    fast = {"timing": timing, "drift": 0.0, "max_corrections": 1, "cool_down_seconds": 0.0}
+    fast["budget"] = replace(NO_LIMIT, takeovers=takeovers)
     return MonitorSettings(**{**fast, **changes})
 
 

@@ -153,9 +153,7 @@ def test_events_have_the_assessment():
 
 
 def test_the_threshold_may_depend_on_the_instruction():
-    monitor = make_monitor(
-        ScriptedModel(failing(0.6)), {"lift": 0.4, "push": 0.5}.get, settings(max_takeovers=1)
-    )
+    monitor = make_monitor(ScriptedModel(failing(0.6)), {"lift": 0.4, "push": 0.5}.get, settings(takeovers=1))
     for instruction, alarms in (("push", 0), ("lift", 1)):
         monitor.reset(instruction)
         play(monitor, FIRST + 1)
@@ -169,7 +167,7 @@ def test_an_infinite_threshold_never_raises_an_alarm():
 
 
 def test_reset_starts_from_scratch():
-    monitor = make_monitor(ScriptedModel(failing()), 3.0, settings(max_takeovers=1))
+    monitor = make_monitor(ScriptedModel(failing()), 3.0, settings(takeovers=1))
     play(monitor, 40)
     assert monitor.needs_help
     monitor.reset("lift")
@@ -219,9 +217,9 @@ def test_a_correction_in_the_tool_frame_is_rotated():
 def test_a_continuation_takes_as_long_as_the_settings_say():
     assessment, well = failing(actions=(UP,) * 3), Assessment(failure_probability=0.1, continuation=(UP,) * 5)
     for wanted, lengths in (
-        ({"continuation_seconds": seconds(72)}, [3, 5]),
-        ({"continuation_seconds": seconds(2)}, [3, 2]),
-        ({"continuation_seconds": 0.0, "max_actions": 2}, [2]),
+        ({"assist": True, "continuation_seconds": seconds(72)}, [3, 5]),
+        ({"assist": True, "continuation_seconds": seconds(2)}, [3, 2]),
+        ({"continuation_seconds": seconds(72), "max_actions": 2}, [2]),
     ):
         monitor = make_monitor(ScriptedModel(assessment, well, FINE), 0.5, settings(**wanted))
         assert [len(planned) for planned in play(monitor, FIRST + 1).values()] == lengths
@@ -236,7 +234,7 @@ def test_a_correction_that_was_not_enough_is_followed_by_another():
     monitor = make_monitor(
         ScriptedModel(first, second, well, FINE),
         0.5,
-        settings(max_corrections=3, continuation_seconds=seconds(72)),
+        settings(max_corrections=3, assist=True, continuation_seconds=seconds(72)),
     )
     ways = play(monitor, FIRST + 1)
     # Two corrections, then the continuation.
@@ -250,7 +248,9 @@ def test_a_correction_that_was_not_enough_is_followed_by_another():
 def test_it_continues_while_there_is_no_failure():
     well = Assessment(failure_probability=0.1, continuation=(UP,) * 4)
     monitor = make_monitor(
-        ScriptedModel(failing(actions=(UP,) * 3), well), 0.5, settings(continuation_seconds=seconds(10))
+        ScriptedModel(failing(actions=(UP,) * 3), well),
+        0.5,
+        settings(assist=True, continuation_seconds=seconds(10)),
     )
     assert [len(planned) for planned in play(monitor, FIRST + 1).values()] == [3, 4, 4, 2]
     assert steps_of(monitor, QUERY) == [FIRST, FIRST + 3, FIRST + 7, FIRST + 11]
@@ -259,7 +259,7 @@ def test_it_continues_while_there_is_no_failure():
     again = make_monitor(
         ScriptedModel(failing(actions=(UP,) * 3), well),
         0.5,
-        settings(continuation_seconds=seconds(10), max_takeovers=1),
+        settings(assist=True, continuation_seconds=seconds(10), takeovers=1),
     )
     play(again, FIRST + 1)
     assert steps_of(again, TAKE_OVER) == [FIRST]
@@ -271,7 +271,7 @@ def test_a_failure_in_a_continuation_is_corrected_at_even_odds():
     monitor = make_monitor(
         ScriptedModel(sure, well, likely, well),
         0.95,
-        settings(max_corrections=2, continuation_seconds=seconds(8)),
+        settings(max_corrections=2, assist=True, continuation_seconds=seconds(8)),
     )
     assert [len(planned) for planned in play(monitor, FIRST + 1).values()] == [3, 4, 1, 4]
     assert steps_of(monitor, EventKind.AGAIN) == [FIRST + 7]
@@ -280,7 +280,7 @@ def test_a_failure_in_a_continuation_is_corrected_at_even_odds():
 
 def test_a_takeover_has_at_most_max_corrections():
     monitor = make_monitor(
-        ScriptedModel(failing(actions=(UP,))), 0.5, settings(max_corrections=3, max_takeovers=1)
+        ScriptedModel(failing(actions=(UP,))), 0.5, settings(max_corrections=3, takeovers=1)
     )
     ways = play(monitor, FIRST + 1)
     assert [len(planned) for planned in ways.values()] == [1, 1, 1]
@@ -293,7 +293,9 @@ def test_a_takeover_has_at_most_max_corrections():
 def test_without_a_second_correction_the_takeover_ends(answer):
     first = failing(actions=(UP,) * 3, continuation=(UP,) * 2)
     monitor = make_monitor(
-        ScriptedModel(first, answer, FINE), 0.5, settings(max_corrections=3, continuation_seconds=seconds(72))
+        ScriptedModel(first, answer, FINE),
+        0.5,
+        settings(max_corrections=3, assist=True, continuation_seconds=seconds(72)),
     )
     assert [len(planned) for planned in play(monitor, FIRST + 1).values()] == [3]
     assert steps_of(monitor, EventKind.AGAIN) == []
@@ -310,7 +312,7 @@ def test_a_negligible_correction_is_not_repeated():
         (((0.0, 0.0, 0.0, 0.0, 0.12, 0.0, 1.0),), [3, 1]),
     ):
         stuck = failing(actions=rows, continuation=(UP,) * 4)
-        changes = settings(max_corrections=2, continuation_seconds=seconds(9))
+        changes = settings(max_corrections=2, assist=True, continuation_seconds=seconds(9))
         monitor = make_monitor(ScriptedModel(failing(actions=(UP,) * 3), stuck, FINE), 0.5, changes)
         assert [len(planned) for planned in play(monitor, FIRST + 1).values()] == lengths
 
@@ -375,9 +377,7 @@ def test_an_unknown_frame_is_not_executed():
 
 def test_after_the_last_takeover_it_asks_for_help_once():
     told, asked = [], []
-    monitor = make_monitor(
-        ScriptedModel(failing()), 0.5, settings(max_takeovers=2), told.append, asked.append
-    )
+    monitor = make_monitor(ScriptedModel(failing()), 0.5, settings(takeovers=2), told.append, asked.append)
     play(monitor, 60)
     assert len(steps_of(monitor, TAKE_OVER)) == 2
     assert len(steps_of(monitor, ALARM)) > 4
@@ -418,7 +418,7 @@ def test_a_takeover_is_followed_by_a_cool_down(cool_down):
     ("then", "description"), [(0.3, ["better"]), (0.9, ["no better"]), (0.95, ["no better"])]
 )
 def test_the_query_after_a_takeover_is_a_check(then, description):
-    monitor = make_monitor(ScriptedModel(failing(0.9), failing(then), FINE), 0.5, settings(max_takeovers=1))
+    monitor = make_monitor(ScriptedModel(failing(0.9), failing(then), FINE), 0.5, settings(takeovers=1))
     play(monitor, 40)
     assert descriptions_of(monitor, EventKind.CHECK) == description
     (check,) = [event for event in monitor.events if event.kind is EventKind.CHECK]
@@ -427,7 +427,7 @@ def test_the_query_after_a_takeover_is_a_check(then, description):
 
 def test_a_query_within_the_cool_down_is_no_check():
     monitor = make_monitor(
-        ScriptedModel(failing(0.9)), 0.5, settings(max_takeovers=1, cool_down_seconds=seconds(2 * EVERY))
+        ScriptedModel(failing(0.9)), 0.5, settings(takeovers=1, cool_down_seconds=seconds(2 * EVERY))
     )
     play(monitor, 40)
     back = FIRST + 2

@@ -109,7 +109,7 @@ def test_a_correction_is_given_in_the_bases_own_space(space):
 
 
 def test_the_bases_queue_is_dropped_when_the_monitor_takes_over():
-    policy = guarded(failing(actions=(UP,) * 2), max_takeovers=1)
+    policy = guarded(failing(actions=(UP,) * 2), takeovers=1)
     for step in range(FIRST):  # two actions of the second chunk are executed, the third is queued
         policy.act(observation(step))
     assert (policy.base.chunks, policy.base.drops) == (2, 0)
@@ -121,7 +121,7 @@ def test_the_bases_queue_is_dropped_when_the_monitor_takes_over():
 
 
 def test_there_is_no_query_during_a_correction():
-    policy = guarded(failing(actions=(UP,) * 20), max_takeovers=1)
+    policy = guarded(failing(actions=(UP,) * 20), takeovers=1)
     for step in range(FIRST + 21 + EVERY):
         policy.act(observation(step))
     kinds = [(event.step, event.kind) for event in policy.monitor.events]
@@ -136,7 +136,7 @@ def test_there_is_no_query_during_a_correction():
 
 def test_a_reset_or_a_dropped_queue_ends_a_correction():
     for end in (lambda policy: policy.reset("lift"), lambda policy: policy.drop_queue()):
-        policy = guarded(failing(actions=(UP,) * 9), max_takeovers=1)
+        policy = guarded(failing(actions=(UP,) * 9), takeovers=1)
         for step in range(FIRST + 2):
             policy.act(observation(step))
         chunks = policy.base.chunks

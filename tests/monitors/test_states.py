@@ -28,7 +28,7 @@ def test_the_documentation_shows_the_table():
     )
 
 
-def test_every_state_can_be_reached_and_left():
+def test_every_state_can_be_reached_and_left_but_for_a_spent_budget():
     reached, todo = {MonitorState.WATCHING}, [MonitorState.WATCHING]
     while todo:
         state = todo.pop()
@@ -37,9 +37,8 @@ def test_every_state_can_be_reached_and_left():
                 reached.add(found.state)
                 todo.append(found.state)
     assert reached == set(MonitorState)
-    assert {start for (start, _), found in TRANSITIONS.items() if found.state is not start} == set(
-        MonitorState
-    )
+    left = {start for (start, _), found in TRANSITIONS.items() if found.state is not start}
+    assert left == set(MonitorState) - {MonitorState.STAYING_OUT}
 
 
 def test_every_trigger_and_action_is_used():
@@ -50,7 +49,7 @@ def test_every_trigger_and_action_is_used():
 @pytest.mark.parametrize(
     "triggers",
     [
-        {Trigger.ALARM, Trigger.REFUSED_ALARM, Trigger.HOPELESS_ALARM},
+        {Trigger.ALARM, Trigger.REFUSED_ALARM, Trigger.HOPELESS_ALARM, Trigger.SPENT_ALARM},
         {Trigger.STILL_FAILING, Trigger.CONTINUATION, Trigger.DONE, Trigger.INTERRUPTED},
         {Trigger.COOLED_DOWN},
     ],
@@ -59,13 +58,14 @@ def test_every_trigger_and_action_is_used():
 def test_a_state_knows_all_triggers_that_occur_in_it(triggers):
     known = {state: {t for s, t in TRANSITIONS if s is state} for state in MonitorState}
     states = {state for state, found in known.items() if found == triggers}
-    expected = {state for state, found in known.items() if found & triggers}
+    expected = {state for state, found in known.items() if found & triggers} - {MonitorState.STAYING_OUT}
+    assert known[MonitorState.STAYING_OUT] == {Trigger.SPENT_ALARM}
     assert states == expected
 
 
 def test_the_monitor_passes_through_the_states():
     model = ScriptedModel(failing(), failing(0.1, continuation=((0.0,) * 7,) * 2), failing(0.1))
-    monitor = make_monitor(model, 0.5, settings(continuation_seconds=0.1, cool_down_seconds=0.2))
+    monitor = make_monitor(model, 0.5, settings(assist=True, continuation_seconds=0.1, cool_down_seconds=0.2))
     states, left = [], 0
     for step in range(FIRST + 12):
         if left > 1:
@@ -83,9 +83,13 @@ def test_the_monitor_passes_through_the_states():
     ]
 
 
-def test_an_alarm_after_the_last_takeover_gives_up_and_another_episode_starts_anew():
-    monitor = make_monitor(ScriptedModel(failing()), 0.5, settings(max_takeovers=1))
+@pytest.mark.parametrize(
+    ("assessment", "state"),
+    [(failing(), MonitorState.STAYING_OUT), (failing(needs_help=True), MonitorState.GAVE_UP)],
+)
+def test_help_is_asked_for_in_two_states_and_another_episode_starts_anew(assessment, state):
+    monitor = make_monitor(ScriptedModel(assessment), 0.5, settings(takeovers=1))
     play(monitor, 40)
-    assert monitor.state is MonitorState.GAVE_UP
+    assert monitor.state is state
     monitor.reset("lift")
     assert monitor.state is MonitorState.WATCHING

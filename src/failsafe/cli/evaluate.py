@@ -11,6 +11,7 @@ from failsafe.evaluation.conditions import CONTROLS, MONITOR, NEVER
 from failsafe.evaluation.evaluate import evaluate as run_evaluation
 from failsafe.execution.loading import load_executor
 from failsafe.models.loading import COMPACT
+from failsafe.monitors.budget import InterventionBudget
 from failsafe.monitors.settings import MonitorSettings
 
 
@@ -26,6 +27,7 @@ def evaluate(
     conditions: str = "",
     calibration: tuple[Path, ...] = (),
     threshold: float | None = None,
+    budget: float = 0.25,
     takeovers: int = 6,
     max_steps: int = 400,
     asynchronous: bool = False,
@@ -56,6 +58,7 @@ def evaluate(
         calibration: Thresholds made by `failsafe calibrate`; the shipped ones for reference policies.
         threshold: Alarm threshold of all policies in accumulated log odds (5, for example), in place of a
             calibration.
+        budget: Largest share of an episode's steps in which the monitor acts, 0 to 1; with 0 it only watches.
         takeovers: Largest number of takeovers in an episode.
         max_steps: Control steps after which an episode is over.
         asynchronous: Let the policy act while the model computes.
@@ -79,7 +82,11 @@ def evaluate(
             conditions=parse_names(conditions) or (NEVER, MONITOR, *(CONTROLS if controls else ())),
             calibration=calibration,
             threshold=threshold,
-            settings=MonitorSettings(max_takeovers=takeovers, asynchronous=asynchronous, deadline=deadline),
+            settings=MonitorSettings(
+                budget=InterventionBudget(share=budget, takeovers=takeovers),
+                asynchronous=asynchronous,
+                deadline=deadline,
+            ),
             max_steps=max_steps,
             executor=run_on,
             shard=part,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,12 +22,24 @@ from failsafe.evaluation.controls import (
     RandomNudge,
 )
 from failsafe.models.contract import RecoveryModel
+from failsafe.monitors.budget import NO_LIMIT
+from failsafe.monitors.settings import MonitorSettings
 from failsafe.registry import Registry
 
 NEVER, WATCH, MONITOR = "never", "watch", "monitor"
-"""The policy alone; a monitor that never intervenes, for calibration; the monitor."""
-CONTROLS = ("always-nudge", "random-nudge", "fixed-retry", "oracle-detector", "oracle-recovery")
-"""The built-in controls and oracles."""
+"""The policy alone; a monitor that never intervenes, for calibration; the monitor as it is by default."""
+MINIMAL, ASSIST = "minimal", "assist"
+"""A monitor that corrects once per alarm; one that goes on as the expert, without a budget."""
+CONTROLS = (
+    MINIMAL,
+    ASSIST,
+    "always-nudge",
+    "random-nudge",
+    "fixed-retry",
+    "oracle-detector",
+    "oracle-recovery",
+)
+"""The conditions that `monitor` is compared with, other than the policy alone."""
 EVEN_ODDS = 0.0
 """Threshold of models that are certain: any failure probability above 0.5 raises an alarm."""
 
@@ -41,11 +53,13 @@ class Condition:
         threshold: Score above which the monitor raises an alarm; None for the calibrated one.
         control: Makes the monitor's recovery model from the model under test and the privileged state of the
             episode; None for the model under test.
+        settings: Changes the monitor's settings; None to keep them.
     """
 
     monitored: bool = True
     threshold: float | None = None
     control: Callable[[RecoveryModel, PrivilegedState], RecoveryModel] | None = None
+    settings: Callable[[MonitorSettings], MonitorSettings] | None = None
 
 
 def _checked(name: str, entry: object) -> Condition:
@@ -61,7 +75,19 @@ CONDITIONS: Registry[Condition] = registry.conditions
 CONDITIONS.prepare = _checked
 CONDITIONS.add(NEVER, Condition(monitored=False))
 CONDITIONS.add(WATCH, Condition(threshold=math.inf))
+
+
+def _minimal(settings: MonitorSettings) -> MonitorSettings:
+    return replace(settings, max_corrections=1)
+
+
+def _assist(settings: MonitorSettings) -> MonitorSettings:
+    return replace(settings, assist=True, budget=replace(NO_LIMIT, takeovers=settings.budget.takeovers))
+
+
+CONDITIONS.add(MINIMAL, Condition(settings=_minimal))
 CONDITIONS.add(MONITOR, Condition())
+CONDITIONS.add(ASSIST, Condition(settings=_assist))
 
 
 def _always_nudge(model: RecoveryModel, truth: PrivilegedState) -> RecoveryModel:

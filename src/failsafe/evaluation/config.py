@@ -35,8 +35,8 @@ class StudyConfig:
         limits: When an episode ends.
 
     Raises:
-        UserError: If a list or the range of seeds is empty, a number is out of range, a name is unknown, or a
-            calibration was made with another drift than the monitor has.
+        UserError: If a list or the range of seeds is empty, a number is out of range, a name is unknown, a
+            calibration was made with another drift than the monitor has, or the settings have `assist`.
     """
 
     tasks: tuple[str, ...]
@@ -65,6 +65,11 @@ class StudyConfig:
                     f"expected thresholds for {policy} that were calibrated with the monitor's drift of "
                     f"{self.settings.drift:g}, got {found.drift:g}: calibrate again"
                 )
+        if self.settings.assist:
+            raise UserError(
+                "expected settings without assist, which would make another condition of each, got "
+                "assist=True: choose the condition 'assist'"
+            )
         for condition in self.conditions:
             CONDITIONS[condition]  # raises for an unknown name
         for name in self.scenarios:

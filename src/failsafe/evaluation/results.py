@@ -33,9 +33,10 @@ class StudyManifest:
         provenance: Commit and versions of the run that started it.
     """
 
-    # Earlier formats: 1 (scores were means over queries), 2 (other names of the monitor's settings). Their
-    # episodes were made with other settings, so they cannot be resumed.
-    FORMAT: ClassVar[int] = 3
+    # Earlier formats: 1 (scores were means over queries), 2 (other names of the monitor's settings), 3 (the
+    # condition "monitor" went on as the expert). Their episodes were made with other settings, so they cannot
+    # be resumed.
+    FORMAT: ClassVar[int] = 4
 
     config: StudyConfig
     command: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -152,14 +153,17 @@ class StudyJob:
 
     def _guard(self, item: StudyItem, condition: str, policy: Policy) -> MonitoredPolicy:
         assert self._model is not None
-        chosen, settings = CONDITIONS[condition], self._config.settings
+        chosen, simulator = CONDITIONS[condition], self.task(item).simulator
         calibration = self._config.calibrations.get(item.policy)
         threshold = calibration.threshold if calibration else self._config.threshold
         if chosen.threshold is not None:
             threshold = chosen.threshold
-        simulator = self.task(item).simulator
         check_objects(self._model, item.task, len(simulator.episode.objects))
         embodiment = simulator.spec.embodiment
+        seconds = self._config.limits.max_steps / embodiment.control_hz
+        settings = self._config.settings
+        settings = replace(settings, budget=replace(settings.budget, episode_seconds=seconds))
+        settings = chosen.settings(settings) if chosen.settings else settings
         if chosen.control is None:
             return MonitoredPolicy(policy, self._model, threshold, settings, embodiment=embodiment)
         truth = self._truth(item)

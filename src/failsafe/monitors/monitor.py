@@ -13,6 +13,7 @@ import numpy as np
 
 from failsafe.errors import PolicyError
 from failsafe.models.contract import RecoveryModel
+from failsafe.monitors.budget import BudgetMeter
 from failsafe.monitors.cusum import CusumDetector
 from failsafe.monitors.queries import Queries
 from failsafe.monitors.settings import MonitorSettings
@@ -85,6 +86,7 @@ class Monitor:
         self._queries = Queries(model, self._settings.deadline, self._record)
         self._on_event, self._on_help = on_event, on_help
         self._detector = CusumDetector(self._settings.drift)
+        self._meter = BudgetMeter(self._settings.budget, embodiment.control_hz)
         self._actions: dict[MonitorAction, Callable[[_Plan], None]] = {
             MonitorAction.NONE: lambda _: None,
             MonitorAction.TAKE_OVER: self._take_over,
@@ -108,7 +110,7 @@ class Monitor:
         self.events: list[Event] = []
         self.step = -1
         self._cool_down_end = 0
-        self._takeovers = 0
+        self._meter.reset()
         self._corrections = 0
         self._continuation_left = 0
         self._probability_before: float | None = None
@@ -184,19 +186,26 @@ class Monitor:
             return ()
         self._record(EventKind.ALARM, **details)
         self._detector.reset()
-        if self._takeovers >= self._settings.max_takeovers:
-            reason = f"still failing after {self._takeovers} takeovers"
-            return self._apply(Trigger.HOPELESS_ALARM, _Plan(reason=reason))
+        meter = self._meter
+        if self.state is MonitorState.STAYING_OUT or min(meter.takeovers_left, meter.steps_left) <= 0:
+            return self._apply(Trigger.SPENT_ALARM, _Plan(reason=self._spent()))
         if assessment.needs_help:
             return self._apply(Trigger.HOPELESS_ALARM, _Plan(reason="the model sees no way back"))
         waypoints = self._plan_correction(assessment, observation)
+        if len(waypoints) > meter.steps_left:
+            return self._apply(Trigger.SPENT_ALARM, _Plan(reason=self._spent()))
+        if len(waypoints) > meter.steps_allowed_in_row:
+            limit = f"at most {meter.steps_allowed_in_row} steps in a row"
+            self._record(EventKind.REFUSAL, description=f"a correction of {len(waypoints)} steps, {limit}")
+            waypoints = ()
         trigger = Trigger.ALARM if waypoints else Trigger.REFUSED_ALARM
         return self._apply(trigger, _Plan(details, assessment.failure_probability, waypoints))
 
     def _proceed(self, observation: PolicyObservation) -> tuple[Waypoint, ...]:
         """Decide what follows when all waypoints of a takeover are done."""
+        left = self._meter.steps_left_in_row
         correction_left = self._corrections < self._settings.max_corrections
-        if not (correction_left or self._continuation_left):
+        if not (left and (correction_left or self._continuation_left)):
             return self._apply(Trigger.DONE)
         self._queries.submit(self.step, observation)
         # The robot stands still until the answer comes, asynchronous or not: the policy is not in control.
@@ -209,9 +218,12 @@ class Monitor:
         failing = assessment.failing and not assessment.needs_help
         failing = failing and not is_negligible(assessment.actions, self._embodiment)
         if correction_left and failing and (waypoints := self._plan_correction(assessment, observation)):
+            if len(waypoints) > left:  # half a correction is none
+                return self._apply(Trigger.DONE)
             return self._apply(Trigger.STILL_FAILING, _Plan(details, waypoints=waypoints))
-        rows = assessment.continuation[: self._continuation_left]
-        if rows and (waypoints := self._plan(assessment, rows, observation)):
+        rows = assessment.continuation[: min(self._continuation_left, left)]
+        waypoints = self._plan(assessment, rows, observation) if rows else ()
+        if 0 < len(waypoints) <= left:
             self._continuation_left -= len(rows)
             return self._apply(Trigger.CONTINUATION, _Plan(details, waypoints=waypoints))
         return self._apply(Trigger.DONE)
@@ -224,13 +236,15 @@ class Monitor:
         transition = TRANSITIONS[self.state, trigger]
         self.state = transition.state
         self._actions[transition.action](plan)
+        self._meter.spend(len(plan.waypoints))
         return plan.waypoints
 
     def _take_over(self, plan: _Plan) -> None:
-        self._takeovers += 1
+        self._meter.begin()
         self._corrections = 1
         self._threshold = min(self._threshold, self._settings.repeat_threshold)
-        self._continuation_left = round(self._settings.continuation_seconds * self._embodiment.control_hz)
+        seconds = self._settings.continuation_seconds if self._settings.assist else 0.0
+        self._continuation_left = round(seconds * self._embodiment.control_hz)
         self._probability_before = plan.probability
         self._record(EventKind.TAKE_OVER, **{**plan.details, "actions": len(plan.waypoints)})
 
@@ -249,6 +263,12 @@ class Monitor:
             self._asked_for_help = True
             self._record(EventKind.HELP, description=plan.reason)
             self._on_help(self.events[-1])
+
+    def _spent(self) -> str:
+        """Return why the budget allows no further takeover."""
+        if not self._meter.takeovers_left:
+            return f"still failing after {self._meter.taken_over} takeovers"
+        return f"still failing, and the intervention budget has {self._meter.steps_left} steps left"
 
     # ------------------------------------------------------------------ plans and events
 

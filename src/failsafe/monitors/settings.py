@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from failsafe.errors import UserError
+from failsafe.monitors.budget import InterventionBudget
 from failsafe.monitors.timing import QueryTiming
 
 
@@ -21,12 +22,14 @@ class MonitorSettings:
             `CusumDetector`.
         repeat_threshold: Score above which an episode that has seen a takeover raises another alarm, if that
             is less than the threshold. The threshold bounds the rate of first false alarms only.
-        max_takeovers: Largest number of takeovers in an episode; 0 never takes over.
+        budget: Upper bounds on the steps in which the monitor acts.
         max_corrections: Largest number of corrections in one takeover. After each, the model is queried
             again, and another correction is executed if the model still sees a failure.
         max_actions: Largest number of actions executed of one correction.
-        continuation_seconds: Time in a takeover for which the monitor executes the actions that the expert
-            would take next, with a query whenever they are done; 0 hands back right after the corrections.
+        assist: Whether the monitor goes on as the expert after the corrections, in place of handing back at
+            once.
+        continuation_seconds: With `assist`, time in a takeover for which the monitor executes the actions
+            that the expert would take next, with a query whenever they are done.
         cool_down_seconds: Time after a takeover in which queries do not count.
         asynchronous: Whether the policy acts while the model computes, in place of waiting for the answer.
         deadline: Seconds after which an answer is dropped.
@@ -38,9 +41,10 @@ class MonitorSettings:
     timing: QueryTiming = field(default_factory=QueryTiming)
     drift: float = 2.0
     repeat_threshold: float = 5.0
-    max_takeovers: int = 6
+    budget: InterventionBudget = field(default_factory=InterventionBudget)
     max_corrections: int = 6
     max_actions: int = 24
+    assist: bool = False
     continuation_seconds: float = 3.6
     cool_down_seconds: float = 0.5
     asynchronous: bool = False
@@ -48,8 +52,8 @@ class MonitorSettings:
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range."""
-        least = {"drift": 0, "repeat_threshold": 0, "max_takeovers": 0, "max_corrections": 1}
-        least |= {"max_actions": 1, "continuation_seconds": 0, "cool_down_seconds": 0}
+        least = {"drift": 0, "repeat_threshold": 0, "max_corrections": 1, "max_actions": 1}
+        least |= {"continuation_seconds": 0, "cool_down_seconds": 0}
         for name, number in least.items():
             if not number <= (got := getattr(self, name)) < math.inf:
                 raise UserError(f"expected a monitor's {name} to be finite and at least {number}, got {got}")

@@ -26,6 +26,9 @@ class MonitorState(str, enum.Enum):
     """The policy acts. Queries do not count, because their windows still show the failure."""
     GAVE_UP = "gave up"
     """The policy acts, and help has been asked for. Queries count as in `WATCHING`."""
+    STAYING_OUT = "staying out"
+    """The policy acts until the end of the episode: the intervention budget is spent, and help has been asked
+    for. Queries count as in `WATCHING`."""
 
     @property
     def in_control(self) -> bool:
@@ -38,10 +41,11 @@ class Trigger(str, enum.Enum):
 
     ALARM = "alarm, and the correction can be executed"
     REFUSED_ALARM = "alarm, but there is no correction that can be executed"
-    HOPELESS_ALARM = "alarm after the last takeover, or the model sees no way back"
+    HOPELESS_ALARM = "alarm, but the model sees no way back"
+    SPENT_ALARM = "alarm, but the intervention budget does not allow the correction"
     STILL_FAILING = "all actions done, the next query still sees a failure, corrections are left"
-    CONTINUATION = "all actions done, no further correction, continuation time is left"
-    DONE = "all actions done, neither a further correction nor a continuation"
+    CONTINUATION = "all actions done, no further correction, `assist` is on, continuation time is left"
+    DONE = "all actions done, neither a further correction nor a continuation, or the budget allows neither"
     INTERRUPTED = "the policy's action queue was dropped, or a request could not be read"
     COOLED_DOWN = "the cool-down is over"
 
@@ -70,12 +74,13 @@ class Transition:
     action: MonitorAction
 
 
-_WATCHING, _TAKING_OVER, _CONTINUING, _COOLING_DOWN, _GAVE_UP = MonitorState
+_WATCHING, _TAKING_OVER, _CONTINUING, _COOLING_DOWN, _GAVE_UP, _STAYING_OUT = MonitorState
 
 TRANSITIONS: Mapping[tuple[MonitorState, Trigger], Transition] = {
     (_WATCHING, Trigger.ALARM): Transition(_TAKING_OVER, MonitorAction.TAKE_OVER),
     (_WATCHING, Trigger.REFUSED_ALARM): Transition(_WATCHING, MonitorAction.NONE),
     (_WATCHING, Trigger.HOPELESS_ALARM): Transition(_GAVE_UP, MonitorAction.ASK_FOR_HELP),
+    (_WATCHING, Trigger.SPENT_ALARM): Transition(_STAYING_OUT, MonitorAction.ASK_FOR_HELP),
     (_TAKING_OVER, Trigger.STILL_FAILING): Transition(_TAKING_OVER, MonitorAction.CORRECT_AGAIN),
     (_TAKING_OVER, Trigger.CONTINUATION): Transition(_CONTINUING, MonitorAction.CONTINUE),
     (_TAKING_OVER, Trigger.DONE): Transition(_COOLING_DOWN, MonitorAction.HAND_BACK),
@@ -88,6 +93,8 @@ TRANSITIONS: Mapping[tuple[MonitorState, Trigger], Transition] = {
     (_GAVE_UP, Trigger.ALARM): Transition(_TAKING_OVER, MonitorAction.TAKE_OVER),
     (_GAVE_UP, Trigger.REFUSED_ALARM): Transition(_GAVE_UP, MonitorAction.NONE),
     (_GAVE_UP, Trigger.HOPELESS_ALARM): Transition(_GAVE_UP, MonitorAction.NONE),
+    (_GAVE_UP, Trigger.SPENT_ALARM): Transition(_STAYING_OUT, MonitorAction.NONE),
+    (_STAYING_OUT, Trigger.SPENT_ALARM): Transition(_STAYING_OUT, MonitorAction.NONE),
 }
 """The next state and the action for every trigger that a state knows. A new episode starts in `WATCHING`."""
 

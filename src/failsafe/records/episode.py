@@ -32,7 +32,7 @@ class EpisodeKey:
         task: Name of the task.
         scenario: Name of the scenario; "nominal" is the training distribution.
         policy: The base policy, as the user named it.
-        condition: "never" for the policy alone, "monitor", or the name of a control.
+        condition: "never" for the policy alone, "monitor", or the name of another condition.
         seed: Seed of the initial state.
     """
 
@@ -63,8 +63,12 @@ class Episode:
         injection_step: First control step on which one of them acted, None where none did.
     """
 
-    FORMAT: ClassVar[int] = 2
-    MIGRATIONS: ClassVar[Mapping[str, Migration]] = {"Episode/1": lambda fields: _from_version_1(fields)}
+    # In earlier formats the monitor went on as the expert after its corrections: the condition "assist".
+    FORMAT: ClassVar[int] = 3
+    MIGRATIONS: ClassVar[Mapping[str, Migration]] = {
+        "Episode/1": lambda fields: _name_assist(_from_version_1(fields)),
+        "Episode/2": lambda fields: _name_assist(fields),
+    }
 
     key: EpisodeKey
     instruction: str
@@ -83,6 +87,24 @@ class Episode:
     def success(self) -> bool:
         """Whether the task succeeded, at the end and after settling."""
         return self.ending is Ending.SUCCESS
+
+    @property
+    def takeovers(self) -> tuple[tuple[int, int], ...]:
+        """First step of each takeover, and one past its last; it may last to the end of the episode."""
+        found: list[tuple[int, int]] = []
+        start: int | None = None
+        for event in self.events:
+            if event.kind is EventKind.TAKE_OVER:
+                start = event.step
+            elif event.kind is EventKind.HAND_BACK and start is not None:
+                found.append((start, event.step))
+                start = None
+        return tuple(found if start is None else [*found, (start, max(start, self.steps))])
+
+    @property
+    def intervention_steps(self) -> int:
+        """Control steps in which the monitor acts."""
+        return sum(stop - start for start, stop in self.takeovers)
 
     def count(self, kind: EventKind) -> int:
         """Return the number of events of one kind."""
@@ -104,3 +126,13 @@ def _from_version_1(fields: dict[str, Any]) -> dict[str, Any]:
     fields = {**fields, "key": key, "events": events, "description": fields.get("words", "")}
     fields["injection_step"] = fields.get("onset")
     return {name: value for name, value in fields.items() if name not in ("words", "onset")}
+
+
+_ASSISTED = {"monitor": "assist", "oracle-detector": "oracle-detector-assist"}
+"""Conditions of earlier formats in which the monitor went on as the expert, and what they are called now."""
+
+
+def _name_assist(fields: dict[str, Any]) -> dict[str, Any]:
+    """Name the condition of an episode from before the monitor handed back after its corrections."""
+    key = fields["key"]
+    return {**fields, "key": {**key, "condition": _ASSISTED.get(key["condition"], key["condition"])}}
