@@ -251,7 +251,7 @@ def read_records(path: Path) -> Records:
     """
     records: Records = {}
     if path.exists():
-        for line in path.read_text().splitlines():
+        for line in path.read_text(encoding="utf-8").splitlines():
             record = json.loads(line)
             records[record["task"], record["seed"]] = record
     return records
@@ -370,7 +370,7 @@ def main() -> None:
     args = parser.parse_args()
 
     if args.time:
-        stdout = os.fdopen(os.dup(1), "w")
+        stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
         send_output_to_stderr()
         measured = time_task(args.time[0], int(args.time[1]), args.settle_steps)
         print(json.dumps(measured), file=stdout, flush=True)
@@ -382,7 +382,7 @@ def main() -> None:
     if unknown:
         parser.error(f"no solution for {sorted(unknown)}; there are {sorted(MP_SOLUTIONS)}")
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    with args.out.open("a") as file:
+    with args.out.open("a", encoding="utf-8") as file:
         for task in args.tasks or MP_SOLUTIONS:
             done = read_records(args.out)
             seeds = range(args.first_seed, args.first_seed + args.seeds)
@@ -406,7 +406,7 @@ def main() -> None:
         "Seconds are those of the solution with its reset, over the episodes that ended; CPU seconds are\n"
         "the ones to trust where the machine had other work.\n"
     )
-    args.out.with_suffix(".md").write_text(text)
+    args.out.with_suffix(".md").write_text(text, encoding="utf-8")
     print(table)
 
 

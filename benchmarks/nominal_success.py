@@ -77,7 +77,7 @@ def read_records(path: Path) -> Records:
     Returns:
         The records by (task, seed), the last one where there are several.
     """
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return {(r["task"], r["seed"]): r for r in map(json.loads, lines)}
 
 
@@ -223,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         args.out.parent.mkdir(parents=True, exist_ok=True)
         packages = {name: version(name) for name in ("mani_skill", "sapien", "numpy")}
-        with args.out.open("a") as file:
+        with args.out.open("a", encoding="utf-8") as file:
             for name in args.tasks or maniskill_tasks():
                 done = read_records(args.out)
                 wanted = [seed for seed in range(args.seeds) if (name, seed) not in done]
@@ -232,7 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     file.flush()
                     print(name, record["seed"], record["reason"] or "success", file=sys.stderr)
     args.page.parent.mkdir(parents=True, exist_ok=True)
-    args.page.write_text(page(read_records(args.out), read_records(PLANNER)))
+    args.page.write_text(page(read_records(args.out), read_records(PLANNER)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def machine() -> dict[str, str]:
     if cpuinfo.exists():
         lines = (
             line.partition(":")[2].strip()
-            for line in cpuinfo.read_text().splitlines()
+            for line in cpuinfo.read_text(encoding="utf-8").splitlines()
             if "model name" in line
         )
         model = next(lines, model)

@@ -176,7 +176,9 @@ def _time_planner(environment: Path, task: str, episodes: int) -> dict[str, Any]
     python, script = environment / "bin" / "python", HERE / "maniskill_planner.py"
     command = [str(python), str(script), "--time", task, str(episodes)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+        done = subprocess.run(
+            command, capture_output=True, text=True, encoding="utf-8", timeout=300, check=True
+        )
         return json.loads(done.stdout.strip().splitlines()[-1])
     except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
         return f"{type(error).__name__}: {error}"
@@ -199,7 +201,15 @@ def find_mplib_environment(given: Path | None) -> Path | str:
     command = ["bash", str(HERE / "setup_mplib_env.sh"), str(folder)]
     environment = {"PYTHON": sys.executable, **os.environ}
     try:
-        subprocess.run(command, check=True, timeout=900, capture_output=True, text=True, env=environment)
+        subprocess.run(
+            command,
+            check=True,
+            timeout=900,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            env=environment,
+        )
     except (OSError, subprocess.SubprocessError) as error:
         output = str(getattr(error, "stderr", "") or error).strip().splitlines()
         return f"its environment could not be made: {output[-1] if output else error}"
@@ -276,7 +286,9 @@ def main(arguments: list[str] | None = None) -> None:
 def _write(bench: Bench, facts: dict[str, str], out: Path | None) -> None:
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-    (out / "bench.md" if out else HERE.parent / "docs" / "bench.md").write_text(page(bench, facts))
+    (out / "bench.md" if out else HERE.parent / "docs" / "bench.md").write_text(
+        page(bench, facts), encoding="utf-8"
+    )
     plain = {
         "machine": facts,
         "figures": [asdict(row) for row in bench.rows],
@@ -284,7 +296,7 @@ def _write(bench: Bench, facts: dict[str, str], out: Path | None) -> None:
         "once_per_process_s": {name: round(seconds.wall, 3) for name, seconds in bench.starts.items()},
     }
     text = json.dumps(plain, indent=1, ensure_ascii=False) + "\n"
-    ((out or HERE / "results") / "bench.json").write_text(text)
+    ((out or HERE / "results") / "bench.json").write_text(text, encoding="utf-8")
 
 
 def _load() -> str:

@@ -123,6 +123,6 @@ def _serve(sizes: Sizes, connection: Connection) -> None:
 
 def peak_memory() -> float:
     """Return the largest resident memory of this process so far, bytes."""
-    match = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    match = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
     assert match is not None
     return 1024.0 * int(match.group(1))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -21,3 +22,14 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         return int(end.value.code or 0), out, err
 
     return command
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of the toy with three verified failures, which no test may change."""
+    from failsafe.cli.generate import generate
+
+    folder = tmp_path_factory.mktemp("verbs") / "data"
+    modes = "object_dropped,translation_x"
+    generate(("ToyPick-v0",), out=folder, failures=3, labels=1, verify_rollouts=1, modes=modes, workers=1)
+    return folder

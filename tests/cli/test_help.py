@@ -46,5 +46,5 @@ def test_help_lists_every_verb_without_importing_one() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     for verb in VERBS:
         assert f"• {verb} " in done.stdout
-    expected = ["failsafe.cli", "failsafe.cli.main", "failsafe.errors"]
+    expected = ["failsafe.cli", "failsafe.cli.main", "failsafe.cli.streams", "failsafe.errors"]
     assert sorted(eval(done.stdout.splitlines()[-1])) == expected

@@ -12,16 +12,6 @@ from tests.cli.conftest import Verb
 from failsafe.datasets.store import Dataset
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from failsafe.cli.generate import generate
-
-    folder = tmp_path_factory.mktemp("verbs") / "data"
-    modes = "object_dropped,translation_x"
-    generate(("ToyPick-v0",), out=folder, failures=3, labels=1, verify_rollouts=1, modes=modes, workers=1)
-    return folder
-
-
 def test_generate_says_what_came_of_it_and_goes_on_where_it_was(made: Path, run: Verb) -> None:
     description = ["generate", "ToyPick-v0", "--failures", "3", "--labels", "1", "--verify-rollouts", "1"]
     description += ["--modes", "object_dropped,translation_x", "--out", str(made), "--json"]

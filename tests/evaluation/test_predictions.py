@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.models.made_up import SPEC, sample, window
 
-from failsafe.errors import RecordError
+from failsafe.errors import RecordError, UserError
 from failsafe.evaluation.predictions import Prediction, Samples, ask, read_predictions, write_predictions
 from failsafe.models.baselines import Oracle, never
 from failsafe.records.assessment import Assessment, Status, Window, WindowSpec
@@ -60,5 +60,5 @@ def test_a_damaged_log_is_named_with_its_line(tmp_path: Path) -> None:
     path.write_text(path.read_text() + "{}\n")
     with pytest.raises(RecordError, match=r"answers\.jsonl, line 3: expected format 'Prediction/1'"):
         read_predictions(path)
-    with pytest.raises(RecordError, match="expected a file of predictions"):
+    with pytest.raises(UserError, match="expected a file of predictions"):
         read_predictions(tmp_path / "none.jsonl")

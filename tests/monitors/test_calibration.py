@@ -112,7 +112,7 @@ def test_a_file_is_read_back(tmp_path):
     ("data", "error", "description"),
     [
         (None, UserError, "made by `failsafe calibrate`"),
-        (b"\xff\xfe\x00binary", UserError, "made by `failsafe calibrate`"),
+        (b"\xff\xfe\x00binary", RecordError, "expected text in UTF-8"),
         (b"{", RecordError, "does not parse"),
         (b'{"format":"Calibration/9"}', RecordError, "expected format 'Calibration/3'"),
         (b'{"format":"Calibration/1","smoothing":3}', RecordError, "or generate it again"),

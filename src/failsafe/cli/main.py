@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import tyro
 
-from failsafe.errors import FailSafeError
+from failsafe.cli.streams import OutputLostError, complain, drop_output, prepare_streams, printable
+from failsafe.errors import FailSafeError, UserError
 
 VERBS: dict[str, str] = {
     "doctor": "Report what this machine can do, with a command that fixes each problem.",
@@ -37,26 +38,50 @@ VERBS: dict[str, str] = {
 `failsafe.cli.merge_lora.merge_lora`; its docstring begins with the summary."""
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
+PIPE_CLOSED = 141
+"""Exit status after the reader of the output has gone, as shells have it."""
 
 
 def main() -> None:
     """Run a verb. A user's mistake is one sentence and exit status 2; a bug is a traceback."""
-    # Python adds the working directory to the path for `python -m failsafe`, but not for `failsafe`:
-    # MODULE:ATTRIBUTE names on the command line are found in both.
-    sys.path.insert(0, os.getcwd())
+    prepare_streams()
     try:
-        status = tyro.extras.subcommand_cli_from_dict(
-            _functions(sys.argv[1:2]),
-            prog="failsafe",
-            description="Make robot policies recover from their own failures.",
-        )
+        try:
+            status = _run()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where an error can still be reported
     except FailSafeError as error:
-        print(f"failsafe: {error}", file=sys.stderr)
+        complain(printable(str(error)))
         status = 2
     except KeyboardInterrupt:
-        print("failsafe: interrupted; run the same command again to resume", file=sys.stderr)
+        complain("interrupted; run the same command again to resume")
         status = INTERRUPTED
+    except OutputLostError as lost:
+        drop_output()
+        status = PIPE_CLOSED
+        if not isinstance(lost.__cause__, BrokenPipeError):
+            complain(f"could not write the output ({lost.__cause__}); send it to another file")
+            status = 2
     sys.exit(status)
+
+
+def _run() -> int:
+    words = sys.argv[1:]
+    try:
+        # Python adds the working directory to the path for `python -m failsafe`, but not for `failsafe`:
+        # MODULE:ATTRIBUTE names on the command line are found in both.
+        sys.path.insert(0, os.getcwd())
+    except FileNotFoundError as error:
+        if words and not {"-h", "--help"} & {*words}:
+            raise UserError(
+                "expected a working directory that exists, got one that was deleted: change to another folder"
+            ) from error
+    return tyro.extras.subcommand_cli_from_dict(
+        _functions(words[:1]),
+        prog="failsafe",
+        description="Make robot policies recover from their own failures.",
+    )
 
 
 def verb_function(verb: str) -> Callable[..., int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -91,4 +92,5 @@ class ProgressReporter:
         if pieces or now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
             line = f"{self._what}: {self._done}/{self._total} after {now - self._begun:.0f} s"
-            print(f"{line}; {note}" if note else line, file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):  # work goes on if nobody can read how far it is
+                print(f"{line}; {note}" if note else line, file=sys.stderr, flush=True)

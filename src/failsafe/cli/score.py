@@ -10,6 +10,7 @@ from pathlib import Path
 import tyro
 
 from failsafe.cli.output import ProgressReporter, print_json
+from failsafe.datasets.files import write_atomically
 from failsafe.errors import UserError
 from failsafe.evaluation.scoring import OfflineTest, distinct_names
 from failsafe.evaluation.statistics import RESAMPLES
@@ -70,8 +71,8 @@ def score(
     with ProgressReporter("answers", total, quiet=json) as reporter, closing(models[0]):
         table = test.run(named, out, resamples, lambda: reporter.advance(1))
     page = write_scores(table, out / "scores.html")
-    (out / "scores.md").write_text(scores_markdown(table))
-    (out / "scores.json").write_text(codec.dumps(table) + "\n")
+    write_atomically(out / "scores.md", scores_markdown(table).encode())
+    write_atomically(out / "scores.json", (codec.dumps(table) + "\n").encode())
     if json:
         print_json({"page": str(page), "table": codec.to_plain(table)})
     else:

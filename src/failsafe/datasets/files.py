@@ -49,7 +49,7 @@ def locked(folder: Path) -> Generator[None, None, None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / LOCK).open("w")
+        file = (folder / LOCK).open("wb")
     except OSError as error:
         raise StoreError(_explain(error, folder / LOCK)) from error
     with file:

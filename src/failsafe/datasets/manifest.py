@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from failsafe.datasets.files import write_atomically
-from failsafe.errors import PluginError, RecordError, UserError
+from failsafe.errors import FailSafeError, PluginError, RecordError, UserError
 from failsafe.generation.config import PARTITIONS, GenerationConfig, config_from_plain
 from failsafe.records import codec
+from failsafe.records.files import read_text
 from failsafe.records.perturbation import VERSION_1_SCALES
 from failsafe.records.provenance import Provenance, missing_plugins
 
@@ -91,15 +92,8 @@ def read_manifest(folder: Path) -> Manifest:
         PluginError: If the configuration needs a plugin that is not installed.
     """
     path = folder / "manifest.json"
-    try:
-        plain: Any = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise UserError(
-            f"expected a dataset made by `failsafe generate`, got {folder}, which has no manifest.json"
-        ) from error
-    except ValueError as error:
-        raise RecordError(f"{path}: expected JSON, got something that does not parse ({error})") from error
-    fields = dict(cast(Mapping[str, Any], plain)) if isinstance(plain, Mapping) else {}
+    absent = f"expected a dataset made by `failsafe generate`, got {folder}, which has no manifest.json"
+    fields = codec.parse_object(read_text(path, absent), str(path))
     if fields.get("format") == _VERSION_1:
         fields |= {"format": FORMAT, "generator": 1}
         _convert_modes(fields["config"])
@@ -138,9 +132,9 @@ def explain_missing_plugins(folder: Path) -> Generator[None, None, None]:
     except UserError as error:
         path = folder / "manifest.json"
         try:
-            provenance = json.loads(path.read_text()).get("provenance", {})
+            provenance = codec.parse_object(read_text(path), str(path)).get("provenance", {})
             missing = missing_plugins(provenance.get("plugins", {}))
-        except (OSError, ValueError, AttributeError):
+        except (FailSafeError, AttributeError):
             missing = []  # no manifest that says so: the error stays as it is
         if not missing:
             raise

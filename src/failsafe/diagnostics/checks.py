@@ -184,7 +184,7 @@ def check_memory(meminfo: Path = Path("/proc/meminfo")) -> Check:
         meminfo: The kernel's table of memory, in kB.
     """
     try:
-        available = re.search(r"MemAvailable:\s*(\d+) kB", meminfo.read_text())
+        available = re.search(r"MemAvailable:\s*(\d+) kB", meminfo.read_text(encoding="utf-8"))
     except OSError:
         available = None
     if available is None:
@@ -214,7 +214,15 @@ def gpu_names() -> list[str]:
     """Return the names of the NVIDIA GPUs that answer, empty where there are none."""
     try:
         command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=30,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return []
     return [line.strip() for line in done.stdout.splitlines() if line.strip()] if done.returncode == 0 else []
@@ -228,7 +236,15 @@ def _system_packages_fix(*, renderer: bool, browser: bool) -> str:
 def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *arguments]
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=120,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(command, 1, "", "no answer within 120 s")
 

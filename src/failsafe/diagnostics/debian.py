@@ -65,7 +65,7 @@ class AptPlan:
 def os_release(root: Path = Path("/")) -> dict[str, str]:
     """Return the fields of `/etc/os-release`, empty where there is none."""
     try:
-        text = (root / "etc/os-release").read_text()
+        text = (root / "etc/os-release").read_text(encoding="utf-8")
     except OSError:
         return {}
     pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line)
@@ -160,7 +160,7 @@ def _install(*arguments: str) -> str:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     except OSError:
         return ""
 
@@ -220,7 +220,15 @@ def _mesa_is_recent(version: str) -> bool:
 def _run(*command: str) -> str:
     """Return what a command prints, empty where it does not exist or fails to start."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=60,
+            check=False,
+        ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return ""
 

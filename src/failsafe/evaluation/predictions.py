@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from failsafe.datasets.files import write_atomically
-from failsafe.errors import RecordError
 from failsafe.models.contract import RecoveryModel, assess_safely
 from failsafe.records import codec
 from failsafe.records.assessment import Assessment, Window
+from failsafe.records.files import read_text
 from failsafe.samples.sample import Sample
 
 
@@ -86,11 +86,9 @@ def read_predictions(path: Path) -> list[Prediction]:
     """Read what `write_predictions` wrote.
 
     Raises:
-        RecordError: If there is no such file, or a line is not a prediction.
+        UserError: If there is no such file.
+        RecordError: If it cannot be read, or a line is not a prediction.
     """
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecordError(f"expected a file of predictions, got {path}: {error}") from error
+    lines = read_text(path, f"expected a file of predictions, got {path}, which does not exist").splitlines()
     where = f"{path}, line"
     return [codec.loads(Prediction, line, f"{where} {number}") for number, line in enumerate(lines, start=1)]

@@ -163,7 +163,7 @@ class ReplayVideoJob:
     def read(self, item: StudyItem) -> ReplayVideo | None:
         """Return the record of an item's videos, None if there is none."""
         file = video_folder(self._folder, item) / "video.json"
-        return codec.loads(ReplayVideo, file.read_text(), str(file)) if file.exists() else None
+        return codec.read(ReplayVideo, file) if file.exists() else None
 
     def _write(self, video: ReplayVideo) -> None:
         file = video_folder(self._folder, video.item) / "video.json"

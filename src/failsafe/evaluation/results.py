@@ -80,7 +80,7 @@ class Results:
     def read(self, key: EpisodeKey) -> Episode | None:
         """Return the record of an episode, None if it has not been run."""
         file = self.file(key)
-        return codec.loads(Episode, file.read_text(), str(file)) if self.has(key) else None
+        return codec.read(Episode, file) if self.has(key) else None
 
     def has(self, key: EpisodeKey) -> bool:
         """Whether an episode has been run."""
@@ -93,7 +93,7 @@ class Results:
     def episodes(self) -> Iterator[Episode]:
         """Iterate over all records in a fixed order."""
         for file in sorted(self.path.glob("episodes/*/*/*/*/*.json")):
-            yield codec.loads(Episode, file.read_text(), str(file))
+            yield codec.read(Episode, file)
 
     def summary(self) -> Summary:
         """Compute success rates with intervals, paired tests, alarms and cost of every cell."""

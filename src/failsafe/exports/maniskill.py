@@ -137,7 +137,7 @@ def _write_task(dataset: Dataset, task: str, folder: Path, counts: Counter[str])
         "source_type": "failsafe",
         "source_desc": "Nominal, failing and recovered rollouts, made by FailSafe in simulation.",
     }
-    (folder / "trajectory.json").write_text(json.dumps(plain, indent=1) + "\n")
+    (folder / "trajectory.json").write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
 
 
 def _rollouts(dataset: Dataset, task: str, counts: Counter[str]) -> Iterator[_Rollout]:

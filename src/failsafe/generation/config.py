@@ -13,7 +13,10 @@ import yaml
 from failsafe.errors import UnknownNameError, UserError
 from failsafe.perturbations import MODES
 from failsafe.perturbations.distributions import Distribution, Uniform, parse_distribution
+from failsafe.records.files import read_text
 
+_LARGEST_YAML = 1 << 20
+"""Largest file of modes that is read, bytes."""
 PARTITIONS = 16
 """Independent parts of a run, by default. A shard is a set of partitions."""
 
@@ -157,20 +160,32 @@ def config_from_plain(plain: Mapping[str, Any], where: str) -> GenerationConfig:
     return GenerationConfig(**values)
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads YAML without aliases, with which a few lines can stand for gigabytes."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not supported; write the value out")
+        return super().compose_node(parent, index)
+
+
 def read_modes_file(path: Path) -> dict[str, ModeConfig]:
     """Read the modes of a YAML file.
 
     The file holds `MODE: {weight: 1, magnitude: {uniform: [a, b]}, moment: {uniform: [0, 1]}}` for each mode.
 
     Raises:
-        UserError: If the file cannot be read or holds something else.
+        UserError: If there is no such file, or it holds something else.
+        RecordError: If it cannot be read, or is no text.
     """
     try:
-        data = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise UserError(f"could not read {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: expected YAML, got text that does not parse: {error}") from error
+        data = yaml.load(read_text(path, largest=_LARGEST_YAML), _Loader)
+    except RecursionError as error:
+        raise UserError(f"{path}: expected modes by name, got YAML that is nested too deeply") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a number of more digits than Python reads
+        raise UserError(
+            f"{path}: expected YAML, got text that does not parse: {' '.join(str(error).split())}"
+        ) from error
     return _parse_modes(data, str(path))
 
 

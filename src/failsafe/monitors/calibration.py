@@ -161,13 +161,8 @@ def read_calibration(path: Path, model: str | None = None, weights: str = "") ->
         UserError: If the file cannot be read, or is of another model or of other weights.
         RecordError: If the file is damaged or of another version.
     """
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"expected thresholds made by `failsafe calibrate`, got {path}, which cannot be read"
-        ) from error
-    found = codec.loads(Calibration, text, str(path))
+    absent = f"expected thresholds made by `failsafe calibrate`, got {path}, which does not exist"
+    found = codec.read(Calibration, path, absent)
     # A checkpoint may be recorded with one path and loaded with another.
     if model is not None and found.model != model and Path(found.model).resolve() != Path(model).resolve():
         raise UserError(f"{path}: expected thresholds of the monitor {model}, got {found.model}'s")

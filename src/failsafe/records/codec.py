@@ -20,7 +20,8 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from failsafe.errors import RecordError, UnknownNameError, UserError
+from failsafe.errors import RecordError, UnknownNameError
+from failsafe.records.files import read_text
 
 T = TypeVar("T")
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
@@ -77,13 +78,7 @@ def loads(cls: type[T], text: str, where: str = "") -> T:
         RecordError: If the text is not a JSON object, or has another format or version.
     """
     where = where or cls.__name__
-    try:
-        data = json.loads(text)
-    except ValueError as error:
-        raise RecordError(f"{where}: expected JSON, got text that does not parse ({error})") from error
-    if not isinstance(data, dict):
-        raise RecordError(f"{where}: expected a JSON object, got {type(data).__name__}")
-    fields = cast(dict[str, Any], data)
+    fields = parse_object(text, where)
     expected = _format(cls)
     got = str(fields.pop("format", "no format"))
     if got != expected:
@@ -97,7 +92,28 @@ def loads(cls: type[T], text: str, where: str = "") -> T:
     return from_plain(cls, fields, where)
 
 
-def read(cls: type[T], file: Path, absent: str) -> T:
+def parse_object(text: str, where: str) -> dict[str, Any]:
+    """Parse the JSON object of a file that anyone may have written.
+
+    Args:
+        text: The text.
+        where: Name of the file, for error messages.
+
+    Raises:
+        RecordError: If the text is not a JSON object, is nested too deeply, or has a number that is none.
+    """
+    try:
+        data = json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise RecordError(f"{where}: expected JSON, got lists or objects nested too deeply") from error
+    except ValueError as error:
+        raise RecordError(f"{where}: expected JSON, got text that does not parse ({error})") from error
+    if not isinstance(data, dict):
+        raise RecordError(f"{where}: expected a JSON object, got {type(data).__name__}")
+    return cast(dict[str, Any], data)
+
+
+def read(cls: type[T], file: Path, absent: str = "") -> T:
     """Read a record from a file of its own.
 
     Args:
@@ -106,14 +122,14 @@ def read(cls: type[T], file: Path, absent: str) -> T:
         absent: What to say if there is no such file.
 
     Raises:
-        UserError: With `absent`, if the file cannot be read.
-        RecordError: If it holds no record of the type, or one of an unknown version.
+        UserError: With `absent`, if there is no such file.
+        RecordError: If it cannot be read, holds no record of the type, or one of an unknown version.
     """
-    try:
-        text = file.read_text()
-    except OSError as error:
-        raise UserError(absent) from error
-    return loads(cls, text, str(file))
+    return loads(cls, read_text(file, absent), str(file))
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number")
 
 
 def _format(cls: type[Any]) -> str:

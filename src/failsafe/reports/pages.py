@@ -28,4 +28,4 @@ def render(template: str, /, formats: dict[str, Callable[..., Any]] | None = Non
 
 def inline(*names: str) -> Markup:
     """Return the concatenated styles or scripts, to be inlined into a page."""
-    return Markup("".join((TEMPLATES / name).read_text() for name in names))
+    return Markup("".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names))

@@ -101,7 +101,7 @@ def train_compact(
         seconds += time.monotonic() - begun
         report = EpochReport(epoch + 1, settings.epochs, round(seconds, 1), losses / steps, scores)
         save_compact(out / CHECKPOINT, averaged, describe(samples, used, config, settings, report, kept))
-        log = (out / LOG).read_text().splitlines()[:epoch] if epoch else []
+        log = (out / LOG).read_text(encoding="utf-8").splitlines()[:epoch] if epoch else []
         write_atomically(out / LOG, "".join(f"{line}\n" for line in [*log, codec.dumps(report)]).encode())
         # Last: a resumed run needs everything that was written before its state.
         _save_state(out / STATE, identity, epoch + 1, seconds, *optimization.parts)

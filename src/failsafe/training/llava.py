@@ -269,7 +269,7 @@ def _begin(out: Path, run: LlavaRun, resume: str, first: bool) -> Path | None:
     path = out / _RUN
     if path.exists():
         try:
-            before = codec.loads(LlavaRun, path.read_text(), str(path))
+            before = codec.read(LlavaRun, path)
         except RecordError as error:
             raise UserError(str(error)) from error
         if before != run:
@@ -298,7 +298,7 @@ def _card_of_run(run: Path) -> LlavaCard:
     if not path.is_file():
         return read_card(run)  # raises an error that names what is missing
     try:
-        return codec.loads(LlavaRun, path.read_text(), str(path)).card
+        return codec.read(LlavaRun, path).card
     except RecordError as error:
         raise UserError(str(error)) from error
 

@@ -62,7 +62,7 @@ def write_card(folder: Path, card: LlavaCard) -> None:
         folder: Folder of the checkpoint.
         card: The card.
     """
-    (folder / CARD).write_text(codec.dumps(card) + "\n")
+    (folder / CARD).write_text(codec.dumps(card) + "\n", encoding="utf-8")
 
 
 def read_card(folder: Path) -> LlavaCard:
@@ -78,7 +78,7 @@ def read_card(folder: Path) -> LlavaCard:
             "train one from llava-hf/llava-onevision-qwen2-7b-ov-hf"
         )
     try:
-        card = codec.loads(LlavaCard, path.read_text(), str(path))
+        card = codec.read(LlavaCard, path)
     except RecordError as error:
         raise UserError(str(error)) from error
     if card.architecture != ARCHITECTURE:

@@ -122,7 +122,7 @@ def load_config(source: str) -> LlavaOnevisionConfig:
     """
     try:
         path = cached_file(source, "config.json")
-        plain = json.loads(Path(cast(str, path)).read_text())
+        plain = json.loads(Path(cast(str, path)).read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"expected a checkpoint at {source}, got: {_first_line(error)}") from error
     kind = plain.get("model_type") if isinstance(plain, dict) else None

@@ -152,6 +152,6 @@ def _config(size: TinySize, tokenizer: Any) -> LlavaOnevisionConfig:
 def _name_real_processor(folder: Path) -> None:
     """Name the class of transformers in the file, for other programs."""
     path = folder / "processor_config.json"
-    settings = json.loads(path.read_text())
+    settings = json.loads(path.read_text(encoding="utf-8"))
     settings["processor_class"] = "LlavaOnevisionProcessor"
-    path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+    path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")

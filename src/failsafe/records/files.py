@@ -1,0 +1,63 @@
+"""Read files that other people may have written: regular files of bounded size, and text as UTF-8."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from failsafe.errors import RecordError, UserError
+
+LARGEST = 1 << 28
+"""Largest file that is read whole, bytes (256 MiB). Records are some hundred kilobytes."""
+
+
+def read_bytes(path: Path, absent: str = "", largest: int = LARGEST) -> bytes:
+    """Return the content of a file.
+
+    Args:
+        path: The file.
+        absent: What to say if there is no such file.
+        largest: Largest size that is accepted, bytes.
+
+    Raises:
+        UserError: With `absent`, if there is no such file.
+        RecordError: If the file is too large, cannot be read, or is a folder, a device or a pipe.
+    """
+    try:
+        # Without O_NONBLOCK, opening a named pipe would wait for a writer.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise RecordError(f"{path}: expected a regular file, got {_kind(status.st_mode)}")
+            content = file.read(largest + 1)
+    except FileNotFoundError as error:
+        raise UserError(absent or f"there is no {path}") from error
+    except (OSError, ValueError) as error:  # ValueError: a name with a null character
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise RecordError(f"{path}: expected a file that can be read, got an error: {reason}") from error
+    if len(content) > largest:
+        raise RecordError(f"{path}: expected a file of at most {largest} bytes, got a larger one")
+    return content
+
+
+def read_text(path: Path, absent: str = "", largest: int = LARGEST) -> str:
+    """Return the content of a text file in UTF-8. Arguments and errors: see `read_bytes`.
+
+    Raises:
+        RecordError: As `read_bytes`, and if the content is not UTF-8.
+    """
+    try:
+        return read_bytes(path, absent, largest).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{path}: expected text in UTF-8, got byte {error.start} that is none") from error
+
+
+def _kind(mode: int) -> str:
+    kinds = {
+        "a folder": stat.S_ISDIR,
+        "a named pipe": stat.S_ISFIFO,
+        "a socket": stat.S_ISSOCK,
+        "a device": lambda m: stat.S_ISCHR(m) or stat.S_ISBLK(m),
+    }
+    return next((name for name, check in kinds.items() if check(mode)), "something else")
