@@ -168,6 +168,15 @@ def test_a_served_model_is_scored_and_asked_like_one_that_is_here(
         schema = server.requests[-1]["response_format"]["json_schema"]["schema"]
         assert schema["properties"]["mode"]["enum"] == ["none", "no_op"]
 
+        # A server has a name of its own for the model; its card is in the folder.
+        address = f"openai+{server.url}?model=org/served+lora/&card={served}"
+        status, _, err = run("score", address, str(folder / "samples"), *description)
+        assert status == 0, err
+        assert server.requests[-1]["model"] == "org/served+lora/"
+        assert server.requests[-1]["response_format"]["json_schema"]["schema"] == schema
+        status, _, err = run("score", "served/", str(folder / "samples"), *endpoint, *description)
+        assert (status, server.requests[-1]["model"]) == (0, "served/"), err
+
 
 def test_a_server_that_is_not_there_is_not_asked_for_every_sample(
     folder: Path, run: Verb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

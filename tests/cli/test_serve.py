@@ -14,6 +14,7 @@ from websockets.sync.client import connect
 
 from failsafe.cli.serve import parse_address, parse_views
 from failsafe.errors import UserError
+from failsafe.models.address import is_loopback
 from failsafe.models.camera_geometry import CameraIntrinsics
 from failsafe.models.compact import CompactMeta, save_compact
 from failsafe.models.compact_net import CompactConfig, CompactNet
@@ -21,7 +22,6 @@ from failsafe.models.loading import fingerprint
 from failsafe.models.version_1 import EMBODIMENT, NORMALIZATION
 from failsafe.monitors.calibration import Calibration, Threshold, write_calibration
 from failsafe.monitors.proxy import Proxy
-from failsafe.monitors.serving import is_loopback
 
 UPSTREAM = ("--upstream", "ws://127.0.0.1:8000")
 

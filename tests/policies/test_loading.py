@@ -1,12 +1,14 @@
 import hashlib
 import re
 import sys
+import traceback
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.policies.act_server import ActServer
 from tests.policies.made_up import make_observation
+from tests.policies.websocket_server import WebsocketServer
 
 from failsafe.errors import UnknownNameError, UserError
 from failsafe.policies import reference
@@ -145,12 +147,16 @@ def test_a_class_of_ones_own():
         ("openvla", "expected a policy such as"),
         ("openvla:127.0.0.1:8000", "expected a policy such as"),
         ("http://127.0.0.1:8000", "expected the name of a policy or MODULE:ATTRIBUTE"),
-        ("openvla://127.0.0.1", "expected openvla://HOST:PORT"),
+        ("openvla://", "expected openvla://HOST:PORT"),
+        ("openvla://127.0.0.1:0", "expected openvla://HOST:PORT"),
         ("openvla://:8000", "expected openvla://HOST:PORT"),
         ("openvla://127.0.0.1:port", "expected openvla://HOST:PORT"),
         ("openvla://me:secret@127.0.0.1:8000", "expected openvla://HOST:PORT"),
         ("openvla://127.0.0.1:8000?chunk", "expected openvla://HOST:PORT"),
-        ("openvla://127.0.0.1:8000?chunk=1&chunk=2", "expected each key once"),
+        (
+            "openvla://127.0.0.1:8000?chunk=1&chunk=2",
+            "expected each key of openvla://HOST:PORT?KEY=VALUE once, got chunk",
+        ),
         ("openvla://127.0.0.1:8000?chunks=1", "unknown key of openvla 'chunks': did you mean 'chunk'?"),
         ("openpi://127.0.0.1:8000?unnorm_key=a", "unknown key of openpi 'unnorm_key'"),
         ("openpi://127.0.0.1:8000?api_key=a", "unknown key of openpi 'api_key'"),
@@ -180,6 +186,74 @@ def test_a_class_of_ones_own():
 def test_names_that_are_none(name, words):
     with pytest.raises(UserError, match=re.escape(words)):
         load_policy(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("wss://policy.example", "wss://policy.example"),
+        ("wss://policy.example/robots/7", "wss://policy.example/robots/7"),
+        ("ws://127.0.0.1", "ws://127.0.0.1"),
+        ("openpi://policy.example", "ws://policy.example"),
+        ("openvla+https://policy.example", "https://policy.example"),
+        ("openvla-oft+https://policy.example:8443?chunk=4", "https://policy.example:8443"),
+    ],
+)
+def test_addresses_that_the_servers_own_clients_take(name, url):
+    policy = load_policy(name)
+    assert policy.url == url
+    policy.close()
+
+
+def test_the_address_may_end_in_act():
+    with ActServer(lambda payload: np.zeros(7)) as server:  # it answers /act alone
+        for address in (server.url, server.url + "/", server.url + "/act"):
+            policy = load_policy(address.replace("http", "openvla"))
+            policy.reset("pick up the red cube")
+            policy.act(make_observation())
+            policy.close()
+
+
+def test_the_key_of_openpi_is_read_from_the_environment(monkeypatch):
+    with WebsocketServer(lambda observation: {"actions": np.zeros((10, 7))}) as server:
+        for key in ("", "sesame\r\n"):
+            monkeypatch.setenv("FAILSAFE_OPENPI_API_KEY", key)
+            policy = load_policy(server.url)
+            policy.reset("pick up the red cube")
+            policy.close()
+            assert "sesame" not in repr(policy)
+    assert [headers.get("Authorization") for headers in server.headers] == [None, "Api-Key sesame"]
+
+
+@pytest.mark.parametrize("key", ["open\nsesame", "open sesame", "öffne", "sesame\x7f", "\x1b[31msesame"])
+def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(key, monkeypatch):
+    monkeypatch.setenv("FAILSAFE_OPENPI_API_KEY", key)
+    with pytest.raises(UserError, match="FAILSAFE_OPENPI_API_KEY to be a key of printable ASCII") as raised:
+        load_policy("ws://127.0.0.1:8000")
+    shown = "".join(traceback.format_exception(raised.value))
+    assert "sesame" not in shown
+    assert "ffne" not in shown
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ws://me:sesame@127.0.0.1:8000",
+        "openvla://sesame@127.0.0.1:8000?chunk=2",
+        "openvla://127.0.0.1:port?api_key=sesame",
+        "openvla://127.0.0.1:8000?api_key=sesame&api_key=sesame",
+        "openvla://127.0.0.1:8000?sesame",
+        "openvla://127.0.0.1:8000?api_key=sesame#here",
+        "openvla://127.0.0.1:8000?api_key=sesame",
+    ],
+)
+def test_no_part_of_an_address_that_may_be_a_secret_is_shown(name):
+    with pytest.raises(UserError) as raised:
+        load_policy(name)
+    assert "sesame" not in str(raised.value)
+    with pytest.raises(UserError) as raised:
+        OpenVlaPolicy("http://me:sesame@127.0.0.1:8000")
+    assert "sesame" not in str(raised.value)
 
 
 def test_what_is_not_installed(monkeypatch):

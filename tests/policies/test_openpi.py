@@ -50,6 +50,11 @@ def refusal(policy, act=True):
     return str(caught.value)
 
 
+def test_a_server_that_repeats_the_key_does_not_bring_it_into_a_message(server, make_policy):
+    server.faults = ["Traceback\nPermissionError: wrong key Api-Key sesame"]
+    assert "(PermissionError: wrong key Api-Key [key])" in refusal(make_policy(server.url, api_key="sesame"))
+
+
 def test_it_asks_and_answers(server, make_policy):
     policy, seen = make_policy(server.url), make_observation()
     assert isinstance(policy, Policy)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +10,11 @@ import tyro
 
 from failsafe.cli.output import ProgressReporter, print_json
 from failsafe.datasets.files import write_atomically
-from failsafe.errors import UserError
 from failsafe.evaluation.scoring import OfflineTest, distinct_names
 from failsafe.evaluation.statistics import RESAMPLES
+from failsafe.models.address import read_key
 from failsafe.models.contract import RecoveryModel
+from failsafe.models.endpoints import API_KEY
 from failsafe.models.loading import load_model
 from failsafe.records import codec
 from failsafe.records.assessment import WindowSpec
@@ -99,11 +99,9 @@ def connect(checkpoint: str, endpoint: str, any_instruction: bool, spec: WindowS
     from failsafe.models.llava.card import LlavaCard, read_card
     from failsafe.models.llava.endpoint import EndpointModel
 
-    folder, key = Path(checkpoint), os.environ.get("FAILSAFE_API_KEY", "")
+    folder, key = Path(checkpoint), read_key(API_KEY)
     card = read_card(folder) if folder.is_dir() else LlavaCard(spec)
-    if not key.isascii():
-        raise UserError("expected FAILSAFE_API_KEY to be ASCII, got other characters in it")
-    return EndpointModel(endpoint, checkpoint.rstrip("/"), card, api_key=key, any_instruction=any_instruction)
+    return EndpointModel(endpoint, checkpoint, card, api_key=key, any_instruction=any_instruction)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import TextIO
 
 from failsafe.cli.output import print_json
 from failsafe.errors import UserError
+from failsafe.models.address import is_loopback
 from failsafe.models.loading import COMPACT
 from failsafe.policies.loading import load_policy
 
@@ -51,7 +52,7 @@ def serve(
     """
     host, port = parse_address(listen)
     load_policy(upstream)  # says what is not installed before the imports that need it
-    from failsafe.monitors.serving import EventLog, is_loopback, make_service
+    from failsafe.monitors.serving import EventLog, make_service
 
     with contextlib.ExitStack() as stack:
         log = EventLog(stack.enter_context(_append(events)) if events else None, _print_error)

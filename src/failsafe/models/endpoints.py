@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
 from failsafe.errors import UnknownNameError, UserError
-from failsafe.models.address import parse_address, read_setting
+from failsafe.models.address import parse_address, read_key, read_setting
 from failsafe.models.contract import RecoveryModel
 from failsafe.models.loading import MODELS
 from failsafe.records.assessment import WindowSpec
@@ -67,9 +66,7 @@ class EndpointModels:
                 f"a served model needs {error.name}, which is not installed: "
                 "pip install 'failsafe-vla[servers]'"
             ) from error
-        key = os.environ.get(API_KEY, "")
-        if not key.isascii():
-            raise UserError(f"expected {API_KEY} to be ASCII, got other characters in it")
+        key = read_key(API_KEY)
         folder = settings.pop("card")
         size = settings.pop("size")
         card = read_card(Path(str(folder))) if folder else LlavaCard(WindowSpec(size=int(str(size))))
@@ -94,7 +91,7 @@ class EndpointModels:
         return f"{settings['model']} at {url}"
 
     def _read(self, text: str) -> tuple[str, dict[str, object]]:
-        address = parse_address(self._scheme, text, port_required=False)
+        address = parse_address(self._scheme, text)
         settings = dict(self.DEFAULTS)
         for key, value in address.settings.items():
             if key not in self.DEFAULTS:
@@ -103,7 +100,7 @@ class EndpointModels:
         if not settings["model"]:
             raise UserError(
                 f"expected the model's name on the server, as in {self._scheme}://HOST:PORT/v1?model=NAME, "
-                f"got '{self._scheme}:{text}'"
+                "got no model"
             )
         return f"{self._scheme.removeprefix('openai+')}://{address.location}", settings
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 import json
 import math
 import threading
@@ -112,14 +111,6 @@ def make_service(
     make_guard = guard_clients(loaded, limit, settings, wire, on_event)
     behind = Upstream(policy.url, policy.timeout, policy.connect_timeout)
     return Service(Proxy(behind, make_guard, host, port), policy.url, loaded.name, hidden)
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether other machines cannot reach an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class EventLog:

@@ -10,19 +10,19 @@ from typing import Any, cast
 
 from failsafe import registry
 from failsafe.errors import PolicyError, UnknownNameError, UserError
-from failsafe.models.address import parse_address, read_setting
+from failsafe.models.address import parse_address, read_key, read_setting
 from failsafe.models.loading import fingerprint
 from failsafe.policies.contract import ActionSpace, Policy, takes_seed
 from failsafe.registry import Registry
 
 FORMS = (
     "reference:weak, reference:medium, reference:strong",
-    "openvla://HOST:PORT",
-    "openvla-oft://HOST:PORT",
-    "openpi://HOST:PORT",
+    "openvla://HOST:PORT or openvla+https://HOST",
+    "openvla-oft://HOST:PORT or openvla-oft+https://HOST",
+    "openpi://HOST:PORT, ws://HOST:PORT or wss://HOST",
     "MODULE:CLASS",
 )
-"""Forms of a policy's name. The ones with a port take settings, for example `?rate_hz=20&chunk=4`."""
+"""Forms of a policy's name. The ones with a host take settings, for example `?rate_hz=20&chunk=4`."""
 
 POLICIES: Registry[Callable[..., Policy]] = registry.policies
 """Policies by name: a class or a function that returns a `Policy`.
@@ -30,6 +30,9 @@ POLICIES: Registry[Callable[..., Policy]] = registry.policies
 An entry is called with the text behind "NAME:", or without arguments where there is none.
 """
 POLICIES.result = Policy
+
+OPENPI_KEY = "FAILSAFE_OPENPI_API_KEY"
+"""The environment variable with the key for a server of openpi."""
 
 _NOT_IN_URLS = ("url", "api_key")
 """Constructor arguments that are not settings. A name is printed and stored, so it must not hold a secret."""
@@ -121,12 +124,14 @@ class _Served:
         module: Module of the client.
         client: Name of the client's class.
         transport: Scheme of the URL that the client is given.
+        key_variable: Environment variable with the key for the server; empty if its client sends none.
     """
 
     scheme: str
     module: str
     client: str
     transport: str
+    key_variable: str = ""
 
     def __call__(self, address: str = "") -> Policy:
         """Make the client for an address.
@@ -142,6 +147,8 @@ class _Served:
         found = parse_address(self.scheme, address)
         factory = getattr(_import(self.module, "servers"), self.client)
         settings = _settings(self.scheme, factory, found.settings)
+        if self.key_variable:
+            settings["api_key"] = read_key(self.key_variable)
         try:
             return factory(f"{self.transport}://{found.location}", **settings)
         except PolicyError as error:
@@ -150,10 +157,12 @@ class _Served:
 
 for _served in (
     _Served("openvla", "failsafe.policies.openvla", "OpenVlaPolicy", "http"),
+    _Served("openvla+https", "failsafe.policies.openvla", "OpenVlaPolicy", "https"),
     _Served("openvla-oft", "failsafe.policies.openvla", "OpenVlaOftPolicy", "http"),
-    _Served("openpi", "failsafe.policies.openpi", "OpenpiPolicy", "ws"),
-    _Served("ws", "failsafe.policies.openpi", "OpenpiPolicy", "ws"),
-    _Served("wss", "failsafe.policies.openpi", "OpenpiPolicy", "wss"),
+    _Served("openvla-oft+https", "failsafe.policies.openvla", "OpenVlaOftPolicy", "https"),
+    _Served("openpi", "failsafe.policies.openpi", "OpenpiPolicy", "ws", OPENPI_KEY),
+    _Served("ws", "failsafe.policies.openpi", "OpenpiPolicy", "ws", OPENPI_KEY),
+    _Served("wss", "failsafe.policies.openpi", "OpenpiPolicy", "wss", OPENPI_KEY),
 ):
     POLICIES.add(_served.scheme, _served)
 

@@ -23,6 +23,7 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.sync.connection import Connection
 
 from failsafe.errors import PolicyError, UserError
+from failsafe.models.address import check_key, hide_key
 from failsafe.policies import msgpack_numpy
 from failsafe.policies.contract import ActionSpace
 from failsafe.policies.served import LIBERO, ServedPolicy, check_url, excerpt, libero_state
@@ -43,7 +44,7 @@ class OpenpiPolicy(ServedPolicy):
     `reset` opens the connection, which stays open. After a drop, it is reopened and the request repeated.
 
     Args:
-        url: URL of the server, for example "ws://127.0.0.1:8000".
+        url: URL of the server, for example "ws://127.0.0.1:8000" or "wss://policy.example".
         image_views: The view to send as each image of a request, by the name of the image.
         state: Makes "observation/state" from an observation.
         action_space: Meaning of the actions; depends on the configuration of the server.
@@ -52,11 +53,11 @@ class OpenpiPolicy(ServedPolicy):
         connect_timeout: Seconds for a connection and for the metadata.
         retries: Retries if no connection is made or a connection is dropped.
         pause: Seconds before the first retry; doubled for each further one.
-        api_key: Sent in the header of openpi's own client; empty for none.
+        api_key: Sent in the header of openpi's own client, `Authorization: Api-Key KEY`; empty for none.
         name: Name in tables.
 
     Raises:
-        UserError: If the URL or a number is invalid.
+        UserError: If the URL, a number or the key is invalid.
     """
 
     def __init__(
@@ -82,10 +83,15 @@ class OpenpiPolicy(ServedPolicy):
         self._state = state
         self._timeout, self._connect_timeout = timeout, connect_timeout
         self._retries, self._pause = retries, pause
-        self._headers = {"Authorization": f"Api-Key {api_key}"} if api_key else None
+        self._key = check_key(api_key, "the API key of openpi's server")
         self._connection: ClientConnection | None = None
         self._closing = contextlib.ExitStack()
         self._metadata: Mapping[str, Any] = {}
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Headers of its requests: the key, if there is one."""
+        return {"Authorization": f"Api-Key {self._key}"} if self._key else {}
 
     @property
     def timeout(self) -> float:
@@ -121,7 +127,7 @@ class OpenpiPolicy(ServedPolicy):
         """Whether the server reports at `/healthz` that it is up; requests no action."""
         url = "http" + self._url.removeprefix("ws") + "/healthz"
         try:
-            reply = httpx.get(url, headers=self._headers, timeout=self._connect_timeout, trust_env=False)
+            reply = httpx.get(url, headers=self.headers, timeout=self._connect_timeout, trust_env=False)
         except httpx.HTTPError:
             return False
         return reply.status_code == 200
@@ -173,14 +179,15 @@ class OpenpiPolicy(ServedPolicy):
             time.sleep(pause)
             pause *= 2
         raise PolicyError(
-            f"{self._where}: expected an answer, got no connection, or a dropped one ({excerpt(problem)}): "
+            f"{self._where}: expected an answer, got no connection, or a dropped one "
+            f"({hide_key(excerpt(problem), self._key)}): "
             "start the server, or correct its address"
         )
 
     def _connect(self, deadline: float) -> ClientConnection:
         seconds = min(self._connect_timeout, max(deadline - time.monotonic(), 0.01))
         connection = self._closing.enter_context(
-            open_connection(self._url, seconds, self._headers, _MAX_BYTES)
+            open_connection(self._url, seconds, self.headers, _MAX_BYTES)
         )
         self._metadata = self._receive(connection, self._connect_timeout, "metadata")
         self._connection = connection
@@ -203,8 +210,9 @@ class OpenpiPolicy(ServedPolicy):
         if isinstance(frame, str):
             last = frame.strip().rpartition("\n")[2]  # the exception is the last line of a traceback
             raise PolicyError(
-                f"{self._where}: expected {what}, got an error ({excerpt(last)}): the server failed at the "
-                "request, and its log has the rest"
+                f"{self._where}: expected {what}, got an error "
+                f"({hide_key(excerpt(last), self._key)}): the server failed at the request, and its log has "
+                "the rest"
             )
         try:
             answer = msgpack_numpy.unpackb(frame)

@@ -39,7 +39,7 @@ class OpenVlaPolicy(ServedPolicy):
     """OpenVLA: one image and the instruction are sent, one action is returned.
 
     Args:
-        url: URL of the server, for example "http://127.0.0.1:8000".
+        url: URL of the server, for example "http://127.0.0.1:8000"; "/act" is added where it is missing.
         unnorm_key: Dataset whose statistics scale the actions; empty if the server has one dataset only.
         image_views: The view to send as each image of a request, by the name of the image.
         action_space: Meaning of the actions; depends on the checkpoint and on `unnorm_key`.
@@ -94,7 +94,7 @@ class OpenVlaOftPolicy(ServedPolicy):
     of the server.
 
     Args:
-        url: URL of the server, for example "http://127.0.0.1:8777".
+        url: URL of the server, for example "http://127.0.0.1:8777"; "/act" is added where it is missing.
         image_views: The view to send as each image of a request, by the name of the image.
         state: Makes the proprioception from an observation; None if the server takes none.
         action_space: Meaning of the actions; depends on the checkpoint.
@@ -140,6 +140,11 @@ class OpenVlaOftPolicy(ServedPolicy):
         return self._server.act({**shown, **extra, "instruction": instruction})
 
 
+def _act_url(url: str) -> str:
+    """Return the URL of the action; OpenVLA-OFT's own client is given it whole."""
+    return check_url(url, "http", "https").removesuffix("/act") + "/act"
+
+
 class _ActServer:
     """`POST /act` with bounded time and size; every fault is a `PolicyError`."""
 
@@ -150,10 +155,11 @@ class _ActServer:
             raise UserError(
                 f"expected timeout above 0, retries and pause not below, got {timeout}, {retries}, {pause}"
             )
-        self._url, self._where = check_url(url, "http", "https") + "/act", where
+        self._url, self._where = _act_url(url), where
         self._timeout, self._retries, self._pause = timeout, retries, pause
         self._double_encode = double_encode
-        self._client = httpx.Client(trust_env=False)  # no proxy between a robot and its policy
+        # No proxy between a robot and its policy. The context reads SSL_CERT_FILE, for a private authority.
+        self._client = httpx.Client(trust_env=False, verify=httpx.create_ssl_context())
 
     def close(self) -> None:
         self._client.close()

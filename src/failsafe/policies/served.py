@@ -167,8 +167,11 @@ def check_url(url: str, *schemes: str) -> str:
     try:
         parts = urlsplit(url)
         sound = parts.scheme in schemes and parts.port != 0 and bool((parts.hostname or "").encode("idna"))
+        secret = "@" in parts.netloc
     except ValueError:  # an invalid port or host name
-        sound = False
+        sound, secret = False, "@" in url
+    if secret:  # not repeated: it may hold a password
+        raise UserError(f"expected a server such as {schemes[0]}://127.0.0.1:8000, got one with a user name")
     if not sound:
         raise UserError(f"expected a server such as {schemes[0]}://127.0.0.1:8000, got {url!r}")
     return url.rstrip("/")

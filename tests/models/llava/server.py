@@ -57,6 +57,7 @@ class Server:
 
     def __init__(self, reply):
         self.reply, self.faults, self.requests, self.headers = reply, [], [], []
+        self.reply_to_faults = {"error": {"message": "out of memory"}}
         self._over = threading.Event()
         outer = self
 
@@ -67,8 +68,9 @@ class Server:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 outer.requests.append(json.loads(body))
                 outer.headers.append(dict(self.headers))
-                assert self.path == "/v1/chat/completions"
                 fault = outer.faults.pop(0) if outer.faults else None
+                if self.path != "/v1/chat/completions":
+                    fault = 404
                 if fault == "hang up":
                     self.close_connection = True
                     return
@@ -77,11 +79,7 @@ class Server:
                     self.close_connection = True
                     return
                 status = fault if isinstance(fault, int) else 200
-                made = (
-                    {"error": {"message": "out of memory"}}
-                    if status != 200
-                    else outer.reply(outer.requests[-1])
-                )
+                made = outer.reply_to_faults if status != 200 else outer.reply(outer.requests[-1])
                 data = made if isinstance(made, bytes) else json.dumps(made).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")

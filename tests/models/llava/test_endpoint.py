@@ -2,6 +2,7 @@ import dataclasses
 import math
 import socket
 import time
+import traceback
 
 import pytest
 from tests.models.llava.made_up import SPEC, make_window
@@ -29,9 +30,18 @@ def tokens(text=TEXT, yes=0.8, no=0.1):
     return [('{"failing":"', -0.01, {}), ("yes", math.log(yes), listed), (rest, -0.2, {}), end]
 
 
+PROXIES = [
+    {"ALL_PROXY": "socks5://127.0.0.1:9"},
+    {"all_proxy": "socks://127.0.0.1:9"},
+    {"HTTP_PROXY": "http://me:sesame@127.0.0.1:9"},
+    {"NO_PROXY": "[::1]"},
+]
+"""Environments that must not be in the way to this machine."""
+
+
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch):
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -213,6 +223,75 @@ def test_without_log_probabilities_the_word_counts_only_if_asked_for(server, mak
     assert "the word alone is not a probability" in refused.reason
     taken = make_model(server.url, word_counts=True).assess(make_window(0))
     assert (taken.status, taken.failure_probability) == (Status.OK, 1.0)
+
+
+@pytest.mark.parametrize("environment", PROXIES, ids=lambda environment: next(iter(environment)))
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
+def test_this_machine_is_not_reached_through_a_proxy(server, make_model, monkeypatch, environment, host):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    model = make_model(server.url.replace("127.0.0.1", host))
+    assert model.assess(make_window(0)).status is Status.OK
+
+
+@pytest.mark.parametrize("environment", [PROXIES[0], PROXIES[1], PROXIES[3]], ids=["socks5", "socks", "no"])
+def test_a_proxy_that_cannot_be_used_is_one_sentence(make_model, monkeypatch, environment):
+    ((name, value),) = environment.items()
+    monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:sesame@127.0.0.1:9")
+    with pytest.raises(UserError, match=r"that can be used for models\.example") as raised:
+        make_model("https://models.example/v1")
+    shown = "".join(traceback.format_exception(raised.value))
+    assert name in str(raised.value)
+    assert "sesame" not in shown
+
+
+def test_a_proxy_of_the_environment_serves_other_machines(server, make_model, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    assessment = make_model("http://models.example/v1", retries=0).assess(make_window(0))
+    assert assessment.status is Status.REFUSED
+    assert "Connection refused" in assessment.reason
+
+
+def test_a_key_is_sent_without_the_end_of_its_line_and_never_shown(server, make_model):
+    model = make_model(server.url, api_key=" sesame\n")
+    assert model.assess(make_window(0)).status is Status.OK
+    assert server.headers[0]["Authorization"] == "Bearer sesame"
+    assert "sesame" not in repr(model)
+    server.faults = [401]
+    server.reply_to_faults = {"error": {"message": "Incorrect API key provided: sesame."}}
+    reason = model.assess(make_window(0)).reason
+    assert "Incorrect API key provided: [key]." in reason
+    for key in ("open\nsesame", "sesame\x7f", "sésame"):
+        with pytest.raises(UserError, match="to be a key of printable ASCII characters") as raised:
+            make_model(server.url, api_key=key)
+        assert "same" not in "".join(traceback.format_exception(raised.value)).split("Error: ")[-1]
+
+
+@pytest.mark.parametrize("path", ["", "/", "/v2"])
+def test_an_address_without_v1(server, make_model, path):
+    assessment = make_model(server.url.removesuffix("/v1") + path).assess(make_window(0))
+    assert assessment.status is Status.REFUSED
+    assert "status 404" in assessment.reason
+    assert "the address has no /v1, which most servers expect: http://HOST:PORT/v1" in assessment.reason
+    assert make_model(server.url + "/").assess(make_window(0)).status is Status.OK
+    server.faults = [404]
+    assert "has no /v1" not in make_model(server.url).assess(make_window(0)).reason
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("http://me:sesame@127.0.0.1:8000/v1", "got one with a user name"),
+        ("http://127.0.0.1:8000/v1?key=1", "with a query or a fragment"),
+        ("http://127.0.0.1:8000/v1/chat/completions", "leave out /chat/completions"),
+        ("http:///v1", "expected an endpoint such as"),
+    ],
+)
+def test_addresses_that_are_no_endpoint(make_model, url, problem):
+    with pytest.raises(UserError, match=problem) as raised:
+        make_model(url)
+    assert "sesame" not in str(raised.value)
 
 
 def test_bad_input(server, make_model):

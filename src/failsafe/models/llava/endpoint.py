@@ -11,13 +11,16 @@ import base64
 import io
 import json
 import math
+import os
 import time
+from collections.abc import Mapping
 from typing import Any, cast
 
 import httpx
 import numpy as np
 
 from failsafe.errors import UserError
+from failsafe.models.address import check_key, hide_key, is_loopback
 from failsafe.models.contract import assess_safely
 from failsafe.models.llava.answer import MAX_TOKENS, answer_schema
 from failsafe.models.llava.card import LlavaCard
@@ -26,8 +29,12 @@ from failsafe.models.llava.reading import Token, to_assessment
 from failsafe.records.assessment import Assessment, Status, Window, WindowSpec
 
 _TRANSIENT = frozenset({429, 500, 502, 503, 504})
+_NOT_FOUND = frozenset({404, 405})
 _MAX_BYTES = 4_000_000
 """Largest response in bytes; 1,024 tokens with 20 alternatives each take less than 2 MB."""
+_ANY_ADDRESS = ("0.0.0.0", "::")
+"""Addresses to listen on; a client that connects to one reaches its own machine."""
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 _ALTERNATIVES = 20
 """Alternatives requested for each token: the most that OpenAI's protocol allows."""
 
@@ -52,7 +59,8 @@ class EndpointModel:
         any_instruction: Assess instructions that it was not trained on; by default they are refused.
 
     Raises:
-        UserError: If the URL or a number is invalid.
+        UserError: If the URL, a number or the key is invalid, or the environment names a proxy that cannot be
+            used. An address of this machine is never reached through a proxy.
     """
 
     def __init__(
@@ -67,23 +75,19 @@ class EndpointModel:
         word_counts: bool = False,
         any_instruction: bool = False,
     ) -> None:
-        try:
-            scheme = httpx.URL(url).scheme
-        except httpx.InvalidURL:
-            scheme = ""
-        if scheme not in ("http", "https"):
-            raise UserError(f"expected an endpoint such as http://127.0.0.1:8000/v1, got '{url}'")
+        base = _check_endpoint(url)
         if timeout <= 0 or retries < 0 or pause < 0:
             raise UserError(
                 f"expected timeout above 0, retries and pause not below, got {timeout}, {retries}, {pause}"
             )
-        self._url = url.rstrip("/") + "/chat/completions"
+        self._url = str(base).rstrip("/") + "/chat/completions"
         self._model_name, self._card = model_name, card
         self._timeout, self._retries, self._pause = timeout, retries, pause
         self._word_counts, self._any_instruction = word_counts, any_instruction
         self._schema = answer_schema(card.modes)
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._client = httpx.Client(headers=headers)
+        self._key = check_key(api_key, "the API key of the endpoint")
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        self._client = _make_client(base.host, headers)
 
     @property
     def name(self) -> str:
@@ -115,7 +119,7 @@ class EndpointModel:
         try:
             text, tokens, cut = _read_completion(self._ask(body))
         except _NoAnswerError as error:
-            return Assessment(status=Status.REFUSED, reason=str(error))
+            return Assessment(status=Status.REFUSED, reason=hide_key(str(error), self._key))
         assessment = to_assessment(text, tokens, self._word_counts, self._card.modes)
         if cut and assessment.status is Status.UNREADABLE:
             return Assessment(
@@ -162,6 +166,8 @@ class EndpointModel:
                 if status == 200:
                     return reply
                 problem = f"{self._url} answered with status {status}: {_excerpt(reply)}"
+                if status in _NOT_FOUND and not self._url.endswith("/v1/chat/completions"):
+                    problem += " (the address has no /v1, which most servers expect: http://HOST:PORT/v1)"
                 if status not in _TRANSIENT:
                     raise _NoAnswerError(problem)
             if attempt == self._retries or time.monotonic() + pause >= deadline:
@@ -213,6 +219,39 @@ def check_answer(model: EndpointModel) -> None:
             f"expected an assessment from the model {model.name} to a first query, got none: "
             f"{assessment.reason}; check the server and the address"
         )
+
+
+def _check_endpoint(url: str) -> httpx.URL:
+    expected = "expected an endpoint such as http://127.0.0.1:8000/v1"
+    try:
+        found = httpx.URL(url)
+    except httpx.InvalidURL:
+        found = httpx.URL("")
+    if found.userinfo:  # not repeated: it may hold a password
+        raise UserError(f"{expected}, got one with a user name: give the key as FAILSAFE_API_KEY")
+    if found.scheme not in ("http", "https") or not found.host:
+        raise UserError(f"{expected}, got '{url}'")
+    if found.query or found.fragment:
+        raise UserError(f"{expected}, got '{url}' with a query or a fragment: leave it out")
+    if found.path.rstrip("/").endswith("/chat/completions"):
+        raise UserError(f"{expected}, got '{url}': leave out /chat/completions, which is added")
+    return found
+
+
+def _make_client(host: str, headers: Mapping[str, str]) -> httpx.Client:
+    """Return a client; one for an address of this machine reads no proxies from the environment."""
+    if is_loopback(host) or host in _ANY_ADDRESS:
+        return httpx.Client(headers=headers, trust_env=False)
+    try:
+        return httpx.Client(headers=headers)
+    except (ImportError, ValueError, TypeError, httpx.InvalidURL) as error:
+        # Proxies may hold passwords: only their names are told.
+        found = [name for name in os.environ if name.lower() in _PROXIES and os.environ[name]]
+        why = f" ({error})" if isinstance(error, ImportError) else ""
+        raise UserError(
+            f"expected proxies that can be used for {host} in the environment, got another value in one of "
+            f"{', '.join(sorted(found))}{why}: correct it, or unset it"
+        ) from None
 
 
 class _NoAnswerError(Exception):
