@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import re
@@ -18,11 +19,16 @@ import pytest
 from failsafe.datasets.build import build_dataset, merge_datasets
 from failsafe.datasets.manifest import read_manifest
 from failsafe.datasets.store import Dataset
-from failsafe.errors import StoreError, UserError
+from failsafe.errors import PlanError, StoreError, UserError
 from failsafe.execution.processes import ProcessExecutor
 from failsafe.execution.serial import SerialExecutor
+from failsafe.experts.contract import Expert
+from failsafe.experts.tasks import load_task
 from failsafe.generation.config import GenerationConfig, default_modes
+from failsafe.generation.partition import Progress
+from failsafe.records.branches import count_branches
 from failsafe.records.case import Outcome
+from failsafe.rollouts.runner import RolloutRunner
 
 MODES = ("translation_x", "no_op", "object_dropped", "early_release")
 
@@ -63,6 +69,41 @@ def test_a_run_gives_what_was_asked_for(whole: Path) -> None:
     rows = pq.read_table(whole / "tables" / "cases.parquet").to_pylist()
     assert [row["case_id"] for row in rows] == [case.case_id for case in cases]
     assert "failsafe generate ToyPick-v0 --failures 8" in (whole / "README.md").read_text()
+
+
+class PlansFromHome:
+    """The expert of a task, which has a plan only from above: corrections on the nominal path are needed."""
+
+    def __init__(self, expert: Expert) -> None:
+        self._expert = expert
+
+    def solve(self, runner: RolloutRunner) -> None:
+        if runner.observation.tcp_pose[2] < 0.15:
+            raise PlanError("expected the tool above")
+        self._expert.solve(runner)
+
+
+def test_a_run_for_needed_corrections_goes_on_until_it_has_them(tmp_path: Path) -> None:
+    config = small(3, needed=True, compound=0.0, verify_rollouts=1)
+    plain = load_task("ToyPick-v0")
+    tasks = {"ToyPick-v0": dataclasses.replace(plain, expert=PlansFromHome(plain.expert))}
+    done: list[Progress] = []
+    build_dataset(config, tmp_path / "data", done.append, SerialExecutor(), tasks=tasks)
+    cases = list(Dataset(tmp_path / "data").cases())
+    assert sum(case.needed for case in cases) == sum(p.needed for p in done) == 3
+    assert sum(case.verified for case in cases) > 3
+    for i in range(3):
+        build_dataset(config, tmp_path / f"{i}", executor=SerialExecutor(), shard=(i, 3), tasks=tasks)
+    merge_datasets(tmp_path / "merged", [tmp_path / f"{i}" for i in range(3)])
+    assert content(tmp_path / "merged") == content(tmp_path / "data")
+    worth = count_branches(label for case in cases for label in case.labels)
+    card = (tmp_path / "data" / "README.md").read_text()
+    assert f"- at {worth.needed} neither is enough: these corrections are **needed**." in card
+    rows = pq.read_table(tmp_path / "data" / "tables" / "labels.parquet").to_pylist()
+    assert sum(row["needed"] for row in rows) == worth.needed >= 3
+    assert all(
+        row["cause_ended_succeeds"] is row["replanned_succeeds"] is False for row in rows if row["needed"]
+    )
 
 
 def test_workers_do_not_change_the_bytes(whole: Path, tmp_path: Path) -> None:

@@ -119,11 +119,14 @@ def test_unknown_modes_and_keys_name_the_nearest() -> None:
 
 def test_a_manifest_comes_back_as_it_was(tmp_path: Path) -> None:
     config = GenerationConfig(
-        ("ToyPick-v0", "ToyPush-v0"), 12, default_modes(("slip",)), labels=3, compound=0.5
+        ("ToyPick-v0", "ToyPush-v0"), 12, default_modes(("slip",)), labels=3, compound=0.5, needed=True
     )
     manifest = Manifest(config, Provenance("abc", True, {"numpy": "2"}, "Linux-x86_64"), "1/2")
     write_manifest(tmp_path, manifest)
     assert read_manifest(tmp_path) == manifest
+    assert " --needed" in manifest.command
+    with pytest.raises(UserError, match="needed: expected true or false, got 1"):
+        config_from_plain({**config.to_plain(), "needed": 1}, "manifest")
 
 
 def test_a_manifest_of_another_version_is_refused(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from failsafe.generation.sampling import (
     PartitionSampler,
     coverage_cell,
     partition_targets,
+    reaches_target,
     target_task,
 )
 from failsafe.perturbations.distributions import Uniform
@@ -39,9 +40,12 @@ def config(failures: int = 400, **settings: object) -> GenerationConfig:
     return GenerationConfig(tasks=("ToyPick-v0",), failures=failures, **settings)  # type: ignore[arg-type]
 
 
-def result(item: CaseSpec, verified: bool) -> FailureCase:
+def result(item: CaseSpec, verified: bool, needed: bool = False) -> FailureCase:
     """What a try came to, made up."""
-    evidence = Verification(True, False, True, 1, 1, (Attempt(RecoveryStrategy.NOMINAL_PATH, 1, True),))
+    attempts = (Attempt(RecoveryStrategy.NOMINAL_PATH, 1, True),)
+    evidence = Verification(
+        True, False, True, 1, 1, attempts, cause_ended_succeeds=False, replanned_succeeds=not needed
+    )
     correction = Correction(((0.0,) * 7,), "robot_base", RecoveryStrategy.NOMINAL_PATH, "reach", 0, ())
     labels = (Label(1, "reach", correction, evidence),) if verified else ()
     outcome = Outcome.FAILURE if verified else Outcome.HARMLESS
@@ -89,6 +93,25 @@ def test_weights_set_the_shares(nominal: NominalRollout) -> None:
         got[item.perturbations[0].mode] += 1
         sampler.learn(result(item, verified=True))
     assert got == {"no_op": 30, "drift": 10}
+
+
+def test_needed_corrections_fill_the_target_where_they_are_asked_for(nominal: NominalRollout) -> None:
+    asked = config(modes=default_modes(("no_op", "drift")), compound=0.0, needed=True)
+    sampler = PartitionSampler(asked, 0)
+    got: Counter[str] = Counter()
+    tries: Counter[str] = Counter()
+    for target in range(60):
+        item = sampler.draw(nominal, target)
+        assert item is not None
+        mode = item.perturbations[0].mode
+        tries[mode] += 1
+        needed = mode == "no_op" or tries[mode] % 3 == 0
+        case = result(item, verified=True, needed=needed)
+        assert reaches_target(case, asked) is case.needed is needed
+        assert reaches_target(case, config())
+        got[mode] += needed
+        sampler.learn(case)
+    assert tries["drift"] > 1.5 * tries["no_op"]
 
 
 def test_a_mode_that_gives_nothing_waits_its_turn(nominal: NominalRollout) -> None:

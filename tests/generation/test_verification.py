@@ -5,13 +5,16 @@ import dataclasses
 import numpy as np
 import pytest
 
+from failsafe.errors import PlanError
 from failsafe.experts.contract import PlanExpert
 from failsafe.experts.tasks import load_task
 from failsafe.generation.candidates import CandidateStatistics
+from failsafe.generation.continuations import ExpertContinuation
 from failsafe.generation.nominal import run_nominal
 from failsafe.generation.perturbed import run_perturbed
 from failsafe.generation.verification import SCREENED_OUT, Verifier
 from failsafe.records import poses
+from failsafe.records.branches import BranchCounts, count_branches
 from failsafe.records.case import BranchMethod, RecoveryStrategy
 from failsafe.records.perturbation import Perturbation
 from failsafe.rollouts import noise
@@ -136,6 +139,8 @@ def test_what_is_out_of_reach_cannot_be_recovered(scenes):
     assert not evidence.proven
     assert evidence.prefix_exact
     assert (evidence.with_succeeds, evidence.rollouts, evidence.recoverability) == (False, 0, None)
+    assert evidence.cause_ended_succeeds is evidence.replanned_succeeds is None
+    assert not evidence.needed
     assert not any(attempt.success for attempt in evidence.attempts)
     assert all(attempt.reason for attempt in evidence.attempts)
 
@@ -246,10 +251,105 @@ def test_what_fails_screening_gets_no_exact_branch(replayed):
     assert proof.label.verification.proven
 
 
+def settle_and_judge(task, runner):
+    runner.settle()
+    return task.simulator.evaluate().success
+
+
+@pytest.mark.parametrize(
+    ("case", "step", "cause_ended", "replanned"),
+    [
+        ("missed", 10, True, None),  # the rest of the stage leads to the right place
+        ("missed", 34, False, True),
+        ("left open", 34, False, True),
+        ("pushed", 22, False, True),
+        ("slipped", 22, True, None),  # it has not slipped yet
+    ],
+)
+def test_the_branches_without_a_correction_are_those_carried_out_by_hand(
+    scenes, case, step, cause_ended, replanned
+):
+    task, nominal, failing, _ = fail(scenes, case)
+    evidence = prove(task, nominal, failing, step, 1).label.verification
+    assert evidence.proven
+    assert (evidence.cause_ended_succeeds, evidence.replanned_succeeds) == (cause_ended, replanned)
+    assert (evidence.continuation, evidence.without_samples, evidence.needed) == ("expert", 1, False)
+    replay(task, 0, failing.trace, step)
+    runner = RolloutRunner(task.simulator)
+    runner.gripper = float(failing.trace.gripper_commands[step - 1])
+    PlanExpert(nominal.record.plan, int(failing.trace.stages[step])).solve(runner)
+    assert settle_and_judge(task, runner) is cause_ended
+    if replanned is not None:
+        replay(task, 0, failing.trace, step)
+        runner = RolloutRunner(task.simulator)
+        task.expert.solve(runner)
+        assert settle_and_judge(task, runner) is replanned
+
+
+class PlansFromHome:
+    """The expert of a task, which has a plan only from above."""
+
+    def __init__(self, expert):
+        self._expert = expert
+
+    def solve(self, runner):
+        if runner.observation.tcp_pose[2] < 0.15:
+            raise PlanError("expected the tool above")
+        self._expert.solve(runner)
+
+
+def test_a_correction_is_needed_where_neither_the_plan_nor_a_new_one_succeeds(scenes):
+    task, nominal, failing, _ = fail(scenes, "missed")
+    task = dataclasses.replace(task, expert=PlansFromHome(task.expert))
+    absorbed, needed = (prove(task, nominal, failing, step, 1).label for step in (10, 34))
+    assert absorbed.proven
+    assert not absorbed.needed
+    assert absorbed.verification.cause_ended_succeeds is True
+    assert needed.proven
+    assert needed.needed
+    assert needed.correction.strategy is RecoveryStrategy.NOMINAL_PATH
+    assert count_branches([absorbed, needed]) == BranchCounts(2, cause_ended=1, replanned=0, needed=1)
+
+
+class CoinFlip:
+    """A continuation that plans anew with success every second time, and never goes on."""
+
+    name, samples = "coin", 4
+
+    def __init__(self, expert):
+        self._expert, self.asked = expert, 0
+
+    def go_on(self, runner, step):
+        raise PlanError("it never goes on")
+
+    def plan_anew(self, runner):
+        self.asked += 1
+        if self.asked < self.succeeds_at:
+            raise PlanError("not this time")
+        self._expert.plan_anew(runner)
+
+    def finish(self, runner, candidate):
+        self._expert.finish(runner, candidate)
+
+
+@pytest.mark.parametrize(("succeeds_at", "replanned", "asked"), [(3, True, 3), (5, False, 4)])
+def test_a_continuation_of_chance_is_sampled(restored, succeeds_at, replanned, asked):
+    task, nominal, failing, step = fail(restored, "missed")
+    coin = CoinFlip(ExpertContinuation(task, nominal, failing.trace))
+    coin.succeeds_at = succeeds_at
+    verifier = Verifier(task, nominal, failing, continuation=coin)
+    evidence = verifier.prove(step, 1, np.random.default_rng(0)).label.verification
+    assert evidence.proven
+    assert (evidence.continuation, evidence.without_samples) == ("coin", 4)
+    assert (evidence.cause_ended_succeeds, evidence.replanned_succeeds) == (False, replanned)
+    assert evidence.needed is not replanned
+    assert coin.asked == asked
+
+
 @pytest.mark.parametrize(
     ("case", "over"), [("pushed", True), ("slipped", True), ("missed", False), ("left open", False)]
 )
-def test_where_the_cause_is_over_the_recorded_rollout_is_the_fault_ended_branch(restored, case, over):
+def test_where_the_cause_is_over_the_recorded_rollout_is_the_second_branch(restored, case, over):
     task, nominal, failing, step = fail(restored, case)
     assert failing.cause_is_over(step) is over
     evidence = prove(task, nominal, failing, step, 1).label.verification
@@ -257,5 +357,5 @@ def test_where_the_cause_is_over_the_recorded_rollout_is_the_fault_ended_branch(
     again = dataclasses.replace(failing, last_cause_step=None)
     assert prove(task, nominal, again, step, 1).label.verification == evidence
     if over:
-        assert evidence.fault_ended_succeeds is False
+        assert evidence.cause_ended_succeeds is False
         assert not failing.cause_is_over(failing.last_cause_step)

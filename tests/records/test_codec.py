@@ -7,6 +7,7 @@ import pytest
 
 from failsafe.errors import RecordError, UnknownNameError
 from failsafe.records import codec
+from failsafe.records.branches import count_branches
 from failsafe.records.case import (
     Attempt,
     BranchMethod,
@@ -51,6 +52,9 @@ TEXT = (
     '{"colour":"green","count":3,"flag":true,"format":"Outer/1","inner":{"number":0.5,"words":["a","b"]},'
     '"many":[{"number":1.0,"words":[]}],"maybe":null,"name":"n","table":{"k":2}}'
 )
+
+
+NEW_IN_4 = ("cause_ended_succeeds", "replanned_succeeds", "continuation", "without_samples")
 
 
 def case() -> FailureCase:
@@ -114,13 +118,33 @@ def test_a_case_of_an_older_format_says_that_its_branches_were_replayed():
     for label, rollouts in zip(plain["labels"], (5, 1), strict=True):
         evidence = label["verification"]
         evidence["rollouts"] = rollouts
-        del evidence["branch"], evidence["noisy_branch"]
+        for name in ("branch", "noisy_branch", *NEW_IN_4):
+            del evidence[name]
         for attempt in evidence["attempts"]:
             del attempt["screened"]
     noisy, alone = (label.verification for label in codec.loads(FailureCase, json.dumps(plain)).labels)
     assert (noisy.branch, noisy.noisy_branch) == (BranchMethod.REPLAY, BranchMethod.REPLAY)
     assert (alone.branch, alone.noisy_branch) == (BranchMethod.REPLAY, None)
     assert not any(attempt.screened for attempt in noisy.attempts)
+
+
+def test_branches_that_an_older_case_does_not_hold_are_unknown_and_nothing_is_needed():
+    plain = json.loads(codec.dumps(case()))
+    plain["format"] = "FailureCase/3"
+    for label, outcome in zip(plain["labels"], (False, None), strict=True):
+        for name in NEW_IN_4:
+            del label["verification"][name]
+        label["verification"]["fault_ended_succeeds"] = outcome
+    read = codec.loads(FailureCase, json.dumps(plain))
+    first, second = (label.verification for label in read.labels)
+    assert (first.cause_ended_succeeds, first.replanned_succeeds) == (False, None)
+    assert (second.cause_ended_succeeds, second.replanned_succeeds) == (None, None)
+    assert (first.continuation, first.without_samples) == ("expert", 1)
+    assert first.proven
+    assert not first.needed
+    assert not read.needed
+    counts = count_branches(read.labels)
+    assert (counts.corrections, counts.needed, counts.unknown) == (1, 0, 1)
 
 
 def test_arrays_and_numpy_numbers_become_plain_ones():

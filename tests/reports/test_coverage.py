@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html.parser
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ def label(proven: bool, attempts: tuple[Attempt, ...] = ()) -> Label:
         prefix_exact=True,
         without_succeeds=False,
         with_succeeds=proven,
-        fault_ended_succeeds=False,
+        cause_ended_succeeds=False,
+        replanned_succeeds=False,
         rollouts=1,
         successes=int(proven),
         attempts=attempts,
@@ -104,6 +106,20 @@ def dataset(tmp_path: Path) -> Dataset:
     for each in CASES:
         made.write_case(each, {})
     return made
+
+
+def test_needed_corrections_are_counted(dataset: Dataset) -> None:
+    worth = Verification(True, False, True, 1, 1, (), cause_ended_succeeds=True)
+    absorbed = replace(PROVEN[0], verification=worth)
+    replanned = replace(
+        PROVEN[0], verification=replace(worth, cause_ended_succeeds=False, replanned_succeeds=True)
+    )
+    labels = (*PROVEN, absorbed, replanned, replanned)
+    dataset.write_case(case(9, PUSH, ("translation_x", "reach", 0.0, LARGE), FAILURE, labels, 1), {})
+    row = next(r for r in coverage_table(dataset) if (r.kind, r.task) == ("mode", PUSH))
+    assert (row.corrections, row.needed, row.cause_ended, row.replanned) == (5, 2, 1, 2)
+    assert "2 of 5" in format_coverage(dataset)
+    assert "7 proven corrections" in format_coverage(dataset)
 
 
 def counts(row: CoverageRow) -> tuple[int, ...]:
@@ -181,7 +197,7 @@ def test_the_table_for_terminals(dataset: Dataset) -> None:
     lines = text.splitlines()
     row = next(line for line in lines if line.startswith(f"{PICK}  translation_x"))
     assert row.split() == [
-        *(PICK, "translation_x", "4", "7", "3", "2", "3", "29%", "(8%-64%)"),
+        *(PICK, "translation_x", "4", "7", "3", "2", "2", "of", "2", "3", "29%", "(8%-64%)"),
         *("1", "x", "no", "candidate", "ended", "in", "success"),
     ]
     assert "9 tried, 3 verified failures, 5 failures, 3 harmless, 1 other" in text

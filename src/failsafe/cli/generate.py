@@ -44,6 +44,7 @@ def generate(
     executor: str = "processes",
     shard: str = "",
     partitions: int = PARTITIONS,
+    needed: bool = False,
     json: bool = False,
 ) -> int:
     """Perturb tasks in many ways, and prove the smallest correction of each failure.
@@ -65,6 +66,8 @@ def generate(
         executor: Where it runs: processes, serial (this process, for debugging), or MODULE:ATTRIBUTE.
         shard: I/N: generate the I-th of N parts, from 0; `failsafe merge` merges the parts.
         partitions: Independent parts of the run: the most workers and shards; part of what the dataset is.
+        needed: Count failures with a needed correction only: the expert fails without it, even if the cause
+            ends and the expert plans anew.
         json: Print the result as JSON.
 
     Raises:
@@ -86,6 +89,7 @@ def generate(
             verify_rollouts=verify_rollouts,
             compound=compound,
             partitions=partitions,
+            needed=needed,
         )
     part = parse_shard(shard, config.partition_count) if shard else None
     for task in config.tasks:
@@ -94,13 +98,14 @@ def generate(
     begun = time.monotonic()
     wanted = sum(len(partition_targets(config, partition)) for partition in partitions_of(config, part))
     categories: Counter[str] = Counter()
-    resumed = 0
+    resumed = with_needed = 0
     with ProgressReporter("failures", wanted, quiet=json) as reporter:
 
         def show(progress: Progress) -> None:
-            nonlocal resumed
+            nonlocal resumed, with_needed
             categories[progress.category] += 1
             resumed += progress.resumed
+            with_needed += progress.needed
             note = ", ".join(f"{n} {v}" for v, n in sorted(categories.items()) if v != "nominal")
             reporter.advance(int(progress.target_done), note)
 
@@ -108,10 +113,13 @@ def generate(
     seconds = time.monotonic() - begun
     verified, nominal_failed = categories["recoverable"], categories["nominal_failed"]
     if json:
-        result = {"dataset": str(out), "wanted": wanted, "verified": verified, "seconds": round(seconds, 1)}
-        print_json(result | {"resumed": resumed, "categories": dict(categories)})
+        result = {"dataset": str(out), "wanted": wanted, "verified": verified, "needed": with_needed}
+        print_json(
+            result | {"seconds": round(seconds, 1), "resumed": resumed, "categories": dict(categories)}
+        )
         return 0
-    print(f"{out}: {verified} of {wanted} failures with a proven correction, after {seconds:.0f} s")
+    got, kind = (with_needed, "needed") if config.needed else (verified, "proven")
+    print(f"{out}: {got} of {wanted} failures with a {kind} correction, after {seconds:.0f} s")
     before = f"; {resumed} of an earlier run" if resumed else ""
     print(", ".join(f"{n} {v}" for v, n in sorted(categories.items())) + before)
     if nominal_failed:

@@ -12,6 +12,7 @@ from failsafe.datasets.store import Dataset
 from failsafe.datasets.tables import label_reason
 from failsafe.generation.config import GenerationConfig
 from failsafe.generation.sampling import COMPOUND, coverage_cell
+from failsafe.records.branches import count_branches
 from failsafe.records.case import FailureCase, NominalRecord, Outcome
 
 
@@ -49,13 +50,16 @@ def write_card(dataset: Dataset, manifest: Manifest) -> None:
         f"{len(cases)} perturbed episodes of {len(manifest.config.tasks)} task(s) over "
         f"{len({(c.task, c.seed) for c in cases})} initial states: "
         + ", ".join(f"{n} {category}" for category, n in sorted(categories.items()))
-        + f". {_absorbed(cases)} {failed} of {len(nominals)} unperturbed rollouts did not succeed and were "
+        + f". {failed} of {len(nominals)} unperturbed rollouts did not succeed and were "
         "left out.",
         "",
         "`cases/` and `nominal/` hold one file an episode (record and traces, NumPy `.npz` without pickles), "
         "`tables/*.parquet` the same facts for queries. Poses are in the robot's base frame (m, quaternion "
         "wxyz); actions are `[dx, dy, dz, rx, ry, rz, gripper]` (m, rotation vector in rad, -1 closed to +1 "
         "open), one row a control step.",
+        "",
+        "## Which corrections are needed",
+        *_branches(cases),
         "",
         "## Coverage",
         *_mode_table(cases, manifest.config),
@@ -70,13 +74,18 @@ def write_card(dataset: Dataset, manifest: Manifest) -> None:
     write_atomically(dataset.path / "README.md", "\n".join(lines).encode())
 
 
-def _absorbed(cases: Iterable[FailureCase]) -> str:
-    labels = [label for case in cases for label in case.labels if label.correction is not None]
-    alone = sum(bool(label.verification.fault_ended_succeeds) for label in labels)
-    return (
-        f"{len(labels)} labelled steps have a proven correction; at {alone} of them the expert also succeeds "
-        "without it once the cause ends."
-    )
+def _branches(cases: Iterable[FailureCase]) -> list[str]:
+    worth = count_branches(label for case in cases for label in case.labels)
+    lines = [
+        f"{worth.corrections} labelled steps have a proven correction. From the same state, without it:",
+        "",
+        f"- at {worth.cause_ended} it is enough that the cause ends and the expert goes on with its plan;",
+        f"- at {worth.replanned} others it is enough that the expert plans anew;",
+        f"- at {worth.needed} neither is enough: these corrections are **needed**.",
+    ]
+    if worth.unknown:
+        lines.append(f"- At {worth.unknown} it is not known, because an older version tried fewer branches.")
+    return lines
 
 
 def _licences(nominals: Iterable[NominalRecord]) -> list[str]:
@@ -97,8 +106,9 @@ def _mode_table(cases: Iterable[FailureCase], config: GenerationConfig) -> list[
     for case in cases:
         by_mode[(case.task, coverage_cell(case, config).mode)].append(case)
     lines = [
-        "| task | mode | tried | failures | with a proven correction | harmless | other |",
-        "|---|---|---:|---:|---:|---:|---:|",
+        "| task | mode | tried | failures | with a proven correction | corrections | needed | harmless "
+        "| other |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for task, mode in itertools.product(config.tasks, (*config.modes, COMPOUND)):
         group = by_mode.get((task, mode), [])
@@ -107,7 +117,11 @@ def _mode_table(cases: Iterable[FailureCase], config: GenerationConfig) -> list[
         proven = sum(c.verified for c in failures)
         share = f"{proven} ({proven / len(failures):.0%})" if failures else "none"
         other = len(group) - len(failures) - harmless
-        lines.append(f"| {task} | {mode} | {len(group)} | {len(failures)} | {share} | {harmless} | {other} |")
+        worth = count_branches(label for case in failures for label in case.labels)
+        lines.append(
+            f"| {task} | {mode} | {len(group)} | {len(failures)} | {share} | {worth.corrections} "
+            f"| {worth.needed} | {harmless} | {other} |"
+        )
     return lines
 
 

@@ -29,6 +29,7 @@ def generate(
     executor: str | Executor | None = None,
     shard: tuple[int, int] | None = None,
     partitions: int = PARTITIONS,
+    needed: bool = False,
     on_progress: Callable[[Progress], None] = ignore,
 ) -> Dataset:
     """Perturb tasks in many ways, prove the smallest correction of each failure, and store both.
@@ -50,6 +51,8 @@ def generate(
         shard: Part (i, n) of the dataset to generate here, i from 0. Default: the whole dataset.
         partitions: Independent parts of the run: the most workers and shards. Another number gives another
             dataset.
+        needed: Go on until there are `failures` with a needed correction: one without which the expert fails,
+            even if the cause ends and the expert plans anew.
         on_progress: Called in this process after every nominal rollout and every case.
 
     Returns:
@@ -74,6 +77,7 @@ def generate(
         verify_rollouts=verify_rollouts,
         compound=compound,
         partitions=partitions,
+        needed=needed,
     )
     run_on = choose_executor(executor, workers, objects or None)
     return build_dataset(config, Path(out), on_progress, run_on, shard, objects)

@@ -19,7 +19,7 @@ from failsafe.records.provenance import Provenance, missing_plugins
 
 FORMAT = "Manifest/2"
 _VERSION_1 = "Manifest/1"
-GENERATOR = 2
+GENERATOR = 3
 """Version of generation: raised when equal configurations no longer give equal datasets."""
 
 
@@ -58,6 +58,8 @@ class Manifest:
         ]
         if config.partitions != PARTITIONS:
             parts.append(f"--partitions {config.partitions}")
+        if config.needed:
+            parts.append("--needed")
         return " ".join(parts + ([f"--shard {self.shard}"] if self.shard else []))
 
 

@@ -52,6 +52,7 @@ class GenerationConfig:
         attempts: Cases tried for one wanted failure before it is given up.
         stream: Number that makes the draws differ from those of another run over the same seeds.
         partitions: Independent parts of the run.
+        needed: Count failures with a needed correction only, see `Verification.needed`.
 
     Raises:
         UserError: If values contradict each other.
@@ -68,6 +69,7 @@ class GenerationConfig:
     attempts: int = 40
     stream: int = 0
     partitions: int = PARTITIONS
+    needed: bool = False
 
     def __post_init__(self) -> None:
         """Check the values; order the modes, because draws depend on their order."""
@@ -149,6 +151,10 @@ def config_from_plain(plain: Mapping[str, Any], where: str) -> GenerationConfig:
             if not isinstance(value, list) or not all(isinstance(v, str) for v in cast(list[Any], value)):
                 raise UserError(f"{where}.tasks: expected a list of names, got {value!r}")
             values[key] = tuple(cast(list[str], value))
+        elif key == "needed":
+            if not isinstance(value, bool):
+                raise UserError(f"{where}.{key}: expected true or false, got {value!r}")
+            values[key] = value
         else:
             kinds = (int, float) if key == "compound" else (int,)
             if isinstance(value, bool) or not isinstance(value, kinds):

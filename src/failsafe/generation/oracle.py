@@ -7,6 +7,7 @@ from jaxtyping import Float32
 
 from failsafe.experts.tasks import Task
 from failsafe.generation.candidates import CandidateStatistics
+from failsafe.generation.continuations import ExpertContinuation
 from failsafe.generation.corrections import propose
 from failsafe.generation.nominal import NominalRollout
 from failsafe.generation.verification import carry_out, most_steps
@@ -52,9 +53,10 @@ def recover_now(
     def begin() -> Branch:
         return branch(simulator, seed, episode, 1, exact=False, more_steps=more_steps)
 
+    expert = ExpertContinuation(task, nominal, episode)
     candidates = propose(task, nominal, episode, 1, begin().runner)
     for candidate in CandidateStatistics().select("", candidates):
         runner = begin().runner
-        if carry_out(task, nominal, candidate, runner)[0]:
+        if carry_out(task, expert, candidate, runner)[0]:
             return runner.trace()
     return None

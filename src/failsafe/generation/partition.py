@@ -14,7 +14,12 @@ from failsafe.generation.candidates import CandidateStatistics
 from failsafe.generation.cases import CaseSpec, build_case, make_unjudged_case
 from failsafe.generation.config import GenerationConfig
 from failsafe.generation.nominal import NominalRollout, make_crashed_nominal, make_nominal, run_nominal
-from failsafe.generation.sampling import PartitionSampler, partition_targets, target_task
+from failsafe.generation.sampling import (
+    PartitionSampler,
+    partition_targets,
+    reaches_target,
+    target_task,
+)
 from failsafe.records.case import FailureCase, NominalRecord, Outcome
 from failsafe.records.trace import Trace
 
@@ -92,6 +97,7 @@ class Progress:
         category: The category of the case, or "nominal" or "nominal_failed".
         target_done: Whether a target is now reached or given up.
         resumed: Whether the case had been stored before.
+        needed: Whether the case has a needed correction.
     """
 
     partition: int
@@ -100,6 +106,7 @@ class Progress:
     category: str
     target_done: bool
     resumed: bool
+    needed: bool = False
 
 
 class PartitionJob:
@@ -146,9 +153,11 @@ class PartitionJob:
                 # Few initial states and a mode without magnitude lead to the same case again.
                 new = case.case_id not in done_here
                 done_here.add(case.case_id)
-                done = (case.verified and new) or attempt == self._config.attempts - 1
+                done = (reaches_target(case, self._config) and new) or attempt == self._config.attempts - 1
                 mode = drawn.perturbations[0].mode
-                reporter.report(Progress(partition, task_name, mode, case.category, done, resumed))
+                reporter.report(
+                    Progress(partition, task_name, mode, case.category, done, resumed, case.needed)
+                )
                 if done:
                     break
 

@@ -98,6 +98,16 @@ def partition_targets(config: GenerationConfig, partition: int) -> list[int]:
     return list(range(partition, config.failures, config.partition_count))
 
 
+def reaches_target(case: FailureCase, config: GenerationConfig) -> bool:
+    """Return whether a case is wanted: a verified failure, or one with a needed correction if asked for.
+
+    Args:
+        case: The case.
+        config: The configuration of the dataset.
+    """
+    return case.needed if config.needed else case.verified
+
+
 def target_task(config: GenerationConfig, target: int) -> str:
     """Return the task of a target; every task gets the same share of the targets.
 
@@ -176,7 +186,7 @@ class PartitionSampler:
         details = ((cell.stage,), ("moment", cell.moment), ("magnitude", cell.magnitude))
         for key in (mode, *((*mode, *detail) for detail in details)):
             self._tries[key] += 1
-            self._verified[key] += case.verified
+            self._verified[key] += reaches_target(case, self._config)
 
     def _emptiest_mode(self, task: str, scene: Scene) -> type[Mode] | None:
         def need(name: str) -> tuple[int, float, float, int]:

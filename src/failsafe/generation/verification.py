@@ -1,27 +1,35 @@
 """Verify corrections: from the same state, the rollout fails without a correction and succeeds with it.
 
-The cause ends where the correction begins, because a monitor that takes over replaces whatever sent the
-wrong commands. A third branch therefore ends the cause without correcting anything; its outcome is recorded
-beside the proof.
+A proof has four branches from one state:
 
-Every branch of a proof is exact (`rollouts.branching`). The branch without a correction is the recorded
-rollout itself: the same state and the same commands led to the failure that was judged. Noisy rollouts, and
-the screening of candidates, begin from a restored state, which may be inexact; the record says so.
+1. The cause goes on. This is the recorded rollout itself: the same state and the same commands led to the
+   failure that was judged.
+2. The cause ends, and the continuation goes on. Where only the world was disturbed, and that is over, this is
+   the recorded rollout, too.
+3. The cause ends, and the continuation plans anew from here.
+4. The cause ends, the correction is carried out, and the continuation goes on from there. The cause ends
+   because a monitor that takes over replaces whatever sent the wrong commands.
+
+A correction is verified if (1) fails and (4) succeeds, and needed if (2) and (3) fail as well. (2) and (3)
+are tried for verified corrections alone, and (3) only if (2) fails: otherwise their outcome changes nothing.
+
+Every branch of a proof is exact (`rollouts.branching`). Noisy rollouts, and the screening of candidates,
+begin from a restored state, which may be inexact; the record says so.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from failsafe.errors import DivergedError, PlanError
-from failsafe.experts.contract import PlanExpert
 from failsafe.experts.tasks import Task
 from failsafe.generation.candidates import CandidateStatistics
+from failsafe.generation.continuations import Continuation, ExpertContinuation
 from failsafe.generation.corrections import Candidate, propose
 from failsafe.generation.nominal import NominalRollout
 from failsafe.generation.perturbed import PerturbedRollout
@@ -30,7 +38,6 @@ from failsafe.records.case import (
     BranchMethod,
     Correction,
     Label,
-    RecoveryStrategy,
     Verification,
 )
 from failsafe.records.embodiment import EmbodimentSpec
@@ -68,6 +75,7 @@ class Verifier:
         failing: The failing rollout.
         statistics: What is known about candidates; by default nothing.
         mode: Name of the perturbation mode, by which `statistics` counts.
+        continuation: What goes on after a correction; by default the expert.
     """
 
     def __init__(
@@ -77,9 +85,11 @@ class Verifier:
         failing: PerturbedRollout,
         statistics: CandidateStatistics | None = None,
         mode: str = "",
+        continuation: Continuation | None = None,
     ) -> None:
         self._task, self._nominal, self._failing = task, nominal, failing
         self._statistics, self._mode = statistics or CandidateStatistics(), mode
+        self._continuation = continuation or ExpertContinuation(task, nominal, failing.trace)
 
     @functools.cached_property
     def restores_closely(self) -> bool:
@@ -111,6 +121,8 @@ class Verifier:
                 prefix_exact=exact,
                 without_succeeds=self._failing.success,
                 attempts=tuple(attempts),
+                continuation=self._continuation.name,
+                without_samples=self._continuation.samples,
                 branch=method,
                 **outcome,
             )
@@ -124,19 +136,22 @@ class Verifier:
                 continue
             branched, first = first or self._branch(step), None
             exact = exact and branched.exact
-            success, reason = carry_out(self._task, self._nominal, candidate, branched.runner)
+            success, reason = self._carry_out(candidate, branched.runner)
             attempts.append(Attempt(strategy, length, success, reason))
             if not (success and exact):
                 continue
             recovered, resumed = branched.trace(), branched.runner.stages
             noisy = [self._succeeds_with_noise(candidate, step, rng) for _ in range(rollouts - 1)]
+            cause_ended, replanned, same = self._without_correction(step)
+            exact = same
             verified = verification(
                 with_succeeds=True,
                 rollouts=rollouts,
                 successes=1 + sum(noisy),
                 noise=NOISE_DESCRIPTION if noisy else "",
                 noisy_branch=self._inexact_method if noisy else None,
-                fault_ended_succeeds=self._fault_ended_succeeds(step, stage),
+                cause_ended_succeeds=cause_ended,
+                replanned_succeeds=replanned,
             )
             correction = Correction(
                 actions=candidate.actions,
@@ -180,45 +195,73 @@ class Verifier:
         if not self.restores_closely:
             return False
         runner = self._branch(step, exact=False, record=False).runner
-        return not carry_out(self._task, self._nominal, candidate, runner)[0]
+        return not self._carry_out(candidate, runner)[0]
 
     def _succeeds_with_noise(self, candidate: Candidate, step: int, rng: np.random.Generator) -> bool:
         runner = self._branch(step, [ActuationNoise(rng)], exact=False, record=False).runner
-        return carry_out(self._task, self._nominal, candidate, runner)[0]
+        return self._carry_out(candidate, runner)[0]
 
-    def _fault_ended_succeeds(self, step: int, stage: int) -> bool:
-        """Whether it is enough that the cause ends and the plan goes on at its present stage."""
+    def _carry_out(self, candidate: Candidate, runner: RolloutRunner) -> tuple[bool, str]:
+        return carry_out(self._task, self._continuation, candidate, runner)
+
+    def _without_correction(self, step: int) -> tuple[bool, bool | None, bool]:
+        """Return the outcomes of branches 2 and 3, and whether both were exact."""
+        going_on, exact = self._continuation, True
+
+        def succeeds(what: Callable[[RolloutRunner], None]) -> bool:
+            nonlocal exact
+            for _ in range(going_on.samples):
+                branched = self._branch(step, record=False)
+                exact = exact and branched.exact
+                if ends_in_success(self._task, what, branched.runner)[0]:
+                    return True
+            return False
+
         if self._failing.cause_is_over(step):
-            return self._failing.success  # then the recorded rollout is this branch
-        stages = self._nominal.record.plan.stages
-        index = min(max(stage, 0), len(stages) - 1)
-        nothing = Candidate(RecoveryStrategy.NOMINAL_PATH, (), index, stages[index].name)
-        runner = self._branch(step, record=False).runner
-        return carry_out(self._task, self._nominal, nothing, runner)[0]
+            cause_ended = self._failing.success
+        else:
+            cause_ended = succeeds(lambda runner: going_on.go_on(runner, step))
+        return cause_ended, None if cause_ended else succeeds(going_on.plan_anew), exact
 
 
 def carry_out(
-    task: Task, nominal: NominalRollout, candidate: Candidate, runner: RolloutRunner
+    task: Task, continuation: Continuation, candidate: Candidate, runner: RolloutRunner
 ) -> tuple[bool, str]:
-    """Carry out a correction and then the rest of the plan.
+    """Carry out a correction, and let the continuation go on.
 
     Args:
         task: The task.
-        nominal: Its nominal rollout, whose plan goes on.
+        continuation: What goes on.
         candidate: The correction.
         runner: In the state in which the correction begins.
 
     Returns:
         Whether the rollout ends in success, and why not.
     """
-    try:
+
+    def correct_and_finish(runner: RolloutRunner) -> None:
         for row in candidate.actions:
             runner.act(np.array(row[:6]), row[6])
-        if candidate.resume_index >= 0:
-            runner.first_stage = candidate.resume_index
-            PlanExpert(nominal.record.plan, candidate.resume_index).solve(runner)
-        else:
-            task.expert.solve(runner)
+        continuation.finish(runner, candidate)
+
+    return ends_in_success(task, correct_and_finish, runner)
+
+
+def ends_in_success(
+    task: Task, what: Callable[[RolloutRunner], None], runner: RolloutRunner
+) -> tuple[bool, str]:
+    """Carry something out, settle, and judge the task.
+
+    Args:
+        task: The task.
+        what: Moves the robot.
+        runner: In the state in which it begins.
+
+    Returns:
+        Whether the rollout ends in success, and why not.
+    """
+    try:
+        what(runner)
         runner.settle()
     except PlanError as error:
         return False, f"planner: {error}"

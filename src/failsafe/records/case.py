@@ -15,6 +15,8 @@ NOMINAL = "nominal"
 """Name of the nominal rollout."""
 FAILING = "failing"
 """Name of the perturbed rollout among the traces of a case."""
+EXPERT = "expert"
+"""Name of the expert as the continuation of a proof."""
 
 
 class Outcome(str, enum.Enum):
@@ -107,24 +109,34 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Verification:
-    """The proof of a correction, or of the absence of one.
+    """The proof of a correction, or of the absence of one: four branches from the same state.
+
+    1. The cause goes on.
+    2. The cause ends, and the continuation goes on.
+    3. The cause ends, and the continuation plans anew from here.
+    4. The cause ends, and after the correction the continuation goes on.
 
     Attributes:
         prefix_exact: Whether every branch of the proof began in the recorded state, bit for bit.
-        without_succeeds: Result of the branch without the correction (a proof needs False).
-        with_succeeds: Result of the exact branch with the correction (a proof needs True).
+        without_succeeds: Result of branch 1 (a proof needs False).
+        with_succeeds: Result of branch 4 (a proof needs True).
         rollouts: Number of rollouts with the correction, the exact one included.
         successes: Number of these that succeeded.
         attempts: Every tested candidate, shortest first.
         noise: Description of the noise added to the rollouts after the first.
+        cause_ended_succeeds: Result of branch 2. True: an expert that knows the true target absorbs the error
+            without a correction; a policy that does not know the target may still fail. Where only the world
+            was disturbed, and that is over, it is the result of the recorded rollout. None: not run, because
+            no correction is proven.
+        replanned_succeeds: Result of branch 3. None: not run, because no correction is proven, or because
+            branch 2 succeeds already, so that the correction is not needed; or unknown, in records made
+            before this branch existed.
         branch: How the branches of the proof reached the recorded state.
         noisy_branch: How the noisy rollouts reached the recorded state; None without noisy rollouts.
             RESTORE is inexact where the simulator is exact by REPLAY only.
-        fault_ended_succeeds: Result of the branch in which the cause ends at the same step as in the branch
-            with the correction, no action corrects anything, and the nominal plan continues at its current
-            stage. True: an expert that knows the true target absorbs the error without a correction. A
-            policy that does not know the target may still fail. None: not tested, because no correction is
-            proven.
+        continuation: Name of what goes on: `EXPERT`, or the name of a policy.
+        without_samples: Rollouts of each of branches 2 and 3: 1 for a deterministic continuation. The result
+            is a success if any of them succeeds.
     """
 
     prefix_exact: bool
@@ -134,14 +146,22 @@ class Verification:
     successes: int
     attempts: tuple[Attempt, ...]
     noise: str = ""
-    fault_ended_succeeds: bool | None = None
+    cause_ended_succeeds: bool | None = None
+    replanned_succeeds: bool | None = None
     branch: BranchMethod = BranchMethod.REPLAY
     noisy_branch: BranchMethod | None = None
+    continuation: str = EXPERT
+    without_samples: int = 1
 
     @property
     def proven(self) -> bool:
         """Whether, from the same state, the rollout fails without the correction and succeeds with it."""
         return self.prefix_exact and self.with_succeeds and not self.without_succeeds
+
+    @property
+    def needed(self) -> bool:
+        """Whether the correction is proven, and all three branches without it are known to fail."""
+        return self.proven and self.cause_ended_succeeds is False and self.replanned_succeeds is False
 
     @property
     def recoverability(self) -> float | None:
@@ -166,6 +186,16 @@ class Label:
     correction: Correction | None
     verification: Verification
     recovery: str = ""
+
+    @property
+    def proven(self) -> bool:
+        """Whether there is a correction, and it is proven."""
+        return self.correction is not None and self.verification.proven
+
+    @property
+    def needed(self) -> bool:
+        """Whether there is a correction, and all branches of its proof without it fail."""
+        return self.correction is not None and self.verification.needed
 
 
 @dataclass(frozen=True)
@@ -212,10 +242,11 @@ class FailureCase:
         target: Index, within the run, of the requested failure that the case was built for.
     """
 
-    FORMAT: ClassVar[int] = 3
+    FORMAT: ClassVar[int] = 4
     MIGRATIONS: ClassVar[Mapping[str, Migration]] = {
-        "FailureCase/1": lambda fields: _from_version_2(_from_version_1(fields)),
-        "FailureCase/2": lambda fields: _from_version_2(fields),
+        "FailureCase/1": lambda fields: _from_version_3(_from_version_2(_from_version_1(fields))),
+        "FailureCase/2": lambda fields: _from_version_3(_from_version_2(fields)),
+        "FailureCase/3": lambda fields: _from_version_3(fields),
     }
 
     case_id: str
@@ -234,9 +265,12 @@ class FailureCase:
     @property
     def verified(self) -> bool:
         """Whether the case is a failure with at least one proven correction."""
-        return self.outcome is Outcome.FAILURE and any(
-            label.correction is not None and label.verification.proven for label in self.labels
-        )
+        return self.outcome is Outcome.FAILURE and any(label.proven for label in self.labels)
+
+    @property
+    def needed(self) -> bool:
+        """Whether the case is a failure with at least one needed correction."""
+        return self.outcome is Outcome.FAILURE and any(label.needed for label in self.labels)
 
     @property
     def category(self) -> str:
@@ -279,3 +313,14 @@ def _from_version_2(fields: dict[str, Any]) -> dict[str, Any]:
         return {**label, "verification": verification}
 
     return {**fields, "labels": [with_method(label) for label in fields.get("labels", ())]}
+
+
+def _from_version_3(fields: dict[str, Any]) -> dict[str, Any]:
+    """Rename the result of branch 2. Version 3 did not try branch 3, whose result stays unknown."""
+
+    def renamed(label: dict[str, Any]) -> dict[str, Any]:
+        verification = dict(label["verification"])
+        verification["cause_ended_succeeds"] = verification.pop("fault_ended_succeeds", None)
+        return {**label, "verification": verification}
+
+    return {**fields, "labels": [renamed(label) for label in fields.get("labels", ())]}

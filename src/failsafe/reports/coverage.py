@@ -55,12 +55,13 @@ def format_coverage(dataset: Dataset, skip_damaged: bool = False, width: int | N
     table = Table(box=None, pad_edge=False)
     table.add_column("task", no_wrap=True)
     table.add_column("mode", no_wrap=True)
-    for name in ("targeted", "attempts", "failures", "verified", "harmless", "yield (95 %)"):
+    for name in ("targeted", "attempts", "failures", "verified", "needed", "harmless", "yield (95 %)"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("note", overflow="fold", min_width=20)
     for row in rows:
         if row.kind == "mode":
-            counts = (row.asked, row.tried, row.failures, row.got, row.harmless)
+            needed = f"{row.needed} of {row.corrections}"
+            counts = (row.asked, row.tried, row.failures, row.got, needed, row.harmless)
             table.add_row(row.task, row.mode, *map(str, counts), _percent(row), note(row))
     buffer = io.StringIO()
     width = width or shutil.get_terminal_size((120, 24)).columns
@@ -144,6 +145,7 @@ def _figures(counts: Mapping[str, int], states: int) -> dict[str, str]:
         "verified failures": str(got),
         "failures": str(failures),
         "share verified": _share(got, failures),
+        "needed corrections": f"{counts['needed corrections']} of {counts['proven corrections']}",
         "harmless": str(counts["harmless"]),
         "not judged": str(counts["other"]),
         "attempts": str(tried),

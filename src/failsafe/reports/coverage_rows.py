@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from failsafe.datasets.tables import label_reason
 from failsafe.evaluation.statistics import wilson
 from failsafe.generation.config import GenerationConfig
-from failsafe.generation.sampling import BINS, COMPOUND, SIZES, coverage_cell
+from failsafe.generation.sampling import BINS, COMPOUND, SIZES, coverage_cell, reaches_target
 from failsafe.perturbations import MODES
+from failsafe.records.branches import count_branches
 from failsafe.records.case import FailureCase, Outcome
 
 SEVERAL = 3
@@ -53,6 +54,10 @@ class CoverageRow:
         yield_low: Lower end of its 95 % Wilson interval.
         yield_high: Its upper end.
         recovered: got / failures, None without failures.
+        corrections: Labelled steps with a proven correction.
+        needed: Those without whose correction the expert fails, even if the cause ends and it plans anew.
+        cause_ended: Those at which it is enough that the cause ends.
+        replanned: Those at which it is enough that the expert plans anew.
         reasons: Why the other failures have no proven correction, with the number of failures.
     """
 
@@ -73,6 +78,10 @@ class CoverageRow:
     yield_low: float | None
     yield_high: float | None
     recovered: float | None
+    corrections: int
+    needed: int
+    cause_ended: int
+    replanned: int
     reasons: dict[str, int]
 
 
@@ -86,7 +95,7 @@ def make_rows(cases: Sequence[FailureCase], config: GenerationConfig) -> list[Co
     groups: dict[tuple[str, str], list[FailureCase]] = defaultdict(list)
     for case in cases:
         groups[case.task, coverage_cell(case, config).mode].append(case)
-    settled = _settled_tasks(cases)
+    settled = _settled_tasks(cases, config)
     rows: list[CoverageRow] = []
     for task in config.tasks:
         for mode in MODES.in_order(config.modes):
@@ -110,6 +119,8 @@ def count_rows(rows: Sequence[CoverageRow]) -> dict[str, int]:
         "failures": sum(r.failures for r in modes),
         "harmless": sum(r.harmless for r in modes),
         "other": sum(r.other for r in modes),
+        "proven corrections": sum(r.corrections for r in modes),
+        "needed corrections": sum(r.needed for r in modes),
         "cells tried": len(cells),
         "cells filled": sum(r.got > 0 for r in cells),
         "cells empty": sum(r.state == "empty" for r in cells),
@@ -128,13 +139,13 @@ def note(row: CoverageRow) -> str:
     return "; ".join(remarks + [f"{number} x {reason}" for reason, number in row.reasons.items()])
 
 
-def _settled_tasks(cases: Sequence[FailureCase]) -> set[str]:
+def _settled_tasks(cases: Sequence[FailureCase], config: GenerationConfig) -> set[str]:
     """Return the tasks of which a partition has attempted every mode that applies.
 
-    The sampler returns to a mode that has a verified failure only after an attempt of every mode without one.
+    The sampler returns to a mode that has reached a target only after an attempt of every mode without one.
     So where one mode of a partition has two, a mode without an attempt never applied.
     """
-    single = [case for case in cases if case.verified and len(case.perturbations) == 1]
+    single = [case for case in cases if reaches_target(case, config) and len(case.perturbations) == 1]
     verified = Counter((case.task, case.partition, case.perturbations[0].mode) for case in single)
     return {task for (task, _, _), number in verified.items() if number >= 2}
 
@@ -166,6 +177,7 @@ def _row(
     else:
         state = untried
     interval = wilson(got, len(group))
+    worth = count_branches(label for case in failures for label in case.labels)
     return CoverageRow(
         kind,
         *key,
@@ -180,6 +192,10 @@ def _row(
         yield_low=interval[0] if interval else None,
         yield_high=interval[1] if interval else None,
         recovered=got / len(failures) if failures else None,
+        corrections=worth.corrections,
+        needed=worth.needed,
+        cause_ended=worth.cause_ended,
+        replanned=worth.replanned,
         reasons=dict(sorted(Counter(_reason(c) for c in failures if not c.verified).items())),
     )
 

@@ -91,9 +91,7 @@ def figures(cases: Sequence[FailureCase]) -> dict[str, int]:
         "verified failures": sum(case.verified for case in cases),
         "unrecoverable": sum(case.category == "unrecoverable" for case in cases),
         "harmless": sum(case.outcome is Outcome.HARMLESS for case in cases),
-        "proven corrections": sum(
-            label.correction is not None and label.verification.proven for label in labels
-        ),
+        "proven corrections": sum(label.proven for label in labels),
         "tasks": len({case.task for case in cases}),
     }
 

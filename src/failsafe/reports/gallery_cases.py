@@ -123,7 +123,7 @@ def _plain_label(label: Label) -> Plain:
         "step": label.step,
         "stage": label.stage,
         "recovery": label.recovery,
-        "proven": label.correction is not None and label.verification.proven,
+        "proven": label.proven,
         "correction": None if label.correction is None else _plain_correction(label.correction),
         "verification": _plain_verification(label.verification),
     }
