@@ -11,7 +11,8 @@ import pytest
 from tests.evaluation import bench
 from tests.evaluation.bench import Glance, without_times
 
-from failsafe.datasets.files import file_name, locked
+from failsafe.datasets.files import file_name
+from failsafe.datasets.locks import locked
 from failsafe.errors import FailSafeError, PolicyError, StoreError, UserError
 from failsafe.evaluation import study
 from failsafe.evaluation.config import StudyConfig, StudyItem, study_items

@@ -40,7 +40,9 @@ def test_a_part_that_kills_two_processes_is_given_up_and_the_others_are_done(tmp
 
 def test_processes_that_die_before_they_begin_stop_the_work(tmp_path: Path) -> None:
     (tmp_path / "stillborn").touch()
-    with pytest.raises(FailSafeError, match="2 workers died before they had started"):
+    with pytest.raises(
+        FailSafeError, match="2 workers died before they had started, the last one with exit status 1"
+    ):
         ProcessExecutor(1).run(Marks(tmp_path), ["first", "last"])
     assert Marks(tmp_path).marks("given-up") == [], "no item is blamed"
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from failsafe.datasets.card import write_card
-from failsafe.datasets.files import locked, remove_partials, write_atomically
+from failsafe.datasets.files import remove_partials, write_atomically
+from failsafe.datasets.locks import locked
 from failsafe.datasets.manifest import GENERATOR, Manifest, differing_keys, read_manifest, write_manifest
 from failsafe.datasets.store import Dataset
 from failsafe.datasets.tables import write_tables

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
-from collections.abc import Generator
 from pathlib import Path
 
 from failsafe.errors import StoreError
@@ -37,27 +35,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        raise StoreError(_explain(error, path)) from error
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Generator[None, None, None]:
-    """Keep other processes from writing to a dataset; the lock goes with the process that holds it.
-
-    Raises:
-        StoreError: If another process holds it, or the folder cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / LOCK).open("wb")
-    except OSError as error:
-        raise StoreError(_explain(error, folder / LOCK)) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise StoreError(f"another process is at work on {folder}; wait until it has ended") from error
-        yield
+        raise StoreError(explain_error(error, path)) from error
 
 
 def is_partial(path: Path) -> bool:
@@ -71,7 +49,13 @@ def remove_partials(folder: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _explain(error: OSError, path: Path) -> str:
+def explain_error(error: OSError, path: Path) -> str:
+    """Return why a file could not be written, and what to do.
+
+    Args:
+        error: The error.
+        path: The file.
+    """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
             f"the disk is full: could not write {path}; what was written before is whole, "

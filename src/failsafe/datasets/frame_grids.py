@@ -94,7 +94,7 @@ class FrameGrid:
                 return np.asarray(image.convert("RGB"))
         except OSError as error:
             raise RecordError(
-                f"{self.path}: expected a grid of frames, got an unreadable file; "
+                f"{self.path}: expected a grid of frames, got an unreadable file ({error}); "
                 "delete its folder and run `failsafe render` again"
             ) from error
 

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from failsafe.datasets.files import write_atomically
-from failsafe.errors import RecordError, UserError
+from failsafe.errors import RecordError
 from failsafe.records import codec
 from failsafe.records.episode import Episode
+from failsafe.records.files import read_bytes
 
 _COLUMNS = ("task", "scenario", "policy", "condition", "seed", "ending", "steps", "record")
 
@@ -54,11 +55,10 @@ def read_episode_table(path: Path) -> Iterator[Episode]:
         UserError: If there is no such file.
         RecordError: If it holds something else.
     """
-    if not path.is_file():
-        raise UserError(f"expected an episode table, got {path}, which does not exist")
+    data = read_bytes(path, f"expected an episode table, got {path}, which does not exist")
     try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
+        table = pq.read_table(pa.BufferReader(data))
+    except (OSError, pa.ArrowInvalid) as error:  # pyarrow raises OSError for damaged pages
         raise RecordError(f"{path}: expected Parquet, got a damaged file ({error})") from error
     if tuple(table.column_names) != _COLUMNS:
         raise RecordError(f"{path}: expected the columns {', '.join(_COLUMNS)}, got {table.column_names}")

@@ -19,9 +19,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from failsafe.datasets.files import file_name, locked, write_atomically
+from failsafe.datasets.files import file_name, write_atomically
 from failsafe.datasets.frame_grids import FrameIndex, TraceFrames, columns_for, encode_grid, grid_path
 from failsafe.datasets.frames import EVERY, SIZE
+from failsafe.datasets.locks import locked
 from failsafe.errors import FailSafeError
 from failsafe.evaluation.conditions import MONITOR, NEVER
 from failsafe.evaluation.config import StudyConfig, StudyItem

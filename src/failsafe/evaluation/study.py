@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from failsafe.datasets.files import locked
+from failsafe.datasets.locks import locked
 from failsafe.errors import UserError
 from failsafe.evaluation.conditions import CONDITIONS, NEVER
 from failsafe.evaluation.config import StudyConfig, StudyItem, conditions_to_run, study_items

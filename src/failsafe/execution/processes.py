@@ -17,11 +17,13 @@ from typing import Any, Generic
 from failsafe import registry
 from failsafe.errors import FailSafeError, UserError
 from failsafe.execution.contract import Item, Job, Reporter, ignore
-from failsafe.execution.retries import Retries
+from failsafe.execution.retries import UNGUARDED, Retries
 from failsafe.execution.threads import single_threaded
 
 _READY, _BEGIN, _MESSAGE, _DONE, _ERROR, _BUG = "ready", "begin", "message", "done", "error", "bug"
 """Kinds of what a process sends."""
+_DIED = "died"
+"""Stands for what a process sends when it has died."""
 
 
 @registry.executors.register("processes")
@@ -50,9 +52,11 @@ class ProcessExecutor:
         """Run a job on every item. See `Executor.run`.
 
         Raises:
+            UserError: If the calling script does not guard its calls, so that its workers run them, too.
             FailSafeError: If the job raises one, or if processes die before they have started.
             RuntimeError: If the job raises any other exception; the message holds the traceback.
         """
+        exit_if_imported_by_worker()
         waiting = iter(items)
         again = deque[Item]()  # items whose process died
         retries = Retries(job)
@@ -69,13 +73,12 @@ class ProcessExecutor:
                     return
                 for connection in wait([process.connection for process in running]):
                     process = next(p for p in running if p.connection is connection)
-                    try:
-                        kind, content = process.connection.recv()
-                    except (EOFError, OSError):
+                    kind, content = process.receive()
+                    if kind == _DIED:
                         running.remove(process)
-                        process.stop()
+                        status = process.wait()
                         if not process.ready:
-                            retries.unstarted()
+                            retries.unstarted(status)
                             again.append(process.item)
                         elif retries.crashed(process.item, process.part):
                             again.append(process.item)
@@ -105,6 +108,15 @@ class ProcessExecutor:
                 process.stop()
 
 
+def exit_if_imported_by_worker() -> None:
+    """End this process if it is a worker that is importing the user's script, and has come to a call in it.
+
+    The process that started the worker then says what the script lacks.
+    """
+    if getattr(mp.current_process(), "_inheriting", False):
+        raise SystemExit(UNGUARDED)
+
+
 class _Process(Generic[Item]):
     """A process with the item that it runs, and the part of the item that has begun."""
 
@@ -124,6 +136,19 @@ class _Process(Generic[Item]):
             self.connection.send(item)
         except (BrokenPipeError, OSError):
             return  # the process has died: the next read from the connection fails
+
+    def receive(self) -> tuple[str, Any]:
+        try:
+            return self.connection.recv()
+        except (EOFError, OSError):
+            return _DIED, None
+
+    def wait(self) -> int | None:
+        """Wait for the end of a process that closed its connection; return its exit status."""
+        self._process.join(timeout=5)
+        status = self._process.exitcode
+        self.stop()
+        return status
 
     def stop(self) -> None:
         self._process.terminate()

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import Generic
 
-from failsafe.errors import FailSafeError
+from failsafe.errors import FailSafeError, UserError
 from failsafe.execution.contract import Item, Job
 
+UNGUARDED = 79
+"""Exit status of a worker whose import of the user's script came to a call that starts workers."""
 MAX_CRASHES = 2
 """Workers that a part of an item may kill before the part is given up."""
 
@@ -24,17 +26,27 @@ class Retries(Generic[Item]):
         self._crashes: Counter[tuple[Item, str]] = Counter()
         self._unstarted = 0
 
-    def unstarted(self) -> None:
+    def unstarted(self, status: int | None = None) -> None:
         """Note that a worker died before it was ready. Its item is not to blame, and is to be run again.
 
+        Args:
+            status: Exit status of the worker, negative for a signal; None if it is not known.
+
         Raises:
+            UserError: If the worker ended with the status `UNGUARDED`.
             FailSafeError: If this happened `MAX_CRASHES` times.
         """
+        if status == UNGUARDED:
+            raise UserError(
+                "expected a script that workers can import, got one that calls FailSafe whenever it is "
+                'imported: put its calls under `if __name__ == "__main__":`, or use executor="serial"'
+            )
         self._unstarted += 1
         if self._unstarted >= MAX_CRASHES:
+            how = "" if status is None else f", the last one with exit status {status}"
             raise FailSafeError(
-                f"{MAX_CRASHES} workers died before they had started: run `failsafe doctor` to check this "
-                'machine; in a script of your own, call FailSafe under `if __name__ == "__main__":`'
+                f"{MAX_CRASHES} workers died before they had started{how}: standard error says why if they "
+                "could; run `failsafe doctor` to check this machine"
             )
 
     def crashed(self, item: Item, part: str) -> bool:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from failsafe.datasets.files import LOCK, is_partial, locked, write_atomically
+from failsafe.datasets.files import LOCK, is_partial, write_atomically
+from failsafe.datasets.locks import locked
 from failsafe.errors import UserError
 from failsafe.execution.contract import Executor, ignore
 from failsafe.experts.tasks import check_task, load_task

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from failsafe.datasets.files import locked, write_atomically
+from failsafe.datasets.files import write_atomically
+from failsafe.datasets.locks import locked
 from failsafe.datasets.manifest import read_manifest
 from failsafe.datasets.store import Dataset
 from failsafe.errors import RecordError, UserError
