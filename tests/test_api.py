@@ -187,8 +187,10 @@ def test_what_evaluate_refuses(tmp_path: Path) -> None:
         run(seeds=range(0, 4, 2))
     with pytest.raises(UserError, match=r"expected thresholds for .*Replayer with the model tiny, got none"):
         run(threshold=None)
-    with pytest.raises(UserError, match="by name, for controls that need a second simulator"):
-        run(tasks=fs.Task(pick().simulator, pick().expert, "pick"), conditions=["never", "oracle-detector"])
+    with pytest.raises(UserError, match=r"without assist.*choose the condition 'assist'"):
+        run(settings=fs.MonitorSettings(assist=True))
+    with pytest.raises(UserError, match="unknown condition 'asist': did you mean 'assist'"):
+        run(conditions=["never", "asist"])
 
 
 @pytest.mark.slow

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.evaluation import toy_study
+from tests.evaluation.toy_study import Replayer
 
 from failsafe.errors import UnknownNameError
-from failsafe.evaluation import controls
-from failsafe.evaluation.conditions import CONDITIONS, CONTROLS
-from failsafe.evaluation.controls import PrivilegedState
-from failsafe.evaluation.paired import Change, pairs_of
-from failsafe.evaluation.results import Results
-from failsafe.evaluation.study import StudyJob
+from failsafe.evaluation.conditions import CONDITIONS
+from failsafe.evaluation.controls import HoldPolicy, PrivilegedState
 from failsafe.experts.tasks import load_task
 from failsafe.generation.nominal import run_nominal
-from failsafe.models.contract import MAX_ACTIONS, MAX_ROTATION, MAX_TRANSLATION, assess_safely
+from failsafe.models.contract import MAX_ACTIONS, MAX_ROTATION, MAX_TRANSLATION
+from failsafe.policies.contract import ActionSpace
 from failsafe.records import poses
-from failsafe.records.assessment import Assessment, Window, WindowSpec
+from failsafe.records.assessment import Assessment, Status, Window, WindowSpec
+from failsafe.records.episode import Ending, Episode, EpisodeKey
+from failsafe.records.observation import PolicyObservation
 from failsafe.rollouts.runner import SETTLE_SECONDS
 
 SPEC = WindowSpec(views=("front",), history=4, frames=1, size=8)
@@ -49,12 +47,15 @@ class Thorough(Model):
 
 @pytest.fixture(scope="module")
 def known() -> Callable[..., PrivilegedState]:
-    task, spare = load_task("ToyPush-v0"), load_task("ToyPush-v0")
-    nominal = run_nominal(spare, 3)
+    task = load_task("ToyPush-v0")
+    nominal = run_nominal(task, 3)
     assert nominal.record.success
 
-    def truth(fails: bool = True, step: int = 10_000) -> PrivilegedState:
-        return PrivilegedState(task, spare, nominal, fails, lambda: step)
+    def truth(fails: bool = True, step: int = 10_000, injected: int | None = None) -> PrivilegedState:
+        key = EpisodeKey("ToyPush-v0", "nominal", "policy", "never", 3)
+        ending = Ending.FAILURE if fails else Ending.SUCCESS
+        alone = Episode(key, "push", ending, 100, 5.0, injection_step=injected)
+        return PrivilegedState(task, nominal, alone, lambda: step)
 
     return truth
 
@@ -88,12 +89,12 @@ def carry_out(rows: Any, start: np.ndarray) -> list[np.ndarray]:
 
 
 def test_every_control_is_made_by_its_name(known: Callable[..., PrivilegedState]) -> None:
-    own = {condition: make_control(condition, Model(), known()) for condition in CONTROLS}
+    made = [name for name in CONDITIONS if CONDITIONS[name].control is not None]
+    own = {condition: make_control(condition, Model(), known()) for condition in made}
     assert {condition: model.name for condition, model in own.items()} == {
-        condition: condition.replace("-", " ") for condition in CONTROLS
+        condition: condition.replace("-", " ") for condition in made
     }
-    calibrated = [condition for condition in CONTROLS if CONDITIONS[condition].threshold is None]
-    assert calibrated == ["fixed-retry"]
+    assert [name for name in made if CONDITIONS[name].threshold is None] == ["fixed-retry"]
     assert {model.window_spec for model in own.values()} == {SPEC}
     with pytest.raises(UnknownNameError, match="did you mean 'random-nudge'"):
         make_control("random-nuge", Model(), known())
@@ -152,14 +153,17 @@ def test_fixed_retry_opens_rises_and_goes_back(known: Callable[..., PrivilegedSt
     np.testing.assert_allclose(path[-1][:3], truth.start[:3], atol=1e-9)
 
 
-@pytest.mark.parametrize("condition", ["oracle-detector", "oracle-recovery"])
 @pytest.mark.parametrize(("fails", "early"), [(True, True), (False, False), (False, True)])
-def test_oracles_are_silent_where_nothing_fails_and_until_the_expert_is_done(
-    known: Callable[..., PrivilegedState], condition: str, fails: bool, early: bool
+@pytest.mark.parametrize("injected", [None, 20])
+def test_the_oracle_detector_is_silent_where_nothing_fails_and_until_it_is_due(
+    known: Callable[..., PrivilegedState], fails: bool, early: bool, injected: int | None
 ) -> None:
     done = known().nominal.record.spans[-1].stop + round(SETTLE_SECONDS * 20)
-    model = make_control(condition, Model(), known(fails, done - 1 if early else done))
+    due = done if injected is None else injected + 10
+    model = make_control("oracle-detector", Model(), known(fails, due - early, injected))
     assert model.assess(window()).failure_probability == 0.0
+    model = make_control("oracle-detector", Model(), known(True, due, injected))
+    assert model.assess(window()).failure_probability == 1.0
 
 
 def test_the_oracle_detector_acts_as_the_model_would(known: Callable[..., PrivilegedState]) -> None:
@@ -175,43 +179,50 @@ def test_the_oracle_detector_acts_as_the_model_would(known: Callable[..., Privil
     assert going_on.assess(window()) == Model().assess(window()), "in a takeover it is the model's turn"
 
 
-def test_the_oracle_of_recovery_gives_a_way_that_works_as_actions(
-    known: Callable[..., PrivilegedState], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    truth = known()
-    truth.task.simulator.reset(3)
-    state = truth.task.simulator.state()
-    at = truth.task.simulator.observe().tcp_pose
-    asked: list[Any] = []
-    path = truth.nominal.trace
-    monkeypatch.setattr(controls, "recover_now", lambda *given: asked.append(given) or path)
-    model = make_control("oracle-recovery", Model(), truth)
-    assessment = assess_safely(model, window(at=at))
-    ((spare, _, seen, fingers),) = asked
-    assert spare is truth.spare, "nothing is tried out in the episode's own simulator"
-    np.testing.assert_array_equal(seen, state)
-    assert fingers == 1.0
-    assert assessment.failure_probability == 1.0
-    assert len(assessment.actions) == MAX_ACTIONS < len(path), "what is left is found out once that is done"
-    led = carry_out(assessment.actions, at)[1:]
-    for pose, target in zip(led, path.targets, strict=False):
-        assert max(poses.distance(pose, target.astype(np.float64))) < 1e-4
-    np.testing.assert_array_equal(truth.task.simulator.state(), state)
-    monkeypatch.setattr(controls, "recover_now", lambda *given: None)
-    lost = model.assess(window(at=at))
-    assert (lost.failure_probability, lost.actions) == (1.0, ())
+class Answers(Model):
+    """Gives one answer."""
+
+    def __init__(self, **answer: Any) -> None:
+        self.answer = Assessment(**{"actions": (ROW,) * 3, "continuation": (ROW,) * 2} | answer)
+
+    def assess(self, window: Window) -> Assessment:
+        return self.answer
 
 
-def test_the_oracle_of_recovery_rescues_what_can_be_rescued(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("answer", "rows"),
+    [
+        ({"failure_probability": 0.6}, 3),
+        ({"failure_probability": 0.4}, 2),  # no failure: what the expert does next
+        ({"failure_probability": 0.6, "actions": ()}, 2),
+        ({"failure_probability": 0.6, "needs_help": True}, 2),
+        ({"failure_probability": 0.6, "actions": ((0.001,) * 6 + (1.0,),)}, 2),  # negligible
+    ],
+)
+def test_the_model_alone_always_acts(
+    known: Callable[..., PrivilegedState], answer: dict[str, Any], rows: int
 ) -> None:
-    """On seed 1 the policy reaches beside the box, whatever a monitor does; on seed 3 it succeeds."""
-    study = toy_study.config(4, (toy_study.PUSH,), ("never", "oracle-recovery"))
-    monkeypatch.setattr("failsafe.evaluation.study.load_model", lambda _: toy_study.TinyMonitor())
-    job, results = StudyJob(study, tmp_path), Results(tmp_path)
-    for seed in (1, 3):
-        job.run(toy_study.cell(seed, toy_study.PUSH))
-    failed, worked = pairs_of(results.episodes(), "oracle-recovery")
-    assert failed.change is Change.RESCUED
-    assert worked.change is Change.KEPT
-    assert worked.first_alarm is None
+    assessment = make_control("model-alone", Answers(**answer), known()).assess(window())
+    assert (assessment.failure_probability, len(assessment.actions)) == (1.0, rows)
+    unusable = Answers(status=Status.REFUSED, reason="too dark").answer
+    assert (
+        make_control("model-alone", Answers(status=Status.REFUSED, reason="too dark"), known()).assess(
+            window()
+        )
+        == unusable
+    )
+
+
+def test_a_policy_that_holds_keeps_its_pose_and_its_grip() -> None:
+    class Chunks(Replayer):
+        action_space = ActionSpace(chunk=4)
+
+    policy = HoldPolicy(Chunks())
+    policy.reset("push")
+    target, measured = (poses.pose([0.5, 0.1, z], (0.0, 1.0, 0.0, 0.0)) for z in (0.2, 0.21))
+    for width, gripper in ((0.08, 1.0), (0.06, 1.0), (0.04, -1.0), (0.08, 1.0)):
+        row = policy.act(PolicyObservation({}, measured, target, width))[0]
+        pose, fingers = policy.action_space.to_pose(row, target, measured)
+        np.testing.assert_allclose(pose, target, atol=1e-9)
+        assert fingers == gripper
+    assert (policy.action_space.chunk, policy.views) == (1, {"front": 32})

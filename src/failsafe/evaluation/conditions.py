@@ -1,6 +1,7 @@
 """Conditions of an experiment: what is put around the base policy in an episode.
 
-The recovery models of the controls and oracles are in `failsafe.evaluation.controls`.
+Controls are in `failsafe.evaluation.controls`, the search of `oracle-minimal` in
+`failsafe.evaluation.oracles`.
 """
 
 from __future__ import annotations
@@ -16,14 +17,18 @@ from failsafe.errors import UserError
 from failsafe.evaluation.controls import (
     AlwaysNudge,
     FixedRetry,
+    HoldPolicy,
+    ModelAlone,
     OracleDetector,
-    OracleRecovery,
     PrivilegedState,
     RandomNudge,
 )
+from failsafe.evaluation.oracles import run_oracle_minimal
 from failsafe.models.contract import RecoveryModel
 from failsafe.monitors.budget import NO_LIMIT
 from failsafe.monitors.settings import MonitorSettings
+from failsafe.policies.contract import Policy
+from failsafe.records.episode import Episode
 from failsafe.registry import Registry
 
 NEVER, WATCH, MONITOR = "never", "watch", "monitor"
@@ -54,12 +59,18 @@ class Condition:
         control: Makes the monitor's recovery model from the model under test and the privileged state of the
             episode; None for the model under test.
         settings: Changes the monitor's settings; None to keep them.
+        policy: Makes what acts in place of the base policy; None for the base policy.
+        run: Runs the whole episode, with the record of the policy alone; None for the usual course.
+        description: Who acts and when, in one sentence, for the docs.
     """
 
     monitored: bool = True
     threshold: float | None = None
     control: Callable[[RecoveryModel, PrivilegedState], RecoveryModel] | None = None
     settings: Callable[[MonitorSettings], MonitorSettings] | None = None
+    policy: Callable[[Policy], Policy] | None = None
+    run: Callable[..., Episode] | None = None
+    description: str = ""
 
 
 def _checked(name: str, entry: object) -> Condition:
@@ -73,8 +84,6 @@ def _checked(name: str, entry: object) -> Condition:
 CONDITIONS: Registry[Condition] = registry.conditions
 """Every condition by name, in the order in which they are run and reported."""
 CONDITIONS.prepare = _checked
-CONDITIONS.add(NEVER, Condition(monitored=False))
-CONDITIONS.add(WATCH, Condition(threshold=math.inf))
 
 
 def _minimal(settings: MonitorSettings) -> MonitorSettings:
@@ -85,9 +94,8 @@ def _assist(settings: MonitorSettings) -> MonitorSettings:
     return replace(settings, assist=True, budget=replace(NO_LIMIT, takeovers=settings.budget.takeovers))
 
 
-CONDITIONS.add(MINIMAL, Condition(settings=_minimal))
-CONDITIONS.add(MONITOR, Condition())
-CONDITIONS.add(ASSIST, Condition(settings=_assist))
+def _always(settings: MonitorSettings) -> MonitorSettings:
+    return replace(settings, max_corrections=10**6, cool_down_seconds=0.0, budget=NO_LIMIT)
 
 
 def _always_nudge(model: RecoveryModel, truth: PrivilegedState) -> RecoveryModel:
@@ -101,15 +109,70 @@ def _random_nudge(model: RecoveryModel, truth: PrivilegedState) -> RecoveryModel
 
 
 def _fixed_retry(model: RecoveryModel, truth: PrivilegedState) -> RecoveryModel:
-    return FixedRetry(model, truth.start, truth.task.simulator.spec.embodiment)
+    return FixedRetry(model, truth.start, truth.embodiment)
 
 
-def _oracle_recovery(model: RecoveryModel, truth: PrivilegedState) -> RecoveryModel:
-    return OracleRecovery(model.window_spec, truth)
+def _model_alone(model: RecoveryModel, truth: PrivilegedState) -> RecoveryModel:
+    return ModelAlone(model, truth.embodiment)
 
 
-CONDITIONS.add("always-nudge", Condition(threshold=EVEN_ODDS, control=_always_nudge))
-CONDITIONS.add("random-nudge", Condition(threshold=EVEN_ODDS, control=_random_nudge))
-CONDITIONS.add("fixed-retry", Condition(control=_fixed_retry))
-CONDITIONS.add("oracle-detector", Condition(threshold=EVEN_ODDS, control=OracleDetector))
-CONDITIONS.add("oracle-recovery", Condition(threshold=EVEN_ODDS, control=_oracle_recovery))
+for _name, _condition in {
+    NEVER: Condition(monitored=False, description="The policy alone."),
+    WATCH: Condition(
+        threshold=math.inf, description="A monitor that queries the model and never acts, for calibration."
+    ),
+    MINIMAL: Condition(
+        settings=_minimal, description="The monitor with one correction per alarm, then hand-back."
+    ),
+    MONITOR: Condition(
+        description="The monitor by default: corrections until the model sees no failure, within the budget, "
+        "then hand-back."
+    ),
+    ASSIST: Condition(
+        settings=_assist,
+        description="The monitor with `assist`: after the corrections it goes on as the expert, without a "
+        "budget of steps.",
+    ),
+    "model-alone": Condition(
+        threshold=EVEN_ODDS,
+        control=_model_alone,
+        settings=_always,
+        policy=HoldPolicy,
+        description="The recovery model acts from its first query to the end; the policy never acts.",
+    ),
+    "hold": Condition(
+        policy=HoldPolicy, description="The monitor around a policy that holds still, in place of the policy."
+    ),
+    "fixed-retry": Condition(
+        control=_fixed_retry,
+        description="The model's alarms; the recovery is to open the gripper, lift, and return to the start.",
+    ),
+    "always-nudge": Condition(
+        threshold=EVEN_ODDS, control=_always_nudge, description="5 cm up at every query, once per takeover."
+    ),
+    "random-nudge": Condition(
+        threshold=EVEN_ODDS,
+        control=_random_nudge,
+        description="Two full steps in a random direction, at 20 % of the queries.",
+    ),
+    "oracle-detector": Condition(
+        threshold=EVEN_ODDS,
+        control=OracleDetector,
+        description="An alarm in each episode that is known to fail: 0.5 s after the perturbation, or, "
+        "without one, once the expert would have finished. The corrections are the model's.",
+    ),
+    "oracle-minimal": Condition(
+        monitored=False,
+        run=run_oracle_minimal,
+        description="One correction that a search with ground truth has proven with this policy going on, "
+        "then hand-back.",
+    ),
+}.items():
+    CONDITIONS.add(_name, _condition)
+
+
+def condition_table() -> str:
+    """Return every built-in condition with its description as a Markdown table."""
+    rows = ["| condition | who acts |", "|---|---|"]
+    rows += [f"| `{name}` | {CONDITIONS[name].description} |" for name in (NEVER, WATCH, MONITOR, *CONTROLS)]
+    return "\n".join(rows) + "\n"

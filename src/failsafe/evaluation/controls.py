@@ -1,33 +1,39 @@
-"""Controls and oracles: baselines below a monitor, and upper bounds above it.
+"""Controls: other recovery models and base policies, which show what a monitor's gain comes from.
 
-Each is a recovery model in the same monitor. Oracles read the ground truth through `PrivilegedState`.
+`OracleDetector` and others read the ground truth through `PrivilegedState`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Float
 
 from failsafe.experts.tasks import Task
 from failsafe.generation.corrections import Waypoint, to_actions
 from failsafe.generation.nominal import NominalRollout
-from failsafe.generation.oracle import recover_now
 from failsafe.models.contract import MAX_ACTIONS, RecoveryModel
-from failsafe.records import poses
+from failsafe.monitors.waypoints import is_negligible
+from failsafe.policies.contract import ActionSpace, Policy
 from failsafe.records.assessment import Assessment, Status, Window, WindowSpec
 from failsafe.records.embodiment import EmbodimentSpec
+from failsafe.records.episode import Episode
+from failsafe.records.observation import PolicyObservation
 from failsafe.records.plan import CLOSED, OPEN
 from failsafe.records.poses import Pose
-from failsafe.records.trace import Trace
 from failsafe.rollouts.runner import settle_steps
 
 _LIFT = 0.08
 _WIDE = 0.75
 """Share of the gripper travel that an open gripper exceeds at least."""
+_OPEN_SHARE = 0.7
+"""Share of the widest opening from which on a gripper counts as open."""
 _RANDOM_SHARE = 0.2
 """Share of queries at which the random control acts."""
+_ORACLE_DELAY_SECONDS = 0.5
+"""Time from a perturbation to the alarm of the oracle detector: the model's window then shows what it did."""
 
 
 @dataclass
@@ -36,17 +42,15 @@ class PrivilegedState:
 
     Attributes:
         task: The task; its simulator runs the episode.
-        spare: The same task with another simulator, to try out recoveries.
         nominal: The nominal rollout from the same initial state.
-        fails: Whether the policy alone fails from this initial state.
+        alone: The same episode with the policy alone.
         step: Returns the current control step.
         in_charge: Returns whether the monitor is in control.
     """
 
     task: Task
-    spare: Task
     nominal: NominalRollout
-    fails: bool
+    alone: Episode
     step: Callable[[], int]
     in_charge: Callable[[], bool] = lambda: False
 
@@ -149,10 +153,87 @@ class FixedRetry:
 
 
 @dataclass(frozen=True)
-class OracleDetector:
-    """Oracle that raises an alarm in failing episodes, at the step where the expert would be done.
+class ModelAlone:
+    """Control in which the recovery model acts alone, from its first query to the end of the episode.
 
-    The correction is the model's.
+    It executes its correction where it sees a failure, else what the expert would do next.
+
+    Attributes:
+        model: The model under test.
+        embodiment: The robot.
+        name: Its name.
+    """
+
+    model: RecoveryModel
+    embodiment: EmbodimentSpec
+    name: str = "model alone"
+
+    @property
+    def window_spec(self) -> WindowSpec:
+        """Windows that the model takes."""
+        return self.model.window_spec
+
+    def assess(self, window: Window) -> Assessment:
+        """Return the model's next actions, as the correction of a failure."""
+        seen = self.model.assess(window)
+        if seen.status is not Status.OK:
+            return seen
+        corrects = seen.failing and not seen.needs_help and not is_negligible(seen.actions, self.embodiment)
+        rows = seen.actions if corrects and seen.actions else seen.continuation
+        return Assessment(
+            failure_probability=1.0, stage=seen.stage, mode=seen.mode, actions=rows, frame=seen.frame
+        )
+
+
+class HoldPolicy:
+    """Control in place of the base policy: the arm holds its pose, and the gripper what it has.
+
+    Args:
+        policy: The base policy, whose action space and views it takes.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self._base, self._widest = policy, 0.0
+
+    @property
+    def name(self) -> str:
+        """Name in messages."""
+        return f"hold in place of {self._base.name}"
+
+    @property
+    def action_space(self) -> ActionSpace:
+        """The base policy's action space, with one action per chunk."""
+        return replace(self._base.action_space, chunk=1)
+
+    @property
+    def views(self) -> Mapping[str, int]:
+        """The base policy's views."""
+        return self._base.views
+
+    def reset(self, instruction: str) -> None:
+        """Start an episode.
+
+        Args:
+            instruction: The instruction of the episode.
+        """
+        self._widest = 0.0
+
+    def drop_queue(self) -> None:
+        """Do nothing: there are no queued actions."""
+
+    def act(self, observation: PolicyObservation) -> Float[np.ndarray, "1 7"]:
+        """Return the action that keeps the commanded pose, and the gripper open or closed as it is."""
+        self._widest = max(self._widest, observation.gripper_width)
+        gripper = OPEN if observation.gripper_width > _OPEN_SHARE * self._widest else CLOSED
+        target = observation.target_pose
+        return self._base.action_space.from_pose(target, gripper, target, observation.tcp_pose)[None]
+
+
+@dataclass(frozen=True)
+class OracleDetector:
+    """Oracle that raises an alarm in every episode that fails; the correction is the model's.
+
+    The alarm is due half a second after the perturbation or, without one, once the expert would be done.
 
     Attributes:
         model: The model under test.
@@ -171,7 +252,7 @@ class OracleDetector:
 
     def assess(self, window: Window) -> Assessment:
         """Return the true failure with the model's correction."""
-        if self.truth.in_charge():  # the continuation is the model's
+        if self.truth.in_charge():  # whether another correction follows is the model's decision
             return self.model.assess(window)
         # Some models give actions only if they see a failure; this asks for actions in any case.
         assess = getattr(self.model, "assess_as_failing", self.model.assess)
@@ -184,51 +265,17 @@ class OracleDetector:
         )
 
 
-@dataclass(frozen=True)
-class OracleRecovery:
-    """Oracle that knows failing episodes, and finds the shortest recovery with a second simulator.
-
-    Attributes:
-        window_spec: Windows that it takes.
-        truth: Ground truth of the episode.
-        name: Its name.
-    """
-
-    window_spec: WindowSpec
-    truth: PrivilegedState
-    name: str = "oracle recovery"
-
-    def assess(self, window: Window) -> Assessment:
-        """Return the true failure with the shortest recovery that succeeds."""
-        truth = self.truth
-        if not _is_due(truth):
-            return Assessment()
-        state = truth.task.simulator.state()
-        recovered = recover_now(
-            truth.spare, truth.nominal, state, _gripper_command(window, self.truth.embodiment)
-        )
-        if recovered is None:
-            return Assessment(failure_probability=1.0, mode="unknown")
-        rows = _as_actions(recovered, window.tcp_poses[-1].astype(np.float64))
-        return Assessment(failure_probability=1.0, mode="unknown", actions=rows[:MAX_ACTIONS])
-
-
-def _as_actions(trace: Trace, at: Pose) -> tuple[tuple[float, ...], ...]:
-    """Return the commands of a rollout as actions from a tool pose on."""
-    rows: list[tuple[float, ...]] = []
-    for target, gripper in zip(trace.targets.astype(np.float64), trace.gripper_commands, strict=True):
-        rows.append((*poses.delta_between(at, target).tolist(), float(gripper)))
-        at = target
-    return tuple(rows)
-
-
 def _is_due(truth: PrivilegedState) -> bool:
-    """Return whether the policy fails, and the expert would be done and have settled for the full time."""
-    done = truth.nominal.record.spans[-1].stop + settle_steps(truth.task.simulator)
-    return truth.fails and truth.step() >= done
+    """Return whether the policy fails and the alarm of the oracle detector is due."""
+    injected = truth.alone.injection_step
+    if injected is not None:
+        due = injected + truth.embodiment.steps(_ORACLE_DELAY_SECONDS)
+    else:  # the expert would be done, and have settled for the full time
+        due = truth.nominal.record.spans[-1].stop + settle_steps(truth.task.simulator)
+    return not truth.alone.success and truth.step() >= due
 
 
 def _gripper_command(window: Window, embodiment: EmbodimentSpec) -> float:
     """Return the last gripper command, inferred from the measured opening."""
     widest = max(float(window.gripper_widths.max()), _WIDE * embodiment.gripper_travel)
-    return OPEN if window.gripper_widths[-1] > 0.7 * widest else CLOSED
+    return OPEN if window.gripper_widths[-1] > _OPEN_SHARE * widest else CLOSED

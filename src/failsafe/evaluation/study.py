@@ -85,7 +85,6 @@ class StudyJob:
         self._config, self._results = config, Results(out)
         self._objects = objects or StudyObjects()
         self._tasks: dict[str, Task] = dict(self._objects.tasks)
-        self._spares: dict[str, Task] = {}
         self._policies: dict[str, Policy] = dict(self._objects.policies)
         self._model: RecoveryModel | None = self._objects.model
 
@@ -136,8 +135,12 @@ class StudyJob:
         """
         where, task = scenario(item.scenario), self.task(item)
         self._load(item)
-        policy = self._policies[item.policy]
-        if CONDITIONS[condition].monitored:
+        policy, chosen = self._policies[item.policy], CONDITIONS[condition]
+        if chosen.run is not None:
+            key, limits = item.key(condition), self._config.limits
+            return chosen.run(task, policy, key, where, limits, self._alone(item), states)
+        policy = chosen.policy(policy) if chosen.policy else policy
+        if chosen.monitored:
             policy = self._guard(item, condition, policy)
         return run_episode(task, policy, item.key(condition), where, self._config.limits, states=states)
 
@@ -173,19 +176,15 @@ class StudyJob:
         truth.in_charge = lambda: guarded.monitor.in_control
         return guarded
 
-    def _truth(self, item: StudyItem) -> PrivilegedState:
+    def _alone(self, item: StudyItem) -> Episode:
         alone = self._results.read(item.key(NEVER))
         assert alone is not None
+        return alone
+
+    def _truth(self, item: StudyItem) -> PrivilegedState:
         task = self.task(item)
-        if task.name not in self._spares:
-            if task in self._objects.tasks.values():
-                raise UserError(
-                    f"expected the task {item.task} by name, for controls that need a second simulator of "
-                    "it, got an object: register it, or give MODULE:FUNCTION"
-                )
-            self._spares[task.name] = load_task(task.name)
-        spare = self._spares[task.name]
-        return PrivilegedState(task, spare, run_nominal(spare, item.seed), not alone.success, lambda: 0)
+        # The episode resets the simulator, so the expert may use it before.
+        return PrivilegedState(task, run_nominal(task, item.seed), self._alone(item), lambda: 0)
 
 
 def _check_fresh(learned: Policy | RecoveryModel, name: str, item: StudyItem) -> None:
