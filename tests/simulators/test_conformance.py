@@ -177,7 +177,7 @@ class PassesOverUnknownNames(ToyPick):
 
 
 class SeesNothing(ToyPick):
-    def render(self, cameras: Sequence[Camera], size: int) -> np.ndarray:
+    def render(self, cameras: Sequence[str | Camera], size: int) -> np.ndarray:
         return np.zeros((len(cameras), size, size, 3), dtype=np.uint8)
 
 

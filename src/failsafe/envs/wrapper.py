@@ -274,7 +274,7 @@ class _SteppedByGymnasium(Simulator):
         raise UserError("expected the environment's own cameras")
 
     def render(
-        self, cameras: Sequence[Camera], size: int, state: Float32[np.ndarray, "S"] | None = None
+        self, cameras: Sequence[str | Camera], size: int, state: Float32[np.ndarray, "S"] | None = None
     ) -> UInt8[np.ndarray, "V H W 3"]:
         """Not for the loop: the environment renders."""
         raise UserError("expected the environment itself to render")

@@ -19,7 +19,8 @@ from failsafe.evaluation.objects import StudyObjects
 from failsafe.evaluation.results import Results
 from failsafe.evaluation.scenarios import scenario
 from failsafe.execution.contract import SILENT, Executor, Reporter, ignore
-from failsafe.experts.tasks import Task, check_task, load_task
+from failsafe.experts.own_step import TaskLoader
+from failsafe.experts.tasks import Task, check_task
 from failsafe.generation.nominal import run_nominal
 from failsafe.models.contract import RecoveryModel, check_objects, trained_on
 from failsafe.models.loading import load_model
@@ -84,7 +85,7 @@ class StudyJob:
     def __init__(self, config: StudyConfig, out: Path, objects: StudyObjects | None = None) -> None:
         self._config, self._results = config, Results(out)
         self._objects = objects or StudyObjects()
-        self._tasks: dict[str, Task] = dict(self._objects.tasks)
+        self._tasks = TaskLoader(self._objects.tasks)
         self._policies: dict[str, Policy] = dict(self._objects.policies)
         self._model: RecoveryModel | None = self._objects.model
 
@@ -115,9 +116,7 @@ class StudyJob:
     def task(self, item: StudyItem) -> Task:
         """Return the task of an item, which its scenario may replace."""
         name = scenario(item.scenario).tasks.get(item.task, item.task)
-        if name not in self._tasks:
-            self._tasks[name] = load_task(name)
-        return self._tasks[name]
+        return self._tasks.load(name, item.seed)
 
     def episode(
         self, item: StudyItem, condition: str, states: list[Float32[np.ndarray, "S"]] | None = None

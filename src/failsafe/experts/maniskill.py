@@ -13,7 +13,7 @@ import re
 import traceback
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -85,8 +85,8 @@ class ManiSkillExpert:
         Raises:
             PlanError: If the script finds no solution.
         """
-        simulator = runner.simulator
-        assert isinstance(simulator, ManiSkillSimulator)
+        # Perhaps within an `InstructedSimulator`, which hands on the attributes of the simulator within.
+        simulator = cast(ManiSkillSimulator, runner.simulator)
         planner = _planner_class(runner, simulator, self._script.__code__.co_filename)
         names: dict[str, Any] = {
             name: planner

@@ -16,6 +16,7 @@ from failsafe.experts.contract import Expert
 from failsafe.experts.suites import EXPERTS, ExpertSuite
 from failsafe.registry import Registry
 from failsafe.simulators.contract import Simulator
+from failsafe.simulators.instructed import InstructedSimulator
 from failsafe.simulators.suites import SIMULATORS, SimulatorSuite
 
 
@@ -27,11 +28,27 @@ class Task:
         simulator: Its simulator.
         expert: An expert that solves it.
         name: Its name; `load_task` fills it in.
+        instruction: What the robot is told to do. By default what the simulator states about each episode.
+
+    Raises:
+        UserError: If neither `instruction` nor the simulator states one.
     """
 
     simulator: Simulator
     expert: Expert
     name: str = ""
+    instruction: str = ""
+
+    def __post_init__(self) -> None:
+        if self.instruction.strip():
+            if self.simulator.episode.instruction != self.instruction:
+                told = InstructedSimulator(self.simulator, self.instruction)
+                object.__setattr__(self, "simulator", told)
+        elif not self.simulator.episode.instruction.strip():
+            raise UserError(
+                f"task '{task_name(self)}' has no instruction: give Task(..., instruction=\"...\"), or give "
+                "the class of the task a method get_language_instruction or a docstring of its own"
+            )
 
 
 def task_name(task: str | Task) -> str:

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from failsafe.errors import UserError
 from failsafe.execution.contract import SILENT, Executor, Reporter, ignore
-from failsafe.experts.tasks import Task, load_task
+from failsafe.experts.own_step import TaskLoader
 from failsafe.generation.nominal import run_nominal
 from failsafe.records.trace import Trace
 from failsafe.simulators.contract import Simulator
@@ -115,7 +115,7 @@ class DemonstrationJob:
 
     def __init__(self, sink: DemonstrationSink) -> None:
         self._sink = sink
-        self._tasks: dict[str, Task] = {}
+        self._tasks = TaskLoader()
 
     def run(self, item: DemonstrationItem, reporter: Reporter = SILENT) -> None:
         """Record an episode unless it is stored. See `Job.run`."""
@@ -128,9 +128,7 @@ class DemonstrationJob:
 
     def _record(self, item: DemonstrationItem) -> bool:
         """Return whether the expert succeeded."""
-        if item.task not in self._tasks:
-            self._tasks[item.task] = load_task(item.task)
-        task = self._tasks[item.task]
+        task = self._tasks.load(item.task, item.seed)
         nominal = run_nominal(task, item.seed)
         if nominal.record.success:
             self._sink.write(task.simulator, item.task, item.seed, nominal.trace)

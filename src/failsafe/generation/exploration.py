@@ -17,7 +17,8 @@ import numpy as np
 
 from failsafe.errors import DivergedError, PlanError
 from failsafe.execution.contract import SILENT, Executor, Reporter
-from failsafe.experts.tasks import Task, load_task
+from failsafe.experts.own_step import TaskLoader
+from failsafe.experts.tasks import Task
 from failsafe.records import poses
 from failsafe.records.plan import CLOSED, OPEN, Stage
 from failsafe.records.poses import Pose
@@ -76,16 +77,14 @@ class ExplorationJob:
 
     def __init__(self, sink: ExplorationSink) -> None:
         self._sink = sink
-        self._tasks: dict[str, Task] = {}
+        self._tasks = TaskLoader()
         self.lost: list[tuple[str, int]] = []
 
     def run(self, item: tuple[str, int], reporter: Reporter = SILENT) -> None:
         """Record the rollout of a task and seed. See `Job.run`."""
         name, seed = item
         reporter.begin(f"{name}-{seed:06d}-exploration")
-        if name not in self._tasks:
-            self._tasks[name] = load_task(name)
-        self._sink.write_exploration(name, seed, explore(self._tasks[name], seed))
+        self._sink.write_exploration(name, seed, explore(self._tasks.load(name, seed), seed))
 
     def give_up(self, item: tuple[str, int], part: str = "") -> bool:
         """Leave out an initial state that killed its worker twice. See `Job.give_up`."""

@@ -9,7 +9,8 @@ from typing import Protocol, runtime_checkable
 
 from failsafe.errors import FailSafeError, UserError
 from failsafe.execution.contract import SILENT, Reporter
-from failsafe.experts.tasks import Task, load_task
+from failsafe.experts.own_step import TaskLoader
+from failsafe.experts.tasks import Task
 from failsafe.generation.candidates import CandidateStatistics
 from failsafe.generation.cases import CaseSpec, build_case, make_unjudged_case
 from failsafe.generation.config import GenerationConfig
@@ -124,7 +125,7 @@ class PartitionJob:
         self._reporter = SILENT
         self._given_up: set[str] = set()
         given = tasks or {}
-        self._tasks = {name: dataclasses.replace(task, name=name) for name, task in given.items()}
+        self._tasks = TaskLoader({name: dataclasses.replace(task, name=name) for name, task in given.items()})
         self._nominals: dict[str, NominalRollout] = {}
 
     def run(self, item: int, reporter: Reporter = SILENT) -> None:
@@ -183,9 +184,7 @@ class PartitionJob:
         return True
 
     def _task(self, name: str) -> Task:
-        if name not in self._tasks:
-            self._tasks[name] = load_task(name)
-        return self._tasks[name]
+        return self._tasks.load(name, self._config.first_seed)
 
     def _solved_nominal(self, sampler: PartitionSampler, partition: int, task_name: str) -> NominalRollout:
         failed = 0

@@ -159,6 +159,9 @@ class SimulatorSpec:
         cameras: Names of the cameras; empty where nothing can be rendered.
         asset_licence: Licence of what the images show.
         placement_center: Middle of the region in which the task places objects, robot base frame, metres.
+        checked: Whether the adapter's tests cover this task. If False, one rollout is compared with the
+            simulator's own step before data is written (`compare_with_own_step`), and every branch replays
+            its prefix, because the task may keep values outside the state (a counter, a latch).
     """
 
     task: str
@@ -168,6 +171,20 @@ class SimulatorSpec:
     cameras: tuple[str, ...] = ()
     asset_licence: str = ""
     placement_center: tuple[float, float] = (0.0, 0.0)
+    checked: bool = True
+
+
+@dataclass(frozen=True)
+class StepComparison:
+    """One rollout in the adapter, compared with the simulator's own step under the same commands.
+
+    Attributes:
+        steps: Number of control steps that were compared.
+        difference: What differs, from which step on, and by how much; empty if nothing does.
+    """
+
+    steps: int
+    difference: str = ""
 
 
 @dataclass(frozen=True)
@@ -196,6 +213,19 @@ class Evaluation:
 
     success: bool
     terms: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+def resolve_cameras(simulator: Simulator, cameras: Sequence[str | Camera]) -> list[Camera]:
+    """Return cameras, each of which may be given by its name in the simulator's spec.
+
+    Args:
+        simulator: The simulator.
+        cameras: Names and cameras.
+
+    Raises:
+        UnknownNameError: If the spec has no camera of a name.
+    """
+    return [simulator.camera(camera) if isinstance(camera, str) else camera for camera in cameras]
 
 
 @runtime_checkable
@@ -273,19 +303,20 @@ class Simulator(Protocol):
         ...
 
     def render(
-        self, cameras: Sequence[Camera], size: int, state: Float32[np.ndarray, "S"] | None = None
+        self, cameras: Sequence[str | Camera], size: int, state: Float32[np.ndarray, "S"] | None = None
     ) -> UInt8[np.ndarray, "V H W 3"]:
         """Render square RGB images of the current state, or of another state of the episode.
 
         The current state does not change.
 
         Args:
-            cameras: The V cameras.
+            cameras: The V cameras, each by its name in the spec or as a `Camera`.
             size: Height and width, pixels.
             state: State to render; None: the current state. [S]
 
         Raises:
             MissingRendererError: If this machine has no renderer.
+            UnknownNameError: If the spec has no camera of a name.
         """
         ...
 
@@ -299,4 +330,24 @@ class Simulator(Protocol):
 
     def close(self) -> None:
         """Release all resources. May be called twice."""
+        ...
+
+
+@runtime_checkable
+class ComparesOwnStep(Protocol):
+    """A simulator that can compare its steps with those of the library that it drives.
+
+    Needed of an adapter that meets tasks on the user's machine: those whose spec says `checked=False`.
+    """
+
+    def compare_with_own_step(self, seed: int, commands: Float32[np.ndarray, "T D"]) -> StepComparison | None:
+        """Compare one rollout with the step function of the library.
+
+        Args:
+            seed: Seed of the initial state.
+            commands: Native commands of the rollout. [T, D]
+
+        Returns:
+            What was compared; None if the library has no other step function.
+        """
         ...

@@ -340,6 +340,8 @@ def images_can_be_rendered(bench: Bench) -> str:
     if blank:
         raise Broken(f"expected images with content, got a single colour from {', '.join(blank)}")
     expect_same([before], [simulator.state()], "after rendering")
+    if not np.array_equal(simulator.render(simulator.spec.cameras, 64), images):
+        raise Broken("expected `render` to take the names of cameras as well, got other images for them")
     return ", ".join(simulator.spec.cameras)
 
 

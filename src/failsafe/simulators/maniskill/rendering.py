@@ -123,7 +123,7 @@ class SceneRenderer:
 
     def prepare(self, seed: int) -> None:
         """Reset to a seed. If the task's shapes depend on the seed, `env` has new entities afterwards."""
-        if self._resets.reset(seed):
+        if self._resets.reset(seed)["reconfigure"]:
             self._enter_scene()
 
     def render(self, cameras: Sequence[Camera], size: int) -> UInt8[np.ndarray, "V H W 3"]:

@@ -24,12 +24,16 @@ class Resets:
         self._env = env
         self._count = 0
 
-    def reset(self, seed: int) -> bool:
-        """Let ManiSkill draw the initial state of a seed; return whether it rebuilt the scene."""
+    def reset(self, seed: int) -> dict[str, Any]:
+        """Let ManiSkill draw the initial state of a seed.
+
+        Returns:
+            ManiSkill's info. "reconfigure" tells whether the scene was built anew.
+        """
         self._count += 1
         with _shielded_from_collection(self._count % _RESETS_PER_COLLECTION != 0):
             _, info = self._env.reset(seed=seed)
-        return bool(info["reconfigure"])
+        return info
 
 
 @contextlib.contextmanager

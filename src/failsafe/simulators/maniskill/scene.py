@@ -18,6 +18,7 @@ import sapien
 from jaxtyping import Float, Float32
 from sapien import physx
 
+from failsafe.errors import UserError
 from failsafe.records import poses
 from failsafe.records.poses import Pose
 from failsafe.simulators.contract import ObjectSpec, Role
@@ -65,6 +66,21 @@ def task_bodies(env: Any) -> list[SceneBody]:
     return [b for b in bodies if families[_family(b)] < _SCENERY_COUNT]
 
 
+def kinematic_entities(env: Any) -> list[Any]:
+    """Return the entities of kinematic bodies that the task's code may move, furniture included.
+
+    Markers of large number (the dots of a drawing) are left out, as in `task_bodies`.
+    """
+    found: list[tuple[str, Any]] = []
+    for name, actor in env.scene.actors.items():
+        entity = actor._objs[0]
+        component = entity.find_component_by_type(physx.PhysxRigidDynamicComponent)
+        if component is not None and component.kinematic:
+            found.append((re.sub(r"[\d_]+$", "", name), entity))
+    families = Counter(name for name, _ in found)
+    return [entity for name, entity in found if families[name] < _SCENERY_COUNT]
+
+
 def move_to_fresh_scene(env: Any, entities: list[Any]) -> Any:
     """Move entities to a new physics scene.
 
@@ -106,15 +122,21 @@ class StateLayout:
     """The layout of articulations and movable bodies in one float32 vector.
 
     For each articulation: joint positions, joint velocities. For each movable body: position, quaternion,
-    linear and angular velocity, world frame. Static bodies are not part of the state.
+    linear and angular velocity, world frame. The task's own code may move more than the physics does: with
+    `everything`, the positions and quaternions of kinematic bodies, and of the roots of articulations other
+    than the robot, follow.
 
     Args:
         env: The ManiSkill environment.
+        everything: Whether kinematic bodies and roots are part of the state.
     """
 
-    def __init__(self, env: Any) -> None:
+    def __init__(self, env: Any, everything: bool = False) -> None:
         self.articulations = [a._objs[0] for a in env.scene.articulations.values()]
         self.bodies = [b for b in task_bodies(env) if b.spec.role is Role.MOVABLE]
+        robot = env.agent.robot._objs[0] if everything else None
+        roots = [a for a in self.articulations if a is not robot]
+        self._placed: list[Any] = [*kinematic_entities(env), *roots] if everything else []
 
     def read(self) -> Float32[np.ndarray, "S"]:
         """Return the current state."""
@@ -124,10 +146,23 @@ class StateLayout:
         for body in self.bodies:
             pose = body.entity.pose
             parts += [pose.p, pose.q, body.component.linear_velocity, body.component.angular_velocity]
+        for placed in self._placed:
+            pose = placed.pose
+            parts += [pose.p, pose.q]
         return np.concatenate(parts)
 
     def write(self, state: Float32[np.ndarray, "S"]) -> None:
-        """Set the state."""
+        """Set the state.
+
+        Raises:
+            UserError: If it has another layout.
+        """
+        size = 2 * sum(a.dof for a in self.articulations) + 13 * len(self.bodies) + 7 * len(self._placed)
+        if len(state) != size:
+            raise UserError(
+                f"expected a state of {size} numbers, got {len(state)}: it was recorded by another version "
+                "of the task or of FailSafe; record it again with the same command"
+            )
         at = 0
         for articulation in self.articulations:
             dof = articulation.dof
@@ -139,6 +174,9 @@ class StateLayout:
             body.component.linear_velocity = state[at + 7 : at + 10].tolist()
             body.component.angular_velocity = state[at + 10 : at + 13].tolist()
             at += 13
+        for placed in self._placed:
+            placed.pose = sapien.Pose(state[at : at + 3].tolist(), state[at + 3 : at + 7].tolist())
+            at += 7
 
 
 def _family(body: SceneBody) -> tuple[Role, str]:

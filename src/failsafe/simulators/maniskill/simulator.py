@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from failsafe.errors import DivergedError, PlanError
+from failsafe.errors import DivergedError
 from failsafe.records import poses
 from failsafe.records.poses import Pose
 from failsafe.records.trace import Disturbance
@@ -26,11 +26,14 @@ from failsafe.simulators.contract import (
     Role,
     Simulator,
     SimulatorSpec,
+    StepComparison,
+    resolve_cameras,
 )
 from failsafe.simulators.maniskill.arm import Arm
 from failsafe.simulators.maniskill.embodiments import embodiment_of
 from failsafe.simulators.maniskill.forcing import Forcing
 from failsafe.simulators.maniskill.frames import base_pose
+from failsafe.simulators.maniskill.instructions import find_instruction
 from failsafe.simulators.maniskill.resets import Resets
 from failsafe.simulators.maniskill.scene import (
     StateLayout,
@@ -39,7 +42,8 @@ from failsafe.simulators.maniskill.scene import (
     to_array,
     to_sapien,
 )
-from failsafe.simulators.maniskill.tasks import make_env, read_instruction
+from failsafe.simulators.maniskill.task_code import TaskCode
+from failsafe.simulators.maniskill.tasks import make_env
 
 _FAR = 100.0
 """Largest joint speed of converged physics, rad/s."""
@@ -55,6 +59,8 @@ class ManiSkillSimulator(Simulator):
     Raises:
         UnknownNameError: If ManiSkill has no such task.
         MissingAssetsError: If its assets are not on this machine.
+        MissingRendererError: If this machine has no Vulkan device, which ManiSkill needs to build a scene.
+        UserError: If the adapter does not support the robot, or the task does not say when it is solved.
     """
 
     def __init__(self, task: str, full_meshes: bool = False) -> None:
@@ -65,9 +71,7 @@ class ManiSkillSimulator(Simulator):
         self._renderer: Any = None
         self._seed: int | None = None
         self._rendered_seed: int | None = None
-        # Tasks with a hook after every step (drawing) have state outside the physics.
-        self._after_step = _overridden_after_step(self.env)
-        self._instruction = read_instruction(type(self.env))
+        self._code = TaskCode(task, self.env)
         self._start(0)
         self._spec = SimulatorSpec(
             task=task,
@@ -77,14 +81,17 @@ class ManiSkillSimulator(Simulator):
             cameras=("front", "side", "hand"),
             asset_licence="CC BY-NC 4.0 (ManiSkill)",
             placement_center=(0.615, 0.0),  # the origin of its tabletop tasks
+            checked=self._code.checked,
         )
 
     def _start(self, seed: int) -> None:
         """Let ManiSkill draw the initial state of a seed, and store it."""
-        rebuilt = self._resets.reset(seed)
-        if rebuilt or self._seed is None:
+        if not self._code.checked and self._seed is not None:
+            self._undo_episode()
+        info = self._resets.reset(seed)
+        if info["reconfigure"] or self._seed is None:
             self._entities = list(self.env.scene.sub_scenes[0].entities)
-            self._layout = StateLayout(self.env)
+            self._layout = StateLayout(self.env, everything=not self._code.checked)
             self._bodies = task_bodies(self.env)
             self._arm = Arm(self.env.agent)
             self._base = to_array(base_pose(self.env.agent))
@@ -93,8 +100,21 @@ class ManiSkillSimulator(Simulator):
             self._forcing = Forcing(self._bodies, self._arm, self._base)
         self._initial = self._layout.read()
         self._marks = {b.spec.name: b.entity.pose for b in self._bodies if b.spec.role is not Role.MOVABLE}
-        self._episode = EpisodeSpec(seed, self._instruction, tuple(b.spec for b in self._bodies))
+        instruction = find_instruction(self._task, self.env)
+        self._episode = EpisodeSpec(seed, instruction, tuple(b.spec for b in self._bodies))
+        self._evaluation = self._code.read(info) if self._code.stateful else None
         self._seed = seed
+
+    def _undo_episode(self) -> None:
+        """Undo what an episode leaves behind although a reset may not set it: contacts, and poses.
+
+        A task may evaluate contacts when it is reset, and set only some of the poses in
+        `_initialize_episode`.
+        """
+        move_to_fresh_scene(self.env, self._entities)
+        for actor in self.env.scene.actors.values():
+            if actor.initial_pose is not None:
+                actor._objs[0].pose = actor.initial_pose.sp
 
     @property
     def spec(self) -> SimulatorSpec:
@@ -108,7 +128,7 @@ class ManiSkillSimulator(Simulator):
 
     def reset(self, seed: int, objects: Mapping[str, Pose] | None = None) -> EpisodeSpec:
         """Begin an episode, in a new physics scene. See `Simulator.reset`."""
-        if seed != self._seed or self._after_step is not None:
+        if seed != self._seed or self._code.stateful:
             self._start(seed)
         self._forcing.restore_friction()
         for name, pose in self._marks.items():
@@ -118,6 +138,8 @@ class ManiSkillSimulator(Simulator):
             self._forcing.body(name).entity.pose = to_sapien(poses.compose(self._base, pose))
         self._system = move_to_fresh_scene(self.env, self._entities)
         self._arm.begin()
+        if objects and self._code.stateful:
+            self._evaluation = self._code.evaluate()
         return self._episode
 
     def observe(self) -> Observation:
@@ -147,6 +169,8 @@ class ManiSkillSimulator(Simulator):
         """Set the state. Inexact by millimetres, because it does not hold SAPIEN's contact caches."""
         self._layout.write(state)
         self._arm.begin()  # the next command continues from the restored joints
+        if self._code.stateful:
+            self._evaluation = self._code.evaluate()
 
     def command(self, target: Pose, gripper: float) -> Float32[np.ndarray, "D"]:
         """Return the joint targets for a tool pose, by inverse kinematics. See `Simulator.command`."""
@@ -167,21 +191,20 @@ class ManiSkillSimulator(Simulator):
             DivergedError: If the joint speeds are not finite and reasonable.
             PlanError: If a drawing task has run out of steps.
             UnknownNameError: If a disturbance names an unknown object.
+            UserError: If the task's `evaluate` does not say whether the task is solved.
         """
         self._arm.drive(command)
         self._forcing.begin(disturbances)
+        self._code.before_control_step()
         for _ in range(self.env._sim_steps_per_control):
-            self._forcing.before_substep()
+            if self._code.in_substeps:
+                self._code.before_substep()
+            self._forcing.before_substep()  # last, as nothing in the task resists a disturbance
             self._system.step()
+            if self._code.in_substeps:
+                self._code.after_substep()
         self._forcing.end()
-        if self._after_step is not None:
-            try:
-                self._after_step()
-                self.env.evaluate()  # these tasks also update their success criterion there
-            except IndexError as error:  # a drawing task has a fixed number of dots, one per step
-                raise PlanError(
-                    f"{self._task} has no steps left: it supports a fixed number of control steps"
-                ) from error
+        self._evaluation = self._code.after_control_step()
         velocities = self._arm.articulation.qvel.astype(np.float64)
         # The norm is an upper bound, and takes a third of the time. Both comparisons are false for NaN.
         if not float(velocities.dot(velocities)) < _FAR**2:
@@ -190,16 +213,15 @@ class ManiSkillSimulator(Simulator):
                 raise DivergedError(f"{self._task}: the physics diverged (joint speed {speed:.3g} rad/s)")
 
     def evaluate(self) -> Evaluation:
-        """Evaluate ManiSkill's own success criterion in the current state."""
-        terms: dict[str, float] = {}
-        for name, value in self.env.evaluate().items():
-            values = np.asarray(value).reshape(-1)
-            if values.size == 1:
-                terms[name] = float(values[0])
-        return Evaluation(bool(terms.get("success", 0.0)), terms)
+        """Return the result of the task's own success criterion in the current state.
+
+        A task that may keep values of its own is evaluated once in every control step, as by ManiSkill. This
+        method returns that result.
+        """
+        return self._code.evaluate() if self._evaluation is None else self._evaluation
 
     def render(
-        self, cameras: Sequence[Camera], size: int, state: Float32[np.ndarray, "S"] | None = None
+        self, cameras: Sequence[str | Camera], size: int, state: Float32[np.ndarray, "S"] | None = None
     ) -> UInt8[np.ndarray, "V H W 3"]:
         """Render images in a second environment, which has a renderer. See `Simulator.render`."""
         from failsafe.simulators.maniskill.rendering import SceneRenderer
@@ -208,10 +230,10 @@ class ManiSkillSimulator(Simulator):
             self._renderer = SceneRenderer(self._task, full_meshes=self._full_meshes)
         if self._rendered_seed != self._seed:
             self._renderer.prepare(self._seed)
-            self._render_layout = StateLayout(self._renderer.env)
+            self._render_layout = StateLayout(self._renderer.env, everything=not self._code.checked)
             self._rendered_seed = self._seed
         self._render_layout.write(self._layout.read() if state is None else state)
-        return self._renderer.render(cameras, size)
+        return self._renderer.render(resolve_cameras(self, cameras), size)
 
     def camera(self, name: str) -> Camera:
         """Return one of the default cameras."""
@@ -219,17 +241,15 @@ class ManiSkillSimulator(Simulator):
 
         return default_camera(name)
 
+    def compare_with_own_step(self, seed: int, commands: Float32[np.ndarray, "T D"]) -> StepComparison:
+        """Compare one rollout with ManiSkill's `env.step`. See `ComparesOwnStep`."""
+        from failsafe.simulators.maniskill.own_step import compare_with_env_step
+
+        return compare_with_env_step(self._task, self, seed, commands)
+
     def close(self) -> None:
         """Release the environments."""
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
         self.env.close()
-
-
-def _overridden_after_step(env: Any) -> Any:
-    from mani_skill.envs.sapien_env import BaseEnv
-
-    name = "_after_control_step"
-    overridden = getattr(type(env), name) is not getattr(BaseEnv, name)
-    return getattr(env, name) if overridden else None

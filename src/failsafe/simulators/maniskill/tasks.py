@@ -1,25 +1,33 @@
-"""ManiSkill's tasks: names, environments, instructions."""
+"""ManiSkill's tasks: names, environments, assets."""
 
 from __future__ import annotations
 
-import inspect
+import contextlib
+import io
 import logging
-import re
+from collections.abc import Generator
 from typing import Any
 
-from failsafe.errors import MissingAssetsError, UnknownNameError
+from failsafe.errors import MissingAssetsError, MissingRendererError, UnknownNameError
+from failsafe.simulators.maniskill.robots import CONTROL_MODE, check_robot, unsupported_robot
+
+_NO_RENDERER = "failed to find a rendering device"
+"""SAPIEN's message where there is no Vulkan device."""
 
 
-def make_env(task: str, render_backend: str = "none") -> Any:
+def make_env(task: str, render_backend: str = "none", **settings: Any) -> Any:
     """Make the unwrapped ManiSkill environment of a task, on the CPU, with joint position control.
 
     Args:
         task: Name of the environment.
         render_backend: "none", "cpu" or "cuda".
+        **settings: Further arguments of the environment.
 
     Raises:
         UnknownNameError: If there is no such task.
-        MissingAssetsError: If its assets are not on this machine.
+        MissingAssetsError: If assets of the task or its robot are not on this machine.
+        MissingRendererError: If this machine has no Vulkan device.
+        UserError: If the adapter does not support the robot of the task.
     """
     import gymnasium
     from mani_skill import logger
@@ -27,13 +35,31 @@ def make_env(task: str, render_backend: str = "none") -> Any:
     # ManiSkill logs hints about default poses for every environment. They do not concern users.
     logger.setLevel(logging.ERROR)
     check_known(task)
-    return gymnasium.make(
-        task,
-        obs_mode="none",
-        control_mode="pd_joint_pos",
-        render_backend=render_backend,
-        sim_backend="physx_cpu",
-    ).unwrapped
+    with _without_questions(task):
+        try:
+            env: Any = gymnasium.make(
+                task,
+                obs_mode="none",
+                control_mode=CONTROL_MODE,
+                render_backend=render_backend,
+                sim_backend="physx_cpu",
+                **settings,
+            ).unwrapped
+        except AssertionError as error:
+            if f"{CONTROL_MODE} not in supported modes" not in str(error):
+                raise
+            modes = str(error).partition("modes: ")[2]
+            problem = f"a robot without the control mode {CONTROL_MODE} (it has {modes})"
+            raise unsupported_robot(task, problem) from error
+        except RuntimeError as error:
+            if _NO_RENDERER not in str(error):
+                raise
+            raise MissingRendererError(
+                f"expected a Vulkan device (ManiSkill needs one to build '{task}', even without images), "
+                f"got none ({error}): run `failsafe doctor` for the command that installs a software renderer"
+            ) from error
+    check_robot(task, env.agent)
+    return env
 
 
 def known_tasks() -> list[str]:
@@ -51,31 +77,66 @@ def check_known(task: str) -> None:
 
     Args:
         task: Name of the environment.
-        others: Names to suggest from if the task is unknown; by default all of ManiSkill's.
 
     Raises:
         UnknownNameError: If there is no such task.
         MissingAssetsError: If its assets are not on this machine. The message names the download command.
     """
-    from mani_skill.utils.assets.data import is_data_source_downloaded
+    from mani_skill.utils.assets.data import (
+        DATA_SOURCES,
+        expand_data_group_into_individual_data_source_ids,
+        is_data_source_downloaded,
+    )
     from mani_skill.utils.registration import REGISTERED_ENVS
 
     known = known_tasks()
     if task not in known:
         raise UnknownNameError("task", task, known)
-    asset_ids: Any = REGISTERED_ENVS[task].asset_download_ids
-    if not all(is_data_source_downloaded(name) for name in asset_ids or []):
-        raise MissingAssetsError(
-            f"task '{task}' needs assets that are not on this machine: run "
-            f"`python -m mani_skill.utils.download_asset {task}`, then try again"
+    for asset in REGISTERED_ENVS[task].asset_download_ids or []:
+        # An asset may be a group of others.
+        sources: Any = (
+            [asset] if asset in DATA_SOURCES else expand_data_group_into_individual_data_source_ids(asset)
+        )
+        if not all(is_data_source_downloaded(source) for source in sources):
+            raise _missing_assets(f"task '{task}'", task)
+
+
+def _missing_assets(owner: str, uid: str) -> MissingAssetsError:
+    return MissingAssetsError(
+        f"{owner} needs assets that are not on this machine: run "
+        f"`python -m mani_skill.utils.download_asset {uid}`, then try again"
+    )
+
+
+@contextlib.contextmanager
+def _without_questions(task: str) -> Generator[None, None, None]:
+    """Raise an error where ManiSkill would ask on standard input whether to download assets, or exit.
+
+    Its messages on standard output, which belongs to the command, become part of the error.
+    """
+    from mani_skill.utils import download_asset
+
+    def refuse(message: str) -> bool:
+        # "Robot NAME has assets available for download. ...", or a list of the assets of the task
+        words = message.split()
+        is_robot = words[:1] == ["Robot"]
+        raise _missing_assets(
+            *((f"the robot '{words[1]}'", words[1]) if is_robot else (f"task '{task}'", task))
         )
 
-
-def read_instruction(task_class: type[Any]) -> str:
-    """Return the instruction of a task, from the first paragraph of its class's documentation."""
-    text = inspect.getdoc(task_class) or task_class.__name__
-    text = re.sub(r"\*\*Task Description:?\*\*:?", "", text).strip()
-    paragraph = " ".join(re.split(r"\n\s*\n|\*\*", text)[0].split())
-    match = re.search(r"\b(?:is to|must)\s+(.+)", paragraph)
-    sentence = (match.group(1) if match else paragraph).lstrip("- ").split(". ")[0].rstrip(". ")
-    return sentence[0].upper() + sentence[1:]
+    asked, printed = download_asset.prompt_yes_no, io.StringIO()
+    download_asset.prompt_yes_no = refuse
+    try:
+        with contextlib.redirect_stdout(printed):
+            yield
+    except (SystemExit, KeyError) as error:
+        # ManiSkill prints where it expects the robot, then exits, or fails to find the name of its assets.
+        said = " ".join(printed.getvalue().partition("Exiting")[0].split())
+        if "definition file not found" not in said:
+            raise
+        raise MissingAssetsError(
+            f"task '{task}' needs files that are not on this machine: {said}; ManiSkill has no download for "
+            "them, so check urdf_path or mjcf_path of the robot's class"
+        ) from error
+    finally:
+        download_asset.prompt_yes_no = asked

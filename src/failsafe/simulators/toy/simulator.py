@@ -21,6 +21,7 @@ from failsafe.simulators.contract import (
     Observation,
     Role,
     SimulatorSpec,
+    resolve_cameras,
 )
 from failsafe.simulators.toy import drawing
 from failsafe.simulators.toy.body import STATE_SIZE, RigidBody
@@ -175,13 +176,13 @@ class ToySimulator:
         return self._task.judge(self._world.bodies, self._goals)
 
     def render(
-        self, cameras: Sequence[Camera], size: int, state: Float32[np.ndarray, "S"] | None = None
+        self, cameras: Sequence[str | Camera], size: int, state: Float32[np.ndarray, "S"] | None = None
     ) -> UInt8[np.ndarray, "V H W 3"]:
         """Render images on the CPU. See `Simulator.render`."""
-        now = self._state
+        now, found = self._state, resolve_cameras(self, cameras)
         if state is not None:
             self._load(state)
-        images = drawing.draw(self._world, self._goals, self._task.objects, cameras, size)
+        images = drawing.draw(self._world, self._goals, self._task.objects, found, size)
         if state is not None:
             self._load(now)
         return images
