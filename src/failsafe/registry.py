@@ -28,18 +28,16 @@ What an entry has to be is stated where its kind is defined:
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import importlib.util
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
-from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from failsafe.errors import PluginError, UnknownNameError, UserError
+from failsafe.sources import fingerprint_of_module
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -237,21 +235,32 @@ class Registry(Mapping[str, T], Generic[T]):
             text: "NAME", "NAME:ARGUMENT" or "MODULE:ATTRIBUTE".
 
         Returns:
-            "PACKAGE VERSION" for a plugin's entry, the SHA-256 of the source file for "MODULE:ATTRIBUTE", an
-            empty string for a built-in entry and for a module without a source file.
+            "PACKAGE VERSION SHA-256" for a plugin's entry, the SHA-256 of the sources for "MODULE:ATTRIBUTE"
+            (see `failsafe.sources`), an empty string for a built-in entry or without a source file.
         """
         for name in (text, text.partition(":")[0]):
             if plugin := self.plugin_of(name):
                 _used.add(plugin.distribution)
-                return f"{plugin.distribution} {plugin.version}"
+                sources = fingerprint_of_module(self.entry_points[name][0].module)
+                return f"{plugin.distribution} {plugin.version} {sources}".strip()
             if name in self:
                 return ""
-        try:
-            spec = importlib.util.find_spec(text.partition(":")[0])
-            source = Path((spec and spec.origin) or "").read_bytes()
-        except (ImportError, ValueError, OSError):
-            return ""
-        return hashlib.sha256(source).hexdigest()
+        return fingerprint_of_module(text.partition(":")[0])
+
+    def identify(self, text: str) -> str:
+        """Return `version_of`, and what the entry itself says of the files that it reads, such as weights.
+
+        An entry says it with an attribute `fingerprint`, a function of the argument that returns a string.
+
+        Args:
+            text: As for `version_of`.
+
+        Raises:
+            UnknownNameError, PluginError, UserError: As `registry[name]`.
+        """
+        entry, argument = self.split(text)
+        own = getattr(entry, "fingerprint", None)
+        return " ".join(filter(None, (self.version_of(text), own(argument or "") if callable(own) else "")))
 
     def in_order(self, names: Iterable[str]) -> list[str]:
         """Sort names as the registry lists them, those of the form "MODULE:ATTRIBUTE" last and by name."""

@@ -91,7 +91,7 @@ def test_another_study_is_refused(tmp_path: Path, run: Run) -> None:
     config, out = bench.config(1), tmp_path / "results"
     run(config, out)
     before = without_times(out)
-    with pytest.raises(StoreError, match="holds results of another evaluation: choose another folder"):
+    with pytest.raises(StoreError, match="which differs in seeds: choose another folder, or delete"):
         run(replace(config, last_seed=2), out)
     other = tmp_path / "other"
     run(replace(config, threshold=0.6), other)
@@ -145,7 +145,7 @@ def test_a_crash_costs_the_arm_that_it_happened_in(tmp_path: Path, run: Run) -> 
 
 def test_results_of_other_weights_are_another_study(tmp_path: Path, run: Run) -> None:
     run(bench.config(1), tmp_path)
-    with pytest.raises(StoreError, match="another evaluation"):
+    with pytest.raises(StoreError, match="differs in the weights or code of the recovery model glance"):
         run(replace(bench.config(1), weights="another"), tmp_path)
 
 

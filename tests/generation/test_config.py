@@ -131,5 +131,5 @@ def test_a_manifest_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_a_manifest_of_another_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"format": "Manifest/99"}')
-    with pytest.raises(RecordError, match="expected format 'Manifest/2'"):
+    with pytest.raises(RecordError, match="expected format 'Manifest/3'"):
         read_manifest(tmp_path)

@@ -1,7 +1,6 @@
 import hashlib
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from tests.models.made_up import SPEC
@@ -9,6 +8,7 @@ from tests.models.made_up import SPEC
 from failsafe.errors import UserError
 from failsafe.models.loading import SHIPPED, fingerprint, load_model
 from failsafe.records.assessment import Assessment
+from failsafe.sources import fingerprint_of_module
 
 
 @dataclass
@@ -76,9 +76,11 @@ def test_a_model_is_known_by_its_weights_code_or_address(tmp_path):
     assert (
         fingerprint("compact") == fingerprint(str(copy)) == hashlib.sha256(SHIPPED.read_bytes()).hexdigest()
     )
-    assert fingerprint(f"{__name__}:Own") == hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    source = fingerprint_of_module(__name__)
+    assert fingerprint(f"{__name__}:Own") == source
+    assert fingerprint(Own()) == f"python:{__name__}.Own {source}"
     assert fingerprint("openai+https://host/v1?model=a&card=x") == "a at https://host/v1"
-    assert fingerprint(str(tmp_path / "nothing")) == fingerprint(Own()) == ""
+    assert fingerprint(str(tmp_path / "nothing")) == ""
     with pytest.raises(UserError, match="No module named 'no_such_module'"):
         fingerprint("no_such_module:Own")
 

@@ -1,8 +1,6 @@
-import hashlib
 import re
 import sys
 import traceback
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +15,7 @@ from failsafe.policies.loading import load_policy, policy_fingerprint
 from failsafe.policies.openpi import OpenpiPolicy
 from failsafe.policies.openvla import BRIDGE, LIBERO_OFT, OpenVlaOftPolicy, OpenVlaPolicy
 from failsafe.policies.served import LIBERO
+from failsafe.sources import fingerprint_of_module
 
 
 class Own:
@@ -128,9 +127,11 @@ def test_a_policy_is_known_by_its_weights_where_they_are_here(tmp_path):
     copy = tmp_path / "mine.safetensors"
     copy.write_bytes((reference.CHECKPOINTS / "weak.safetensors").read_bytes())
     assert policy_fingerprint(f"reference:{copy}") == policy_fingerprint("reference:weak") != ""
-    assert policy_fingerprint("openpi://127.0.0.1:8000") == policy_fingerprint("python:a:B") == ""
-    source = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    assert policy_fingerprint("openpi://127.0.0.1:8000") == ""
+    source = fingerprint_of_module(__name__)
+    assert len(source) == 64
     assert policy_fingerprint(f"python:{__name__}:Own") == policy_fingerprint(f"{__name__}:Own") == source
+    assert policy_fingerprint(Own()) == f"python:{__name__}.Own {source}"
 
 
 def test_a_class_of_ones_own():

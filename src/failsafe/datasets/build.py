@@ -9,7 +9,14 @@ from pathlib import Path
 from failsafe.datasets.card import write_card
 from failsafe.datasets.files import remove_partials, write_atomically
 from failsafe.datasets.locks import locked
-from failsafe.datasets.manifest import GENERATOR, Manifest, differing_keys, read_manifest, write_manifest
+from failsafe.datasets.manifest import (
+    GENERATOR,
+    Manifest,
+    dataset_code,
+    differing_keys,
+    read_manifest,
+    write_manifest,
+)
 from failsafe.datasets.store import Dataset
 from failsafe.datasets.tables import write_tables
 from failsafe.errors import StoreError, UserError
@@ -19,6 +26,7 @@ from failsafe.experts.tasks import Task
 from failsafe.generation.config import GenerationConfig
 from failsafe.generation.partition import PartitionJob, Progress
 from failsafe.records.provenance import collect_provenance
+from failsafe.sources import changed_code
 
 
 def build_dataset(
@@ -43,13 +51,15 @@ def build_dataset(
 
     Raises:
         StoreError: If the folder cannot be written or holds something else.
-        UserError: If it holds a dataset of another configuration, or an incomplete one of an earlier version.
+        UserError: If it holds a dataset of another configuration or of other code, or an incomplete one of an
+            earlier version.
     """
     dataset = Dataset(folder)
     dataset.check_files()
     with locked(folder):
         name = f"{shard[0]}/{shard[1]}" if shard else ""
-        manifest = _begin(dataset, Manifest(config, collect_provenance(), name))
+        code = dataset_code(config, tasks or {})
+        manifest = _begin(dataset, Manifest(config, collect_provenance(), name, code=code))
         if manifest.generator == GENERATOR:
             job, partitions = PartitionJob(config, dataset, tasks), partitions_of(config, shard)
             (executor or ProcessExecutor(1)).run(job, partitions, on_message=callback)
@@ -85,6 +95,10 @@ def merge_datasets(folder: Path, parts: Sequence[Path]) -> Dataset:
             raise UserError(f"{part} was made with another configuration than {parts[0]}: {', '.join(keys)}")
         if manifest.generator != first.generator:
             raise UserError(f"{part} was made by another version of FailSafe than {parts[0]}: make it again")
+        if changed := changed_code(first.code, manifest.code):
+            raise UserError(
+                f"{part} was made by other code than {parts[0]} ({', '.join(changed)}): make it again"
+            )
     _check_complete(manifests)
     for part, manifest in zip(parts, manifests, strict=True):
         if not manifest.complete:
@@ -92,7 +106,7 @@ def merge_datasets(folder: Path, parts: Sequence[Path]) -> Dataset:
     dataset = Dataset(folder)
     dataset.check_files()
     with locked(folder):
-        _begin(dataset, Manifest(first.config, first.provenance, generator=first.generator))
+        _begin(dataset, Manifest(first.config, first.provenance, generator=first.generator, code=first.code))
         for part in parts:
             source = Dataset(part)
             for path in [*source.nominal_files(), *source.case_files()]:
@@ -129,6 +143,11 @@ def _check_same(present: Manifest, wanted: Manifest, folder: Path) -> None:
         raise UserError(
             f"{folder} holds a dataset made with other settings ({', '.join(keys)}): give the same ones to "
             "continue it, or choose another folder"
+        )
+    if changed := changed_code(present.code, wanted.code):
+        raise UserError(
+            f"{folder} holds a dataset made by other code ({', '.join(changed)}): choose another folder, or "
+            "delete this one"
         )
     if present.generator != wanted.generator and not present.complete:
         raise UserError(

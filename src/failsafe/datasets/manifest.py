@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from failsafe.datasets.files import write_atomically
 from failsafe.errors import FailSafeError, PluginError, RecordError, UserError
+from failsafe.experts.tasks import Task, task_code
 from failsafe.generation.config import PARTITIONS, GenerationConfig, config_from_plain
+from failsafe.perturbations import MODES
 from failsafe.records import codec
 from failsafe.records.files import read_text
 from failsafe.records.perturbation import VERSION_1_SCALES
 from failsafe.records.provenance import Provenance, missing_plugins
 
-FORMAT = "Manifest/2"
-_VERSION_1 = "Manifest/1"
+FORMAT = "Manifest/3"
+_VERSION_1, _VERSION_2 = "Manifest/1", "Manifest/2"
 GENERATOR = 3
 """Version of generation: raised when equal configurations no longer give equal datasets."""
 
@@ -33,6 +35,7 @@ class Manifest:
         shard: "i/n" for a shard, empty for a whole dataset.
         complete: Whether the run has finished.
         generator: Version of generation that started it, see `GENERATOR`.
+        code: Fingerprints of tasks and modes that are not FailSafe's own, see `dataset_code`.
     """
 
     config: GenerationConfig
@@ -40,6 +43,7 @@ class Manifest:
     shard: str = ""
     complete: bool = False
     generator: int = GENERATOR
+    code: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def command(self) -> str:
@@ -80,6 +84,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "shard": manifest.shard,
         "complete": manifest.complete,
         "generator": manifest.generator,
+        "code": dict(manifest.code),
     }
     text = json.dumps(plain, indent=1, sort_keys=True) + "\n"
     write_atomically(folder / "manifest.json", text.encode())
@@ -97,14 +102,16 @@ def read_manifest(folder: Path) -> Manifest:
     absent = f"expected a dataset made by `failsafe generate`, got {folder}, which has no manifest.json"
     fields = codec.parse_object(read_text(path, absent), str(path))
     if fields.get("format") == _VERSION_1:
-        fields |= {"format": FORMAT, "generator": 1}
+        fields |= {"format": _VERSION_2, "generator": 1}
         _convert_modes(fields["config"])
+    if fields.get("format") == _VERSION_2:
+        fields |= {"format": FORMAT, "code": {}}
     if fields.get("format") != FORMAT:
         raise RecordError(
             f"{path}: expected format '{FORMAT}', got '{fields.get('format', 'no format')}': read it with "
             "the version of FailSafe that wrote it"
         )
-    keys = {"format", "config", "provenance", "shard", "complete", "generator"}
+    keys = {"format", "config", "provenance", "shard", "complete", "generator", "code"}
     if fields.keys() != keys:
         wrong = sorted(fields.keys() ^ keys)
         raise RecordError(f"{path}: expected the keys {', '.join(sorted(keys))}; missing or unknown: {wrong}")
@@ -116,6 +123,7 @@ def read_manifest(folder: Path) -> Manifest:
         shard=str(fields["shard"]),
         complete=bool(fields["complete"]),
         generator=int(fields["generator"]),
+        code=_read_code(fields["code"], f"{path}.code"),
     )
 
 
@@ -146,12 +154,33 @@ def explain_missing_plugins(folder: Path) -> Generator[None, None, None]:
         ) from error
 
 
+def _read_code(plain: Any, where: str) -> dict[str, str]:
+    if not isinstance(plain, Mapping):
+        raise RecordError(f"{where}: expected an object, got {type(plain).__name__}")
+    return {str(name): str(found) for name, found in cast(Mapping[Any, Any], plain).items()}
+
+
 def _convert_modes(config: Any) -> None:
     """Convert, in place, the magnitudes that version 1 counted in control steps."""
     for name, (_, factor) in VERSION_1_SCALES.items():
         magnitude = config.get("modes", {}).get(name, {}).get("magnitude", {})
         for kind, numbers in magnitude.items():
             magnitude[kind] = [number * factor for number in numbers]
+
+
+def dataset_code(config: GenerationConfig, tasks: Mapping[str, Task]) -> dict[str, str]:
+    """Return the fingerprint of every task and mode of a dataset that is not FailSafe's own.
+
+    A user's function, class or plugin is known by its sources, see `failsafe.sources`. FailSafe's own code
+    counts by `GENERATOR`.
+
+    Args:
+        config: The configuration of the dataset.
+        tasks: Tasks that were given as objects, by name.
+    """
+    code = {f"task {name}": task_code(tasks.get(name, name)) for name in config.tasks}
+    code |= {f"mode {name}": MODES.version_of(name) for name in config.modes}
+    return {name: found for name, found in code.items() if found}
 
 
 def differing_keys(a: GenerationConfig, b: GenerationConfig) -> list[str]:

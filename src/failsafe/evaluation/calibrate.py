@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from failsafe.errors import UserError
 from failsafe.evaluation.conditions import WATCH
 from failsafe.evaluation.evaluate import MAX_STEPS, TASKS, evaluate
 from failsafe.evaluation.objects import name_of
@@ -17,9 +19,10 @@ from failsafe.monitors.calibration import calibrate as calibrate_scores
 from failsafe.monitors.settings import MonitorSettings
 from failsafe.policies.contract import Policy
 from failsafe.records.provenance import command_line
+from failsafe.records.seeds import RANGES, SeedRole, role_of, text_of
 
-SEEDS = range(400_000, 400_100)
-"""Seeds of calibrations by default: no evaluation uses them."""
+SEEDS = range(800_000, 800_100)
+"""Seeds of calibrations by default, of the range that is kept for them (`failsafe.records.seeds`)."""
 
 
 def calibrate(
@@ -46,21 +49,27 @@ def calibrate(
         out: JSON file of the thresholds.
         alpha: Largest share of successful episodes with an alarm, above 0 and below 1.
         tasks: One task or several: names, or objects.
-        seeds: Seeds of the initial states, in steps of 1, that nothing else uses.
+        seeds: Seeds of the initial states, in steps of 1, that nothing else uses. Proof seeds are refused.
         max_steps: Control steps after which an episode is over.
         workers: Number of workers, as for `evaluate`.
         executor: Where episodes run, as for `evaluate`.
         on_progress: Called with the number of initial states done so far, and of all.
 
     Returns:
-        The thresholds by instruction; None where successful episodes are too few to promise alpha.
+        The thresholds by instruction, each with what it promises; None where successful episodes are too few
+        to promise alpha.
 
     Raises:
-        UserError: If alpha, a name or a number is not allowed.
+        UserError: If alpha, a name, a number or the seeds are not allowed.
         StoreError: If the episodes beside the file are of another calibration.
         FailSafeError: If the policy, the model or a task cannot be loaded.
     """
     check_alpha(alpha)
+    if role_of(seeds) is SeedRole.PROOF:
+        raise UserError(
+            f"expected seeds that may choose a threshold, got the proof seeds {text_of(seeds)}: choose some "
+            f"of {text_of(RANGES[SeedRole.CALIBRATE][0])}"
+        )
     settings = MonitorSettings()
     results = evaluate(
         policy,
@@ -80,9 +89,22 @@ def calibrate(
     scores = [(e.instruction, e.top_score or 0.0) for e in observed if e.success]
     # An episode that never began has no instruction.
     instructions = sorted({e.instruction for e in observed if e.instruction})
-    weights = results.manifest.config.weights
+    config = results.manifest.config
     found = calibrate_scores(
-        scores, alpha, name_of(model), name_of(policy), settings.drift, command_line(), weights, instructions
+        scores,
+        alpha,
+        name_of(model),
+        name_of(policy),
+        settings.drift,
+        command_line(),
+        config.weights,
+        instructions,
+    )
+    found = replace(
+        found,
+        policy_weights=config.policy_weights.get(name_of(policy), ""),
+        code=config.code,
+        seeds=(seeds.start, seeds.stop),
     )
     write_calibration(Path(out), found)
     return found

@@ -23,8 +23,11 @@ class StudyConfig:
         tasks: Names of the tasks.
         policies: Names of the base policies, as `load_policy` takes them.
         monitor: Name of the recovery model, as `load_model` takes it.
-        weights: SHA-256 of the recovery model's weights. Results of other weights belong to another study.
-        policy_weights: By policy, the SHA-256 of its weights if they are on this machine.
+        weights: What identifies the recovery model's weights or code (`failsafe.models.loading.fingerprint`).
+            Results of others belong to another study.
+        policy_weights: By policy, what identifies its weights or code (`policy_fingerprint`).
+        code: Version of FailSafe, and fingerprints of tasks, scenarios and conditions that are not FailSafe's
+            own, see `study_code`.
         first_seed: First seed of the initial states.
         last_seed: One past the last seed.
         scenarios: Names of the scenarios.
@@ -52,6 +55,7 @@ class StudyConfig:
     limits: EpisodeLimits = field(default_factory=EpisodeLimits)
     weights: str = ""
     policy_weights: dict[str, str] = field(default_factory=dict[str, str])
+    code: dict[str, str] = field(default_factory=dict[str, str])
 
     def __post_init__(self) -> None:
         """Validate the fields."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from failsafe.errors import UserError
+from failsafe.evaluation.code import study_code
 from failsafe.evaluation.conditions import MONITOR, NEVER
 from failsafe.evaluation.config import StudyConfig, study_items
 from failsafe.evaluation.episodes import EpisodeLimits
@@ -89,7 +90,8 @@ def evaluate(
     if seeds.step != 1:
         raise UserError(f"expected seeds in steps of 1, got {seeds}: give range(first, last)")
     policies = [policy] if isinstance(policy, (str, Policy)) else list(policy)
-    objects = StudyObjects.of(policies, model, [tasks] if isinstance(tasks, (str, Task)) else tasks)
+    given_tasks = [tasks] if isinstance(tasks, (str, Task)) else list(tasks)
+    objects = StudyObjects.of(policies, model, given_tasks)
     one = isinstance(calibration, (str, Path, Calibration))
     given = [calibration] if one else list(calibration)
     uses_threshold = any(condition not in (NEVER,) for condition in conditions)
@@ -97,15 +99,17 @@ def evaluate(
     if settings is None:
         drifts = {found.drift for found in calibrations.values()}
         settings = MonitorSettings(drift=drifts.pop()) if len(drifts) == 1 else MonitorSettings()
+    both = perturbed_scenarios(tuple(scenarios), tuple(perturbations))
     config = StudyConfig(
         tasks=objects.task_names,
         policies=objects.policy_names,
         monitor=name_of(model),
         weights=objects.model_fingerprint,
         policy_weights=objects.policy_fingerprints,
+        code=study_code(given_tasks, both, tuple(conditions)),
         first_seed=seeds.start,
         last_seed=seeds.stop,
-        scenarios=perturbed_scenarios(tuple(scenarios), tuple(perturbations)),
+        scenarios=both,
         conditions=tuple(conditions),
         threshold=5.0 if threshold is None else threshold,
         calibrations=calibrations,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from failsafe.errors import UserError
 from failsafe.experts.tasks import Task, task_name
@@ -24,7 +23,7 @@ class StudyObjects:
         policies: Policies that were given as objects, by name.
         tasks: Tasks that were given as objects, by name.
         model: The model, None where a name was given.
-        model_fingerprint: Identifies the model's weights or class; empty where nothing is known.
+        model_fingerprint: Identifies the model's weights or code; empty where nothing is known.
         policy_fingerprints: The same of each policy, by name.
     """
 
@@ -60,11 +59,8 @@ class StudyObjects:
             policies={name_of(policy): policy for policy in policies if not isinstance(policy, str)},
             tasks={name_of(task): task for task in tasks if isinstance(task, Task)},
             model=None if isinstance(model, str) else model,
-            model_fingerprint=fingerprint(model) if isinstance(model, str) else _class_of(model),
-            policy_fingerprints={
-                name_of(policy): policy_fingerprint(policy) if isinstance(policy, str) else _class_of(policy)
-                for policy in policies
-            },
+            model_fingerprint=fingerprint(model),
+            policy_fingerprints={name_of(policy): policy_fingerprint(policy) for policy in policies},
         )
 
     @property
@@ -76,8 +72,3 @@ class StudyObjects:
 def name_of(given: str | Policy | RecoveryModel | Task) -> str:
     """Return the name of a policy, a model or a task, which may be a name already."""
     return task_name(given) if isinstance(given, str | Task) else given.name
-
-
-def _class_of(given: Any) -> str:
-    """Return what identifies an object's code, so that results of another class are not continued."""
-    return f"{type(given).__module__}.{type(given).__qualname__}"

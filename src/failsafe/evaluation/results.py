@@ -10,12 +10,13 @@ results/
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 from failsafe.datasets.files import file_name, write_atomically
 from failsafe.errors import StoreError
+from failsafe.evaluation.code import differences
 from failsafe.evaluation.config import StudyConfig
 from failsafe.evaluation.paired import Summary, summarise
 from failsafe.records import codec
@@ -31,6 +32,7 @@ class StudyManifest:
         config: Configuration of the study.
         command: Command that started it.
         provenance: Commit and versions of the run that started it.
+        continued: The same of each run that continued it with another state of FailSafe's own source.
     """
 
     # Earlier formats: 1 (scores were means over queries), 2 (other names of the monitor's settings), 3 (the
@@ -41,6 +43,7 @@ class StudyManifest:
     config: StudyConfig
     command: str
     provenance: Provenance
+    continued: tuple[Provenance, ...] = ()
 
 
 class Results:
@@ -92,7 +95,7 @@ class Results:
 
     def episodes(self) -> Iterator[Episode]:
         """Iterate over all records in a fixed order."""
-        for file in sorted(self.path.glob("episodes/*/*/*/*/*.json")):
+        for file in sorted(self._files()):
             yield codec.read(Episode, file)
 
     def summary(self) -> Summary:
@@ -102,21 +105,32 @@ class Results:
     def begin(self, config: StudyConfig, made: StudyManifest | None = None) -> None:
         """Write the manifest of a study, or check that the folder holds the same study.
 
+        A folder without episodes becomes one of the new study. FailSafe's own source may change within its
+        version: the manifest then lists the run that continued the study.
+
         Args:
             config: Configuration of the study.
             made: Manifest to write; None to make one of this process.
 
         Raises:
-            StoreError: If the folder holds another study or other files.
+            StoreError: If the folder holds episodes of another study, or of other code, or other files.
         """
-        if (self.path / "manifest.json").exists():
-            if self.manifest.config != config:
-                raise StoreError(f"{self.path} holds results of another evaluation: choose another folder")
+        present = self.manifest if (self.path / "manifest.json").exists() else None
+        if present is not None and any(self._files()):
+            if present.config != config:
+                differing = ", ".join(differences(present.config, config))
+                raise StoreError(
+                    f"{self.path} holds results of another evaluation, which differs in {differing}: choose "
+                    "another folder, or delete this one"
+                )
+            for run in (made.provenance, *made.continued) if made else (collect_provenance(),):
+                if run.sources not in {known.sources for known in (present.provenance, *present.continued)}:
+                    present = replace(present, continued=(*present.continued, run))
+                    self._write_manifest(present)
             return
-        if self.path.exists() and any(p.name != ".lock" for p in self.path.iterdir()):
+        if present is None and self.path.exists() and any(p.name != ".lock" for p in self.path.iterdir()):
             raise StoreError(f"expected an empty folder or one of results, got {self.path} with other files")
-        made = made or StudyManifest(config, command_line(), collect_provenance())
-        write_atomically(self.path / "manifest.json", (codec.dumps(made) + "\n").encode())
+        self._write_manifest(made or StudyManifest(config, command_line(), collect_provenance()))
 
     def take_in(self, shards: Sequence[Path]) -> int:
         """Copy the episodes of shards of the same study into this folder.
@@ -133,9 +147,15 @@ class Results:
         taken = 0
         for shard in map(Results, shards):
             self.begin(shard.manifest.config, shard.manifest)
-            for file in sorted(shard.path.glob("episodes/*/*/*/*/*.json")):
+            for file in sorted(shard._files()):
                 mine = self.path / file.relative_to(shard.path)
                 if not mine.exists():
                     write_atomically(mine, file.read_bytes())
                     taken += 1
         return taken
+
+    def _files(self) -> Iterator[Path]:
+        return self.path.glob("episodes/*/*/*/*/*.json")
+
+    def _write_manifest(self, manifest: StudyManifest) -> None:
+        write_atomically(self.path / "manifest.json", (codec.dumps(manifest) + "\n").encode())

@@ -18,6 +18,7 @@ from failsafe.registry import Registry
 from failsafe.simulators.contract import Simulator
 from failsafe.simulators.instructed import InstructedSimulator
 from failsafe.simulators.suites import SIMULATORS, SimulatorSuite
+from failsafe.sources import fingerprint_of, is_own
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,26 @@ def check_task(name: str) -> None:
         TASKS.split(name)
     else:
         _suites(name)
+
+
+def task_code(task: str | Task) -> str:
+    """Identify the code of a task, so that episodes of one version of it are not mixed with another's.
+
+    Args:
+        task: Its name, or the task.
+
+    Returns:
+        What `Registry.version_of` says of its entries, or the classes and sources of an object (see
+        `failsafe.sources`); empty if the task is FailSafe's own.
+    """
+    if isinstance(task, str):
+        if _is_registered(task):
+            return TASKS.version_of(task)
+        both = (SIMULATORS, EXPERTS)
+        versions = [suites.version_of(name) for suites in both for name in suites if suites[name].has(task)]
+        return " ".join(filter(None, versions))
+    parts = [part for part in (task.simulator, task.expert) if not is_own(part)]
+    return " ".join(fingerprint_of(part) for part in parts)
 
 
 def _is_registered(name: str) -> bool:

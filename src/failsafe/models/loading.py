@@ -10,6 +10,7 @@ from failsafe import registry
 from failsafe.errors import UserError
 from failsafe.models.contract import RecoveryModel
 from failsafe.registry import Registry
+from failsafe.sources import fingerprint_of
 
 SHIPPED = Path(__file__).parent / "checkpoints" / "compact.safetensors"
 """The compact model that comes with the package."""
@@ -20,7 +21,7 @@ MODELS: Registry[Callable[..., RecoveryModel]] = registry.models
 
 An entry is called with the text behind "NAME:" where there is some, and with the keyword `any_instruction`
 where it has a parameter of that name. An attribute `fingerprint` of the entry, a function of the same text,
-identifies the weights.
+identifies the weights that it reads.
 """
 MODELS.result = RecoveryModel
 
@@ -65,17 +66,14 @@ def fingerprint(name: str | RecoveryModel) -> str:
         name: As for `load_model`.
 
     Returns:
-        The SHA-256 of a checkpoint, name and URL of a served model, package and version of a plugin's model,
-        the SHA-256 of the source file of "MODULE:CLASS"; empty where nothing is known.
+        The SHA-256 of a checkpoint, name and URL of a served model; package, version and sources of a
+        plugin's model, the SHA-256 of the sources of "MODULE:CLASS" (`Registry.identify`); class and sources
+        of an object.
     """
     if not isinstance(name, str):
-        return ""
+        return fingerprint_of(name)
     if _is_registered(name) and name != COMPACT:
-        if version := MODELS.version_of(name):
-            return version
-        entry, argument = MODELS.split(name)
-        identify = getattr(entry, "fingerprint", None)
-        return identify(argument or "") if identify else ""
+        return MODELS.identify(name)
     path = checkpoint_path(name)
     digest = hashlib.sha256()
     files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))

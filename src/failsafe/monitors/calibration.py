@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 from failsafe.datasets.files import write_atomically
 from failsafe.errors import UserError
 from failsafe.records import codec
+from failsafe.records.codec import Migration
 
 THRESHOLDS = Path(__file__).parent / "thresholds"
 """Folder of the thresholds of the compact model on the reference policies, which ship with the package."""
@@ -34,11 +35,13 @@ class Threshold:
         episodes: Number of successful episodes behind it.
         pooled: Whether these episodes are of all instructions, because this one has too few. The bound then
             holds over all instructions together.
+        promise: What it promises, in words; empty in files of earlier versions.
     """
 
     value: float | None
     episodes: int
     pooled: bool = False
+    promise: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,16 @@ class Calibration:
         drift: Log odds subtracted at each query; a monitor must use the same drift.
         thresholds: Threshold by instruction.
         command: The command that made the calibration.
-        weights: SHA-256 of the model's weights.
+        weights: What identifies the model's weights or code (`failsafe.models.loading.fingerprint`).
+        policy_weights: The same of the policy (`failsafe.policies.loading.policy_fingerprint`).
+        code: Version of FailSafe, and fingerprints of the tasks that are not its own, by name.
+        seeds: First seed of the initial states and one past the last; empty in files of earlier versions.
     """
 
-    FORMAT: ClassVar[int] = 3  # 1: thresholds of a mean of queries; 2: `drift` had another name
+    # Earlier formats: 1 (thresholds of a mean of queries), 2 (`drift` had another name), 3 (neither code nor
+    # seeds were recorded).
+    FORMAT: ClassVar[int] = 4
+    MIGRATIONS: ClassVar[Mapping[str, Migration]] = {"Calibration/3": lambda fields: fields}
 
     alpha: float
     model: str
@@ -64,6 +73,9 @@ class Calibration:
     thresholds: dict[str, Threshold]
     command: str = ""
     weights: str = ""
+    policy_weights: str = ""
+    code: dict[str, str] = field(default_factory=dict[str, str])
+    seeds: tuple[int, ...] = ()
 
     def threshold(self, instruction: str) -> float:
         """Return the score above which an alarm is raised; infinite if the instruction has no threshold."""
@@ -87,6 +99,44 @@ def conformal_threshold(scores: Sequence[float], alpha: float) -> float | None:
     check_alpha(alpha)
     rank = math.ceil((len(scores) + 1) * (1 - alpha))
     return sorted(scores)[rank - 1] if 1 <= rank <= len(scores) else None
+
+
+def successes_needed(alpha: float) -> int:
+    """Return the smallest number of successful episodes that can promise alpha: 19 for 0.05.
+
+    Args:
+        alpha: Bound on the share of successful episodes with an alarm, between 0 and 1.
+    """
+    number = max(1, math.floor(1 / alpha) - 2)
+    while math.ceil((number + 1) * (1 - alpha)) > number:
+        number += 1
+    return number
+
+
+def smallest_alpha(successes: int) -> float:
+    """Return the smallest alpha that a number of successful episodes can promise: 1 / (n + 1)."""
+    return 1 / (successes + 1)
+
+
+def check_usable(calibration: Calibration, where: str = "the calibration") -> None:
+    """Check that a calibration lets the monitor raise an alarm at all.
+
+    Args:
+        calibration: The calibration.
+        where: Its file, for the message.
+
+    Raises:
+        UserError: If it has no threshold, because too few successful episodes are behind it.
+    """
+    if any(threshold.value is not None for threshold in calibration.thresholds.values()):
+        return
+    number = max((threshold.episodes for threshold in calibration.thresholds.values()), default=0)
+    raise UserError(
+        f"{where}: expected at least {successes_needed(calibration.alpha)} successful episodes, which alpha "
+        f"= {calibration.alpha:g} takes, got {number}, which can promise {smallest_alpha(number):.2g} at "
+        "best: the monitor would never raise an alarm; calibrate with more seeds or a larger alpha, or "
+        "choose a threshold"
+    )
 
 
 def check_alpha(alpha: float) -> None:
@@ -127,16 +177,41 @@ def calibrate(
     scores: dict[str, list[float]] = defaultdict(list, {instruction: [] for instruction in instructions})
     for instruction, score in episodes:
         scores[instruction].append(score)
-    pooled = _threshold([score for found in scores.values() for score in found], alpha, pooled=True)
+    every = [score for found in scores.values() for score in found]
     thresholds: dict[str, Threshold] = {}
     for instruction, found in sorted(scores.items()):
-        own = _threshold(found, alpha)
-        thresholds[instruction] = pooled if own.value is None else own
+        own = conformal_threshold(found, alpha)
+        pooled = conformal_threshold(every, alpha) if own is None else None
+        promise = _promise(own, pooled, len(found), len(every), alpha)
+        thresholds[instruction] = (
+            Threshold(pooled, len(every), pooled=True, promise=promise)
+            if own is None
+            else Threshold(own, len(found), promise=promise)
+        )
     return Calibration(alpha, model, policy, drift, thresholds, command, weights)
 
 
-def _threshold(scores: Sequence[float], alpha: float, pooled: bool = False) -> Threshold:
-    return Threshold(conformal_threshold(scores, alpha), len(scores), pooled)
+def _promise(own: float | None, pooled: float | None, successes: int, every: int, alpha: float) -> str:
+    """Return what the threshold of an instruction promises.
+
+    Args:
+        own: Threshold of its own successful episodes, None if they are too few.
+        pooled: Threshold of the successful episodes of all instructions, None if they are too few.
+        successes: Number of its own successful episodes.
+        every: Number of those of all instructions.
+        alpha: The bound.
+    """
+    if own is not None:
+        return f"an alarm in at most {100 * alpha:g} % of its successful episodes"
+    if pooled is not None:
+        return (
+            f"an alarm in at most {100 * alpha:g} % of the successful episodes of all instructions together; "
+            f"nothing for this one, which has {successes} of the {successes_needed(alpha)} successes it takes"
+        )
+    return (
+        f"nothing, and no alarm: {every} successes are fewer than the {successes_needed(alpha)} that alpha = "
+        f"{alpha:g} takes; the smallest alpha that they can promise is {smallest_alpha(every):.2g}"
+    )
 
 
 def write_calibration(path: Path, calibration: Calibration) -> None:

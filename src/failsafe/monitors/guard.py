@@ -8,7 +8,7 @@ from pathlib import Path
 from failsafe.errors import UserError
 from failsafe.models.contract import RecoveryModel
 from failsafe.models.loading import COMPACT, fingerprint, load_model
-from failsafe.monitors.calibration import Calibration, read_calibration, shipped_calibration
+from failsafe.monitors.calibration import Calibration, check_usable, read_calibration, shipped_calibration
 from failsafe.monitors.monitor import EventCallback, ignore
 from failsafe.monitors.monitored import MonitoredPolicy
 from failsafe.monitors.settings import MonitorSettings
@@ -83,14 +83,18 @@ def find_calibration(
             is given by name. None for the shipped ones.
 
     Raises:
-        UserError: If the file is of another model, or there are no shipped thresholds for the two.
+        UserError: If the file is of another model or has no threshold, or there are no shipped thresholds for
+            the two.
         RecordError: If the file is damaged or of another version.
     """
     if isinstance(given, Calibration):
+        check_usable(given)
         return given
     if given is not None:
         checked = (model, fingerprint(model)) if isinstance(model, str) else ()
-        return read_calibration(Path(given), *checked)
+        found = read_calibration(Path(given), *checked)
+        check_usable(found, str(given))
+        return found
     shipped = shipped_calibration(policy) if model == COMPACT and isinstance(policy, str) else None
     if shipped is None:
         names = [found if isinstance(found, str) else found.name for found in (policy, model)]

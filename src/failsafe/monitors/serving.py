@@ -13,7 +13,7 @@ from typing import TextIO
 from failsafe.errors import UnknownNameError, UserError
 from failsafe.models.contract import RecoveryModel
 from failsafe.models.loading import COMPACT, fingerprint, load_model
-from failsafe.monitors.calibration import NEVER, Calibration, read_calibration
+from failsafe.monitors.calibration import NEVER, Calibration, check_usable, read_calibration
 from failsafe.monitors.proxy import Proxy, Upstream
 from failsafe.monitors.requests import Wire, guard_clients
 from failsafe.monitors.settings import MonitorSettings
@@ -166,6 +166,7 @@ def _limit(
         found = read_calibration(Path(calibration), model, fingerprint(model))
     else:
         found = read_calibration(Path(calibration))
+    check_usable(found)
     return _warn_where_missing(found, on_warning), MonitorSettings(drift=found.drift)
 
 

@@ -14,6 +14,7 @@ from failsafe.models.address import parse_address, read_key, read_setting
 from failsafe.models.loading import fingerprint
 from failsafe.policies.contract import ActionSpace, Policy, takes_seed
 from failsafe.registry import Registry
+from failsafe.sources import fingerprint_of
 
 FORMS = (
     "reference:weak, reference:medium, reference:strong",
@@ -72,15 +73,16 @@ def policy_fingerprint(name: str | Policy) -> str:
         name: As for `load_policy`.
 
     Returns:
-        The SHA-256 of a reference policy's weights, package and version of a plugin's policy, the SHA-256 of
-        the source file of "MODULE:CLASS"; empty for a served policy.
+        The SHA-256 of a reference policy's weights; package, version and sources of a plugin's policy, the
+        SHA-256 of the sources of "MODULE:CLASS" (`Registry.identify`); class and sources of an object; empty
+        for a served policy.
     """
     if not isinstance(name, str):
-        return ""
+        return fingerprint_of(name)
     kind, _, rest = name.partition(":")
     if kind == "reference":
         return fingerprint(str(_import("failsafe.policies.reference", "compact").reference_path(rest)))
-    return POLICIES.version_of(rest if kind == "python" else name)
+    return POLICIES.identify(rest if kind == "python" else name)
 
 
 def _no_policy(name: str) -> UserError:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from failsafe.registry import used_plugins
+from failsafe.sources import own_sources
 
 _PACKAGES = ("failsafe-vla", "numpy", "mani_skill", "sapien", "torch", "pyarrow")
 
@@ -25,6 +26,7 @@ class Provenance:
         versions: Versions of Python and of the packages that affect results.
         platform: Operating system and processor.
         plugins: Version of each plugin of which an entry took part, by package.
+        sources: SHA-256 of FailSafe's own source files, empty in records of earlier versions.
     """
 
     commit: str
@@ -32,6 +34,7 @@ class Provenance:
     versions: dict[str, str]
     platform: str
     plugins: dict[str, str] = field(default_factory=dict[str, str])
+    sources: str = ""
 
 
 def collect_provenance() -> Provenance:
@@ -44,7 +47,8 @@ def collect_provenance() -> Provenance:
             continue
     commit, dirty = _checkout()
     plugins = {plugin.distribution: plugin.version for plugin in used_plugins()}
-    return Provenance(commit, dirty, versions, f"{platform.system()}-{platform.machine()}", plugins)
+    machine = f"{platform.system()}-{platform.machine()}"
+    return Provenance(commit, dirty, versions, machine, plugins, own_sources())
 
 
 def missing_plugins(plugins: Mapping[str, str]) -> list[str]:
