@@ -96,15 +96,15 @@ def test_objects_are_known_by_their_code_too(change: Callable[[str], None], tmp_
 def test_the_version_of_failsafe_counts_and_its_source_is_recorded(
     change: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evaluate(tmp_path)
+    evaluate(tmp_path / "out")
     monkeypatch.setattr("failsafe.records.provenance.own_sources", lambda: "mended")
     for _ in range(2):
-        manifest = evaluate(tmp_path).manifest
+        manifest = evaluate(tmp_path / "out").manifest
         assert [run.sources for run in manifest.continued] == ["mended"]
         assert len(manifest.provenance.sources) == 64
     monkeypatch.setattr("failsafe.evaluation.code.own_version", lambda: "99.0")
     with pytest.raises(StoreError, match=r"the version of FailSafe \(\d.* then, 99.0 now\)"):
-        evaluate(tmp_path)
+        evaluate(tmp_path / "out")
 
 
 def test_a_dataset_of_other_code_is_not_continued(change: Callable[[str], None], tmp_path: Path) -> None:

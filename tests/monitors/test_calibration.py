@@ -16,9 +16,12 @@ from failsafe.monitors.calibration import (
     Calibration,
     Threshold,
     calibrate,
+    check_usable,
     conformal_threshold,
     read_calibration,
     shipped_calibration,
+    smallest_alpha,
+    successes_needed,
     write_calibration,
 )
 
@@ -78,7 +81,14 @@ def test_an_instruction_with_enough_episodes_has_its_own_threshold():
     episodes = [("lift", 0.5 + i / 100) for i in range(1, 20)] + [("push", 0.8)] * 3
     found = calibrate(episodes, 0.05, "compact", "reference:weak", 2.0, "failsafe calibrate")
     # Three are too few: the threshold is the 22nd smallest of all 22.
-    assert found.thresholds == {"lift": Threshold(0.69, 19), "push": Threshold(0.8, 22, pooled=True)}
+    assert {name: replace(t, promise="") for name, t in found.thresholds.items()} == {
+        "lift": Threshold(0.69, 19),
+        "push": Threshold(0.8, 22, pooled=True),
+    }
+    assert found.thresholds["lift"].promise == "an alarm in at most 5 % of its successful episodes"
+    assert found.thresholds["push"].promise.endswith(
+        "all instructions together; nothing for this one, which has 3 of the 19 successes it takes"
+    )
     assert found.threshold("lift") == 0.69
     # An instruction that was never run: no bound, so never an alarm.
     assert found.threshold("stack") == NEVER
@@ -87,13 +97,40 @@ def test_an_instruction_with_enough_episodes_has_its_own_threshold():
 def test_a_task_without_a_success_takes_the_pooled_threshold():
     tried = ("lift", "stack")
     found = calibrate([("lift", 0.5)] * 19, 0.05, "compact", "mine", 2.0, instructions=tried)
-    assert found.thresholds["stack"] == Threshold(0.5, 19, pooled=True)
+    assert replace(found.thresholds["stack"], promise="") == Threshold(0.5, 19, pooled=True)
     assert found.threshold("push") == NEVER
 
 
 def test_too_few_episodes_in_all_never_raise_an_alarm():
     found = calibrate([("lift", 0.1)] * 9 + [("push", 0.5)] * 9, 0.05, "compact", "reference:weak", 2.0)
     assert found.threshold("push") == found.threshold("lift") == NEVER
+    assert found.thresholds["lift"].promise == (
+        "nothing, and no alarm: 18 successes are fewer than the 19 that alpha = 0.05 takes; the smallest "
+        "alpha that they can promise is 0.053"
+    )
+    with pytest.raises(
+        UserError, match=r"at least 19 successful episodes, .* got 18, which can promise 0\.053"
+    ):
+        check_usable(found)
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.1, 0.2, 1 / 3, 0.5, 0.9])
+def test_the_successes_that_alpha_takes_are_the_fewest_that_have_a_threshold(alpha):
+    needed = successes_needed(alpha)
+    assert conformal_threshold([0.0] * needed, alpha) is not None
+    assert needed == 1 or conformal_threshold([0.0] * (needed - 1), alpha) is None
+    # n successes can promise 1 / (n + 1), and nothing below it.
+    assert conformal_threshold([0.0] * needed, smallest_alpha(needed) + 1e-9) is not None
+    assert conformal_threshold([0.0] * needed, smallest_alpha(needed) - 1e-6) is None
+
+
+def test_a_file_of_the_version_before_is_read(tmp_path):
+    path = tmp_path / "thresholds.json"
+    path.write_text(
+        '{"alpha":0.05,"drift":2.0,"format":"Calibration/3","model":"compact","policy":"reference:weak",'
+        '"command":"calibrate","thresholds":{"lift":{"episodes":19,"pooled":false,"value":0.19}},"weights":""}'
+    )
+    assert read_calibration(path) == FOUND
 
 
 FOUND = Calibration(0.05, "compact", "reference:weak", 2.0, {"lift": Threshold(0.19, 19)}, "calibrate")
@@ -114,7 +151,7 @@ def test_a_file_is_read_back(tmp_path):
         (None, UserError, "made by `failsafe calibrate`"),
         (b"\xff\xfe\x00binary", RecordError, "expected text in UTF-8"),
         (b"{", RecordError, "does not parse"),
-        (b'{"format":"Calibration/9"}', RecordError, "expected format 'Calibration/3'"),
+        (b'{"format":"Calibration/9"}', RecordError, "expected format 'Calibration/4'"),
         (b'{"format":"Calibration/1","smoothing":3}', RecordError, "or generate it again"),
         (b'{"format":"Episode/1"}', RecordError, "got 'Episode/1'"),
         (b'{"format":"Calibration/3","alpha":0.1}', RecordError, "'model' is missing"),
