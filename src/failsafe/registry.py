@@ -259,8 +259,9 @@ class Registry(Mapping[str, T], Generic[T]):
             UnknownNameError, PluginError, UserError: As `registry[name]`.
         """
         entry, argument = self.split(text)
-        own = getattr(entry, "fingerprint", None)
-        return " ".join(filter(None, (self.version_of(text), own(argument or "") if callable(own) else "")))
+        fingerprint = getattr(entry, "fingerprint", None)
+        own = str(fingerprint(argument or "")) if callable(fingerprint) else ""
+        return f"{self.version_of(text)} {own}".strip()
 
     def in_order(self, names: Iterable[str]) -> list[str]:
         """Sort names as the registry lists them, those of the form "MODULE:ATTRIBUTE" last and by name."""
