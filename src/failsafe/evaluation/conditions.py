@@ -38,11 +38,13 @@ MINIMAL, ASSIST = "minimal", "assist"
 CONTROLS = (
     MINIMAL,
     ASSIST,
+    "model-alone",
+    "hold",
+    "fixed-retry",
     "always-nudge",
     "random-nudge",
-    "fixed-retry",
     "oracle-detector",
-    "oracle-recovery",
+    "oracle-minimal",
 )
 """The conditions that `monitor` is compared with, other than the policy alone."""
 EVEN_ODDS = 0.0
