@@ -107,6 +107,66 @@ def test_episodes_from_before_the_monitor_handed_back_are_of_another_condition()
         assert codec.loads(Episode, text.replace("Episode/2", "Episode/3")).key.condition == condition
 
 
+def takeover(start: int, stop: int | None) -> list[Event]:
+    back = [] if stop is None else [Event(stop, EventKind.HAND_BACK)]
+    return [*alarm(start, TAKE_OVER), *back]
+
+
+def test_who_acts_counted_by_hand() -> None:
+    episodes = [
+        *(made(seed, WORKED if seed < 2 else FAILED, steps=200) for seed in range(6)),
+        made(0, WORKED, "monitor", steps=50),
+        made(1, FAILED, "monitor", takeover(10, 30), steps=200),  # 20 steps, harmed
+        made(2, WORKED, "monitor", takeover(20, 30), steps=100),  # 10 steps, rescued
+        made(3, WORKED, "monitor", takeover(20, 30) + takeover(60, 88), steps=100),  # 38, the policy ends
+        made(4, WORKED, "monitor", takeover(60, 89), steps=100),  # 29, within the last 0.6 s
+        made(5, WORKED, "monitor", takeover(60, None), steps=150),  # 90, the monitor ends
+    ]
+    row = summarise(episodes).find("Pick", "nominal", "weak", "monitor")
+    assert row is not None
+    part = row.intervention
+    assert part.share == pytest.approx(187 / 700)
+    assert part.rescued_share == pytest.approx(167 / 450)
+    assert (part.rescued, part.policy_ends, part.policy_ends_share) == (4, 2, 0.5)
+    assert part.policy_ends_interval == wilson(2, 4)
+    for share, interval in (
+        (part.share, part.share_interval),
+        (part.rescued_share, part.rescued_interval),
+    ):
+        assert interval is not None
+        assert share is not None
+        assert interval[0] < share < interval[1]
+    assert [(point.steps, point.successes) for point in row.curve] == [
+        (50, 1),
+        (100, 4),
+        (150, 5),
+        (200, 5),
+        (400, 5),
+    ]
+    assert row.curve[1].interval == wilson(4, 6)
+    alone = summarise(episodes).find("Pick", "nominal", "weak", "never")
+    assert alone is not None
+    assert (alone.intervention.share, alone.intervention.rescued_share) == (0.0, None)
+    assert [point.successes for point in alone.curve] == [0, 0, 0, 2, 2]
+
+
+def test_alarms_in_perturbed_episodes_that_the_policy_survives_are_counted() -> None:
+    episodes = [
+        *(made(seed, WORKED, scenario="dropped", onset=20) for seed in range(3)),
+        made(3, WORKED, scenario="dropped"),  # it did not happen
+        made(4, FAILED, scenario="dropped", onset=20),
+        made(0, WORKED, "monitor", alarm(25), scenario="dropped", onset=20),
+        made(1, FAILED, "monitor", alarm(30), scenario="dropped", onset=20),
+        made(2, WORKED, "monitor", scenario="dropped", onset=20),
+        made(3, WORKED, "monitor", alarm(30), scenario="dropped"),
+        made(4, WORKED, "monitor", alarm(30), scenario="dropped", onset=20),
+    ]
+    row = summarise(episodes).find("Pick", "dropped", "weak", "monitor")
+    assert row is not None
+    assert (row.survived, row.survived_alarms) == (3, 2)
+    assert row.false_alarm_rate == 1.0  # of the one success that was not perturbed
+
+
 def test_the_policy_alone_is_paired_with_itself() -> None:
     row = summarise(BY_HAND).find("Pick", "nominal", "weak", "never")
     assert row is not None

@@ -35,10 +35,17 @@ from failsafe.reports.evaluation import (
     summary_markdown,
     write_report,
 )
-from failsafe.reports.evaluation_charts import alarm_chart, delay_charts, success_charts, time_line
+from failsafe.reports.evaluation_charts import (
+    alarm_chart,
+    curve_charts,
+    delay_charts,
+    success_charts,
+    time_line,
+)
 from failsafe.reports.evaluation_tables import (
     cells_table,
     confusion_table,
+    curve_table,
     effort_table,
     headlines,
     probability,
@@ -79,6 +86,8 @@ def test_the_headline_takes_all_tasks_of_the_nominal_scenario(summary: Summary) 
         "McNemar p": "0.29",
         "harm rate": "25.0%",
         "false alarms": "50.0%",
+        "the monitor acts": "1.3%",
+        "rescued, the policy ends": "4 of 6",
     }
     assert headline.figures["success alone"].interval == "22–61%"
     assert headline.figures["gain, points"].tone == ""
@@ -87,6 +96,10 @@ def test_the_headline_takes_all_tasks_of_the_nominal_scenario(summary: Summary) 
         "2 succeed alone and fail with it (exact McNemar p = 0.29).",
         "Of the 8 episodes in which the policy alone succeeds 2 fail with the monitor (25.0%, 7–59%); "
         "in 50.0% (22–78%) there is an alarm.",
+        # 12 takeovers of 3 steps each in 2,720 steps; rescued episodes have 60 steps.
+        "The monitor acts in 1.3% of all control steps, and in 5.0% (5–5%) of those of rescued episodes; "
+        # Two of them hand back 7 steps before the end, within the 12 for which a success has to last.
+        "4 of 6 rescued episodes end under the base policy (30–90%).",
     )
 
 
@@ -150,6 +163,10 @@ def test_the_table_has_a_row_for_every_cell(summary: Summary) -> None:
         "harmed": "1",
         "harm rate": "25.0%",
         "false alarms": "50.0%",
+        "alarms survived": "–",
+        "monitor acts": "1.3%",
+        "in rescued": "5.0%",
+        "policy ends": "2 of 3",
         "alarms": "0.70",
         "takeovers": "0.60",
         "first alarm": "30",
@@ -225,37 +242,61 @@ def test_a_terminal_of_a_hundred_columns_holds_the_tables(summary: Summary) -> N
 
 def test_names_are_not_cut_in_a_narrow_terminal(summary: Summary) -> None:
     long = "a.package.of.ones.own:a_task_with_a_very_long_name_indeed"
-    rows = tuple(replace(row, task=long, condition="oracle-recovery") for row in summary.rows[:2])
+    rows = tuple(replace(row, task=long, condition="a-condition-of-ones-own") for row in summary.rows[:2])
     text = format_summary(Summary(rows), 40)
     assert long in text
-    assert "oracle-recovery" in text
+    assert "a-condition-of-ones-own" in text
 
 
 def test_markdown_for_the_docs(summary: Summary) -> None:
-    overview, first, second, took = summary_markdown(summary).strip().split("\n\n### ")
+    overview, first, second, curve, took = summary_markdown(summary).strip().split("\n\n### ")
     assert overview.splitlines()[0] == "### All scenarios"
     rows = [line for line in overview.splitlines() if line.startswith("|")]
-    assert rows[0].startswith("| scenario | axis | policy | episodes | never | monitor | gain | p |")
+    assert rows[0].startswith(
+        "| scenario | axis | policy | condition | episodes | alone | success | gain | p |"
+    )
     assert [row.split(" | ")[1] for row in rows[2:]] == ["none", "physics"]
-    assert rows[2].startswith(f"| nominal | none | {POLICY} | 20 | 40.0% (22–61%) | 60.0% (39–78%) | +20.0 |")
+    assert rows[2].startswith(
+        f"| nominal | none | {POLICY} | monitor | 20 | 40.0% (22–61%) | 60.0% (39–78%) | +20.0 |"
+    )
     assert first.startswith(f"{POLICY}, scenario nominal\n")
     assert second.startswith(f"{POLICY}, scenario noise\n")
+    assert curve.startswith("Success by step limit\n")
     assert took.startswith("What it took\n")
     lines = [line for line in first.splitlines() if line.startswith("|")]
-    assert lines[0] == "| task | episodes | never | monitor | gain | p | harm rate | false alarms |"
-    assert lines[2] == (
-        f"| {PICK} | 10 | 40.0% (17–69%) | 60.0% (31–83%) | +20.0 | 0.62 | 25.0% (5–70%) | 50.0% (15–85%) |"
+    assert lines[0] == (
+        "| task | condition | episodes | success | gain | p | rescued | harm rate | false alarms "
+        "| monitor acts | in rescued | policy ends |"
     )
-    assert [line.split(" | ")[0] for line in lines[2:]] == [f"| {PICK}", f"| {PUSH}", "| all"]
+    assert lines[2].startswith(f"| {PICK} | never | 10 | 40.0% (17–69%) | – |")
+    assert lines[3].startswith(
+        f"| {PICK} | monitor | 10 | 60.0% (31–83%) | +20.0 | 0.62 | 3 | 25.0% (5–70%) | 50.0% (15–85%) | 1.3%"
+    )
+    assert [line.split(" | ")[0] for line in lines[2::2]] == [f"| {PICK}", f"| {PUSH}", "| all"]
 
 
-def test_how_late_alarms_are_has_a_column_where_there_were_perturbations(summary: Summary) -> None:
-    rows = tuple(replace(row, onsets=7, detected=4, delay=12.0) for row in summary.rows)
+def test_success_by_step_limit_is_of_the_records(summary: Summary) -> None:
+    table = curve_table(summary)
+    assert table.head[-5:] == ("50 steps", "100 steps", "150 steps", "200 steps", "400 steps")
+    # A success takes 60 steps.
+    assert [cell.text for cell in table.rows[1][2:]] == ["monitor", "20", "0.0%", *["60.0%"] * 4]
+    (nominal, noise) = curve_charts(summary)
+    assert (nominal.title, [row.condition for row in noise.rows]) == (
+        f"{POLICY}, nominal",
+        ["never", "monitor"],
+    )
+
+
+def test_perturbations_have_columns_of_their_own(summary: Summary) -> None:
+    rows = tuple(
+        replace(row, onsets=7, detected=4, delay=12.0, survived=5, survived_alarms=2) for row in summary.rows
+    )
     overview, first, *_ = summary_markdown(Summary(rows)).strip().split("\n\n### ")
-    assert "| false alarms | delay |" in overview
-    assert "| 12 (4 of 7) |" in overview
+    assert "| false alarms | alarms survived | delay |" in overview
+    assert "| 2 of 5 (12–77%) | 12 (4 of 7) |" in overview
     assert "| 12 (4 of 7) |" in first
     assert "delay" not in summary_markdown(summary)
+    assert "2 of 5" in format_summary(Summary(rows), 100)
 
 
 def test_how_late_alarms_are_is_drawn_where_there_were_perturbations(tmp_path: Path) -> None:
@@ -365,7 +406,10 @@ def test_videos_play_side_by_side(page: Page, camera: str) -> None:
 
 @pytest.mark.browser
 def test_every_drawing_is_there(page: Page) -> None:
-    assert len(page.browser.find_elements("css selector", "svg.success circle")) == 12
+    assert len(page.browser.find_elements("css selector", "svg.success circle.dot")) == 12
+    # Two scenarios, two conditions, five step limits.
+    assert len(page.browser.find_elements("css selector", "svg.success polyline.curve")) == 4
+    assert len(page.browser.find_elements("css selector", "svg.success polyline.curve ~ .whisker")) == 20
     assert len(page.browser.find_elements("css selector", "svg.line")) == 3
     assert len(page.browser.find_elements("css selector", ".pairs .confusion tbody tr")) == 2
     assert page.texts(".policy dd")[1].startswith("60.0%")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from failsafe.evaluation.conditions import CONDITIONS, MONITOR, NEVER
+from failsafe.evaluation.intervention import Intervention, StepLimit, measure_intervention, success_curve
 from failsafe.evaluation.statistics import mcnemar, wilson
 from failsafe.records.episode import Ending, Episode
 from failsafe.records.event import Event, EventKind
@@ -83,6 +84,16 @@ class Pair:
             return None
         return self.first_alarm is not None
 
+    @property
+    def survived_alarm(self) -> bool | None:
+        """Whether there was an alarm in a perturbed success of the policy alone, else None.
+
+        The perturbation has to happen in both episodes. An alarm before it counts, too.
+        """
+        if not self.alone.success or None in (self.alone.injection_step, self.under.injection_step):
+            return None
+        return self.first_alarm is not None
+
 
 @dataclass(frozen=True)
 class Row:
@@ -105,6 +116,10 @@ class Row:
         alarms: Alarms per episode.
         false_alarm_rate: Share of the policy's own undisturbed successes with an alarm.
         false_alarm_interval: 95 % Wilson interval of `false_alarm_rate`.
+        survived: Perturbed episodes in which the policy alone succeeds.
+        survived_alarms: Number of those with an alarm, which may be in time and is not needed.
+        intervention: What part the monitor has in the episodes.
+        curve: Successes by step limit.
         take_overs: Take-overs per episode.
         first_alarm: Median control step of an episode's first alarm.
         onsets: Episodes with a defined detection delay, see `Pair.delays`.
@@ -136,6 +151,10 @@ class Row:
     alarms: float
     false_alarm_rate: float | None
     false_alarm_interval: tuple[float, float] | None
+    survived: int
+    survived_alarms: int
+    intervention: Intervention
+    curve: tuple[StepLimit, ...]
     take_overs: float
     first_alarm: float | None
     onsets: int
@@ -254,9 +273,11 @@ def _row(cell: tuple[str, str, str, str], pairs: Sequence[Pair]) -> Row:
     under = [pair.under for pair in pairs]
     successes = sum(episode.success for episode in under)
     alone = sum(pair.alone.success for pair in pairs)
-    rescued = sum(pair.change is Change.RESCUED for pair in pairs)
+    rescues = [pair.under for pair in pairs if pair.change is Change.RESCUED]
+    rescued = len(rescues)
     harmed = sum(pair.change is Change.HARMED for pair in pairs)
     false = [alarmed for pair in pairs if (alarmed := pair.false_alarm) is not None]
+    survived = [alarmed for pair in pairs if (alarmed := pair.survived_alarm) is not None]
     first = [alarm.step for pair in pairs if (alarm := pair.first_alarm)]
     late = [pair.delay for pair in pairs if pair.delays]
     delays = [delay for delay in late if delay is not None]
@@ -280,6 +301,10 @@ def _row(cell: tuple[str, str, str, str], pairs: Sequence[Pair]) -> Row:
         alarms=sum(e.count(EventKind.ALARM) for e in under) / number,
         false_alarm_rate=sum(false) / len(false) if false else None,
         false_alarm_interval=wilson(sum(false), len(false)),
+        survived=len(survived),
+        survived_alarms=sum(survived),
+        intervention=measure_intervention(under, rescues),
+        curve=success_curve(under),
         take_overs=sum(e.count(EventKind.TAKE_OVER) for e in under) / number,
         first_alarm=float(np.median(first)) if first else None,
         onsets=len(late),

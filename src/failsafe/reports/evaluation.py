@@ -24,6 +24,7 @@ from failsafe.reports.evaluation_charts import (
     MARKS,
     TimeLine,
     alarm_chart,
+    curve_charts,
     delay_charts,
     success_charts,
     time_line,
@@ -32,6 +33,7 @@ from failsafe.reports.evaluation_tables import (
     ALARMED,
     cells_table,
     confusion_table,
+    curve_table,
     effort_table,
     headlines,
     narrow_tables,
@@ -113,9 +115,9 @@ def limited_notes(summary: Summary) -> list[str]:
 
 
 def summary_markdown(summary: Summary) -> str:
-    """Return the tables of an evaluation as Markdown: tasks in rows, conditions in columns; costs."""
+    """Return the tables of an evaluation as Markdown: tasks and conditions; step limits; costs."""
     overview = overview_table(summary)
-    tables = [*wide_tables(summary), effort_table(summary)]
+    tables = [*wide_tables(summary), curve_table(summary), effort_table(summary)]
     if overview is not None:
         tables.insert(0, overview)
     return "\n\n".join(table_markdown(table, intervals=True) for table in tables) + "\n"
@@ -142,7 +144,10 @@ def tables_markdown(results: Results, summary: Summary) -> str:
         "Written by `make tables`; the records of all episodes are in the Parquet file of the same name.",
         "",
         f"Command: `{made.command}`, {_commit(made.provenance)}.",
-        "Intervals are Wilson's, 95 %; p is McNemar's exact test against the policy alone on the same seeds.",
+        "Intervals are Wilson's, 95 %; those of shares of steps are from a bootstrap over episodes.",
+        "p is McNemar's exact test against the policy alone on the same seeds.",
+        "Monitor acts: share of the control steps, of all episodes and of rescued ones.",
+        "Policy ends: rescued episodes in which the success begins under the base policy.",
         "",
         *thresholds,
         "",
@@ -201,6 +206,8 @@ def render_report(results: Results, videos: Sequence[ReplayVideo] = ()) -> str:
             for i, name in enumerate(table.head[: table.names])
         },
         charts=success_charts(summary),
+        curves=curve_charts(summary),
+        curve_table=curve_table(summary),
         alarms=[_alarms(policy, pairs, config.limits.max_steps) for policy in config.policies],
         outcomes=list(ALARMED.values()),
         shown=shown,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from failsafe.evaluation.intervention import STEP_LIMITS
 from failsafe.evaluation.paired import Pair, Row, Summary
 from failsafe.records.episode import Episode
 from failsafe.records.event import Event, EventKind
 from failsafe.reports.coverage_charts import Histogram, histogram
-from failsafe.reports.evaluation_tables import ALARMED
+from failsafe.reports.evaluation_tables import ALARMED, whole_rows
 
 _TOP = 10.0
 """Upper end of the score axis without a finite threshold above 0."""
@@ -37,6 +38,21 @@ class SuccessChart:
 
     title: str
     tasks: dict[str, list[Row]]
+
+
+@dataclass(frozen=True)
+class CurveChart:
+    """Success by step limit of every condition in one scenario with one policy, all tasks together.
+
+    Attributes:
+        title: Scenario and policy.
+        limits: The step limits.
+        rows: The rows, one for each condition.
+    """
+
+    title: str
+    limits: tuple[int, ...]
+    rows: tuple[Row, ...]
 
 
 @dataclass(frozen=True)
@@ -84,14 +100,20 @@ def success_charts(summary: Summary) -> list[SuccessChart]:
     return list(charts.values())
 
 
+def curve_charts(summary: Summary) -> list[CurveChart]:
+    """Return one chart of success by step limit for each scenario and policy."""
+    charts: dict[tuple[str, str], list[Row]] = {}
+    for row in whole_rows(summary):
+        charts.setdefault((row.scenario, row.policy), []).append(row)
+    return [
+        CurveChart(f"{policy}, {name}", STEP_LIMITS, tuple(rows)) for (name, policy), rows in charts.items()
+    ]
+
+
 def time_line(pair: Pair) -> TimeLine:
     """Return the time line of a pair of episodes."""
     events = pair.under.events
     queries = [event for event in events if event.kind is EventKind.QUERY and event.score is not None]
-    begins = [event.step for event in events if event.kind is EventKind.TAKE_OVER]
-    ends = [event.step for event in events if event.kind is EventKind.HAND_BACK]
-    # An episode may end during a correction.
-    ends += [pair.under.steps] * (len(begins) - len(ends))
     threshold = next((event.threshold for event in queries if event.threshold is not None), None)
     # The score grows without bounds if no alarm is acted on; only the part up to the threshold matters.
     top = 2 * threshold if threshold else _TOP
@@ -100,7 +122,7 @@ def time_line(pair: Pair) -> TimeLine:
         queries=[(event.step, event.score) for event in queries if event.score is not None],
         threshold=threshold,
         top=top,
-        acting=list(zip(begins, ends, strict=True)),
+        acting=list(pair.under.takeovers),
         marks=[(e.step, e.kind, _text(e)) for e in events if e.kind in MARKS],
         episode=pair.under,
         alone=pair.alone,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from failsafe.evaluation.conditions import CONDITIONS, MONITOR, NEVER
+from failsafe.evaluation.intervention import STEP_LIMITS
 from failsafe.evaluation.paired import ALL_TASKS, Change, Pair, Row, Summary
 from failsafe.evaluation.scenarios import scenario
 from failsafe.evaluation.statistics import wilson
@@ -51,7 +52,8 @@ def headlines(summary: Summary) -> list[Headline]:
 def cells_table(summary: Summary) -> Table:
     """Return the table of all cells with all figures."""
     head = ("task", "scenario", "policy", "condition", "episodes", "success", "alone", "gain", "p")
-    head += ("rescued", "harmed", "harm rate", "false alarms", "alarms", "takeovers")
+    head += ("rescued", "harmed", "harm rate", "false alarms", "alarms survived", *_INTERVENTION)
+    head += ("alarms", "takeovers")
     head += ("first alarm", "delay", "steps", "seconds", "waiting", "no assessment", "asked for help")
     head += ("other endings",)
     rows = tuple((*_names(row), *_cells(row)) for row in summary.rows)
@@ -59,7 +61,7 @@ def cells_table(summary: Summary) -> Table:
 
 
 def narrow_tables(summary: Summary) -> list[Table]:
-    """Return, for each scenario and policy, the columns that fit a terminal of 100 characters."""
+    """Return, for each scenario and policy, three tables that fit a terminal of 100 characters."""
     tables: list[Table] = []
     for (name, policy), rows in _groups(summary).items():
         lines: list[tuple[TableCell, ...]] = []
@@ -82,38 +84,56 @@ def narrow_tables(summary: Summary) -> list[Table]:
             )
         head = ("task", "condition", "of", "success", "gain", "p", "rescued", "harmed", "false alarms")
         tables.append(Table(f"{policy}, scenario {name}", "", head, tuple(lines), names=2))
+        tables.extend(_narrow_intervention(policy, name, summary))
     return tables
 
 
+def _narrow_intervention(policy: str, name: str, summary: Summary) -> tuple[Table, Table]:
+    """Return who acts in one scenario with one policy, all tasks together, and success by step limit."""
+    rows = [row for row in whole_rows(summary) if (row.policy, row.scenario) == (policy, name)]
+    acts = tuple(
+        (TableCell(row.condition), *map(_plain, (*_intervention(row), _survived(row)))) for row in rows
+    )
+    curve = tuple(
+        (
+            TableCell(row.condition),
+            *(
+                TableCell(f"{100 * point.successes / row.episodes:.0f}% ({_between(point.interval)})")
+                for point in row.curve
+            ),
+        )
+        for row in rows
+    )
+    head = ("condition", *_INTERVENTION, "alarms survived")
+    steps = ("condition", *(f"{limit} steps" for limit in STEP_LIMITS))
+    return Table("Who acts", "", head, acts), Table("Success by step limit", "", steps, curve)
+
+
 def wide_tables(summary: Summary) -> list[Table]:
-    """Return a table for each scenario and policy: tasks in rows, conditions in columns."""
+    """Return a table for each scenario and policy, with a row for each task and condition."""
     tables: list[Table] = []
     for (name, policy), rows in _groups(summary).items():
-        conditions = list(dict.fromkeys(row.condition for row in rows))
-        late = any(row.onsets for row in rows)  # one more column
-        lines: list[tuple[TableCell, ...]] = []
-        for task in dict.fromkeys(row.task for row in rows):
-            here = {row.condition: row for row in rows if row.task == task}
-            cells = [
-                _success(here[condition]) if condition in here else TableCell("–") for condition in conditions
-            ]
-            under = here.get(MONITOR)
-            rest = (
-                (TableCell("–"),) * (4 + late)
-                if under is None
-                else (_gain(under), _p(under), _harm(under), _false(under), *[_delay(under)] * late)
+        late = any(row.onsets for row in rows)  # two more columns
+        head = ("task", "condition", "episodes", "success", *_effect_head(late), *_INTERVENTION)
+        lines = tuple(
+            (
+                TableCell(row.task),
+                TableCell(row.condition),
+                TableCell(str(row.episodes)),
+                _success(row),
+                *_effect(row, late),
+                *_intervention(row),
             )
-            number = max(row.episodes for row in here.values())
-            lines.append((TableCell(task), TableCell(str(number)), *cells, *rest))
-        head = ("task", "episodes", *conditions, "gain", "p", "harm rate", "false alarms", *["delay"] * late)
-        tables.append(Table(f"{policy}, scenario {name}", "", head, tuple(lines)))
+            for row in rows
+        )
+        tables.append(Table(f"{policy}, scenario {name}", "", head, lines, names=2))
     return tables
 
 
 def overview_table(summary: Summary) -> Table | None:
-    """Return one row for every scenario and policy, all tasks together; None if there is only one."""
-    whole = _whole(summary, MONITOR)
-    if len(whole) < 2:
+    """Return every scenario, policy and condition, all tasks together; None if there is only one scenario."""
+    whole = [row for row in whole_rows(summary) if row.condition != NEVER]
+    if len({(row.scenario, row.policy) for row in whole}) < 2:
         return None
     late = any(row.onsets for row in whole)
     rows = tuple(
@@ -121,25 +141,33 @@ def overview_table(summary: Summary) -> Table | None:
             TableCell(row.scenario),
             TableCell(scenario(row.scenario).axis),
             TableCell(row.policy),
+            TableCell(row.condition),
             TableCell(str(row.episodes)),
             TableCell(share(row.alone / row.episodes), _between(wilson(row.alone, row.episodes))),
-            *(_success(row), _gain(row), _p(row), _harm(row), _false(row), *[_delay(row)] * late),
+            _success(row),
+            *_effect(row, late),
+            *_intervention(row),
         )
         for row in whole
     )
-    head = (
-        "scenario",
-        "axis",
-        "policy",
-        "episodes",
-        NEVER,
-        MONITOR,
-        "gain",
-        "p",
-        "harm rate",
-        "false alarms",
+    head = ("scenario", "axis", "policy", "condition", "episodes", "alone", "success")
+    return Table("All scenarios", "", (*head, *_effect_head(late), *_INTERVENTION), rows, names=4)
+
+
+def curve_table(summary: Summary) -> Table:
+    """Return the success rate by step limit of every condition, all tasks together."""
+    head = ("scenario", "policy", "condition", "episodes", *(f"{limit} steps" for limit in STEP_LIMITS))
+    rows = tuple(
+        (
+            TableCell(row.scenario),
+            TableCell(row.policy),
+            TableCell(row.condition),
+            TableCell(str(row.episodes)),
+            *_curve(row),
+        )
+        for row in whole_rows(summary)
     )
-    return Table("All scenarios", "", (*head, *["delay"] * late), rows, names=3)
+    return Table("Success by step limit", "", head, rows, names=3)
 
 
 def effort_table(summary: Summary) -> Table:
@@ -156,8 +184,7 @@ def effort_table(summary: Summary) -> Table:
     )
     head += ("waiting", "no assessment", "asked for help")
     rows: list[tuple[TableCell, ...]] = []
-    conditions = CONDITIONS.in_order({row.condition for row in summary.rows})
-    for row in (row for condition in conditions for row in _whole(summary, condition)):
+    for row in whole_rows(summary):
         alone = row.condition == NEVER
         did = (
             _number(None if alone else row.alarms, ".2f"),
@@ -170,7 +197,6 @@ def effort_table(summary: Summary) -> Table:
             TableCell("–" if alone else f"{row.asked_for_help} of {row.episodes}"),
         )
         rows.append((TableCell(row.scenario), TableCell(row.policy), TableCell(row.condition), *did))
-    rows.sort(key=lambda cells: (cells[0].text != "nominal", cells[0].text, cells[1].text))
     return Table("What it took", "", head, tuple(rows), names=3)
 
 
@@ -216,6 +242,13 @@ def _whole(summary: Summary, condition: str) -> list[Row]:
     return list(rows.values())
 
 
+def whole_rows(summary: Summary) -> list[Row]:
+    """Return the rows of all tasks together, or of the only one: scenario, policy, condition."""
+    conditions = CONDITIONS.in_order({row.condition for row in summary.rows})
+    rows = [row for condition in conditions for row in _whole(summary, condition)]
+    return sorted(rows, key=lambda row: (row.scenario != "nominal", row.scenario, row.policy))
+
+
 def _headline(row: Row) -> Headline:
     alone = TableCell(share(row.alone / row.episodes), _between(wilson(row.alone, row.episodes)))
     figures = {
@@ -225,8 +258,10 @@ def _headline(row: Row) -> Headline:
         "McNemar p": _p(row),
         "harm rate": _harm(row),
         "false alarms": _false(row),
+        "the monitor acts": _intervention(row)[0],
+        "rescued, the policy ends": _intervention(row)[2],
     }
-    return Headline(row, figures, (_difference(row), _care(row)))
+    return Headline(row, figures, (_difference(row), _care(row), _part(row)))
 
 
 def _difference(row: Row) -> str:
@@ -248,6 +283,18 @@ def _care(row: Row) -> str:
         return f"Of the {row.alone} episodes in which the policy alone succeeds {broken}."
     alarm = f"in {share(row.false_alarm_rate)} ({_between(row.false_alarm_interval)}) there is an alarm"
     return f"Of the {row.alone} episodes in which the policy alone succeeds {broken}; {alarm}."
+
+
+def _part(row: Row) -> str:
+    part = row.intervention
+    acts = f"The monitor acts in {share(part.share)} of all control steps"
+    if not row.rescued:
+        return f"{acts}."
+    return (
+        f"{acts}, and in {share(part.rescued_share)} ({_between(part.rescued_interval)}) of those of rescued "
+        f"episodes; {part.policy_ends} of {part.rescued} rescued episodes end under the base policy "
+        f"({_between(part.policy_ends_interval)})."
+    )
 
 
 def _equals(p: float) -> str:
@@ -272,7 +319,7 @@ def _cells(row: Row) -> tuple[TableCell, ...]:
     counts = (TableCell(f"{row.episodes}"), _success(row), TableCell(share(row.alone / row.episodes)))
     lengths = (_number(row.steps, ".0f"), _number(row.seconds, ".1f"))
     if row.condition == NEVER:
-        return (*counts, *(TableCell(""),) * 10, *lengths, *(TableCell(""),) * 3, TableCell(others))
+        return (*counts, *(TableCell(""),) * 14, *lengths, *(TableCell(""),) * 3, TableCell(others))
     return (
         *counts,
         _gain(row),
@@ -281,6 +328,8 @@ def _cells(row: Row) -> tuple[TableCell, ...]:
         TableCell(str(row.harmed)),
         _harm(row),
         _false(row),
+        _survived(row),
+        *_intervention(row),
         _number(row.alarms, ".2f"),
         _number(row.take_overs, ".2f"),
         _number(row.first_alarm, ".0f"),
@@ -291,6 +340,61 @@ def _cells(row: Row) -> tuple[TableCell, ...]:
         TableCell(str(row.asked_for_help)),
         TableCell(others),
     )
+
+
+_INTERVENTION = ("monitor acts", "in rescued", "policy ends")
+"""Headings of `_intervention`."""
+
+
+def _intervention(row: Row) -> tuple[TableCell, ...]:
+    """Return the intervention shares, and the rescued episodes that end under the base policy."""
+    part = row.intervention
+    if row.condition == NEVER:
+        return (TableCell("–"),) * 3
+    ends = TableCell("–")
+    if part.rescued:
+        text = f"{part.policy_ends} of {part.rescued}"
+        ends = TableCell(text, _between(part.policy_ends_interval), value=part.policy_ends_share)
+    return (
+        TableCell(share(part.share), _between(part.share_interval), value=part.share),
+        TableCell(share(part.rescued_share), _between(part.rescued_interval), value=part.rescued_share),
+        ends,
+    )
+
+
+def _curve(row: Row) -> tuple[TableCell, ...]:
+    return tuple(
+        TableCell(share(point.successes / row.episodes), _between(point.interval)) for point in row.curve
+    )
+
+
+def _effect_head(late: bool) -> tuple[str, ...]:
+    """Return the headings of `_effect`."""
+    head = ("gain", "p", "rescued", "harm rate", "false alarms")
+    return (*head, "alarms survived", "delay") if late else head
+
+
+def _effect(row: Row, late: bool) -> tuple[TableCell, ...]:
+    """Return the comparison with the policy alone; with the columns of perturbations if `late`."""
+    if row.condition == NEVER:
+        return (TableCell("–"),) * (7 if late else 5)
+    cells = (_gain(row), _p(row), TableCell(str(row.rescued)), _harm(row), _false(row))
+    return (*cells, _survived(row), _delay(row)) if late else cells
+
+
+def _survived(row: Row) -> TableCell:
+    """Return the alarms in perturbed episodes that the policy alone survives."""
+    if row.condition == NEVER or not row.survived:
+        return TableCell("–")
+    interval = _between(wilson(row.survived_alarms, row.survived))
+    return TableCell(
+        f"{row.survived_alarms} of {row.survived}", interval, value=row.survived_alarms / row.survived
+    )
+
+
+def _plain(cell: TableCell) -> TableCell:
+    """Return a cell with its interval as text."""
+    return TableCell(f"{cell.text} ({cell.interval})" if cell.interval else cell.text)
 
 
 def _success(row: Row) -> TableCell:

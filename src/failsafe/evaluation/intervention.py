@@ -1,0 +1,121 @@
+"""How much of an episode the monitor acts, who is in control at the end, and how soon episodes succeed.
+
+Everything is computed from records: the control steps between the events `take_over` and `hand_back`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from failsafe.evaluation.statistics import SeedBootstrap, interval, wilson
+from failsafe.records.episode import Episode
+from failsafe.rollouts.stopping import HOLD_SECONDS
+
+STEP_LIMITS = (50, 100, 150, 200, 400)
+"""Control steps by which success is counted."""
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """What part the monitor has in some episodes.
+
+    Attributes:
+        share: Share of all control steps in which the monitor acts.
+        share_interval: 95 % bootstrap interval of `share` over episodes.
+        rescued: Number of rescued episodes.
+        rescued_share: The same share over rescued episodes; None if there are none.
+        rescued_interval: Its interval.
+        policy_ends: Number of rescued episodes that end under the base policy: it acts in all of the time
+            for which a success has to last, so the success begins under the policy.
+        policy_ends_interval: 95 % Wilson interval of their share.
+    """
+
+    share: float
+    share_interval: tuple[float, float] | None
+    rescued: int
+    rescued_share: float | None
+    rescued_interval: tuple[float, float] | None
+    policy_ends: int
+    policy_ends_interval: tuple[float, float] | None
+
+    @property
+    def policy_ends_share(self) -> float | None:
+        """Share of rescued episodes that end under the base policy."""
+        return self.policy_ends / self.rescued if self.rescued else None
+
+
+@dataclass(frozen=True)
+class StepLimit:
+    """Successes within a number of control steps.
+
+    Attributes:
+        steps: The limit.
+        successes: Number of episodes that succeed within it.
+        interval: 95 % Wilson interval of the success rate.
+    """
+
+    steps: int
+    successes: int
+    interval: tuple[float, float] | None
+
+
+def measure_intervention(episodes: Sequence[Episode], rescued: Sequence[Episode]) -> Intervention:
+    """Measure the part of the monitor in episodes.
+
+    Args:
+        episodes: All episodes of a condition; at least one.
+        rescued: Those of them that the policy alone fails in and that succeed.
+    """
+    ends = sum(ends_under_policy(episode) for episode in rescued)
+    share, share_interval = _share(episodes)
+    rescued_share, rescued_interval = _share(rescued) if rescued else (None, None)
+    return Intervention(
+        share=share,
+        share_interval=share_interval,
+        rescued=len(rescued),
+        rescued_share=rescued_share,
+        rescued_interval=rescued_interval,
+        policy_ends=ends,
+        policy_ends_interval=wilson(ends, len(rescued)),
+    )
+
+
+def success_curve(episodes: Sequence[Episode]) -> tuple[StepLimit, ...]:
+    """Count the successes within each of `STEP_LIMITS`.
+
+    Args:
+        episodes: The episodes.
+    """
+    counts = [
+        sum(episode.success and episode.steps <= limit for episode in episodes) for limit in STEP_LIMITS
+    ]
+    return tuple(
+        StepLimit(limit, count, wilson(count, len(episodes)))
+        for limit, count in zip(STEP_LIMITS, counts, strict=True)
+    )
+
+
+def ends_under_policy(episode: Episode) -> bool:
+    """Return whether the base policy acts in all of the time for which a success has to last.
+
+    Args:
+        episode: The record.
+    """
+    if not episode.takeovers:
+        return True
+    control_hz = episode.steps / episode.robot_seconds if episode.robot_seconds else 0.0
+    return episode.takeovers[-1][1] <= episode.steps - round(HOLD_SECONDS * control_hz)
+
+
+def _share(episodes: Sequence[Episode]) -> tuple[float, tuple[float, float] | None]:
+    steps = np.array([[episode.intervention_steps, episode.steps] for episode in episodes], dtype=np.float64)
+    if not steps[:, 1].any():
+        return 0.0, None
+    if not steps[:, 0].any():  # a bootstrap of nothing states no uncertainty
+        return 0.0, None
+    totals = SeedBootstrap(np.arange(len(steps))).total(steps)
+    shares = totals[:, 0] / np.maximum(totals[:, 1], 1)
+    return float(shares[0]), interval(shares[1:])
