@@ -25,7 +25,7 @@ WINDOW = ("--views", "front,side", "--history", "6", "--frames", "2", "--size", 
 FAILURES = ("--failures", "60", "--labels", "3", "--verify-rollouts", "1")
 MODES = ("--modes", "translation_x,early_release,no_op")
 GENERATE = ("generate", "ToyPick-v0", *FAILURES, *MODES, "--json", "--out")
-TRAIN = ("--epochs", "2", "--batch", "16", "--json")
+TRAIN = ("--steps", "20", "--batch", "16", "--json")
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +108,9 @@ def test_a_vision_language_model_from_samples_to_a_table(folder: Path, run: Verb
     assert (status, "expected --out FOLDER" in err) == (2, True)
     status, _, err = run(*train, "--lora", "--full")
     assert (status, "got both" in err) == (2, True)
-    status, _, err = run(*train, "--max-steps", "2", "--json")
+    status, _, err = run(*train, "--steps", "2", "--json")
     assert status == 0, err
-    status, _, err = run(*train, "--max-steps", "2", "--resume", "checkpoint-9", "--json")
+    status, _, err = run(*train, "--steps", "2", "--resume", "checkpoint-9", "--json")
     assert status == 2
     assert "checkpoint-9" in err
     merged, scores = tmp_path / "merged", tmp_path / "scores"
@@ -258,24 +258,28 @@ def test_a_view_that_is_not_there_does_not_block_the_folder(folder: Path, run: V
         (("score", "nowhere", "{samples}"), "a checkpoint made by `failsafe train` or its folder"),
         (("score", "compact", "{samples}"), "compact reads front, side, hand at 96 px"),
         (("score", "{run}", "{samples}", "--also", "{run}"), "expected checkpoints with different names"),
-        (("train", "{samples}", "--out", "x", "--epochs", "0"), "expected epochs of at least 1, got 0"),
-        (("train", "{samples}", "--out", "x", "--epochs", "2.6"), "expected whole epochs"),
+        (("train", "{samples}", "--out", "x", "--steps", "0"), "expected steps of at least 1, got 0"),
+        (("train", "{samples}", "--out", "x", "--patience", "-1"), "expected patience of at least 0"),
+        (
+            ("train", "{samples}", "--out", "x", "--gpus", "8"),
+            "expected --strategy and --gpus with --dry-run",
+        ),
         (("train", "{samples}", "--out", "x", "--rate", "-1"), "expected a learning rate above 0, got -1"),
         (
-            ("train", "{samples}", "--out", "x", "--max-steps", "1", "--gpus", "8"),
-            "--max-steps and --gpus are for LLaVA-OneVision",
+            ("train", "{samples}", "--out", "x", "--mix", "a.json:0.1", "--accumulation", "1"),
+            "accumulation and mix are settings of LLaVA-OneVision, but the model to train is compact",
         ),
         (
             ("train", "{samples}", "--out", "x", "--model", "llava", "--proprioception-only"),
-            "--proprioception-only is for the compact model",
+            "proprioception_only is a setting of the compact model, but the model to train is llava",
         ),
         (
             ("train", "{samples}", "--out", "x", "--model", "llava", "--strategy", "zero3"),
-            "--strategy is for --dry-run",
+            "expected --strategy and --gpus with --dry-run",
         ),
         (
             ("train", "{samples}", "--model", "llava", "--dry-run", "--resume", "checkpoint-9"),
-            "--resume is for a training, not for --dry-run",
+            "expected --resume for a training, got it with --dry-run",
         ),
         (("samples", "{data}", "--out", "x", "--per-cell", "-3"), "to be 0 or more, got -3"),
         (("score", "{run}", "{unseen}"), "got 'unseen', which was made without them"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,12 @@ from failsafe.samples.sample import Kind, Sample
 from failsafe.samples.sample_set import SampleSet
 from failsafe.training import compact
 from failsafe.training.batches import Batches, cell_probabilities
-from failsafe.training.compact import CHECKPOINT, LOG, evaluate, train_compact
-from failsafe.training.compact_config import CompactTraining, EpochReport
+from failsafe.training.compact import CHECKPOINT, LOG, best_report, train_compact
+from failsafe.training.compact_config import CompactTraining, TrainingReport, is_best, is_finished
 from failsafe.training.compact_loss import assessment_loss
 from failsafe.training.localizer_loss import localizer_loss, random_point_loss
 from failsafe.training.noise import augment_images, delay_objects
+from failsafe.training.validation import evaluate, validation_batches
 
 INTRINSICS = (CameraIntrinsics(0.7, False), CameraIntrinsics(0.7, False))
 SMALL = {"batch": 16, "widths": (8, 12, 16, 24), "hidden": 64}
@@ -60,8 +62,13 @@ def samples(folder: Path) -> SampleSet:
 
 
 def test_it_learns(samples: SampleSet, tmp_path: Path) -> None:
-    reports: list[EpochReport] = []
-    path = train_compact(samples, CompactTraining(epochs=40, average=0.9, **SMALL), tmp_path, reports.append)
+    reports: list[TrainingReport] = []
+    path = train_compact(
+        samples,
+        CompactTraining(steps=400, validate_every=100, average=0.9, **SMALL),
+        tmp_path,
+        reports.append,
+    )
     assert reports[-1].loss < 0.75 * reports[0].loss
     model = load_compact(path)
     rows = samples.indices("train")
@@ -70,16 +77,90 @@ def test_it_learns(samples: SampleSet, tmp_path: Path) -> None:
     assert model.meta.train_seeds == {"ToyPick-v0": tuple(sorted({samples.samples[i].seed for i in rows}))}
 
 
+def reports_of(*losses: float) -> list[TrainingReport]:
+    """Return the reports of a training with these validation losses, one every 10 steps."""
+    reports: list[TrainingReport] = []
+    for number, loss in enumerate(losses, start=1):
+        scores = {"loss": loss}
+        reports.append(TrainingReport(10 * number, 100, 0.0, 1.0, scores, is_best(reports, scores)))
+    return reports
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "best", "finished"),
+    [
+        ((3.0, 2.0, 1.0), 2, (True, True, True), False),
+        ((3.0, 1.0, 2.0), 2, (True, True, False), False),
+        ((3.0, 1.0, 2.0, 1.5), 2, (True, True, False, False), True),
+        ((3.0, 1.0, 1.0, 0.9), 2, (True, True, False, True), False),
+        ((1.0, 2.0, 3.0, 4.0), 0, (True, False, False, False), False),
+        ((1.0,) * 10, 0, (True, *(False,) * 9), True),  # 100 of 100 steps
+        ((), 2, (), False),
+    ],
+)
+def test_training_ends_when_validation_stops_improving(
+    losses: tuple[float, ...], patience: int, best: tuple[bool, ...], finished: bool
+) -> None:
+    reports = reports_of(*losses)
+    assert tuple(report.best for report in reports) == best
+    assert is_finished(reports, CompactTraining(steps=100, patience=patience)) == finished
+
+
+def test_an_early_end_keeps_the_best_weights(samples: SampleSet, tmp_path: Path) -> None:
+    """At a learning rate at which the loss rises again."""
+    settings = CompactTraining(steps=200, validate_every=4, patience=2, rate=0.1, average=0.5, **SMALL)
+    reports: list[TrainingReport] = []
+    path = train_compact(samples, settings, tmp_path, reports.append)
+    assert reports[-1].step < 200
+    assert [report.best for report in reports[-3:]] == [True, False, False]
+    best = best_report(tmp_path)
+    assert best == reports[-3]
+    model = load_compact(path)
+    validation = validation_batches(samples, model.meta.config)
+    assert validation is not None
+    scores = evaluate(model.net, validation, torch.device("cpu"))
+    assert scores["loss"] == pytest.approx(best.validation["loss"], rel=0.02)
+    assert json.loads(model.meta.trained["report"])["step"] == best.step
+    # The run is over: the same call changes nothing, and reports nothing.
+    train_compact(samples, settings, tmp_path, lambda report: pytest.fail("no step was left"))
+
+
+def test_without_validation_samples_all_steps_are_taken(folder: Path, tmp_path: Path) -> None:
+    settings = CompactTraining(
+        steps=4, validate_every=1, patience=1, image_free_batch=64, proprioception_only=True, **SMALL
+    )
+    reports: list[TrainingReport] = []
+    train_compact(SampleSet(folder / "image_free"), settings, tmp_path, reports.append)
+    assert [report.step for report in reports] == [1, 2, 3, 4]
+    assert best_report(tmp_path).step == 4, "the last weights are kept"
+
+
+def test_a_pass_takes_every_sample_once(samples: SampleSet, tmp_path: Path) -> None:
+    rows = samples.indices("train")[:40]
+    config = CompactConfig(samples.spec, ("no_op",), ("reach",), ("pick",), EMBODIMENT, NORMALIZATION)
+    batches = Batches(samples, rows, config)
+
+    def seen(number: int) -> list[tuple[float, ...]]:
+        _, truth = batches.step(number, 20, 0, np.random.default_rng(number))
+        return [tuple(row.tolist()) for row in truth.tcp_poses]
+
+    everything = sorted(tuple(row.tolist()) for row in batches.truth.tcp_poses)
+    assert sorted(seen(0) + seen(1)) == everything
+    assert sorted(seen(2) + seen(3)) == everything
+    assert seen(0) != seen(2), "each pass has an order of its own"
+    assert seen(1) == seen(1), "the samples of a step do not depend on the steps before"
+
+
 def test_an_interrupted_run_ends_as_one_that_was_not(samples: SampleSet, tmp_path: Path) -> None:
-    settings = CompactTraining(epochs=3, **SMALL)
+    settings = CompactTraining(steps=12, validate_every=5, **SMALL)
     torch.set_num_threads(1)
     train_compact(samples, settings, tmp_path / "whole", lambda report: None)
 
     class Interrupted(Exception):
         pass
 
-    def interrupt(report: EpochReport) -> None:
-        if report.epoch == 2:
+    def interrupt(report: TrainingReport) -> None:
+        if report.step == 10:
             raise Interrupted
 
     with pytest.raises(Interrupted):
@@ -91,18 +172,18 @@ def test_an_interrupted_run_ends_as_one_that_was_not(samples: SampleSet, tmp_pat
     assert len((tmp_path / "parts" / LOG).read_text().splitlines()) == 3
 
 
-def test_a_run_that_was_killed_before_its_state_was_written_does_the_epoch_again(
+def test_a_run_that_was_killed_before_its_state_was_written_repeats_the_steps(
     samples: SampleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = CompactTraining(epochs=2, **SMALL)
+    settings = CompactTraining(steps=8, validate_every=4, **SMALL)
     torch.set_num_threads(1)
     train_compact(samples, settings, tmp_path / "whole", lambda report: None)
     save = compact._save_state
 
-    def killed(path: Path, identity: str, epoch: int, *rest: Any) -> None:
-        if epoch == 2:
+    def killed(path: Path, identity: str, lines: list[str], *rest: Any) -> None:
+        if len(lines) == 2:
             raise KeyboardInterrupt
-        save(path, identity, epoch, *rest)
+        save(path, identity, lines, *rest)
 
     monkeypatch.setattr(compact, "_save_state", killed)
     with pytest.raises(KeyboardInterrupt):
@@ -117,20 +198,20 @@ def test_a_run_that_was_killed_before_its_state_was_written_does_the_epoch_again
 
 def test_other_samples_with_the_same_words_are_another_run(folder: Path, tmp_path: Path) -> None:
     first = SampleSet(folder / "samples")
-    train_compact(first, CompactTraining(epochs=1, **SMALL), tmp_path, lambda report: None)
+    train_compact(first, CompactTraining(steps=4, **SMALL), tmp_path, lambda report: None)
     other = SampleSet(folder / "samples", folder / "image_free")
     other.samples[other.indices("train")[0]] = replace(
         other.samples[other.indices("train")[0]], name="another moment"
     )
     with pytest.raises(UserError, match="holds a run with other settings or samples"):
-        train_compact(other, CompactTraining(epochs=1, **SMALL), tmp_path, lambda report: None)
+        train_compact(other, CompactTraining(steps=4, **SMALL), tmp_path, lambda report: None)
 
 
 def test_a_folder_of_another_run_is_not_overwritten(samples: SampleSet, tmp_path: Path) -> None:
-    train_compact(samples, CompactTraining(epochs=1, **SMALL), tmp_path, lambda report: None)
+    train_compact(samples, CompactTraining(steps=4, **SMALL), tmp_path, lambda report: None)
     before = (tmp_path / CHECKPOINT).read_bytes()
     with pytest.raises(UserError, match="holds a run with other settings"):
-        train_compact(samples, CompactTraining(epochs=2, **SMALL), tmp_path, lambda report: None)
+        train_compact(samples, CompactTraining(steps=5, **SMALL), tmp_path, lambda report: None)
     assert (tmp_path / CHECKPOINT).read_bytes() == before
 
 
@@ -140,7 +221,7 @@ def test_too_few_samples(samples: SampleSet, tmp_path: Path) -> None:
 
 
 def test_truth_is_that_of_the_samples(samples: SampleSet, tmp_path: Path) -> None:
-    path = train_compact(samples, CompactTraining(epochs=1, **SMALL), tmp_path, lambda report: None)
+    path = train_compact(samples, CompactTraining(steps=4, **SMALL), tmp_path, lambda report: None)
     config = load_compact(path).meta.config
     rows = samples.indices("train")
     batches = Batches(samples, rows, config)
@@ -164,7 +245,7 @@ def test_exploration_samples_train_the_localizer_only(folder: Path, tmp_path: Pa
     config = SampleConfig(window=window, splits=("train",), explore=4)
     build_samples([folder / "data"], tmp_path / "exploration", config, ProcessExecutor(2))
     both = SampleSet(folder / "samples", tmp_path / "exploration")
-    path = train_compact(both, CompactTraining(epochs=1, **SMALL), tmp_path / "run", lambda report: None)
+    path = train_compact(both, CompactTraining(steps=4, **SMALL), tmp_path / "run", lambda report: None)
     model = load_compact(path)
     assert "" not in model.meta.config.stages
     batches = Batches(both, both.exploration, model.meta.config)
@@ -190,7 +271,7 @@ def test_image_free_samples_improve_the_classifier(folder: Path, tmp_path: Path)
     assert not set(seen) & set(image_free)
     scores = {}
     for name, data in (("alone", SampleSet(folder / "samples")), ("both", both)):
-        settings = CompactTraining(epochs=4, average=0.9, image_free_batch=256, **SMALL)
+        settings = CompactTraining(steps=60, average=0.9, image_free_batch=256, **SMALL)
         model = load_compact(train_compact(data, settings, tmp_path / name, lambda report: None))
         rows = both.indices("train", images=False)
         batches = Batches(both, rows, model.meta.config, images=False)
@@ -227,7 +308,7 @@ def test_proprioception_alone_gives_far_less_away(tmp_path: Path) -> None:
             [tmp_path / "image_free"] if proprioception_only else [tmp_path / "seen", tmp_path / "image_free"]
         )
         settings = CompactTraining(
-            epochs=40 if proprioception_only else 5,
+            steps=400 if proprioception_only else 150,
             average=0.9,
             image_free_batch=256,
             proprioception_only=proprioception_only,
@@ -238,19 +319,19 @@ def test_proprioception_alone_gives_far_less_away(tmp_path: Path) -> None:
         )
         net = load_compact(path).net
         batches = Batches(held, range(len(held)), net.config, images=False)
-        right[proprioception_only] = evaluate(net, batches, torch.device("cpu"))["balanced"]
+        right[proprioception_only] = evaluate(net, batches, torch.device("cpu"))["balanced_accuracy"]
     assert right[False] > 0.75
     assert right[True] > 0.6, "proprioception gives something away"
     assert right[False] > right[True] + 0.08
 
 
 def test_a_kept_localizer_is_not_changed(folder: Path, tmp_path: Path) -> None:
-    settings = CompactTraining(epochs=1, image_free_batch=128, **SMALL)
+    settings = CompactTraining(steps=16, image_free_batch=128, **SMALL)
     localizer = train_compact(
         SampleSet(folder / "samples"), settings, tmp_path / "localizer", lambda report: None
     )
-    kept = replace(settings, epochs=3, localizer=str(localizer))
-    reports: list[EpochReport] = []
+    kept = replace(settings, steps=60, validate_every=20, localizer=str(localizer))
+    reports: list[TrainingReport] = []
     path = train_compact(SampleSet(folder / "image_free"), kept, tmp_path / "run", reports.append)
     assert reports[-1].loss < 0.8 * reports[0].loss
     before, after = (load_compact(p).net for p in (localizer, path))
@@ -279,7 +360,7 @@ def test_a_localizer_that_does_not_fit_is_refused(folder: Path, tmp_path: Path) 
         train_compact(image_free, CompactTraining(localizer="compact"), tmp_path, lambda report: None)
     with pytest.raises(UserError, match="expected proprioception_only or a localizer to keep, got both"):
         CompactTraining(proprioception_only=True, localizer="compact")
-    settings = CompactTraining(epochs=1, image_free_batch=128, proprioception_only=True, **SMALL)
+    settings = CompactTraining(steps=4, image_free_batch=128, proprioception_only=True, **SMALL)
     proprioception_only = train_compact(
         SampleSet(folder / "samples"), settings, tmp_path / "proprioception_only", lambda report: None
     )

@@ -58,7 +58,7 @@ def questions(tmp_path_factory):
 def run(base, tmp_path_factory):
     """A full fine-tuning of 6 steps with a checkpoint at every second one, and what it told."""
     folder, told = tmp_path_factory.mktemp("runs") / "full", []
-    config = quick(base, max_steps=6, save_every=2, keep=9, log_every=1, batch=2)
+    config = quick(base, steps=6, save_every=2, keep=9, log_every=1, batch=2)
     train_llava(MadeUpSamples(4), config, folder, told.append)
     return folder, config, told
 
@@ -66,7 +66,7 @@ def run(base, tmp_path_factory):
 @pytest.fixture(scope="module")
 def lora_run(trained, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "lora"
-    config = quick(trained, lora=True, lora_rank=4, max_steps=6, save_every=3, keep=9, batch=2)
+    config = quick(trained, lora=True, lora_rank=4, steps=6, save_every=3, keep=9, batch=2)
     # Samples that the base does not know.
     train_llava(MadeUpSamples(8), config, folder, silent)
     return folder
@@ -158,7 +158,7 @@ def test_a_lora_run_goes_on_to_the_same_adapter(lora_run, trained, tmp_path):
     copy.mkdir()
     shutil.copy(lora_run / "run.json", copy)
     shutil.copytree(lora_run / "checkpoint-3", copy / "checkpoint-3")
-    config = quick(trained, lora=True, lora_rank=4, max_steps=6, save_every=3, keep=9, batch=2)
+    config = quick(trained, lora=True, lora_rank=4, steps=6, save_every=3, keep=9, batch=2)
     train_llava(MadeUpSamples(8), config, copy, silent)
     name = "adapter_model.safetensors"
     assert same(weights(copy, name), weights(lora_run, name))
@@ -194,7 +194,7 @@ def test_another_run_does_not_go_on_in_the_same_folder(run, base):
 
 def test_visual_questions_are_mixed_in(base, questions, tmp_path):
     told = []
-    config = quick(base, mix=f"{questions}:0.5", max_steps=2)
+    config = quick(base, mix=f"{questions}:0.5", steps=2)
     train_llava(MadeUpSamples(4), config, tmp_path / "mixed", told.append)
     assert told[0].startswith("8 examples")
     processor = checkpoint.load_processor(str(base))
@@ -243,7 +243,7 @@ def test_no_samples(base, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "because"),
     [
-        ({"epochs": 0.0}, "epochs above 0"),
+        ({"steps": -1}, "steps to be at least 0"),
         ({"batch": 0}, "batch above 0"),
         ({"learning_rate": -1.0}, "learning_rate to be at least 0"),
         ({"warmup": 1.0}, "warmup from 0"),
@@ -277,7 +277,7 @@ def test_made_up_samples_are_samples():
 def test_it_learns_64_samples_by_heart(base, tmp_path):
     """Only the images tell the samples apart, so what it learns it learns by looking."""
     samples = MadeUpSamples(64)
-    config = quick(base, batch=16, epochs=60.0)
+    config = quick(base, batch=16, steps=240)
     train_llava(samples, config, tmp_path / "run", silent)
     model = LlavaModel(tmp_path / "run", "cpu")
     wanted = [format_answer(answer_of(sample)) for sample in samples.samples]

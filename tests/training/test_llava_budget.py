@@ -26,7 +26,7 @@ from failsafe.training.budget import (
     measure_tokens,
     memory,
     on_meta,
-    optimizer_steps,
+    steps_of_a_pass,
 )
 from failsafe.training.examples import Examples
 from failsafe.training.llava import LORA_TARGETS
@@ -55,18 +55,18 @@ def test_tied_weights_count_once():
 
 
 def test_the_plan_of_the_large_model():
-    plan = dry_run(MadeUpSamples(160, SPEC), LlavaTrainConfig(model=LARGE, epochs=3.0), "zero3", 4)
+    plan = dry_run(MadeUpSamples(160, SPEC), LlavaTrainConfig(model=LARGE), "zero3", 4)
     assert (plan.parameters, plan.gpus, plan.method) == (8_030_807_584, 4, "lora")
     assert plan.trainable == 162_242_560
     assert (plan.tokens.images, plan.tokens.tokens_per_image) == (9, 730)
     assert not plan.tokens.exact
     assert 6570 + 300 < plan.tokens.mean < plan.tokens.most < 6570 + 800
-    assert plan.steps == 15  # 160 examples in batches of 4, of which 8 are a step, 3 times
+    assert plan.steps == 5  # 160 examples in batches of 4, of which 8 are a step
     first, second, third, fourth = plan.lines()
     assert "8,030,807,584 parameters, of which lora trains 162,242,560" in first
     assert "160 examples of about" in second
     assert "9 images of 730" in second
-    assert third == "15 steps; GPUs: 4, strategy: zero3"
+    assert third == "5 steps; GPUs: 4, strategy: zero3"
     assert fourth.startswith("memory of each GPU: ")
 
 
@@ -155,7 +155,7 @@ def test_lone_pictures_of_any_size_take_what_the_processor_gives_them(size):
 
 
 def test_the_plan_of_a_model_that_is_here(base):
-    plan = dry_run(MadeUpSamples(10), quick(base, epochs=2.0))
+    plan = dry_run(MadeUpSamples(10), quick(base, steps=6))
     assert plan.tokens.exact
     assert (
         plan.parameters == plan.trainable == count_parameters(checkpoint.load_model(str(base), torch.float32))
@@ -164,17 +164,11 @@ def test_the_plan_of_a_model_that_is_here(base):
 
 
 @pytest.mark.parametrize(
-    ("examples", "epochs", "batch", "accumulation", "gpus", "limit", "steps"),
-    [
-        (64, 1.0, 1, 8, 1, 0, 8),
-        (65, 1.0, 1, 8, 1, 0, 9),
-        (64, 3.0, 2, 4, 4, 0, 6),
-        (64, 1.0, 1, 1, 1, 5, 5),
-        (3, 0.5, 1, 8, 1, 0, 1),
-    ],
+    ("examples", "batch", "accumulation", "gpus", "steps"),
+    [(64, 1, 8, 1, 8), (65, 1, 8, 1, 9), (64, 2, 4, 4, 2), (64, 1, 1, 1, 64), (3, 1, 8, 1, 1)],
 )
-def test_steps_by_hand(examples, epochs, batch, accumulation, gpus, limit, steps):
-    assert optimizer_steps(examples, epochs, batch, accumulation, gpus, limit) == steps
+def test_steps_by_hand(examples, batch, accumulation, gpus, steps):
+    assert steps_of_a_pass(examples, batch, accumulation, gpus) == steps
 
 
 def test_estimates_of_words_are_near_the_truth(base):

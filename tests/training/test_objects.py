@@ -25,7 +25,7 @@ from failsafe.training.compact_config import CompactTraining
 from failsafe.training.targets import make_targets
 
 VIEWS = ("front", "side")
-SMALL = CompactTraining(epochs=1, batch=8, widths=(8, 12, 16, 24), hidden=32)
+SMALL = CompactTraining(steps=2, batch=8, widths=(8, 12, 16, 24), hidden=32)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_sets_of_different_tasks_are_padded(folder: Path, tmp_path: Path) -> Non
 
 def test_more_objects_than_slots_are_refused_before_training(folder: Path, tmp_path: Path) -> None:
     few = train_compact(SampleSet(folder / "two"), SMALL, tmp_path / "few", lambda report: None)
-    kept = CompactTraining(epochs=1, image_free_batch=8, localizer=str(few), hidden=32)
+    kept = CompactTraining(steps=2, image_free_batch=8, localizer=str(few), hidden=32)
     with pytest.raises(UserError, match=f"expected a task of at most 2 objects.*got {TASK} with 6"):
         train_compact(SampleSet(folder / "six"), kept, tmp_path / "run", lambda report: None)
     assert not (tmp_path / "run").exists()

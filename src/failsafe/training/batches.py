@@ -61,23 +61,30 @@ class Batches:
             cells.setdefault((sample.task, sample.failing, sample.kind), []).append(row)
         self._cells = np.concatenate([np.array(rows) for rows in cells.values()])
         self._sizes = np.array([len(rows) for rows in cells.values()])
+        self._pass, self._order = -1, np.arange(0)
         self._odds = cell_probabilities({cell: len(rows) for cell, rows in cells.items()})
 
     def __len__(self) -> int:
         """Number of samples."""
         return len(self._indices)
 
-    def epoch(self, size: int, rng: np.random.Generator) -> Iterator[tuple[Inputs, Targets]]:
-        """Iterate over all samples once, in random order and augmented. An incomplete last batch is dropped.
+    def step(self, number: int, size: int, seed: int, rng: np.random.Generator) -> tuple[Inputs, Targets]:
+        """Return the batch of a training step, augmented.
+
+        Each pass over the samples takes every one of them once, in an order that follows from `seed` and the
+        number of the pass; an incomplete last batch is left out.
 
         Args:
-            size: Samples in a batch.
-            rng: Source of randomness.
+            number: Number of the training step, from 0.
+            size: Samples in a batch, at most as many as there are.
+            seed: Seed of the order.
+            rng: Source of randomness of the augmentation.
         """
-        order = rng.permutation(len(self))
-        for start in range(0, len(order) - size + 1, size):
-            rows = order[start : start + size]
-            yield self._batch(rows, rng)
+        number_of_pass, place = divmod(number, len(self) // size)
+        if number_of_pass != self._pass:
+            self._pass = number_of_pass
+            self._order = np.random.default_rng([seed, 0, number_of_pass]).permutation(len(self))
+        return self._batch(self._order[place * size : (place + 1) * size], rng)
 
     def draw(self, size: int, rng: np.random.Generator) -> tuple[Inputs, Targets]:
         """Draw a batch at random, augmented, with as many failing samples of each task as others.

@@ -175,9 +175,7 @@ def dry_run(samples: SampleSource, config: LlavaTrainConfig, strategy: str = "no
         parameters=count_parameters(model),
         trainable=trainable,
         examples=len(made),
-        steps=optimizer_steps(
-            len(made), config.epochs, config.batch, config.accumulation, gpus, config.max_steps
-        ),
+        steps=config.steps or steps_of_a_pass(len(made), config.batch, config.accumulation, gpus),
         tokens=tokens,
         memory=memory(model, trainable, tokens, config, strategy, gpus),
     )
@@ -271,21 +269,16 @@ def count_image_tokens(config: LlavaOnevisionConfig, images: int, height: int, w
     return side * side + lines * (columns + 1)
 
 
-def optimizer_steps(
-    examples: int, epochs: float, batch: int, accumulation: int, gpus: int, max_steps: int = 0
-) -> int:
-    """Return the number of optimizer steps, counted as the transformers library does.
+def steps_of_a_pass(examples: int, batch: int, accumulation: int, gpus: int) -> int:
+    """Return the number of optimizer steps of one pass over the examples, as the transformers library does.
 
     Args:
-        examples: Examples in an epoch.
-        epochs: Passes over the examples.
+        examples: Examples in total.
         batch: Examples in a batch on one GPU.
         accumulation: Batches per optimizer step.
         gpus: Number of GPUs.
-        max_steps: Limit on the steps, 0 for none.
     """
-    batches = math.ceil(examples / (batch * gpus))
-    return max_steps or math.ceil(epochs * max(math.ceil(batches / accumulation), 1))
+    return max(math.ceil(math.ceil(examples / (batch * gpus)) / accumulation), 1)
 
 
 def on_meta(config: LlavaOnevisionConfig) -> LlavaOnevisionForConditionalGeneration:

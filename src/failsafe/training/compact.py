@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import math
 import os
 import time
 from collections.abc import Callable
@@ -13,41 +12,42 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from failsafe.datasets.files import write_atomically
 from failsafe.errors import UserError
 from failsafe.models.compact import save_compact
-from failsafe.models.compact_net import CompactConfig, CompactNet, Inputs, Outputs
+from failsafe.models.compact_net import CompactNet, Inputs
 from failsafe.models.loading import fingerprint
 from failsafe.records import codec
 from failsafe.samples.sample_set import SampleSet
 from failsafe.training.allocation import keep_freed_memory
 from failsafe.training.batches import Batches
-from failsafe.training.compact_config import CompactTraining, EpochReport
+from failsafe.training.compact_config import CompactTraining, TrainingReport, is_best, is_finished
 from failsafe.training.compact_loss import compact_loss
 from failsafe.training.compact_setup import describe, load_localizer, network_config, training_rows
 from failsafe.training.optimization import Optimization
 from failsafe.training.targets import Targets
+from failsafe.training.validation import evaluate, to_device, validation_batches
 
 CHECKPOINT, STATE, LOG = "compact.safetensors", "state.pt", "log.jsonl"
 
 
 def train_compact(
-    samples: SampleSet, settings: CompactTraining, out: Path, callback: Callable[[EpochReport], None]
+    samples: SampleSet, settings: CompactTraining, out: Path, callback: Callable[[TrainingReport], None]
 ) -> Path:
-    """Train on the train split and keep the averaged weights of the last epoch.
+    """Train on the train split and keep the averaged weights with the lowest validation loss.
 
-    The validation split is evaluated after every epoch.
+    Training ends when the validation loss has not improved for `patience` validations, or after `steps`
+    steps. Without validation samples it takes all steps, and the last weights are kept. See `validation_batches`.
 
-    An interrupted training resumes after its last finished epoch when it is called again.
+    An interrupted training resumes after its last validation when it is called again.
 
     Args:
         samples: The samples.
         settings: Hyperparameters.
         out: Folder of the run.
-        callback: Called after every epoch.
+        callback: Called after every validation.
 
     Returns:
         The checkpoint.
@@ -72,104 +72,80 @@ def train_compact(
     cast(Any, net).to(memory_format=torch.channels_last)
     train = Batches(samples, rows, config) if rows else None
     given = Batches(samples, image_free, config, images=False) if image_free else None
-    validation = _validation(samples, config)
-    steps = len(train) // settings.batch if train else len(image_free) // settings.image_free_batch
+    validation = validation_batches(samples, config)
     rounds = settings.rounds if train and given else 0
-    total = settings.epochs * steps * (1 + rounds)
+    total = settings.steps * (1 + rounds)
     optimization = Optimization(net, settings.rate, settings.decay, settings.average, total)
     names = "\n".join(samples.samples[i].name for i in used)
     sources = hashlib.sha256(names.encode()).hexdigest() + (fingerprint(settings.localizer) if kept else "")
     identity = codec.dumps(settings) + codec.dumps(config) + sources
-    first, seconds = _resume(out / STATE, identity, *optimization.parts)
+    reports = _resume(out, identity, *optimization.parts)
 
     def learn(batch: tuple[Inputs, Targets]) -> float:
-        return optimization.step(compact_loss(net, *_to(batch, device)))
+        return optimization.step(compact_loss(net, *to_device(batch, device)))
 
-    for epoch in range(first, settings.epochs):
-        begun, losses = time.monotonic(), 0.0
-        rng = np.random.default_rng([settings.seed, epoch])
-        torch.manual_seed(settings.seed * 1_000_003 + epoch)
+    def step(number: int) -> float:
+        # All randomness follows from the number of the step, so that a resumed run draws the same.
+        rng = np.random.default_rng([settings.seed, 1, number])
+        torch.manual_seed(settings.seed * 1_000_003 + number)
+        if train is None:
+            return learn(cast(Batches, given).draw(settings.image_free_batch, rng))
+        loss = learn(train.step(number, settings.batch, settings.seed, rng))
+        for _ in range(rounds):
+            learn(cast(Batches, given).draw(settings.image_free_batch, rng))
+        return loss
+
+    while not is_finished(reports, settings):
+        first, before = (reports[-1].step, reports[-1].seconds) if reports else (0, 0.0)
+        last = min(first + settings.validate_every, settings.steps)
+        begun = time.monotonic()
         net.train()
-        for _ in range(steps if train is None else 0):
-            losses += learn(cast(Batches, given).draw(settings.image_free_batch, rng))
-        for batch in train.epoch(settings.batch, rng) if train else ():
-            losses += learn(batch)
-            for _ in range(rounds):
-                learn(cast(Batches, given).draw(settings.image_free_batch, rng))
+        loss = sum(step(number) for number in range(first, last)) / (last - first)
         averaged = optimization.averaged
         scores = evaluate(averaged, validation, device) if validation else {}
-        seconds += time.monotonic() - begun
-        report = EpochReport(epoch + 1, settings.epochs, round(seconds, 1), losses / steps, scores)
-        save_compact(out / CHECKPOINT, averaged, describe(samples, used, config, settings, report, kept))
-        log = (out / LOG).read_text(encoding="utf-8").splitlines()[:epoch] if epoch else []
-        write_atomically(out / LOG, "".join(f"{line}\n" for line in [*log, codec.dumps(report)]).encode())
+        seconds = round(before + time.monotonic() - begun, 1)
+        report = TrainingReport(last, settings.steps, seconds, loss, scores, is_best(reports, scores))
+        reports.append(report)
+        if report.best:
+            save_compact(out / CHECKPOINT, averaged, describe(samples, used, config, settings, report, kept))
+        lines = [codec.dumps(line) for line in reports]
+        write_atomically(out / LOG, "".join(f"{line}\n" for line in lines).encode())
         # Last: a resumed run needs everything that was written before its state.
-        _save_state(out / STATE, identity, epoch + 1, seconds, *optimization.parts)
+        _save_state(out / STATE, identity, lines, *optimization.parts)
         callback(report)
     return out / CHECKPOINT
 
 
-def evaluate(net: nn.Module, batches: Batches, device: torch.device) -> dict[str, float]:
-    """Score a network.
+def best_report(out: Path) -> TrainingReport:
+    """Return the report of the checkpoint of a run.
 
     Args:
-        net: The network.
-        batches: Windows to score it on.
-        device: Where the network is.
+        out: Folder of the run.
 
-    Returns:
-        "balanced": balanced accuracy of the failure detection; "mode", "stage": accuracies; "cosine": cosine
-        similarity of the correction; "mm": mean error of the object positions per axis, millimetres. Scores
-        without any sample are left out.
+    Raises:
+        RecordError: If its log is damaged.
     """
-    net.eval()
-    parts: dict[str, list[Tensor]] = {name: [] for name in ("bad", "good", "mode", "stage", "cosine", "mm")}
-    with torch.inference_mode():
-        for inputs, truth in batches.all(128):
-            out: Outputs = net(_to((inputs, truth), device)[0])
-            predicted, failing = (out.failing > 0).cpu(), truth.failing > 0.5
-            parts["bad"].append(predicted[failing])
-            parts["good"].append(~predicted[~failing])
-            named = truth.mode_weight > 0
-            parts["mode"].append((out.mode.argmax(1).cpu() == truth.mode)[named])
-            parts["stage"].append((out.stage.argmax(1).cpu() == truth.stage)[truth.stage_weight > 0])
-            corrected = truth.correction_weight > 0
-            a, b = (t[corrected][:, -8:-2] for t in (out.correction.cpu(), truth.correction))
-            parts["cosine"].append(F.cosine_similarity(a, b, dim=1))
-            parts["mm"].append((out.objects.cpu() - truth.objects)[truth.objects != 0].abs() * 100.0)
-    mean = {name: float(torch.cat(values).float().mean()) for name, values in parts.items()}
-    mean["balanced"] = (mean.pop("bad") + mean.pop("good")) / 2
-    return {name: round(value, 4) for name, value in mean.items() if math.isfinite(value)}
+    reports = [
+        codec.loads(TrainingReport, line, str(out / LOG))
+        for line in (out / LOG).read_text(encoding="utf-8").splitlines()
+    ]
+    return next(report for report in reversed(reports) if report.best)
 
 
-def _validation(samples: SampleSet, config: CompactConfig) -> Batches | None:
-    """Return the validation split: with images if there are any, else image-free."""
-    for images in (True, False):
-        if rows := samples.indices("validation", images=images):
-            return Batches(samples, rows, config, images=images)
-    return None
-
-
-def _to(batch: tuple[Inputs, Targets], device: torch.device) -> tuple[Inputs, Targets]:
-    inputs, truth = batch
-    given = None if inputs.objects is None else inputs.objects.to(device)
-    moved = Inputs(inputs.frames.to(device), inputs.motion.to(device), inputs.words.to(device), given)
-    return moved, Targets(**{name: tensor.to(device) for name, tensor in vars(truth).items()})
-
-
-def _save_state(path: Path, identity: str, epoch: int, seconds: float, *parts: Any) -> None:
+def _save_state(path: Path, identity: str, lines: list[str], *parts: Any) -> None:
     buffer = io.BytesIO()
     states = [part.state_dict() for part in parts]
-    torch.save({"identity": identity, "epoch": epoch, "seconds": seconds, "states": states}, buffer)
+    torch.save({"identity": identity, "reports": lines, "states": states}, buffer)
     write_atomically(path, buffer.getvalue())
 
 
-def _resume(path: Path, identity: str, *parts: Any) -> tuple[int, float]:
-    if not path.exists():
-        return 0, 0.0
+def _resume(out: Path, identity: str, *parts: Any) -> list[TrainingReport]:
+    """Load the state of an interrupted run, if there is one, and return its reports so far."""
+    if not (path := out / STATE).exists():
+        return []
     state = torch.load(path, weights_only=True)
     if state["identity"] != identity:
-        raise UserError(f"{path.parent} holds a run with other settings or samples; choose another folder")
+        raise UserError(f"{out} holds a run with other settings or samples; choose another folder")
     for part, values in zip(parts, state["states"], strict=True):
         part.load_state_dict(values)
-    return int(state["epoch"]), float(state["seconds"])
+    return [codec.loads(TrainingReport, line, str(path)) for line in state["reports"]]

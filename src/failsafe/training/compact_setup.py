@@ -16,7 +16,7 @@ from failsafe.perturbations import MODES
 from failsafe.records import codec
 from failsafe.records.provenance import collect_provenance, command_line
 from failsafe.samples.sample_set import SampleSet
-from failsafe.training.compact_config import CompactTraining, EpochReport
+from failsafe.training.compact_config import CompactTraining, TrainingReport
 
 _KEPT = "localizer, "
 """Prefix of the model-card entries about the training of a localizer that was kept."""
@@ -119,7 +119,7 @@ def describe(
     rows: Sequence[int],
     config: CompactConfig,
     settings: CompactTraining,
-    report: EpochReport,
+    report: TrainingReport,
     kept: CompactModel | None,
 ) -> CompactMeta:
     """Return the description of a checkpoint.
@@ -129,7 +129,7 @@ def describe(
         rows: Indices of the samples trained on.
         config: The network.
         settings: Hyperparameters.
-        report: Results of the last epoch.
+        report: State of the training at the weights of the checkpoint.
         kept: The model whose localizer is kept, if any. What it was trained on counts as training data.
     """
     seeds = {task: set(known) for task, known in kept.meta.train_seeds.items()} if kept else {}

@@ -74,7 +74,7 @@ class Example:
 
 
 class Examples(Sequence[Example]):
-    """All examples of an epoch, made on access: the images of all of them would not fit in memory.
+    """All examples, made on access: the images of all of them would not fit in memory.
 
     Args:
         samples: The samples, of which `to_learn` selects some.
@@ -126,7 +126,7 @@ class Examples(Sequence[Example]):
 def make_examples(
     samples: SampleSource, config: LlavaTrainConfig, processor: Any, callback: Callable[[str], None]
 ) -> Examples:
-    """Return the examples of an epoch, with those of the mixture.
+    """Return all examples, with those of the mixture.
 
     Args:
         samples: The samples.

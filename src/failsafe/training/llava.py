@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from peft import LoraConfig
@@ -30,11 +30,21 @@ from failsafe.models.llava.architectures import LORA_TARGETS
 from failsafe.models.llava.card import CARD, LlavaCard, read_card, write_card
 from failsafe.models.llava.model import decision_tokens
 from failsafe.records import codec
-from failsafe.training.budget import TokenBudget, measure_tokens, optimizer_steps
+from failsafe.training.budget import TokenBudget, measure_tokens, steps_of_a_pass
 from failsafe.training.examples import Example, Examples, SampleSource, make_examples, to_learn
 from failsafe.training.llava_config import LlavaTrainConfig
 
 _RUN = "run.json"
+
+
+def _from_version_1(fields: dict[str, Any]) -> dict[str, Any]:
+    """Convert a run whose settings stated epochs beside a largest number of steps."""
+    config = dict(fields["config"])
+    epochs, steps = config.pop("epochs", 1.0), config.pop("max_steps", 0)
+    if not steps and epochs != 1.0:
+        batch, accumulation = config.get("batch", 1), config.get("accumulation", 8)
+        steps = math.ceil(epochs * steps_of_a_pass(fields["examples"], batch, accumulation, 1))
+    return {**fields, "config": {**config, "steps": steps}}
 
 
 @dataclass(frozen=True)
@@ -44,8 +54,11 @@ class LlavaRun:
     Attributes:
         config: Settings.
         card: Card of its checkpoints.
-        examples: Examples in an epoch.
+        examples: Number of examples.
     """
+
+    FORMAT: ClassVar[int] = 2
+    MIGRATIONS: ClassVar[Mapping[str, codec.Migration]] = {"LlavaRun/1": _from_version_1}
 
     config: LlavaTrainConfig
     card: LlavaCard
@@ -193,8 +206,8 @@ def _arguments(config: LlavaTrainConfig, out: Path) -> SFTConfig:
         bf16=gpu,
         per_device_train_batch_size=config.batch,
         gradient_accumulation_steps=config.accumulation,
-        num_train_epochs=config.epochs,
-        max_steps=config.max_steps or -1,
+        num_train_epochs=1.0,
+        max_steps=config.steps or -1,
         learning_rate=config.rate,
         lr_scheduler_type="cosine",
         warmup_steps=config.warmup,
@@ -253,9 +266,7 @@ def _check_budget(
 ) -> None:
     limit = cast(Any, checkpoint.load_config(config.model)).text_config.max_position_embeddings
     gpus = int(os.environ.get("WORLD_SIZE", "1"))
-    steps = optimizer_steps(
-        examples, config.epochs, config.batch, config.accumulation, gpus, config.max_steps
-    )
+    steps = config.steps or steps_of_a_pass(examples, config.batch, config.accumulation, gpus)
     callback(f"{examples} examples of {tokens.describe()}; {steps} steps")
     if tokens.most > limit:
         raise UserError(

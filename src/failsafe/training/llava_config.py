@@ -16,8 +16,7 @@ class LlavaTrainConfig:
         model: Model to fine-tune, a folder or a name on the hub.
         lora: Train LoRA adapters only; otherwise all weights, those of the vision tower included.
         mix: File of visual questions and its share, `vqa.jsonl:0.3`; empty for none.
-        epochs: Passes over the samples.
-        max_steps: Stop after so many optimizer steps, whatever the epochs; 0 for no limit.
+        steps: Optimizer steps; 0 for one pass over the samples.
         batch: Examples in a batch on one GPU.
         accumulation: Batches per optimizer step.
         learning_rate: Highest learning rate of AdamW; 0 for 1e-4 with LoRA and 1e-5 without.
@@ -37,8 +36,7 @@ class LlavaTrainConfig:
     model: str
     lora: bool = True
     mix: str = ""
-    epochs: float = 1.0
-    max_steps: int = 0
+    steps: int = 0
     batch: int = 1
     accumulation: int = 8
     learning_rate: float = 0.0
@@ -52,10 +50,10 @@ class LlavaTrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "accumulation", "lora_rank", "save_every", "keep", "log_every"):
+        for name in ("batch", "accumulation", "lora_rank", "save_every", "keep", "log_every"):
             if not getattr(self, name) > 0:
                 raise UserError(f"expected {name} above 0, got {getattr(self, name)}")
-        for name in ("max_steps", "learning_rate", "workers", "seed"):
+        for name in ("steps", "learning_rate", "workers", "seed"):
             if not getattr(self, name) >= 0:
                 raise UserError(f"expected {name} to be at least 0, got {getattr(self, name)}")
         if not 0.0 <= self.warmup < 1.0:

@@ -26,7 +26,7 @@ def quick(model, **settings):
     return LlavaTrainConfig(model=str(model), **{**fast, "lora": False, "save_every": 1000, **settings})
 
 
-def make_trained(base, folder, count=4, epochs=60):
+def make_trained(base, folder, count=4, steps=60):
     """Knows the first few samples by heart."""
-    train_llava(MadeUpSamples(count), quick(base, epochs=float(epochs)), folder, lambda line: None)
+    train_llava(MadeUpSamples(count), quick(base, steps=steps), folder, lambda line: None)
     return folder
