@@ -39,7 +39,8 @@ def train_compact(
     """Train on the train split and keep the averaged weights with the lowest validation loss.
 
     Training ends when the validation loss has not improved for `patience` validations, or after `steps`
-    steps. Without validation samples it takes all steps, and the last weights are kept. See `validation_batches`.
+    steps. Without validation samples (`validation_batches`) it takes all steps, and the last weights are
+    kept.
 
     An interrupted training resumes after its last validation when it is called again.
 

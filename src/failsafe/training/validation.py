@@ -53,16 +53,17 @@ def evaluate(net: nn.Module, batches: Batches, device: torch.device) -> dict[str
                 (out.objects.cpu() - truth.objects)[truth.objects != 0].abs() * 100.0
             )
     mean = {name: float(torch.cat(values).float().mean()) for name, values in parts.items()}
-    mean["balanced_accuracy"] = (mean.pop("failing") + mean.pop("others")) / 2
-    found = {"loss": losses / len(batches), **mean}
+    balanced = (mean.pop("failing") + mean.pop("others")) / 2
+    found = {"loss": losses / len(batches), "balanced_accuracy": balanced, **mean}
     return {name: round(value, 4) for name, value in found.items() if math.isfinite(value)}
 
 
 def validation_batches(samples: SampleSet, config: CompactConfig) -> Batches | None:
     """Return the samples that decide when training ends, or None if there are none.
 
-    These are samples of the splits "validation" and "calibration", the seeds of which neither train nor test a
-    model: with images if there are any, else image-free ones. Of many samples, some are taken, evenly spread.
+    These are samples of the splits "validation" and "calibration", the seeds of which neither train nor test
+    a model: with images if there are any, else image-free ones. Of many samples, some are taken, evenly
+    spread.
 
     Args:
         samples: The sample set.
