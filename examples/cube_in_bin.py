@@ -43,10 +43,11 @@ class CubeInBinEnv(BaseEnv):
 
     SUPPORTED_ROBOTS = ["panda"]  # noqa: RUF012  (the name and type that ManiSkill asks for)
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**{"robot_uids": "panda", **settings})
+    def __init__(self, robot_uids: str = "panda", **settings: Any) -> None:
+        super().__init__(robot_uids=robot_uids, **settings)
 
-    def _load_agent(self, options: dict[str, Any]) -> None:
+    # ManiSkill's own tasks override the method with this one argument, too.
+    def _load_agent(self, options: dict[str, Any]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         super()._load_agent(options, sapien.Pose(p=[-0.615, 0, 0]))
 
     def _load_scene(self, options: dict[str, Any]) -> None:
@@ -59,7 +60,7 @@ class CubeInBinEnv(BaseEnv):
             name="cube",
             initial_pose=sapien.Pose(p=[0, 0, HALF_CUBE]),
         )
-        builder = self.scene.create_actor_builder()
+        builder: Any = self.scene.create_actor_builder()
         blue = sapien.render.RenderMaterial(base_color=[0.1, 0.2, 0.9, 1])
         for center, half_size in BIN_SIDES:
             builder.add_box_collision(sapien.Pose(center), half_size)
