@@ -37,13 +37,15 @@ class UnknownNameError(UserError):
         kind: What sort of name it is, for example `"task"`.
         got: The name as given.
         known: Every name that exists.
+        hint: A sentence about what else can be given; empty for none.
     """
 
-    def __init__(self, kind: str, got: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, got: str, known: Iterable[str], hint: str = "") -> None:
         names = sorted(known)
         near = difflib.get_close_matches(got, names, n=1, cutoff=0.5)
-        hint = f": did you mean '{near[0]}'?" if near else "."
-        super().__init__(f"unknown {kind} '{got}'{hint} There are: {', '.join(names) or 'none'}.")
+        guess = f": did you mean '{near[0]}'?" if near else "."
+        said = f"unknown {kind} '{got}'{guess} There are: {', '.join(names) or 'none'}."
+        super().__init__(f"{said} {hint}".rstrip())
 
     def __reduce__(self) -> tuple[type[UserError], tuple[str]]:
         """Crosses the border between processes as its sentence."""

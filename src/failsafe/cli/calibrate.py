@@ -37,7 +37,7 @@ def calibrate(
         policy: Base policy, as for `failsafe evaluate`.
         out: File of the thresholds, with the ending .json.
         alpha: Largest share of successful episodes with an alarm.
-        tasks: Names of tasks, separated by commas.
+        tasks: Names of tasks, or MODULE:FUNCTION that returns a failsafe.Task, separated by commas.
         seeds: FIRST:LAST seeds that nothing else uses, the last not included; 800000:900000 are kept for it.
         max_steps: Control steps after which an episode is over.
         workers: Number of processes; one per core by default.

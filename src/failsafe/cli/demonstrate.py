@@ -33,7 +33,7 @@ def demonstrate(
     Interrupted at any time, the same command resumes.
 
     Args:
-        tasks: Names of the tasks.
+        tasks: Names of the tasks, or MODULE:FUNCTION that returns a failsafe.Task.
         out: Folder of the demonstrations.
         episodes: Successful episodes of each task.
         first_seed: Seed of the first episode.

@@ -48,7 +48,7 @@ def evaluate(
             MODULE:CLASS.
         out: Folder of the results.
         monitor: Recovery model: "compact", a checkpoint, openai+http://HOST:PORT/v1?model=..., MODULE:CLASS.
-        tasks: Names of tasks, separated by commas.
+        tasks: Names of tasks, or MODULE:FUNCTION that returns a failsafe.Task, separated by commas.
         seeds: FIRST:LAST seeds, the last not included.
         scenarios: What is unlike training, separated by commas; "nominal" is as in training.
         perturb: Run-time perturbations, MODE or MODE:MAGNITUDE separated by commas, for example

@@ -52,7 +52,7 @@ def generate(
     Interrupted at any time, the same command resumes.
 
     Args:
-        tasks: Names of the tasks, or MODULE:FUNCTION that returns a failsafe.experts.tasks.Task.
+        tasks: Names of the tasks, or MODULE:FUNCTION that returns a failsafe.Task.
         out: Folder of the dataset.
         failures: Failures with a proven correction to generate; harmless and unrecoverable ones are extra.
         modes: Failure modes to use, separated by commas; all by default.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from failsafe.datasets.card import write_card
-from failsafe.datasets.files import remove_partials, write_atomically
+from failsafe.datasets.files import check_inside, remove_partials, write_atomically
 from failsafe.datasets.locks import locked
 from failsafe.datasets.manifest import (
     GENERATOR,
@@ -25,6 +25,7 @@ from failsafe.execution.processes import ProcessExecutor
 from failsafe.experts.tasks import Task
 from failsafe.generation.config import GenerationConfig
 from failsafe.generation.partition import PartitionJob, Progress
+from failsafe.records.files import read_bytes
 from failsafe.records.provenance import collect_provenance
 from failsafe.sources import changed_code
 
@@ -110,7 +111,8 @@ def merge_datasets(folder: Path, parts: Sequence[Path]) -> Dataset:
         for part in parts:
             source = Dataset(part)
             for path in [*source.nominal_files(), *source.case_files()]:
-                _copy(path, folder / path.relative_to(part))
+                check_inside(part, path)
+                _copy(path, folder / path.relative_to(part), folder)
         _finish(dataset)
     return dataset
 
@@ -170,10 +172,10 @@ def _check_complete(manifests: Sequence[Manifest]) -> None:
         raise UserError(f"these shards are missing: {', '.join(sorted(missing))}")
 
 
-def _copy(source: Path, target: Path) -> None:
-    data = source.read_bytes()
+def _copy(source: Path, target: Path, within: Path) -> None:
+    data = read_bytes(source)
     if target.exists():
-        if target.read_bytes() != data:
+        if read_bytes(target) != data:
             raise StoreError(f"expected equal results of one case, got others in {source} and {target}")
         return
-    write_atomically(target, data)
+    write_atomically(target, data, within)

@@ -14,16 +14,44 @@ LOCK = ".lock"
 """Name of the file that is locked while a dataset is being written."""
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def check_inside(folder: Path, path: Path) -> None:
+    """Check that a path is in a folder, and that no link on the way leads out of it.
+
+    Args:
+        folder: The folder, which may be a link itself.
+        path: A path in it, which need not exist.
+
+    Raises:
+        StoreError: If the path is elsewhere.
+    """
+    try:
+        there = path.resolve()
+        inside = there.is_relative_to(folder.resolve())
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links, in Python < 3.13
+        raise StoreError(f"{path}: expected a path in {folder}, got one that leads nowhere") from error
+    if not inside:
+        raise StoreError(
+            f"{path}: expected a path in {folder}, got one that leads to {there}; links out of a dataset are "
+            "not followed: replace it by the files themselves"
+        )
+
+
+def write_atomically(path: Path, data: bytes, within: Path | None = None) -> None:
     """Write a file so that no reader, and no crash at any moment, ever sees half of it.
+
+    A link at the path is replaced by the file; what it led to is left alone.
 
     Args:
         path: The file.
         data: Its content.
+        within: A folder that the file has to be in, links on the way counted; None for any place.
 
     Raises:
-        StoreError: If the disk is full or the folder cannot be written; what was there before is untouched.
+        StoreError: If the disk is full, the folder cannot be written or is outside `within`; what was there
+            before is untouched.
     """
+    if within is not None:
+        check_inside(within, path.parent)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +74,8 @@ def is_partial(path: Path) -> bool:
 def remove_partials(folder: Path) -> None:
     """Clear away what a killed process left half-written."""
     for partial in folder.rglob(".*.partial"):
-        partial.unlink(missing_ok=True)
+        if partial.is_symlink() or partial.is_file():
+            partial.unlink(missing_ok=True)
 
 
 def explain_error(error: OSError, path: Path) -> str:

@@ -23,10 +23,13 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from failsafe.datasets.files import check_inside
 from failsafe.datasets.store import Dataset
 from failsafe.errors import RecordError, UserError
 from failsafe.records import codec
 from failsafe.records.case import NOMINAL
+from failsafe.records.files import read_bytes
+from failsafe.records.names import check_id, task_folder
 from failsafe.simulators.contract import Camera
 
 MAX_SIDE = 16383
@@ -72,6 +75,17 @@ class FrameIndex:
     cameras: tuple[Camera, ...]
     traces: tuple[TraceFrames, ...]
 
+    def __post_init__(self) -> None:
+        """Refuse names that are not those of files.
+
+        Raises:
+            RecordError: On such a name.
+        """
+        for camera in self.cameras:
+            check_id("a name of a camera", camera.name)
+        for frames in self.traces:
+            check_id("a name of a rollout", frames.trace)
+
 
 @dataclass(frozen=True)
 class FrameGrid:
@@ -89,10 +103,11 @@ class FrameGrid:
 
     @cached_property
     def _pixels(self) -> UInt8[np.ndarray, "H W 3"]:
+        data = read_bytes(self.path, f"{self.path} is missing: run `failsafe render` again")
         try:
-            with Image.open(self.path) as image:
+            with Image.open(io.BytesIO(data), formats=["WEBP"]) as image:
                 return np.asarray(image.convert("RGB"))
-        except OSError as error:
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
             raise RecordError(
                 f"{self.path}: expected a grid of frames, got an unreadable file ({error}); "
                 "delete its folder and run `failsafe render` again"
@@ -117,7 +132,7 @@ def case_folder(dataset: Dataset, task: str, case_id: str) -> Path:
         task: Name of the task.
         case_id: Name of the case.
     """
-    return dataset.path / "frames" / task / case_id
+    return _folder(dataset, task, case_id)
 
 
 def nominal_folder(dataset: Dataset, task: str, seed: int) -> Path:
@@ -128,7 +143,13 @@ def nominal_folder(dataset: Dataset, task: str, seed: int) -> Path:
         task: Name of the task.
         seed: Seed of the initial state.
     """
-    return dataset.path / "frames" / task / f"{NOMINAL}-{seed:08d}"
+    return _folder(dataset, task, f"{NOMINAL}-{seed:08d}")
+
+
+def _folder(dataset: Dataset, task: str, name: str) -> Path:
+    folder = task_folder(dataset.path / "frames", task) / name
+    check_inside(dataset.path, folder)
+    return folder
 
 
 def grid_path(folder: Path, trace: str, camera: str) -> Path:
@@ -149,13 +170,10 @@ def read_index(folder: Path) -> FrameIndex | None:
         RecordError: If its index is damaged or of another version.
     """
     path = folder / "index.json"
-    try:
-        text = path.read_bytes().decode()
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except UnicodeDecodeError as error:
-        raise RecordError(f"{path}: expected JSON, got something that is no text") from error
-    return codec.loads(FrameIndex, text, str(path))
+    check_inside(folder, path)
+    return codec.read(FrameIndex, path)
 
 
 def open_grids(folder: Path, camera: str) -> Mapping[str, FrameGrid]:

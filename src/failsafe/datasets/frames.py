@@ -247,12 +247,12 @@ def _render(
                 progress(len(missing))
         for camera, grid in zip(missing, images, strict=True):
             path = grid_path(folder, rollout.name, camera.name)
-            write_atomically(path, encode_grid(grid, frames.columns))
+            write_atomically(path, encode_grid(grid, frames.columns), folder)
             written.append(path)
     control_hz = simulator.spec.embodiment.control_hz
     index = FrameIndex(size, every, look, control_hz, tuple(kept[name] for name in sorted(kept)), traces)
     _remove_stale(folder, index)
-    write_atomically(folder / "index.json", codec.dumps(index).encode())
+    write_atomically(folder / "index.json", codec.dumps(index).encode(), folder)
     return written
 
 
@@ -260,5 +260,5 @@ def _remove_stale(folder: Path, index: FrameIndex) -> None:
     """Delete grids of cameras and rollouts that were rendered with other settings."""
     current = {grid_path(folder, t.trace, c.name) for t in index.traces for c in index.cameras}
     for path in folder.glob("*/*.webp"):
-        if path not in current:
+        if path not in current and not path.parent.is_symlink():
             path.unlink()

@@ -9,6 +9,7 @@ data/
   tables/*.parquet            what is queried: cases, labels, attempts; made from the files above
   README.md                   the dataset card
 ```
+TASK is the task's name; for MODULE:FUNCTION it is its last part with a digest, see `records.names`.
 A case is done if its file exists: files are written whole, and nothing else records the progress of a run.
 Recovered rollouts are stored from the step at which they leave the failing rollout.
 """
@@ -16,16 +17,21 @@ Recovered rollouts are stored from the step at which they leave the failing roll
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from failsafe.datasets.files import LOCK, is_partial, write_atomically
-from failsafe.errors import RecordError, StoreError, UserError
+from failsafe.datasets.files import LOCK, check_inside, is_partial, write_atomically
+from failsafe.errors import FailSafeError, RecordError, StoreError, UserError
 from failsafe.records import codec
 from failsafe.records.case import FAILING, NOMINAL, FailureCase, NominalRecord
+from failsafe.records.files import read_bytes
+from failsafe.records.names import task_folder
 from failsafe.records.trace import Trace, pack, trace_from_arrays, trace_to_arrays, unpack
+
+R = TypeVar("R")
 
 
 class Dataset:
@@ -46,7 +52,7 @@ class Dataset:
             trace: Its commands and states.
         """
         arrays = {"record": _text(codec.dumps(nominal)), **trace_to_arrays(trace)}
-        write_atomically(self._nominal_path(nominal.task, nominal.seed), pack(arrays))
+        write_atomically(self._nominal_path(nominal.task, nominal.seed), pack(arrays), self.path)
 
     def write_case(self, case: FailureCase, traces: dict[str, Trace]) -> None:
         """Store a case.
@@ -59,7 +65,7 @@ class Dataset:
         starts = {label.recovery: label.step for label in case.labels}
         for name, trace in traces.items():
             arrays |= trace_to_arrays(_suffix(trace, starts.get(name, 0)), prefix=f"{name}.")
-        write_atomically(self.case_path(case.task, case.case_id), pack(arrays))
+        write_atomically(self.case_path(case.task, case.case_id), pack(arrays), self.path)
 
     def write_exploration(self, task: str, seed: int, trace: Trace) -> None:
         """Store the random-exploration rollout of a task and seed.
@@ -69,7 +75,7 @@ class Dataset:
             seed: Seed of the initial state.
             trace: Commands and states of the rollout.
         """
-        write_atomically(self._exploration_path(task, seed), pack(trace_to_arrays(trace)))
+        write_atomically(self._exploration_path(task, seed), pack(trace_to_arrays(trace)), self.path)
 
     def has_exploration(self, task: str, seed: int) -> bool:
         """Whether the random-exploration rollout of a task and seed is stored.
@@ -87,7 +93,7 @@ class Dataset:
             task: Name of the task.
             seed: Seed of the initial state.
         """
-        return trace_from_arrays(_read(self._exploration_path(task, seed)))
+        return trace_from_arrays(self._read(self._exploration_path(task, seed)))
 
     def has_case(self, task: str, case_id: str) -> bool:
         """Whether a case is stored.
@@ -119,8 +125,8 @@ class Dataset:
             RecordError: If its file is damaged or of another version.
         """
         path = self._nominal_path(task, seed)
-        arrays = _read(path)
-        return codec.loads(NominalRecord, _untext(arrays, path), str(path)), trace_from_arrays(arrays)
+        arrays = self._read(path)
+        return self._nominal(path, arrays), trace_from_arrays(arrays)
 
     def case(self, task: str, case_id: str) -> FailureCase:
         """Return the record of a case; errors as for `nominal`.
@@ -130,7 +136,7 @@ class Dataset:
             case_id: Name of the case.
         """
         path = self.case_path(task, case_id)
-        return codec.loads(FailureCase, _untext(_read(path), path), str(path))
+        return self._case(path, self._read(path))
 
     def traces(self, task: str, case_id: str) -> dict[str, Trace]:
         """Return the rollouts of a case by name, each from its first step; errors as for `nominal`.
@@ -140,8 +146,8 @@ class Dataset:
             case_id: Name of the case.
         """
         path = self.case_path(task, case_id)
-        arrays = _read(path)
-        case = codec.loads(FailureCase, _untext(arrays, path), str(path))
+        arrays = self._read(path)
+        case = self._case(path, arrays)
         if f"{FAILING}.commands" not in arrays:
             return {}
         failing = trace_from_arrays(arrays, f"{FAILING}.")
@@ -163,7 +169,7 @@ class Dataset:
             task: Name of the task.
             case_id: Name of the case.
         """
-        return self.path / "cases" / task / f"{case_id}.npz"
+        return task_folder(self.path / "cases", task) / f"{case_id}.npz"
 
     def case_files(self) -> list[Path]:
         """Return the files of all cases, in the order of task and name."""
@@ -179,11 +185,11 @@ class Dataset:
         Raises:
             RecordError: On a damaged file, unless they are to be skipped.
         """
-        yield from self._records(FailureCase, self.case_files(), skip_damaged)
+        yield from self._records(self._case, self.case_files(), skip_damaged)
 
     def nominals(self, skip_damaged: bool = False) -> Iterator[NominalRecord]:
         """Yield the records of all nominal rollouts, in the order of task and seed; errors as for `cases`."""
-        yield from self._records(NominalRecord, self.nominal_files(), skip_damaged)
+        yield from self._records(self._nominal, self.nominal_files(), skip_damaged)
 
     def find(self, case_id: str) -> FailureCase:
         """Return a case by its name.
@@ -192,8 +198,9 @@ class Dataset:
             UserError: If there is none, or the folder is no dataset.
         """
         self.require()
-        for path in (self.path / "cases").glob(f"*/{case_id}.npz"):
-            return self.case(path.parent.name, case_id)
+        for path in self.case_files():
+            if path.stem == case_id:
+                return self._case(path, self._read(path))
         raise UserError(
             f"no episode '{case_id}' in {self.path}; `failsafe gallery` and tables/cases.parquet name them"
         )
@@ -238,16 +245,37 @@ class Dataset:
                 )
 
     def _exploration_path(self, task: str, seed: int) -> Path:
-        return self.path / "exploration" / task / f"{seed:08d}.npz"
+        return task_folder(self.path / "exploration", task) / f"{seed:08d}.npz"
 
     def _nominal_path(self, task: str, seed: int) -> Path:
-        return self.path / "nominal" / task / f"{seed:08d}.npz"
+        return task_folder(self.path / "nominal", task) / f"{seed:08d}.npz"
 
-    def _records(self, cls: type, files: list[Path], skip_damaged: bool) -> Iterator:  # type: ignore[type-arg]
+    def _read(self, path: Path) -> dict[str, np.ndarray]:
+        check_inside(self.path, path)
+        return unpack(read_bytes(path), str(path))
+
+    def _case(self, path: Path, arrays: dict[str, np.ndarray]) -> FailureCase:
+        case = codec.loads(FailureCase, _untext(arrays, path), str(path))
+        self._check_place(path, self.case_path(case.task, case.case_id))
+        return case
+
+    def _nominal(self, path: Path, arrays: dict[str, np.ndarray]) -> NominalRecord:
+        nominal = codec.loads(NominalRecord, _untext(arrays, path), str(path))
+        self._check_place(path, self._nominal_path(nominal.task, nominal.seed))
+        return nominal
+
+    def _check_place(self, path: Path, expected: Path) -> None:
+        """Check that a file is where its record belongs: elsewhere another record would be read for it."""
+        if path != expected:
+            raise RecordError(f"{path}: expected the record of this file, got one that belongs to {expected}")
+
+    def _records(
+        self, decode: Callable[[Path, dict[str, np.ndarray]], R], files: list[Path], skip_damaged: bool
+    ) -> Iterator[R]:
         for path in files:
             try:
-                yield codec.loads(cls, _untext(_read(path), path), str(path))
-            except RecordError:
+                yield decode(path, self._read(path))
+            except FailSafeError:
                 if not skip_damaged:
                     raise
 
@@ -273,15 +301,10 @@ def _text(text: str) -> np.ndarray:
 def _untext(arrays: dict[str, np.ndarray], path: Path) -> str:
     if "record" not in arrays:
         raise RecordError(f"{path}: expected a record, got an archive without one")
-    return arrays["record"].tobytes().decode()
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
     try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise UserError(f"there is no {path}") from error
-    return unpack(data, str(path))
+        return arrays["record"].tobytes().decode()
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{path}: expected a record in UTF-8, got other bytes") from error
 
 
 def _suffix(trace: Trace, start: int) -> Trace:

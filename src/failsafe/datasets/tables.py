@@ -184,4 +184,4 @@ def _write(dataset: Dataset, name: str, schema: Any, rows: Iterable[dict[str, An
     table = pa.Table.from_pylist(list(rows), schema=schema)
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
-    write_atomically(dataset.path / "tables" / f"{name}.parquet", buffer.getvalue())
+    write_atomically(dataset.path / "tables" / f"{name}.parquet", buffer.getvalue(), dataset.path)

@@ -142,12 +142,15 @@ def _suites(task: str) -> tuple[SimulatorSuite, ExpertSuite]:
     )
 
 
+_OWN = "A task of your own is MODULE:FUNCTION, a function without arguments that returns a failsafe.Task."
+
+
 def _unknown(task: str) -> UserError:
     missing = {name: suite.requirement for name, suite in SIMULATORS.items() if suite.requirement}
     if not missing:
-        return UnknownNameError("task", task, task_names())
+        return UnknownNameError("task", task, task_names(), _OWN)
     installs = "; ".join(f"{name}: `{command}`" for name, command in missing.items())
     return UserError(
         f"unknown task '{task}', or its simulator is not installed ({installs}); "
-        f"without it there are: {', '.join(task_names())}"
+        f"without it there are: {', '.join(task_names())}. {_OWN}"
     )

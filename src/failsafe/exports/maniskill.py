@@ -31,6 +31,7 @@ from failsafe.errors import UserError
 from failsafe.exports.contract import EXPORTERS
 from failsafe.records import codec
 from failsafe.records.case import FAILING, NOMINAL, Outcome
+from failsafe.records.names import folder_name
 from failsafe.records.trace import Trace
 from failsafe.simulators.suites import SIMULATORS
 
@@ -88,7 +89,7 @@ def export_maniskill(dataset: Dataset, out: Path) -> Mapping[str, int]:
     counts: Counter[str] = Counter()
     for task in supported:
         suite.check(task)
-        _write_task(dataset, task, out / task, counts)
+        _write_task(dataset, task, out / folder_name(task), counts)
     if others := len(tasks) - len(supported):
         counts["tasks of other simulators left out"] = others
     return dict(counts)

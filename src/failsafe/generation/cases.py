@@ -18,6 +18,7 @@ from failsafe.generation.perturbed import PerturbedRollout, run_perturbed
 from failsafe.generation.verification import Verifier
 from failsafe.records import codec
 from failsafe.records.case import FAILING, FailureCase, Label, Outcome, Times
+from failsafe.records.names import folder_name
 from failsafe.records.perturbation import Perturbation
 from failsafe.records.trace import Trace
 
@@ -44,7 +45,7 @@ class CaseSpec:
     def case_id(self) -> str:
         """Name of the case, made from task, seed and perturbations."""
         text = "".join(_identity(p) for p in self.perturbations)
-        return f"{self.task}-{self.seed:06d}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+        return f"{folder_name(self.task)}-{self.seed:06d}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
 
 def _identity(perturbation: Perturbation) -> str:
@@ -174,5 +175,7 @@ def label_steps(
 
 
 def _random_generator(spec: CaseSpec) -> np.random.Generator:
-    digest = hashlib.sha256(spec.case_id.encode()).digest()
+    # The task's whole name, so that no numbers depend on how folders are named.
+    text = spec.case_id.replace(folder_name(spec.task), spec.task, 1)
+    digest = hashlib.sha256(text.encode()).digest()
     return np.random.default_rng(np.frombuffer(digest[:16], dtype=np.uint32))

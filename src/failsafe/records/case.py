@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from failsafe.errors import RecordError
 from failsafe.records.codec import Migration
+from failsafe.records.names import check_id, check_seed
 from failsafe.records.perturbation import VERSION_1_SCALES, Perturbation
 from failsafe.records.plan import StagePlan, StageSpan
 
@@ -187,6 +189,15 @@ class Label:
     verification: Verification
     recovery: str = ""
 
+    def __post_init__(self) -> None:
+        """Refuse a name of a trace that could not be that of a folder.
+
+        Raises:
+            RecordError: On such a name.
+        """
+        if self.recovery:
+            check_id("a name of a rollout", self.recovery)
+
     @property
     def proven(self) -> bool:
         """Whether there is a correction, and it is proven."""
@@ -221,6 +232,14 @@ class NominalRecord:
     plan: StagePlan
     spans: tuple[StageSpan, ...]
     asset_licence: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a seed that no record has.
+
+        Raises:
+            RecordError: On such a seed.
+        """
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True)
@@ -261,6 +280,17 @@ class FailureCase:
     stage_names: tuple[str, ...] = ()
     partition: int = 0
     target: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a case without a cause, and an id that could not be the name of a file.
+
+        Raises:
+            RecordError: On such a record.
+        """
+        check_id("an id of a case", self.case_id)
+        check_seed(self.seed)
+        if not self.perturbations:
+            raise RecordError(f"{self.case_id}: expected one or two perturbations, got none")
 
     @property
     def verified(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -16,6 +17,7 @@ from failsafe.datasets.manifest import Manifest, read_manifest
 from failsafe.datasets.store import Dataset
 from failsafe.evaluation.statistics import wilson
 from failsafe.records.case import FailureCase
+from failsafe.records.names import short_names
 from failsafe.reports.coverage_charts import mode_charts
 from failsafe.reports.coverage_rows import (
     SEVERAL,
@@ -51,7 +53,7 @@ def format_coverage(dataset: Dataset, skip_damaged: bool = False, width: int | N
         skip_damaged: Skip damaged files instead of stopping at the first.
         width: Characters per line; by default the width of the terminal.
     """
-    rows = coverage_table(dataset, skip_damaged)
+    rows = _with_short_names(coverage_table(dataset, skip_damaged))
     table = Table(box=None, pad_edge=False)
     table.add_column("task", no_wrap=True)
     table.add_column("mode", no_wrap=True)
@@ -109,8 +111,9 @@ def render_page(cases: Sequence[FailureCase], rows: Sequence[CoverageRow], manif
         rows: Its coverage table.
         manifest: Its manifest.
     """
+    rows = _with_short_names(rows)
     modes = [row for row in rows if row.kind == "mode"]
-    tasks = list(manifest.config.tasks)
+    tasks = list(short_names(manifest.config.tasks).values())
     grid: dict[str, dict[str, CoverageRow]] = {}
     for row in modes:
         grid.setdefault(row.mode, {})[row.task] = row
@@ -136,6 +139,11 @@ def render_page(cases: Sequence[FailureCase], rows: Sequence[CoverageRow], manif
         possible=_share(0, SEVERAL),
         filters=_filters(cells),
     )
+
+
+def _with_short_names(rows: Sequence[CoverageRow]) -> list[CoverageRow]:
+    names = short_names(row.task for row in rows)
+    return [replace(row, task=names[row.task]) for row in rows]
 
 
 def _figures(counts: Mapping[str, int], states: int) -> dict[str, str]:

@@ -15,6 +15,7 @@ from failsafe.datasets.frame_grids import FrameGrid, case_folder, nominal_folder
 from failsafe.datasets.store import Dataset
 from failsafe.errors import UserError
 from failsafe.records.case import FAILING, NOMINAL, FailureCase, Label, Outcome
+from failsafe.records.names import short_names
 
 MOMENTS = 6
 """Frames per row."""
@@ -119,7 +120,9 @@ def _draw(
     image = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(image)
     cause = " and ".join(p.description for p in case.perturbations)
-    draw.text((_MARGIN, _MARGIN), f"{case.task}: {case.instruction}", _INK, description)
+    draw.text(
+        (_MARGIN, _MARGIN), f"{short_names([case.task])[case.task]}: {case.instruction}", _INK, description
+    )
     draw.text((_MARGIN, _MARGIN + text + 4), cause, _SOFT, small)
     for j, (step, name) in enumerate(moments):
         x = _MARGIN + left + j * (cell + _GAP)

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from failsafe.datasets.files import write_atomically
+from failsafe.datasets.files import check_inside, write_atomically
 from failsafe.datasets.store import Dataset
 from failsafe.errors import UserError
 from failsafe.records.case import FailureCase, Outcome
+from failsafe.records.files import read_bytes
+from failsafe.records.names import short_names
 from failsafe.reports.gallery_cases import CATEGORIES, folders, plain_case, plain_nominal
 from failsafe.reports.pages import TEMPLATES, render
 
@@ -52,7 +54,9 @@ def write_gallery(
     if limit is not None and limit < 1:
         raise UserError(f"expected a limit of at least 1 case, got {limit}")
     dataset.require()
-    out = out or dataset.path / "gallery"
+    if out is None:
+        out = dataset.path / "gallery"
+        check_inside(dataset.path, out)
     every_case = list(dataset.cases(skip_damaged=skip_damaged))
     # Proven failures first.
     order = list(CATEGORIES)
@@ -61,15 +65,16 @@ def write_gallery(
     if out.resolve().is_relative_to(dataset.path.resolve()):
         base = Path(os.path.relpath(frames.resolve(), out.resolve())).as_posix()
     else:
-        _copy_frames(frames, out / "frames", shown)
+        _copy_frames(dataset, out / "frames", shown)
         base = "frames"
     cases: list[dict[str, Any]] = []
     nominals: dict[str, Any] = {}
+    names = short_names(case.task for case in every_case)
     for case in shown:
-        own, nominal = (quote(folder.as_posix()) for folder in folders(case))
+        own, nominal = (quote(folder.as_posix()) for folder in folders(dataset, case))
         if nominal not in nominals:
             nominals[nominal] = plain_nominal(dataset, case.task, case.seed)
-        cases.append({**plain_case(dataset, case), "folder": own, "nominal": nominal})
+        cases.append({**plain_case(dataset, case, names[case.task]), "folder": own, "nominal": nominal})
         if progress is not None:
             progress(1)
     data = {"base": quote(base), "categories": CATEGORIES, "nominals": nominals, "cases": cases}
@@ -125,14 +130,16 @@ def _page(every_case: Sequence[FailureCase], cases: list[dict[str, Any]], nomina
     return render(
         "gallery.html.jinja",
         figures=figures(every_case),
-        tasks=sorted({case.task for case in every_case}),
+        tasks=sorted(short_names(case.task for case in every_case).values()),
         cameras=order,
         shown=len(cases),
         total=len(every_case),
     )
 
 
-def _copy_frames(source: Path, target: Path, cases: Sequence[FailureCase]) -> None:
-    for folder in sorted({folder for case in cases for folder in folders(case)}):
+def _copy_frames(dataset: Dataset, target: Path, cases: Sequence[FailureCase]) -> None:
+    source = dataset.path / "frames"
+    for folder in sorted({folder for case in cases for folder in folders(dataset, case)}):
         for grid in sorted((source / folder).glob("*/*.webp")):
-            write_atomically(target / grid.relative_to(source), grid.read_bytes())
+            check_inside(dataset.path, grid)
+            write_atomically(target / grid.relative_to(source), read_bytes(grid))

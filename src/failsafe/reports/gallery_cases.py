@@ -9,7 +9,7 @@ from typing import Any
 from failsafe.datasets.frame_grids import FrameIndex, case_folder, nominal_folder, read_index
 from failsafe.datasets.store import Dataset
 from failsafe.errors import UserError
-from failsafe.records.case import FAILING, NOMINAL, Correction, FailureCase, Label, Outcome, Verification
+from failsafe.records.case import FAILING, Correction, FailureCase, Label, Outcome, Verification
 from failsafe.records.trace import Trace
 
 CATEGORIES = {
@@ -35,12 +35,13 @@ _ENDS = {Outcome.FAILURE: "fails", Outcome.HARMLESS: "succeeds", Outcome.DIVERGE
 Plain = dict[str, Any]
 
 
-def plain_case(dataset: Dataset, case: FailureCase) -> Plain:
+def plain_case(dataset: Dataset, case: FailureCase, task: str) -> Plain:
     """Return everything that the card of a case shows.
 
     Args:
         dataset: The dataset, with rendered frames of the case.
         case: The case.
+        task: Short name of its task.
     """
     traces = dataset.traces(case.task, case.case_id)
     index = read_index(case_folder(dataset, case.task, case.case_id))
@@ -53,7 +54,7 @@ def plain_case(dataset: Dataset, case: FailureCase) -> Plain:
     }
     return {
         "id": case.case_id,
-        "task": case.task,
+        "task": task,
         "seed": case.seed,
         "instruction": case.instruction,
         "category": case.category,
@@ -99,9 +100,16 @@ def plain_frames(index: FrameIndex | None) -> Plain | None:
     }
 
 
-def folders(case: FailureCase) -> tuple[Path, Path]:
-    """Return the folders of a case's frames and of its nominal rollout's, relative to `frames`."""
-    return Path(case.task, case.case_id), Path(case.task, f"{NOMINAL}-{case.seed:08d}")
+def folders(dataset: Dataset, case: FailureCase) -> tuple[Path, Path]:
+    """Return the folders of a case's frames and of its nominal rollout's, relative to `frames`.
+
+    Args:
+        dataset: The dataset.
+        case: The case.
+    """
+    found = case_folder(dataset, case.task, case.case_id), nominal_folder(dataset, case.task, case.seed)
+    first, second = (folder.relative_to(dataset.path / "frames") for folder in found)
+    return first, second
 
 
 def _stages(case: FailureCase, failing: Trace | None) -> list[tuple[int, str]]:

@@ -15,6 +15,7 @@ from failsafe.execution.contract import Executor, ignore
 from failsafe.experts.tasks import check_task, load_task
 from failsafe.generation.demonstrations import record_demonstrations
 from failsafe.records import codec
+from failsafe.records.names import task_folder
 from failsafe.records.provenance import collect_provenance
 from failsafe.records.trace import Trace, pack
 from failsafe.records.transforms import ImageTransform
@@ -111,7 +112,7 @@ class DemonstrationWriter:
         write_atomically(path, pack(arrays))
 
     def _path(self, task: str, seed: int) -> Path:
-        return self._out / task / f"{seed:08d}.npz"
+        return task_folder(self._out, task) / f"{seed:08d}.npz"
 
 
 def _describe(config: DemonstrationConfig) -> DemonstrationManifest:

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 from failsafe.errors import UserError
 from failsafe.records import codec
 from failsafe.records.embodiment import EmbodimentSpec
+from failsafe.records.names import task_folder
 from failsafe.records.provenance import Provenance
 from failsafe.records.trace import unpack
 from failsafe.samples.targets import find_keyframes
@@ -107,7 +108,7 @@ class DemonstrationSet:
         self._places: list[tuple[int, int]] = []
         parts: list[dict[str, np.ndarray]] = []
         for task in self.manifest.config.tasks:
-            files = sorted((path / task).glob("*.npz"))
+            files = sorted(task_folder(path, task).glob("*.npz"))
             wanted = episodes or self.manifest.config.episodes
             if len(files) < wanted:
                 raise UserError(f"expected {wanted} demonstrations of {task} in {path}, got {len(files)}")

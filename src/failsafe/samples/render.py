@@ -23,6 +23,7 @@ from failsafe.generation.exploration import record_explorations
 from failsafe.records import codec
 from failsafe.records.case import NOMINAL
 from failsafe.records.embodiment import EmbodimentSpec
+from failsafe.records.names import folder_name, task_folder
 from failsafe.records.provenance import collect_provenance
 from failsafe.records.trace import Trace, pack
 from failsafe.samples.manifest import SampleConfig, SampleManifest, read_sample_manifest
@@ -119,7 +120,7 @@ class SampleGroup:
 
 
 def _group_name(task: str, seed: int, source: int) -> str:
-    return f"{task}/{seed:08d}-{source}"
+    return f"{folder_name(task)}/{seed:08d}-{source}"
 
 
 def _render_groups(
@@ -166,7 +167,7 @@ class SampleJob:
 
     def path(self, group: SampleGroup) -> Path:
         """Return the file of a group's records and proprioception; its images are beside it."""
-        return self._out / f"{group.name}.npz"
+        return task_folder(self._out, group.samples[0].task) / f"{Path(group.name).name}.npz"
 
     def run(self, item: SampleGroup, reporter: Reporter = SILENT) -> None:
         """Cut the windows of one initial state, render them unless the set is image-free, and write them.

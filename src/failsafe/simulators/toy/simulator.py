@@ -64,7 +64,6 @@ class ToySimulator:
             embodiment=EMBODIMENT,
             command_size=8,
             cameras=tuple(drawing.CAMERAS),
-            asset_licence="Apache-2.0",
             placement_center=(0.615, 0.0),
         )
         self._world = World(
