@@ -154,6 +154,19 @@ def test_evaluate_runs_objects_in_this_process_as_it_runs_names(tmp_path: Path) 
     assert row.episodes == 4
 
 
+def test_conditions_without_a_calibrated_threshold_need_none(tmp_path: Path) -> None:
+    def run(*conditions: str) -> fs.Results:
+        return fs.evaluate(
+            Replayer(), TinyMonitor(), tasks=PICK, seeds=range(1), out=tmp_path / conditions[0],
+            conditions=conditions, max_steps=140, workers=1,
+        )  # fmt: skip
+
+    assert len(outcomes(run("never"))) == 1
+    assert len(outcomes(run("watch"))) == 1
+    with pytest.raises(UserError, match="expected thresholds for replayer"):
+        run("monitor")
+
+
 def test_evaluate_resumes_and_refuses_the_results_of_another_class(tmp_path: Path) -> None:
     class Other(Replayer):
         pass

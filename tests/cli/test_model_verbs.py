@@ -75,6 +75,13 @@ def test_from_data_to_a_verdict(folder: Path, run: Verb) -> None:
     table = json.loads((scores / "scores.json").read_text())
     assert next(s["model"] for s in table["scores"]) == "compact"
 
+    page, other = (scores / "scores.html").read_bytes(), folder / "other"
+    shutil.copytree(checkpoint, other)
+    status, out, err = run("score", str(other), str(samples), "--limit", "9", "--out", str(scores))
+    assert status == 2
+    assert f"holds the scores of {checkpoint}, which would be overwritten" in err
+    assert (scores / "scores.html").read_bytes() == page
+
     description = ("--limit", "9", "--resamples", "10", "--out", str(folder / "few"))
     status, out, err = run("score", str(checkpoint), str(samples), *description)
     assert status == 0, err
@@ -168,12 +175,14 @@ def test_a_served_model_is_scored_and_asked_like_one_that_is_here(
         schema = server.requests[-1]["response_format"]["json_schema"]["schema"]
         assert schema["properties"]["mode"]["enum"] == ["none", "no_op"]
 
+        description[5] = str(tmp_path / "named")  # scores of another model are not overwritten
         # A server has a name of its own for the model; its card is in the folder.
         address = f"openai+{server.url}?model=org/served+lora/&card={served}"
         status, _, err = run("score", address, str(folder / "samples"), *description)
         assert status == 0, err
         assert server.requests[-1]["model"] == "org/served+lora/"
         assert server.requests[-1]["response_format"]["json_schema"]["schema"] == schema
+        description[5] = str(tmp_path / "slash")
         status, _, err = run("score", "served/", str(folder / "samples"), *endpoint, *description)
         assert (status, server.requests[-1]["model"]) == (0, "served/"), err
 

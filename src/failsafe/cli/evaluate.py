@@ -55,7 +55,8 @@ def evaluate(
             slip,early_release:0.7: each is applied in each of the scenarios, in episodes of its own.
         controls: Also run every control.
         conditions: Conditions to run, separated by commas, in place of never,monitor.
-        calibration: Thresholds made by `failsafe calibrate`; the shipped ones for reference policies.
+        calibration: Thresholds made by `failsafe calibrate`; the shipped ones for reference policies. Some
+            conditions, "never" among them, need none.
         threshold: Alarm threshold of all policies in accumulated log odds (5, for example), in place of a
             calibration.
         budget: Largest share of an episode's steps in which the monitor acts, 0 to 1; with 0 it only watches.

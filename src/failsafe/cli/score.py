@@ -10,7 +10,7 @@ import tyro
 
 from failsafe.cli.output import ProgressReporter, print_json
 from failsafe.datasets.files import write_atomically
-from failsafe.evaluation.scoring import OfflineTest, distinct_names
+from failsafe.evaluation.scoring import SCORES, OfflineTest, check_free, distinct_names
 from failsafe.evaluation.statistics import RESAMPLES
 from failsafe.models.address import read_key
 from failsafe.models.contract import RecoveryModel
@@ -43,7 +43,8 @@ def score(
     Args:
         checkpoint: Checkpoint file or folder, or "compact" for the shipped model.
         data: Folders of samples.
-        out: Folder for the page (scores.html), the tables (scores.md, scores.json) and the answers.
+        out: Folder for the page (scores.html), the tables (scores.md, scores.json) and the answers; one that
+            holds the scores of another model is refused.
         split: Split to score.
         train: Folders of samples to fit baselines on. Without them, the rate of direction reversals and the
             return to the nearest nominal state are left out, and the other baselines name no modes.
@@ -66,13 +67,14 @@ def score(
         test.check(name, model, any_instruction)
     if endpoint:
         test.check_responds(models[0])
+    check_free(out, names[0], checkpoint)
     named = dict(zip(names, (*models, *baselines), strict=True))
     total = len(named) * len(test.truth)
     with ProgressReporter("answers", total, quiet=json) as reporter, closing(models[0]):
-        table = test.run(named, out, resamples, lambda: reporter.advance(1))
+        table = test.run(named, out, resamples, lambda: reporter.advance(1), checkpoint)
     page = write_scores(table, out / "scores.html")
     write_atomically(out / "scores.md", scores_markdown(table).encode())
-    write_atomically(out / "scores.json", (codec.dumps(table) + "\n").encode())
+    write_atomically(out / SCORES, (codec.dumps(table) + "\n").encode())
     if json:
         print_json({"page": str(page), "table": codec.to_plain(table)})
     else:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from failsafe.errors import UserError
 from failsafe.evaluation.code import study_code
-from failsafe.evaluation.conditions import MONITOR, NEVER
+from failsafe.evaluation.conditions import CONDITIONS, MONITOR, NEVER
 from failsafe.evaluation.config import StudyConfig, study_items
 from failsafe.evaluation.episodes import EpisodeLimits
 from failsafe.evaluation.objects import StudyObjects, name_of
@@ -94,8 +94,10 @@ def evaluate(
     objects = StudyObjects.of(policies, model, given_tasks)
     one = isinstance(calibration, (str, Path, Calibration))
     given = [calibration] if one else list(calibration)
-    uses_threshold = any(condition not in (NEVER,) for condition in conditions)
-    calibrations = _calibrations(policies, model, given) if threshold is None and uses_threshold else {}
+    chosen = [CONDITIONS[condition] for condition in conditions]
+    uses_threshold = any(condition.monitored and condition.threshold is None for condition in chosen)
+    wanted = threshold is None and (uses_threshold or given)
+    calibrations = _calibrations(policies, model, given) if wanted else {}
     if settings is None:
         drifts = {found.drift for found in calibrations.values()}
         settings = MonitorSettings(drift=drifts.pop()) if len(drifts) == 1 else MonitorSettings()

@@ -170,6 +170,7 @@ class ScoreTable:
         sources: For each set of samples the command that makes it, or its path.
         provenance: Commit and versions.
         published: Published metrics.
+        checkpoint: What the first model was loaded from; empty in tables of earlier versions.
     """
 
     scores: tuple[ModelScore, ...]
@@ -179,6 +180,7 @@ class ScoreTable:
     sources: dict[str, str]
     provenance: Provenance
     published: tuple[Published, ...] = PUBLISHED
+    checkpoint: str = ""
 
 
 def score(

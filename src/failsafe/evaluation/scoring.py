@@ -12,10 +12,14 @@ from failsafe.evaluation.predictions import Prediction, ask, write_predictions
 from failsafe.evaluation.statistics import RESAMPLES
 from failsafe.models.baselines import fit_baselines
 from failsafe.models.contract import RecoveryModel, assess_safely, check_objects, trained_on
+from failsafe.records import codec
 from failsafe.records.assessment import Status, WindowSpec
 from failsafe.records.provenance import collect_provenance, command_line
 from failsafe.samples.sample import Sample
 from failsafe.samples.sample_set import SampleSet
+
+SCORES = "scores.json"
+"""File of the table in its folder."""
 
 
 class OfflineTest:
@@ -135,6 +139,7 @@ class OfflineTest:
         out: Path,
         resamples: int = RESAMPLES,
         on_answer: Callable[[], None] = lambda: None,
+        checkpoint: str = "",
     ) -> ScoreTable:
         """Query every model about every sample, store the answers, and compute the table.
 
@@ -143,6 +148,7 @@ class OfflineTest:
             out: Folder for the answers, `answers/MODEL-SET.jsonl`.
             resamples: Resamples of the bootstrap over seeds.
             on_answer: Called after each answer.
+            checkpoint: What the first model was loaded from.
 
         Raises:
             UserError: If the answers of two models would go into one file.
@@ -164,6 +170,7 @@ class OfflineTest:
             command=command_line(),
             sources={f.name: self.sets[f.name].manifests[0].command(f) for f in self.folders},
             provenance=collect_provenance(),
+            checkpoint=checkpoint,
         )
 
 
@@ -184,6 +191,28 @@ def distinct_names(names: Sequence[str], checkpoints: Sequence[str]) -> list[str
     if twice := [name for i, name in enumerate(chosen) if name in chosen[:i]]:
         raise UserError(f"expected checkpoints with different names, got '{twice[0]}' twice")
     return chosen
+
+
+def check_free(out: Path, model: str, checkpoint: str) -> None:
+    """Check that a folder holds no scores of another model.
+
+    Args:
+        out: The folder.
+        model: Name of the model that is to be scored.
+        checkpoint: What it was loaded from.
+
+    Raises:
+        UserError: If there are scores of another model, or of the same name and another checkpoint.
+    """
+    path = out / SCORES
+    if not path.exists():
+        return
+    before = codec.read(ScoreTable, path)
+    if before.scores[0].model != model or before.checkpoint not in ("", checkpoint):
+        raise UserError(
+            f"{path} holds the scores of {before.checkpoint or before.scores[0].model}, which would be "
+            "overwritten: choose another folder with --out"
+        )
 
 
 def check_file_names(names: Mapping[str, object] | Sequence[str]) -> None:
