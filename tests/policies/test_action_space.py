@@ -28,7 +28,7 @@ def spaces(draw):
         rotation=draw(st.sampled_from(RotationFormat)),
         anchor=draw(st.sampled_from(Anchor)),
         translation_scale=draw(scale),
-        rotation_scale=draw(scale),
+        rotation_scale=draw(scale) * draw(st.sampled_from([1, -1])),
         gripper_open=opened,
         gripper_closed=draw(st.sampled_from([1.0, -1.0, 0.0]).filter(lambda closed: closed != opened)),
     )
@@ -80,7 +80,7 @@ def test_a_pose_comes_back_as_it_went(space, target, measured, step, angles, gri
     numbers(1.0),
 )
 def test_an_action_comes_back_as_it_went(space, target, measured, step, angles, gripper):
-    numbers_of_turn = np.array(angles)
+    numbers_of_turn = np.array(angles)  # three angles of which no other three are the same rotation
     if space.rotation is RotationFormat.VECTOR:
         numbers_of_turn = Rotation.from_euler("xyz", angles).as_rotvec()
         assume(np.linalg.norm(numbers_of_turn) < 3.1)
@@ -90,7 +90,7 @@ def test_an_action_comes_back_as_it_went(space, target, measured, step, angles, 
     )
     pose, opening = space.to_pose(row, target, measured)
     back = space.from_pose(pose, opening, target, measured)
-    np.testing.assert_allclose(back, row, rtol=1e-6, atol=1e-6 * max(1.0, 1 / space.rotation_scale))
+    np.testing.assert_allclose(back, row, rtol=1e-6, atol=1e-6 * max(1.0, 1 / abs(space.rotation_scale)))
 
 
 def test_ours_is_the_default():
@@ -116,6 +116,20 @@ def test_roll_pitch_and_yaw_are_about_fixed_axes():
     row = np.array([0.0, 0.0, 0.0, math.pi / 2, 0.0, math.pi / 2, 1.0])
     pose, _ = ActionSpace(rotation=RotationFormat.EULER).to_pose(row, poses.IDENTITY, poses.IDENTITY)
     np.testing.assert_allclose(poses.rotate(pose[3:], [0.0, 0.0, 1.0]), [1.0, 0.0, 0.0], atol=1e-12)
+
+
+def test_intrinsic_angles_are_about_axes_that_turn_along():
+    # A quarter about x, then one about the tool's new y, which is the base's z: its z goes to -y, then to x.
+    row = np.array([0.0, 0.0, 0.0, math.pi / 2, math.pi / 2, 0.0, 1.0])
+    space = ActionSpace(rotation=RotationFormat.EULER_INTRINSIC)
+    pose, _ = space.to_pose(row, poses.IDENTITY, poses.IDENTITY)
+    np.testing.assert_allclose(poses.rotate(pose[3:], [0.0, 0.0, 1.0]), [1.0, 0.0, 0.0], atol=1e-12)
+
+
+def test_a_negative_scale_turns_the_other_way():
+    row = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 1.0])
+    pose, _ = ActionSpace(rotation_scale=-0.1).to_pose(row, poses.IDENTITY, poses.IDENTITY)
+    np.testing.assert_allclose(poses.to_rotation_vector(pose[3:]), [0.0, 0.0, -0.05], atol=1e-12)
 
 
 def test_the_anchor():
@@ -157,7 +171,7 @@ def test_the_gripper(opened, closed, number, expected):
     "settings",
     [
         {"translation_scale": 0.0},
-        {"rotation_scale": -1.0},
+        {"rotation_scale": 0.0},
         {"rate_hz": math.inf},
         {"rate_hz": math.nan},
         {"gripper_open": -1.0},

@@ -165,7 +165,7 @@ def test_a_class_of_ones_own():
         ("openvla://127.0.0.1:8000?rate_hz=fast", "expected a number for rate_hz, got 'fast'"),
         ("openvla://127.0.0.1:8000?chunk=1.5", "expected a number for chunk, got '1.5'"),
         ("openvla://127.0.0.1:8000?double_encode=1", "expected true or false for double_encode, got '1'"),
-        ("openvla://127.0.0.1:8000?rate_hz=nan", "expected scales and a rate above 0"),
+        ("openvla://127.0.0.1:8000?rate_hz=nan", "expected a translation scale and a rate above 0"),
         ("openvla://127.0.0.1:8000?gripper_open=0", "expected two numbers for the gripper"),
         ("openvla://127.0.0.1:8000?timeout=0", "expected timeout above 0"),
         ("openvla://127.0.0.1:8000?size=0", "expected at least one image, of 1 pixel or more"),

@@ -39,7 +39,13 @@ class RotationFormat(str, enum.Enum):
 
     VECTOR = "rotation_vector"
     EULER = "euler_xyz"
-    """Roll, pitch, yaw about the fixed axes, as in OpenVLA and LIBERO."""
+    """Roll, pitch, yaw about the fixed axes, as in OpenVLA's data."""
+    EULER_INTRINSIC = "euler_xyz_intrinsic"
+    """Angles about axes that turn along, first x, then y, then z, as in ManiSkill's controllers."""
+
+
+_AXES = {RotationFormat.EULER: "xyz", RotationFormat.EULER_INTRINSIC: "XYZ"}
+"""Sequences of axes for SciPy, which writes intrinsic rotations in capitals."""
 
 
 class Anchor(str, enum.Enum):
@@ -60,7 +66,8 @@ class ActionSpace:
         rotation: Meaning of the three numbers of a rotation.
         anchor: What a delta is added to.
         translation_scale: Metres per unit.
-        rotation_scale: Radians per unit.
+        rotation_scale: Radians per unit; negative where a positive number turns the other way, as in
+            ManiSkill's controllers.
         gripper_open: Value that opens the gripper.
         gripper_closed: Value that closes the gripper.
         rate_hz: Actions per second.
@@ -82,9 +89,12 @@ class ActionSpace:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        scales = (self.translation_scale, self.rotation_scale, self.rate_hz)
+        scales = (self.translation_scale, abs(self.rotation_scale), self.rate_hz)
         if not all(np.isfinite(scale) and scale > 0 for scale in scales):
-            raise PolicyError(f"expected scales and a rate above 0 in an action space, got {scales}")
+            raise PolicyError(
+                "expected a translation scale and a rate above 0, and a rotation scale other than 0, in an "
+                f"action space, got {self.translation_scale}, {self.rate_hz} and {self.rotation_scale}"
+            )
         if self.gripper_open == self.gripper_closed:
             raise PolicyError(f"expected two numbers for the gripper, got {self.gripper_open} for both")
         if not 1 <= self.chunk <= MAX_CHUNK:
@@ -123,15 +133,26 @@ class ActionSpace:
         if self.frame is Frame.TOOL:
             back = poses.quaternion_inverse(anchor[3:])
             step, turn = poses.rotate(back, step), poses.rotate(back, turn)
-        if self.rotation is RotationFormat.EULER:
-            turn = Rotation.from_rotvec(turn).as_euler("xyz")
+        if self.rotation is not RotationFormat.VECTOR:
+            turn = Rotation.from_rotvec(turn).as_euler(_AXES[self.rotation])
         fingers = self.gripper_closed + (gripper + 1) / 2 * (self.gripper_open - self.gripper_closed)
         return np.array([*(step / self.translation_scale), *(turn / self.rotation_scale), fingers])
 
     def _turn(self, numbers: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:
         if self.rotation is RotationFormat.VECTOR:
             return numbers
-        return Rotation.from_euler("xyz", numbers).as_rotvec()
+        return Rotation.from_euler(_AXES[self.rotation], numbers).as_rotvec()
+
+
+MANISKILL_EE_DELTA_POSE = ActionSpace(
+    rotation=RotationFormat.EULER_INTRINSIC,
+    anchor=Anchor.MEASURED,
+    translation_scale=0.1,
+    rotation_scale=-0.1,
+)
+"""Actions of the Panda under ManiSkill's control mode `pd_ee_delta_pose`, each number from -1 to 1. The mode
+multiplies the rotation by its lower limit, which is negative. For `pd_ee_target_delta_pose` the anchor is the
+target."""
 
 
 @runtime_checkable
