@@ -93,6 +93,7 @@ def test_the_verb_serves_until_it_is_interrupted(checkpoint: Path, tmp_path: Pat
             said = announced(process)
             assert said["upstream"] == upstream.url
             assert said["black"] == ["side"]
+            assert (said["instructions"], said["alarms"]) == ([INSTRUCTION], "alarms above 12")
             with connect(str(said["listening"]), compression=None, proxy=None) as client:
                 assert unpack(client.recv(timeout=5)) == {"model": "made up", "horizon": 10}
                 replies = []
@@ -143,6 +144,9 @@ def test_a_calibration_that_knows_nothing_of_the_task(checkpoint: Path, tmp_path
         ((*UPSTREAM, "--deadline", "0"), "expected a deadline above 0"),
         ((*UPSTREAM, "--threshold", "nan"), "expected a finite threshold of at least 0, got nan"),
         ((*UPSTREAM, "--events", "/nowhere/events.jsonl"), "expected a file to write events to"),
+        ((*UPSTREAM, "--idle-timeout", "0"), "expected an idle time-out above 0, got 0"),
+        ((*UPSTREAM, "--allow", "http://robot.local"), "expected allowed hosts such as robot.local"),
+        ((*UPSTREAM, "--allow", "robot.local:9000"), "expected allowed hosts such as robot.local"),
     ],
 )
 def test_what_makes_no_sense_is_one_sentence(
@@ -178,24 +182,38 @@ def test_other_machines_are_let_in_with_a_warning(
     class Interrupted(Proxy):
         port = 9000
 
-        def __init__(self, upstream, make_guard, host, port) -> None:
+        def __init__(self, upstream, make_guard, host, port, admission, idle_timeout) -> None:
             hosts.append(host)
 
-        def run(self) -> None:
+        def run(self, on_ready, on_waiting) -> None:
+            on_waiting("refused\x1b[2J")
+            on_ready()
             raise KeyboardInterrupt
 
     monkeypatch.setattr("failsafe.monitors.serving.Proxy", Interrupted)
     common = ("serve", "--monitor", str(checkpoint), "--threshold", "0.5", *UPSTREAM)
     status, out, err = run(*common)
-    assert (status, err) == (0, "")
+    waiting = (
+        "failsafe: waiting for the server at ws://127.0.0.1:8000 (refused\\x1b[2J); clients are refused "
+        "until it answers\n"
+    )
+    assert (status, err) == (0, waiting)
     assert out == (
-        "listening on ws://127.0.0.1:9000; compact monitors ws://127.0.0.1:8000\n"
+        "listening on ws://127.0.0.1:9000; compact monitors ws://127.0.0.1:8000: alarms above 0.5\n"
+        f"the model knows 1 instructions, which must be sent word for word: '{INSTRUCTION}'\n"
         "no image shows side: the model sees black there\n"
     )
     status, _, err = run(*common, "--listen", "0.0.0.0:9000")
     assert status == 0
-    assert err == "failsafe: anyone who reaches 0.0.0.0:9000 over the network can move the robot\n"
-    assert hosts == ["127.0.0.1", "0.0.0.0"]
+    assert err.startswith("failsafe: anyone who reaches 0.0.0.0:9000 over the network can move the robot: ")
+    assert "set FAILSAFE_SERVE_TOKEN to a token" in err
+    monkeypatch.setenv("FAILSAFE_SERVE_TOKEN", "sesame")
+    status, _, err = run(*common, "--listen", "0.0.0.0:9000")
+    assert (status, err) == (0, waiting)
+    monkeypatch.setenv("FAILSAFE_SERVE_TOKEN", "open sesame")
+    status, _, err = run(*common)
+    assert (status, err.count("\n"), "sesame" in err) == (2, 1, False)
+    assert hosts == ["127.0.0.1", "0.0.0.0", "0.0.0.0"]
 
 
 def test_addresses() -> None:

@@ -1,5 +1,8 @@
 import contextlib
+import errno
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -20,11 +23,16 @@ from tests.monitors.openpi_client import (
     request,
 )
 from tests.policies.websocket_server import WebsocketServer, pack, unpack
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
+from websockets.client import ClientProtocol
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+from websockets.sync.server import serve
+from websockets.uri import parse_uri
 
 from failsafe.errors import PolicyError, UserError
+from failsafe.monitors import listener as listener_module
 from failsafe.monitors import proxy as proxy_module
+from failsafe.monitors.admission import Admission
 from failsafe.monitors.proxy import Proxy, Upstream
 from failsafe.monitors.requests import Wire, guard_clients
 from failsafe.monitors.settings import MonitorSettings
@@ -60,12 +68,15 @@ def start():
     """Starts proxies, and stops them."""
     with contextlib.ExitStack() as stack:
 
-        def run(make_guard, url, **settings):
-            proxy = Proxy(Upstream(url, **{"timeout": 5.0, **settings}), make_guard, port=0)
-            thread = threading.Thread(target=proxy.run)
+        def run(make_guard, url, admission=None, idle_timeout=900.0, wait=True, **settings):
+            upstream = Upstream(url, **{"timeout": 5.0, **settings})
+            proxy = Proxy(upstream, make_guard, "127.0.0.1", 0, admission, idle_timeout)
+            ready = threading.Event()
+            thread = threading.Thread(target=proxy.run, args=(ready.set,))
             thread.start()
             stack.callback(thread.join)
             stack.callback(proxy.stop)
+            assert not wait or ready.wait(10)
             return proxy
 
         yield run
@@ -116,7 +127,8 @@ def test_the_protocol_alone(start, upstream):
         client.recv(timeout=5)
         assert ask(client, request(shade=1)) == b"guarded " + answer()
     assert upstream.messages == [request(), request(shade=1)]
-    assert [headers.get("Authorization") for headers in upstream.headers] == ["Api-Key secret", None]
+    keys = [headers.get("Authorization") for headers in upstream.headers]
+    assert keys == [None, "Api-Key secret", None], "the first is the proxy's own, at the start"
     assert guards[1].seen == request()
     assert guards[2].seen == request(shade=1)
 
@@ -133,8 +145,10 @@ def test_it_can_listen_where_addresses_have_colons(upstream):
         proxy = Proxy(Upstream(upstream.url), lambda number: Marker(), "::1", 0)
     except UserError as error:
         pytest.skip(str(error))
-    thread = threading.Thread(target=proxy.run)
+    ready = threading.Event()
+    thread = threading.Thread(target=proxy.run, args=(ready.set,))
     thread.start()
+    assert ready.wait(10)
     assert httpx.get(f"http://[::1]:{proxy.port}/healthz", trust_env=False).status_code == 200
     proxy.stop()
     thread.join()
@@ -146,10 +160,9 @@ def test_an_address_that_is_taken(start, upstream):
         Proxy(Upstream(upstream.url), lambda number: Marker(), port=proxy.port)
 
 
-def test_health(start):
-    reply = httpx.get(
-        f"http://127.0.0.1:{start(lambda n: Marker(), 'ws://127.0.0.1:9').port}/healthz", trust_env=False
-    )
+def test_health(start, upstream):
+    proxy = start(lambda number: Marker(), upstream.url)
+    reply = httpx.get(f"http://127.0.0.1:{proxy.port}/healthz", trust_env=False)
     assert (reply.status_code, reply.text) == (200, "OK\n")
 
 
@@ -267,30 +280,32 @@ def test_an_upstream_that_fails_at_a_request(guarded, upstream):
 
 
 def test_a_text_frame_in_place_of_the_metadata(guarded, upstream):
-    upstream.greetings = ["no GPU"]
     proxy, _ = guarded(calm())
+    upstream.greetings = ["no GPU"]
     with client_of(proxy) as client:
         assert told(client) == ("no GPU", 1011, REASON)
 
 
-def test_no_server_behind(guarded):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"ws://127.0.0.1:{free.getsockname()[1]}"
+def test_a_server_that_is_gone(guarded):
+    with WebsocketServer(lambda observation: {"actions": ACTIONS}) as gone:
+        url = gone.url
         proxy, _ = guarded(calm(), url)
-        with client_of(proxy) as client:
-            text, code, reason = told(client)
+    with client_of(proxy) as client:
+        text, code, reason = told(client)
     assert text.startswith(f"the server at {url}: expected a connection, got no connection, or a dropped one")
     assert "\n" not in text
     assert (code, reason) == (1011, REASON)
 
 
 def test_a_server_that_sends_no_metadata(guarded, upstream):
-    upstream.greetings = ["stall"]
     proxy, _ = guarded(calm(), connect_timeout=0.3)
+    upstream.greetings = ["stall"]
     with client_of(proxy) as client:
         text, code, _ = told(client)
-    assert text == f"the server at {upstream.url}: expected metadata in time, got nothing"
+    assert text == (
+        f"the server at {upstream.url}: expected metadata within 0.3 s, got nothing: see whether the server "
+        "is busy, or allow more time with ?connect_timeout=0.6 behind its address"
+    )
     assert code == 1011
 
 
@@ -316,7 +331,10 @@ def test_a_server_that_answers_too_late(guarded, upstream):
         client.recv(timeout=5)
         client.send(request())
         text, code, _ = told(client)
-    assert text == f"the server at {upstream.url}: expected an answer in time, got nothing"
+    assert text == (
+        f"the server at {upstream.url}: expected an answer within 0.2 s, got nothing: see whether the server "
+        "is busy, or allow more time with ?timeout=0.4 behind its address"
+    )
     assert code == 1011
 
 
@@ -380,3 +398,257 @@ def test_the_window_has_the_models_sizes(guarded):
             ask(client, request())
     (window,) = model.windows
     window.check(SPEC)
+
+
+def test_clients_are_refused_until_the_server_behind_answers(start):
+    """As by openpi's own server while it loads its model: its client waits while it is refused."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    waiting, ready = [], threading.Event()
+    proxy = Proxy(Upstream(f"ws://127.0.0.1:{port}"), lambda number: Marker(), port=0)
+    thread = threading.Thread(target=proxy.run, args=(ready.set, waiting.append))
+    thread.start()
+    try:
+        time.sleep(0.3)
+        with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", proxy.port)):
+            pass
+        assert len(waiting) == 1
+        assert "refused" in waiting[0]
+        with WebsocketServer(lambda observation: {"actions": ACTIONS}, port):
+            assert ready.wait(10)
+            with client_of(proxy) as client:
+                client.recv(timeout=5)
+                assert ask(client, request()) == b"guarded " + answer()
+    finally:
+        proxy.stop()
+        thread.join()
+
+
+def test_it_can_be_stopped_before_the_server_behind_answers(start):
+    proxy = start(lambda number: Marker(), "ws://127.0.0.1:9", wait=False)
+    time.sleep(0.1)
+    begun = time.monotonic()
+    proxy.stop()
+    assert time.monotonic() - begun < 2
+
+
+def test_a_server_that_wants_a_key_has_answered(start):
+    def refuse(connection, request):
+        return connection.respond(401, "a key, please")
+
+    with serve(lambda connection: None, "127.0.0.1", 0, process_request=refuse) as closed:
+        thread = threading.Thread(target=closed.serve_forever)
+        thread.start()
+        start(lambda number: Marker(), f"ws://127.0.0.1:{closed.socket.getsockname()[1]}")
+        closed.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, None),
+        ({"Host": "localhost:9000"}, None),
+        ({"Host": "192.168.1.7:9000"}, None),
+        ({"Host": "[::1]:9000"}, None),
+        ({"Host": "robot.local"}, None),
+        ({"Host": "ROBOT.local.:9000"}, None),
+        ({"Host": "evil.example:9000"}, 403),
+        ({"Host": "127.0.0.1.evil.example"}, 403),
+        ({"Host": "127.0.0.1@evil.example"}, 403),
+        ({"Host": ""}, 403),
+        ({"Origin": "http://robot.local:8080"}, None),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "http://localhost:3000"}, 403),
+        ({"Origin": "http://robot.local.evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+    ],
+    ids=str,
+)
+def test_web_pages_and_foreign_names_are_refused(start, upstream, headers, status):
+    """A page of another site whose name points to this machine (DNS rebinding) opened the socket."""
+    proxy = start(lambda number: Marker(), upstream.url, Admission(("robot.local",)))
+    with contextlib.ExitStack() as stack:
+        if status is None:
+            shake(stack, proxy, headers).recv(timeout=5)
+        else:
+            with pytest.raises(InvalidStatus) as refused:
+                shake(stack, proxy, headers)
+            assert refused.value.response.status_code == status
+            assert b"expected" in refused.value.response.body
+    assert len(upstream.headers) == (2 if status is None else 1)
+
+
+def shake(stack, proxy, headers):
+    """Open a connection whose headers replace the usual ones."""
+
+    class Replaced(ClientProtocol):
+        def connect(self):
+            made = super().connect()
+            for name, value in headers.items():
+                if name in made.headers:
+                    del made.headers[name]
+                made.headers[name] = value
+            return made
+
+    raw = socket.create_connection(("127.0.0.1", proxy.port))
+    stack.callback(raw.close)
+    protocol = Replaced(parse_uri(f"ws://127.0.0.1:{proxy.port}"))
+    connection = ClientConnection(raw, protocol, close_timeout=0.5)
+    connection.handshake(timeout=5)
+    return stack.enter_context(connection)
+
+
+def test_a_token_is_asked_for_and_stays_here(start, upstream):
+    proxy = start(
+        lambda number: Marker(),
+        upstream.url,
+        Admission(token="sesame\n"),
+        headers={"Authorization": "Api-Key upstream"},
+    )
+    for given in ({}, {"Authorization": "Api-Key sesam"}, {"Authorization": "Basic sesame"}):
+        with pytest.raises(InvalidStatus) as refused, client_of(proxy, additional_headers=given):
+            pass
+        assert refused.value.response.status_code == 401
+        assert b"sesame" not in refused.value.response.body
+    policy = OpenpiPolicy(f"ws://127.0.0.1:{proxy.port}", api_key="sesame")
+    policy.reset(INSTRUCTION)
+    policy.close()
+    with client_of(proxy, additional_headers={"Authorization": "Bearer sesame"}) as client:
+        client.recv(timeout=5)
+    assert {headers["Authorization"] for headers in upstream.headers} == {"Api-Key upstream"}
+    assert "upstream" not in repr(Upstream(upstream.url, headers={"Authorization": "upstream"}))
+
+
+def test_silent_connections_delay_nobody(start, upstream, monkeypatch):
+    monkeypatch.setattr(proxy_module, "_OPEN_TIMEOUT", 0.5)
+    monkeypatch.setattr(listener_module, "MAX_OPENING", 8)
+    proxy = start(lambda number: Marker(), upstream.url)
+    with client_of(proxy) as first, contextlib.ExitStack() as stack:
+        first.recv(timeout=5)
+        silent = []
+        for _ in range(100):
+            silent.append(socket.create_connection(("127.0.0.1", proxy.port), timeout=5))
+            stack.callback(silent[-1].close)
+        assert ask(first, request()) == b"guarded " + answer()
+        with client_of(proxy) as second:
+            second.recv(timeout=5)
+            assert ask(second, request()) == b"guarded " + answer()
+        alive = [connection for connection in silent if not is_closed(connection)]
+        assert len(alive) <= 8
+        assert all(is_closed(connection, 3.0) for connection in alive), "a handshake has a time-out"
+
+
+def is_closed(connection, seconds=0.05):
+    connection.settimeout(seconds)
+    try:
+        return connection.recv(1) == b""
+    except ConnectionError:
+        return True
+    except TimeoutError:
+        return False
+
+
+@pytest.mark.slow
+def test_running_out_of_file_descriptors_ends_nothing(upstream):
+    """In a process with 100 of them, the client that is connected is served on, and so is the next."""
+    with subprocess.Popen(
+        [sys.executable, "-c", FEW_DESCRIPTORS, upstream.url], stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            port = int(process.stdout.readline())
+            with contextlib.ExitStack() as stack:
+                first = stack.enter_context(connect(f"ws://127.0.0.1:{port}", compression=None, proxy=None))
+                first.recv(timeout=5)
+                silent = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(120)]
+                for _ in range(3):
+                    assert ask(first, request()) == b"guarded " + answer()
+                for connection in silent:
+                    connection.close()
+                time.sleep(0.5)
+                with connect(f"ws://127.0.0.1:{port}", compression=None, proxy=None) as second:
+                    second.recv(timeout=5)
+                    assert ask(second, request()) == b"guarded " + answer()
+                assert process.poll() is None
+        finally:
+            process.kill()
+
+
+FEW_DESCRIPTORS = """
+import resource, sys
+from failsafe.monitors.proxy import Proxy, Upstream
+class Marker:
+    def on_request(self, asked): pass
+    def on_answer(self, reply): return b"guarded " + reply
+proxy = Proxy(Upstream(sys.argv[1]), lambda number: Marker(), port=0)
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+proxy.run(lambda: print(proxy.port, flush=True))
+"""
+
+
+def test_when_it_must_stop_it_says_why(upstream, monkeypatch):
+    proxy = Proxy(Upstream(upstream.url), lambda number: Marker(), port=0)
+
+    def accept(self):
+        raise OSError(errno.EINVAL, "the device is gone")
+
+    monkeypatch.setattr(listener_module.Listener, "accept", accept)
+
+    def connect_once():
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", proxy.port), timeout=5).close()
+
+    with pytest.raises(PolicyError, match="expected to go on accepting clients, got a listening socket that"):
+        proxy.run(lambda: threading.Thread(target=connect_once).start())
+
+
+def test_an_idle_client_gives_up_its_seat_if_another_needs_it(monkeypatch, start, upstream):
+    monkeypatch.setattr(proxy_module, "MAX_CLIENTS", 2)
+    proxy = start(lambda number: Marker(), upstream.url, idle_timeout=0.3)
+    with client_of(proxy) as idle, client_of(proxy) as active:
+        for client in (idle, active):
+            client.recv(timeout=5)
+        time.sleep(0.4)
+        assert ask(active, request()) == b"guarded " + answer()
+        with client_of(proxy) as third:
+            third.recv(timeout=5)
+            assert ask(third, request()) == b"guarded " + answer()
+            with pytest.raises(ConnectionClosed) as closed:
+                idle.recv(timeout=5)
+            assert closed.value.rcvd.code == 1008
+            assert "another client needs the seat" in closed.value.rcvd.reason
+            with client_of(proxy) as fourth:
+                assert "expected at most 2 clients at once" in told(fourth)[0]
+            assert ask(active, request()) == b"guarded " + answer()
+
+
+def test_a_client_whose_answer_takes_long_is_not_idle(monkeypatch, start, upstream):
+    monkeypatch.setattr(proxy_module, "MAX_CLIENTS", 1)
+    upstream.faults = ["late"]
+    proxy = start(lambda number: Marker(), upstream.url, idle_timeout=0.1)
+    with client_of(proxy) as busy:
+        busy.recv(timeout=5)
+        busy.send(request())
+        time.sleep(0.2)
+        with client_of(proxy) as other:
+            assert "expected at most 1 clients at once" in told(other)[0]
+        assert busy.recv(timeout=5).startswith(b"guarded ")
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan")])
+def test_idle_time_outs_that_make_no_sense(seconds, upstream):
+    with pytest.raises(UserError, match="expected an idle time-out above 0"):
+        Proxy(Upstream(upstream.url), lambda number: Marker(), port=0, idle_timeout=seconds)
+
+
+def test_a_callback_that_raises_does_not_cut_the_robot_off(start, upstream):
+    def fail(number, event):
+        raise OSError("no space left on device")
+
+    settings = MonitorSettings(drift=0.0)
+    proxy = start(guard_clients(raising(), 0.5, settings, Wire(), fail), upstream.url)
+    with client_of(proxy) as client:
+        client.recv(timeout=5)
+        for _ in range(3):
+            assert ask(client, request()) == answer()

@@ -1,6 +1,7 @@
 import base64
 import contextlib
 import json
+import tracemalloc
 
 import hypothesis.extra.numpy as hnp
 import msgpack
@@ -199,3 +200,26 @@ def test_msgpack_that_is_none(value):
         msgpack_numpy.unpackb(msgpack.packb(value))
     with pytest.raises(ValueError, match=r"."):
         msgpack_numpy.unpackb(b"\x91" * 5_000 + b"\x00")
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        b"\x92" * 400 + b"\xdc\xff\xff" + b"\x81\xa1a\x80" * 65_535,
+        b"\xdd\x00\x98\x96\x80" + b"\x80" * 10_000_000,
+        b"\xdf\x00\x0f\x42\x40" + b"\x01" * 2_000_000,
+        b"\xdc\x4e\x20" + (b"\xdc\x4e\x20" + b"\x01" * 20_000) * 500,
+        b"\x91" * 30_000_000,
+    ],
+    ids=["nested maps", "a long list", "a long map", "many lists", "deep"],
+)
+def test_a_small_message_does_not_become_large(bomb):
+    """10 MB of empty maps would take 640 MB."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"\w"):
+            msgpack_numpy.unpackb(bomb)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 50_000_000

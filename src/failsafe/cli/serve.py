@@ -8,15 +8,22 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING
 
 from failsafe.cli.output import print_json
+from failsafe.cli.parsing import parse_names
+from failsafe.cli.streams import printable
 from failsafe.errors import UserError
-from failsafe.models.address import is_loopback
+from failsafe.models.address import is_loopback, read_key
 from failsafe.models.loading import COMPACT
 from failsafe.policies.loading import load_policy
 
+if TYPE_CHECKING:
+    from failsafe.monitors.serving import Service
+
 _HOST = "127.0.0.1"
+TOKEN = "FAILSAFE_SERVE_TOKEN"
+"""The environment variable with the token that clients must send."""
 
 
 def serve(
@@ -29,12 +36,18 @@ def serve(
     views: str = "",
     base: tuple[float, float, float] = (0.0, 0.0, 0.0),
     deadline: float = 5.0,
+    any_instruction: bool = False,
+    idle_timeout: float = 900.0,
+    allow: str = "",
     events: Path | None = None,
     json: bool = False,
 ) -> int:
     """Serve a policy with the monitor around it, over openpi's protocol.
 
-    Clients connect here, and need no change. Serves until it is interrupted with Ctrl-C.
+    Clients connect here, and need no change. Connections are refused until the server behind answers, as
+    openpi's client expects it. Serves until it is interrupted with Ctrl-C. With a token in the environment
+    variable FAILSAFE_SERVE_TOKEN, clients must send "Authorization: Api-Key TOKEN"; a key for the server
+    behind is taken from FAILSAFE_OPENPI_API_KEY.
 
     Args:
         upstream: The server behind, ws://HOST:PORT. A query states what its actions mean, as for a policy:
@@ -47,15 +60,22 @@ def serve(
         views: Images of a request, "front=observation/image,hand=observation/wrist_image" by default.
         base: Position of the robot's base in the frame of the positions in "observation/state", metres.
         deadline: Seconds after which an assessment is dropped.
+        any_instruction: Also assess instructions that the model was not trained on.
+        idle_timeout: Seconds without a request after which a client gives up its seat, if all 16 are taken
+            and another client needs it.
+        allow: Host names, separated by commas, that clients may use for this machine beside its addresses,
+            and from which web pages may connect.
         events: File to append the monitor's events to, one line of JSON each.
         json: Print the address as JSON.
     """
     host, port = parse_address(listen)
     load_policy(upstream)  # says what is not installed before the imports that need it
-    from failsafe.monitors.serving import EventLog, make_service
+    from failsafe.monitors.admission import Admission
+    from failsafe.monitors.event_log import EventLog
+    from failsafe.monitors.serving import make_service
 
-    with contextlib.ExitStack() as stack:
-        log = EventLog(stack.enter_context(_append(events)) if events else None, _print_error)
+    with contextlib.closing(EventLog(events, _print_error)) as log:
+        admission = Admission(parse_names(allow), read_key(TOKEN))
         service = make_service(
             upstream,
             monitor,
@@ -67,16 +87,27 @@ def serve(
             views=parse_views(views) if views else None,
             base=base,
             deadline=deadline,
+            any_instruction=any_instruction,
+            idle_timeout=idle_timeout,
+            admission=admission,
             on_event=log.add,
-            on_warning=lambda sentence: _print_error(f"failsafe: {sentence}"),
+            on_warning=lambda sentence: log.say(f"failsafe: {sentence}"),
         )
         address = f"ws://{f'[{host}]' if ':' in host else host}:{service.proxy.port}"
-        _announce(address, service.upstream, service.model, service.missing_views, json)
-        if not is_loopback(host):
-            _print_error(f"failsafe: anyone who reaches {listen} over the network can move the robot")
+        if not is_loopback(host) and not admission.token:
+            log.say(
+                f"failsafe: anyone who reaches {listen} over the network can move the robot: set {TOKEN} to "
+                "a token, and give it to the clients as their API key"
+            )
         _interrupt_on_signals()
         with contextlib.suppress(KeyboardInterrupt):
-            service.proxy.run()
+            service.proxy.run(
+                on_ready=lambda: _announce(address, service, json),
+                on_waiting=lambda reason: log.say(
+                    f"failsafe: waiting for the server at {service.upstream} ({reason}); clients are refused "
+                    "until it answers"
+                ),
+            )
     return 0
 
 
@@ -108,25 +139,32 @@ def parse_views(text: str) -> Mapping[str, str]:
     return found
 
 
-def _append(path: Path) -> TextIO:
-    try:
-        return path.open("a", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"expected a file to write events to, got {path}: {error.strerror}") from error
-
-
-def _announce(url: str, upstream: str, model: str, hidden: tuple[str, ...], json: bool) -> None:
+def _announce(url: str, service: Service, json: bool) -> None:
+    known, hidden = service.instructions, service.missing_views
     if json:
-        print_json({"listening": url, "upstream": upstream, "monitor": model, "black": list(hidden)})
+        print_json(
+            {
+                "listening": url,
+                "upstream": service.upstream,
+                "monitor": service.model,
+                "black": list(hidden),
+                "instructions": list(known),
+                "alarms": service.alarms,
+            }
+        )
     else:
-        print(f"listening on {url}; {model} monitors {upstream}")
+        print(f"listening on {url}; {service.model} monitors {service.upstream}: {service.alarms}")
+        if known:
+            shown = "', '".join(map(printable, known))
+            print(f"the model knows {len(known)} instructions, which must be sent word for word: '{shown}'")
         if hidden:
             print(f"no image shows {', '.join(hidden)}: the model sees black there")
     sys.stdout.flush()
 
 
 def _print_error(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    # Lines quote clients: their control characters must not reach the terminal.
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 def _interrupt_on_signals() -> None:

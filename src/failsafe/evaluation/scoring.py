@@ -11,7 +11,13 @@ from failsafe.evaluation.offline import ModelScore, ScoreTable, score
 from failsafe.evaluation.predictions import Prediction, ask, write_predictions
 from failsafe.evaluation.statistics import RESAMPLES
 from failsafe.models.baselines import fit_baselines
-from failsafe.models.contract import RecoveryModel, assess_safely, check_objects, trained_on
+from failsafe.models.contract import (
+    RecoveryModel,
+    assess_safely,
+    check_objects,
+    known_instructions,
+    trained_on,
+)
 from failsafe.records import codec
 from failsafe.records.assessment import Status, WindowSpec
 from failsafe.records.provenance import collect_provenance, command_line
@@ -65,8 +71,7 @@ class OfflineTest:
             UserError: If the windows or an instruction do not fit the model.
             RecordError: If the model was trained on a seed of the split.
         """
-        config = getattr(getattr(model, "meta", None), "config", getattr(model, "meta", None))
-        known: Sequence[str] = getattr(config, "instructions", ())
+        known = known_instructions(model)
         for set_name, found in self.sets.items():
             samples = [found.samples[i] for i in self.rows[set_name]]
             if found.spec != model.window_spec:

@@ -58,6 +58,16 @@ def trained_on(learned: object, task: str) -> tuple[int, ...]:
     return seeds.get(task, ())
 
 
+def known_instructions(model: object) -> tuple[str, ...]:
+    """Return the instructions that a model was trained on; empty if it states none.
+
+    Args:
+        model: A recovery model. Its attribute `meta.instructions` or `meta.config.instructions` lists them.
+    """
+    meta = getattr(model, "meta", None)
+    return tuple(getattr(getattr(meta, "config", meta), "instructions", ()))
+
+
 def check_objects(model: object, task: str, objects: int) -> None:
     """Check that a model can locate every object of a task.
 

@@ -10,21 +10,25 @@ from __future__ import annotations
 import contextlib
 import http
 import itertools
-import socket
+import logging
 import threading
 import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 from websockets.sync.client import ClientConnection
 from websockets.sync.connection import Connection
-from websockets.sync.server import ServerConnection, serve
+from websockets.sync.server import Server, ServerConnection, serve
 
 from failsafe.errors import PolicyError, UserError
+from failsafe.models.address import is_loopback
+from failsafe.monitors.admission import Admission, is_address
+from failsafe.monitors.listener import Listener
+from failsafe.monitors.seats import Seats
 from failsafe.policies.openpi import limit_sending, open_connection
 from failsafe.policies.served import excerpt
 
@@ -32,12 +36,26 @@ LOOPBACK = "127.0.0.1"
 MAX_BYTES = 32 * 2**20
 """Largest message in either direction, bytes: ten images of 1024x1024."""
 MAX_CLIENTS = 16
+IDLE_TIMEOUT = 900.0
+"""Seconds without a request after which a client gives up its seat, if another client needs it."""
+_OPEN_TIMEOUT = 5.0
+"""Longest handshake, seconds."""
+_MAX_WAITING = 4
+"""Messages of a client that wait to be read; a client of openpi sends one at a time."""
+_BETWEEN_PROBES = 1.0
+"""Seconds between two tries to reach the upstream server at the start."""
 _SEND_TIMEOUT = 30.0
 _CLOSE_TIMEOUT = 0.5
+_METADATA = "metadata"
 _REASON = "Internal server error. Traceback included in previous frame."
 """The reason with which openpi's server closes a connection."""
 
 _Side = TypeVar("_Side", bound=Connection)
+
+# What websockets logs is either told to the client, or is a client's affair: no tracebacks on standard error.
+_logger = logging.getLogger("failsafe.proxy")
+_logger.addHandler(logging.NullHandler())
+_logger.propagate = False
 
 
 class Guard(Protocol):
@@ -60,49 +78,58 @@ class Upstream:
         url: Its address, such as "ws://127.0.0.1:8000".
         timeout: Longest wait for an answer, seconds.
         connect_timeout: Longest wait for a connection, and for the metadata, seconds.
+        headers: Headers of the handshake, with the key of the server for example.
     """
 
     url: str
     timeout: float = 60.0
     connect_timeout: float = 5.0
+    headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
 
 
 class Proxy:
-    """A proxy that listens as soon as it is constructed; `run` serves.
+    """A proxy that reserves its port when it is constructed, and serves in `run`.
 
-    Each client has its own thread, guard and connection to the upstream server. Messages and the header
-    "Authorization" pass unchanged.
+    Each client has its own thread, guard and connection to the upstream server. Messages pass unchanged, and
+    so does the header "Authorization", unless it holds the proxy's own token.
 
     Args:
         upstream: The server behind the proxy.
         make_guard: Returns the guard of a client, from the client's number (1, 2, ...).
         host: Host name or address to listen on.
         port: Port to listen on; 0 for any free port.
+        admission: Who may connect. Default: clients that are no web pages and name an address of this
+            machine.
+        idle_timeout: Seconds without a request after which a client gives up its seat, if all `MAX_CLIENTS`
+            are taken and another client needs it.
 
     Raises:
-        UserError: If the address cannot be listened on.
+        UserError: If the address cannot be listened on, or the time-out is not above 0.
     """
 
     def __init__(
-        self, upstream: Upstream, make_guard: Callable[[int], Guard], host: str = LOOPBACK, port: int = 9000
+        self,
+        upstream: Upstream,
+        make_guard: Callable[[int], Guard],
+        host: str = LOOPBACK,
+        port: int = 9000,
+        admission: Admission | None = None,
+        idle_timeout: float = IDLE_TIMEOUT,
     ) -> None:
+        if not idle_timeout > 0:
+            raise UserError(f"expected an idle time-out above 0, got {idle_timeout:g}")
+        admission = admission or Admission()
+        listened_on = () if is_address(host) or is_loopback(host) else (host,)
+        self._admission = replace(admission, hosts=(*admission.hosts, *listened_on))
         self._upstream, self._make_guard = upstream, make_guard
         self._numbers = itertools.count(1)
-        self._client_limit = threading.BoundedSemaphore(MAX_CLIENTS)
+        self._seats: Seats[ServerConnection] = Seats(MAX_CLIENTS, idle_timeout)
         self._open: set[Connection] = set()
         self._lock = threading.Lock()
-        self._stopping = False
+        self._stop = threading.Event()
+        self._server: Server | None = None
         try:
-            self._server = serve(
-                self._serve,
-                host,
-                port,
-                compression=None,
-                process_request=_health,
-                close_timeout=_CLOSE_TIMEOUT,
-                max_size=MAX_BYTES,
-                family=socket.AF_INET6 if ":" in host else socket.AF_INET,
-            )
+            self._listener = Listener(host, port)
         except (OSError, OverflowError) as error:
             raise UserError(
                 f"expected an address to listen on, got {host}:{port}: {excerpt(str(error))}"
@@ -111,45 +138,122 @@ class Proxy:
     @property
     def port(self) -> int:
         """The port that the proxy listens on."""
-        return int(self._server.socket.getsockname()[1])
+        return int(self._listener.getsockname()[1])
 
-    def run(self) -> None:
-        """Serve until `stop` is called in another thread, or an exception is raised in this one."""
+    def run(
+        self,
+        on_ready: Callable[[], None] = lambda: None,
+        on_waiting: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        """Serve until `stop` is called in another thread, or an exception is raised in this one.
+
+        Until the upstream server answers for the first time, connections are refused: openpi's client then
+        waits, as it does for a server that loads its model.
+
+        Args:
+            on_ready: Called when clients can connect.
+            on_waiting: Called once with the reason, if the upstream server does not answer at once.
+
+        Raises:
+            PolicyError: If no clients can be accepted any more.
+        """
         try:
-            self._server.serve_forever()
+            if self._wait_for_upstream(on_waiting):
+                self._listener.listen()
+                on_ready()
+                self._server = self._make_server()
+                self._server.serve_forever()
+                if not self._stop.is_set():
+                    raise PolicyError(
+                        "expected to go on accepting clients, got a listening socket that fails"
+                    )
+        except (OSError, RuntimeError) as error:  # no thread can be started, for example
+            if not self._stop.is_set():
+                raise PolicyError(
+                    f"expected to go on accepting clients, got {type(error).__name__}: {excerpt(str(error))}"
+                ) from error
         finally:
             self.stop()
 
     def stop(self) -> None:
         """Refuse new clients and close all connections on both sides, during or after `run`."""
         with self._lock:
-            self._stopping = True
+            self._stop.set()
             still_open = list(self._open)
         for connection in still_open:
             connection.close(CloseCode.GOING_AWAY)
-        self._server.shutdown()
+        self._listener.drop_opening()
+        if self._server is not None:
+            self._server.shutdown()
+        else:
+            self._listener.close()
+
+    def _make_server(self) -> Server:
+        server = serve(
+            self._serve,
+            sock=self._listener,
+            compression=None,
+            process_request=self._admit,
+            open_timeout=_OPEN_TIMEOUT,
+            close_timeout=_CLOSE_TIMEOUT,
+            max_size=MAX_BYTES,
+            max_queue=_MAX_WAITING,
+            logger=_logger,
+        )
+        server.handler = self._listener.counted(server.handler)
+        return server
+
+    def _wait_for_upstream(self, on_waiting: Callable[[str], None]) -> bool:
+        """Wait until the upstream server answers a handshake; return False if the proxy stops first."""
+        upstream, told = self._upstream, False
+        while not self._stop.is_set():
+            try:
+                with open_connection(
+                    upstream.url, upstream.connect_timeout, upstream.headers, MAX_BYTES
+                ) as connection:
+                    connection.recv(timeout=upstream.connect_timeout)
+                return True
+            except InvalidStatus:
+                return True  # it wants a key that its clients have
+            except (OSError, WebSocketException, TimeoutError) as error:
+                if not told:
+                    told = True
+                    on_waiting(excerpt(str(error) or type(error).__name__))
+            self._stop.wait(_BETWEEN_PROBES)
+        return False
+
+    def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Answer `/healthz` as openpi's server does, and refuse clients that may not connect."""
+        if request.path == "/healthz":
+            return connection.respond(http.HTTPStatus.OK, "OK\n")
+        refused = self._admission.refusal(request.headers)
+        return connection.respond(refused[0], refused[1] + "\n") if refused else None
 
     def _serve(self, client: ServerConnection) -> None:
+        self._listener.opened(client.socket)
         # Suppressed: the client is gone, so no error can be reported to it.
         with contextlib.suppress(ConnectionClosed), self._closing(client):
             try:
-                if not self._client_limit.acquire(blocking=False):
+                seated, idle = self._seats.take(client)
+                if idle is not None:
+                    idle.close(CloseCode.POLICY_VIOLATION, "idle, and another client needs the seat")
+                if not seated:
                     raise PolicyError(f"expected at most {MAX_CLIENTS} clients at once, got one more")
-                try:
-                    self._serve_client(client)
-                finally:
-                    self._client_limit.release()
+                self._serve_client(client)
             except PolicyError as error:
-                if self._stopping:
+                if self._stop.is_set():
                     client.close(CloseCode.GOING_AWAY)
                 client.send(str(error))
                 client.close(CloseCode.INTERNAL_ERROR, _REASON)
+            finally:
+                self._seats.leave(client)
 
     def _serve_client(self, client: ServerConnection) -> None:
         guard = self._make_guard(next(self._numbers))
         with self._closing(self._connect(client)) as upstream:
-            client.send(self._receive(client, upstream, self._upstream.connect_timeout, "metadata"))
+            client.send(self._receive(client, upstream, self._upstream.connect_timeout, _METADATA))
             for request in client:
+                self._seats.set_busy(client, True)
                 deadline = time.monotonic() + self._upstream.timeout
                 try:
                     upstream.send(request)
@@ -159,10 +263,13 @@ class Proxy:
                 guard.on_request(request)
                 left = max(deadline - time.monotonic(), 0.01)
                 client.send(guard.on_answer(self._receive(client, upstream, left, "an answer")))
+                self._seats.set_busy(client, False)
 
     def _connect(self, client: ServerConnection) -> ClientConnection:
+        headers = self._upstream.headers
         authorization = client.request.headers.get("Authorization") if client.request else None
-        headers = {"Authorization": authorization} if authorization else None
+        if authorization and not self._admission.token:
+            headers = {**headers, "Authorization": authorization}
         seconds = self._upstream.connect_timeout
         try:
             return open_connection(self._upstream.url, seconds, headers, MAX_BYTES)
@@ -187,8 +294,12 @@ class Proxy:
         try:
             frame = upstream.recv(timeout=seconds)
         except TimeoutError:
+            setting = "connect_timeout" if what == _METADATA else "timeout"
+            limit: float = getattr(self._upstream, setting)
             raise PolicyError(
-                f"the server at {self._upstream.url}: expected {what} in time, got nothing"
+                f"the server at {self._upstream.url}: expected {what} within {limit:g} s, got nothing: see "
+                f"whether the server is busy, or allow more time with ?{setting}={2 * limit:g} behind its "
+                "address"
             ) from None
         except ConnectionClosed as error:
             raise self._lost(what, error) from None
@@ -219,7 +330,7 @@ class Proxy:
         limit_sending(connection, _SEND_TIMEOUT)
         with connection:
             with self._lock:
-                if self._stopping:
+                if self._stop.is_set():
                     raise ConnectionClosed(None, None)
                 self._open.add(connection)
             try:
@@ -227,8 +338,3 @@ class Proxy:
             finally:
                 with self._lock:
                     self._open.discard(connection)
-
-
-def _health(connection: ServerConnection, request: Request) -> Response | None:
-    """Answer `/healthz` as openpi's server does."""
-    return connection.respond(http.HTTPStatus.OK, "OK\n") if request.path == "/healthz" else None

@@ -7,6 +7,7 @@ queried at requests only, because nothing can be changed at the steps between.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -39,6 +40,10 @@ reset: another episode has started."""
 OVERSHOOT = 1.2
 """A tool may move by this many control steps' limits in one step; counts where many steps pass between two
 requests."""
+MAX_PROMPT = 10_000
+"""Longest prompt in characters; the monitor does not read a request with a longer one."""
+_KEPT_EVENTS = 100
+"""Events of an episode that are kept; a robot may run one episode for days."""
 LAG_STEPS = 2.0
 """A tool may lag behind its target by this many control steps' limits; a target farther away is not used."""
 
@@ -115,6 +120,7 @@ class RequestGuard:
             request: The message as received.
         """
         self._now = None
+        del self._monitor.events[:-_KEPT_EVENTS]
         try:
             prompt, now = self._parse(request)
             self._now = self._observe(prompt, now)
@@ -146,6 +152,8 @@ class RequestGuard:
         prompt = fields.get(PROMPT)
         if not isinstance(prompt, str):
             raise PolicyError(f"expected a string under '{PROMPT}', got {type(prompt).__name__}")
+        if len(prompt) > MAX_PROMPT:
+            raise PolicyError(f"expected at most {MAX_PROMPT} characters under '{PROMPT}', got {len(prompt)}")
         pose, width = observe_libero_state(fields.get(STATE))
         pose[:3] -= self._wire.base
         images = {view: _image(fields, key) for key, view in self._shown_views.items()}
@@ -253,13 +261,14 @@ def guard_clients(
         threshold: Score above which an alarm is raised: a number, or a function of the instruction.
         settings: When to query, take over, hand back and give up.
         wire: The meaning of the numbers and images.
-        on_event: Called with every event.
+        on_event: Called with every event. What it raises is dropped: it must not cut the robot off.
     """
     shared = _SerializedModel(model)
 
     def make(number: int) -> RequestGuard:
         def record(event: Event) -> None:
-            on_event(number, event)
+            with contextlib.suppress(Exception):
+                on_event(number, event)
 
         return RequestGuard(Monitor(shared, wire.robot, threshold, settings, record), wire, record)
 

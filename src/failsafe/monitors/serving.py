@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import cast
 
 from failsafe.errors import UnknownNameError, UserError
-from failsafe.models.contract import RecoveryModel
+from failsafe.models.contract import RecoveryModel, known_instructions
 from failsafe.models.loading import COMPACT, fingerprint, load_model
+from failsafe.monitors.admission import Admission
 from failsafe.monitors.calibration import NEVER, Calibration, check_usable, read_calibration
-from failsafe.monitors.proxy import Proxy, Upstream
+from failsafe.monitors.proxy import IDLE_TIMEOUT, Proxy, Upstream
 from failsafe.monitors.requests import Wire, guard_clients
 from failsafe.monitors.settings import MonitorSettings
 from failsafe.policies.contract import Policy
 from failsafe.policies.loading import load_policy
 from failsafe.policies.openpi import OpenpiPolicy
-from failsafe.records import codec
-from failsafe.records.event import Event, EventKind
+from failsafe.records.event import Event
 
 LOOPBACK = "127.0.0.1"
 """Address that only this machine can reach."""
-_ROUTINE = (EventKind.QUERY, EventKind.CHECK)
-"""Events of every query: logged, not announced."""
+_NAMED = 32
+"""Instructions of clients that are named in warnings."""
 
 
 def _ignore(_: str) -> None:
@@ -42,12 +41,16 @@ class Service:
         upstream: URL of the server behind it.
         model: Name of the recovery model.
         missing_views: Views of the model that no image shows; the model sees black there.
+        instructions: Instructions that the model was trained on; empty if it states none.
+        alarms: When the monitor raises an alarm, in words: "alarms above 5".
     """
 
     proxy: Proxy
     upstream: str
     model: str
     missing_views: tuple[str, ...]
+    instructions: tuple[str, ...]
+    alarms: str
 
 
 def make_service(
@@ -62,6 +65,9 @@ def make_service(
     views: Mapping[str, str] | None = None,
     base: tuple[float, float, float] = (0.0, 0.0, 0.0),
     deadline: float = 5.0,
+    any_instruction: bool = False,
+    idle_timeout: float = IDLE_TIMEOUT,
+    admission: Admission | None = None,
     on_event: Callable[[int, Event], None] = lambda client, event: None,
     on_warning: Callable[[str], None] = _ignore,
 ) -> Service:
@@ -81,6 +87,11 @@ def make_service(
             states.
         base: Position of the robot's base in the frame of the positions in a request's state, metres.
         deadline: Seconds after which an assessment is dropped.
+        any_instruction: Let the model assess instructions that it was not trained on.
+        idle_timeout: Seconds without a request after which a client gives up its seat, if another client
+            needs it.
+        admission: Who may connect. Default: clients that are no web pages and name an address of this
+            machine.
         on_event: Called with the number of a client and an event, from several threads.
         on_warning: Called with a sentence about what limits the monitor.
 
@@ -96,7 +107,7 @@ def make_service(
     if deadline <= 0:
         raise UserError(f"expected a deadline above 0, got {deadline:g}")
     limit, settings = _limit(model, calibration, threshold, on_warning)
-    loaded = load_model(model)
+    loaded = load_model(model, any_instruction)
     spec, space = loaded.window_spec, policy.action_space
     for view in (views or {}).values():
         if view not in spec.views:
@@ -109,41 +120,10 @@ def make_service(
         raise UserError(f"expected an image of {' or '.join(spec.views)}, the views of the model; got none")
     settings = dataclasses.replace(settings, deadline=deadline)
     make_guard = guard_clients(loaded, limit, settings, wire, on_event)
-    behind = Upstream(policy.url, policy.timeout, policy.connect_timeout)
-    return Service(Proxy(behind, make_guard, host, port), policy.url, loaded.name, hidden)
-
-
-class EventLog:
-    """Writes events to a file, one line of JSON each, and announces those that matter at once.
-
-    Args:
-        file: The file, None to write none.
-        on_notable: Called with a line about an event that is not routine. An event that repeats the one
-            before is announced once.
-    """
-
-    def __init__(self, file: TextIO | None, on_notable: Callable[[str], None] = _ignore) -> None:
-        self._file, self._on_notable = file, on_notable
-        self._lock = threading.Lock()
-        self._last: dict[int, tuple[EventKind, str]] = {}
-
-    def add(self, client: int, event: Event) -> None:
-        """Log an event; may be called from several threads.
-
-        Args:
-            client: Number of the client.
-            event: The event.
-        """
-        line = json.dumps({"client": client, **codec.to_plain(event)})
-        with self._lock:
-            if self._file is not None:
-                print(line, file=self._file, flush=True)
-            seen = (event.kind, event.description)
-            if event.kind in _ROUTINE or self._last.get(client) == seen:
-                return
-            self._last[client] = seen
-            description = f": {event.description}" if event.description else ""
-            self._on_notable(f"client {client}, step {event.step}: {event.kind.value}{description}")
+    behind = Upstream(policy.url, policy.timeout, policy.connect_timeout, policy.headers)
+    proxy = Proxy(behind, make_guard, host, port, admission, idle_timeout)
+    known = known_instructions(loaded)
+    return Service(proxy, policy.url, loaded.name, hidden, known, _describe(limit, known))
 
 
 def _limit(
@@ -167,19 +147,46 @@ def _limit(
     else:
         found = read_calibration(Path(calibration))
     check_usable(found)
-    return _warn_where_missing(found, on_warning), MonitorSettings(drift=found.drift)
+    return _WarnWhereMissing(found, on_warning), MonitorSettings(drift=found.drift)
 
 
-def _warn_where_missing(
-    calibration: Calibration, on_warning: Callable[[str], None]
-) -> Callable[[str], float]:
-    known: set[str] = {""}  # a monitor has no instruction before its first request
+def _describe(limit: float | Callable[[str], float], instructions: tuple[str, ...]) -> str:
+    """Say in words when the monitor raises an alarm."""
+    if isinstance(limit, _WarnWhereMissing):
+        values = {limit(instruction) for instruction in instructions or limit.calibration.thresholds}
+    else:
+        values = {cast(float, limit)}
+    found = sorted({f"{value:.3g}" for value in values if value != NEVER}, key=float)
+    if not found:
+        return "only observes"
+    return f"alarms above {found[0]}" if len(found) == 1 else f"alarms above {found[0]} to {found[-1]}"
 
-    def threshold(instruction: str) -> float:
-        found = calibration.thresholds.get(instruction)
-        if (found is None or found.value is None) and instruction not in known:
-            known.add(instruction)
-            on_warning(f"no threshold for '{instruction}': the monitor only observes")
-        return calibration.threshold(instruction)
 
-    return threshold
+class _WarnWhereMissing:
+    """The thresholds of a calibration; says once which instructions of clients have none.
+
+    Instructions come from clients, who may send any number of any length: few are named, and none is kept.
+    """
+
+    def __init__(self, calibration: Calibration, on_warning: Callable[[str], None]) -> None:
+        self.calibration, self._on_warning = calibration, on_warning
+        self._named: set[int] = {hash("")}  # a monitor has no instruction before its first request
+        self._lock = threading.Lock()
+
+    def __call__(self, instruction: str) -> float:
+        value = self.calibration.threshold(instruction)
+        if value == NEVER:
+            with self._lock:
+                new = hash(instruction) not in self._named and len(self._named) <= _NAMED + 1
+                if new:
+                    self._named.add(hash(instruction))
+                last = new and len(self._named) > _NAMED + 1
+            if last:
+                self._on_warning("there are more instructions without a threshold, which are not named")
+            elif new:
+                self._on_warning(f"no threshold for '{_short(instruction)}': the monitor only observes")
+        return value
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 100 else f"{text[:100]} ... ({len(text)} characters)"

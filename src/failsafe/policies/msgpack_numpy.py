@@ -15,6 +15,11 @@ import numpy as np
 
 from failsafe.policies.raw_arrays import dtype_of, read_array, read_dtype
 
+MAX_ITEMS = 100_000
+"""Largest number of items in all lists and maps of a message together. An array of NumPy counts as four."""
+_MAX_LENGTH = 20_000
+"""Largest number of items of one list or map."""
+
 
 def packb(value: object) -> bytes:
     """Write a value with arrays and NumPy scalars as bytes.
@@ -27,13 +32,29 @@ def packb(value: object) -> bytes:
 
 
 def unpackb(data: bytes) -> Any:
-    """Read a value from bytes. No length in it can exceed that of the bytes.
+    """Read a value from bytes. Its size in memory is bounded by that of the bytes and `MAX_ITEMS`.
 
     Raises:
-        ValueError: If they are not MessagePack, or an array in them is invalid.
+        ValueError: If they are not MessagePack, hold too many lists and maps, or an array in them is invalid.
     """
+    items = 0
+
+    def count(found: Any) -> Any:
+        # One byte can be a whole map, which takes 64 bytes in memory and more.
+        nonlocal items
+        items += len(found) + 1
+        if items > MAX_ITEMS:
+            raise ValueError(f"expected at most {MAX_ITEMS} items in lists and maps, got more")
+        return found
+
     try:
-        return msgpack.unpackb(data, object_hook=_from_plain)
+        return msgpack.unpackb(
+            data,
+            object_hook=lambda found: _from_plain(count(found)),
+            list_hook=count,
+            max_array_len=_MAX_LENGTH,
+            max_map_len=_MAX_LENGTH,
+        )
     except (
         ValueError,
         msgpack.exceptions.UnpackException,
