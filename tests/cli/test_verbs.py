@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -52,6 +53,17 @@ def test_render_gallery_and_coverage_make_their_pages(
     )
     assert status == 0
     assert json.loads(out)["images"] > 20
+    many = json.loads(out)["images"]
+    status, out, err = run("render", str(made), "--size", "64", "--cameras", "front", "--workers", "1")
+    assert "about 0 images: 3 episodes, 64 x 64 pixels, cameras front, one of every 10 control steps" in err
+    view = ("--size", "16", "--cameras", "front", "--purpose", "video", "--workers", "1")
+    status, out, err = run("render", str(made), *view)
+    said, did = re.search(r"about (\d+) images", err), re.search(r": (\d+) images of 3 episodes", out)
+    assert said
+    assert did
+    assert int(said[1]) == int(did[1]) > 3 * many, "said before it starts, and every control step"
+    status, _, err = run("render", str(made), "--purpose", "galery")
+    assert (status, "unknown purpose 'galery': did you mean 'gallery'?" in err) == (2, True)
     status, out, _ = run("gallery", str(made), "--json")
     assert status == 0
     assert Path(json.loads(out)["page"]).exists()

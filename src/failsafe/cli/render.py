@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import tyro
@@ -9,10 +10,10 @@ import tyro
 from failsafe.cli.output import ProgressReporter, print_json
 from failsafe.cli.parsing import parse_names
 from failsafe.datasets.cameras import parse_cameras
-from failsafe.datasets.frames import EVERY, SIZE, write_steps
-from failsafe.datasets.render import RenderOptions, choose_cases, render_dataset
+from failsafe.datasets.frames import SIZE, write_steps
+from failsafe.datasets.render import PURPOSES, RenderOptions, choose_cases, estimate_images, render_dataset
 from failsafe.datasets.store import open_dataset
-from failsafe.errors import UserError
+from failsafe.errors import UnknownNameError, UserError
 from failsafe.execution.loading import load_executor
 from failsafe.experts.tasks import load_task
 
@@ -20,9 +21,10 @@ from failsafe.experts.tasks import load_task
 def render(
     data: tyro.conf.Positional[Path],
     /,
-    cameras: str = "front,side,hand",
-    size: int = SIZE,
-    every: int = EVERY,
+    purpose: str = "gallery",
+    cameras: str = "",
+    size: int = 0,
+    every: int = 0,
     categories: str = "recoverable,unrecoverable",
     workers: int | None = None,
     executor: str = "processes",
@@ -38,9 +40,13 @@ def render(
 
     Args:
         data: Folder of the dataset.
-        cameras: Names, or poses as NAME@X:Y:Z@X:Y:Z (from, to) in metres, separated by commas.
-        size: Height and width of a frame, pixels.
-        every: Control steps from one frame to the next; labelled steps and the end are always rendered.
+        purpose: What the frames are for: "gallery" (pages and filmstrips: front,hand; 160 pixels; every tenth
+            control step) or "video" (front,side,hand; 224 pixels; every control step).
+        cameras: Names, or poses as NAME@X:Y:Z@X:Y:Z (from, to) in metres, separated by commas, in place of
+            the purpose's.
+        size: Height and width of a frame, pixels, in place of the purpose's.
+        every: Control steps from one frame to the next, in place of the purpose's; labelled steps and the end
+            are always rendered.
         categories: Categories of the cases to render, separated by commas.
         workers: Number of processes; one per core by default.
         executor: Where it runs: processes, serial (this process, for debugging), or MODULE:ATTRIBUTE.
@@ -56,28 +62,35 @@ def render(
         UserError: If only one of --episode and --steps is given, or a value is not valid.
     """
     dataset = open_dataset(data)
+    if purpose not in PURPOSES:
+        raise UnknownNameError("purpose", purpose, PURPOSES)
+    needed = PURPOSES[purpose]
     if episode or steps:
         if not (episode and steps):
             raise UserError("expected --episode and --steps together, got one of them")
         case = dataset.find(episode)
         simulator = load_task(case.task, full_meshes).simulator
-        wanted = parse_cameras(simulator, cameras)
-        paths = write_steps(dataset, simulator, case, rollout, steps, wanted, size, out)
+        wanted = parse_cameras(simulator, cameras or PURPOSES["video"].cameras)
+        paths = write_steps(dataset, simulator, case, rollout, steps, wanted, size or SIZE, out)
         print_json([str(p) for p in paths]) if json else print(*paths, sep="\n")
         return 0
     names = parse_names(categories)
     cases = choose_cases(dataset, names, skip_damaged)
     if not cases:
         raise UserError(f"expected cases in {data} of the category {' or '.join(names)}")
-    with ProgressReporter("episodes", len(cases), quiet=json) as reporter:
+    view = RenderOptions(cameras or needed.cameras, size or needed.size, every or needed.every, full_meshes)
+    expected = estimate_images(dataset, cases, view)
+    if not json:
+        print(f"about {expected} images: {_describe(view, len(cases))}", file=sys.stderr)
+    with ProgressReporter("images", expected, quiet=json) as reporter:
         images = 0
 
         def show(episodes: int, new: int) -> None:
             nonlocal images
             images += new
-            reporter.advance(episodes, f"{images} images")
+            left = max(expected - images, 0) * reporter.seconds / max(images, 1)
+            reporter.advance(new, f"about {left:.0f} s left" if images and left else "")
 
-        view = RenderOptions(cameras, size, every, full_meshes)
         made = render_dataset(dataset, cases, view, load_executor(executor, workers), show)
     seconds = reporter.seconds
     if json:
@@ -88,3 +101,8 @@ def render(
         if made.lost:
             print(f"not rendered, because rendering killed two processes each: {', '.join(made.lost)}")
     return 0
+
+
+def _describe(view: RenderOptions, cases: int) -> str:
+    steps = "every control step" if view.every == 1 else f"one of every {view.every} control steps"
+    return f"{cases} episodes, {view.size} x {view.size} pixels, cameras {view.cameras}, {steps}"

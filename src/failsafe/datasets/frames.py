@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,15 +94,8 @@ def render_case(
         MissingRendererError: If nothing can render on this machine.
         StoreError: If the folder cannot be written.
     """
-    starts = {label.recovery: label.step for label in case.labels if label.recovery}
-    times = case.times
-    moments = (times.injection_step, times.onset_step, times.failure_step, times.detection_step)
-    marked = {step for step in moments if step is not None} | {label.step for label in case.labels}
     _check(cameras, size, every)
-    rollouts = [
-        _Rollout.of(name, trace, starts.get(name, 0), every, marked)
-        for name, trace in dataset.traces(case.task, case.case_id).items()
-    ]
+    rollouts = _case_rollouts(dataset, case, every)
     folder = case_folder(dataset, case.task, case.case_id)
     return _render(folder, simulator, case.seed, rollouts, cameras, size, every, progress, look)
 
@@ -191,6 +184,62 @@ def write_steps(
             write_atomically(path, buffer.getvalue())
             paths.append(path)
     return paths
+
+
+def count_case_images(
+    dataset: Dataset, case: FailureCase, cameras: Collection[str], size: int, every: int, look: str = ""
+) -> int:
+    """Return how many images `render_case` would render, without a simulator.
+
+    Args:
+        dataset: The dataset.
+        case: The case.
+        cameras: Names of the cameras.
+        size: Height and width of a frame, pixels.
+        every: A frame of every so many control steps.
+        look: What else the images depend on.
+    """
+    folder = case_folder(dataset, case.task, case.case_id)
+    return _count(folder, _case_rollouts(dataset, case, every), cameras, size, every, look)
+
+
+def count_nominal_images(
+    dataset: Dataset, task: str, seed: int, cameras: Collection[str], size: int, every: int, look: str = ""
+) -> int:
+    """Return how many images `render_nominal` would render. Other arguments: see `count_case_images`.
+
+    Args:
+        dataset: The dataset.
+        task: Name of the task.
+        seed: Seed of the initial state.
+        cameras: Names of the cameras.
+        size: Height and width of a frame, pixels.
+        every: A frame of every so many control steps.
+        look: What else the images depend on.
+    """
+    rollouts = [_Rollout.of(NOMINAL, dataset.nominal(task, seed)[1], 0, every)]
+    return _count(nominal_folder(dataset, task, seed), rollouts, cameras, size, every, look)
+
+
+def _count(
+    folder: Path, rollouts: Sequence[_Rollout], cameras: Collection[str], size: int, every: int, look: str
+) -> int:
+    before = read_index(folder)
+    traces = tuple(rollout.frames(size) for rollout in rollouts)
+    same = before and (before.size, before.every, before.look, before.traces) == (size, every, look, traces)
+    kept = {camera.name for camera in before.cameras} if before and same else set[str]()
+    return len({*cameras} - kept) * sum(len(rollout.steps) for rollout in rollouts)
+
+
+def _case_rollouts(dataset: Dataset, case: FailureCase, every: int) -> list[_Rollout]:
+    starts = {label.recovery: label.step for label in case.labels if label.recovery}
+    times = case.times
+    moments = (times.injection_step, times.onset_step, times.failure_step, times.detection_step)
+    marked = {step for step in moments if step is not None} | {label.step for label in case.labels}
+    return [
+        _Rollout.of(name, trace, starts.get(name, 0), every, marked)
+        for name, trace in dataset.traces(case.task, case.case_id).items()
+    ]
 
 
 def _check(cameras: Sequence[Camera], size: int, every: int) -> None:

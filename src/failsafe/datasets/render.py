@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from failsafe.datasets.cameras import parse_cameras
-from failsafe.datasets.frames import render_case, render_nominal
+from failsafe.datasets.frames import (
+    count_case_images,
+    count_nominal_images,
+    render_case,
+    render_nominal,
+)
 from failsafe.datasets.manifest import explain_missing_plugins
 from failsafe.datasets.store import Dataset
 from failsafe.errors import UnknownNameError
@@ -17,6 +22,30 @@ from failsafe.experts.tasks import Task, load_task
 from failsafe.records.case import FailureCase
 
 CATEGORIES = ("recoverable", "unrecoverable", "harmless", "diverged", "plan_failed", "crashed")
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """What frames are for, and which frames that needs.
+
+    Attributes:
+        cameras: Names of the cameras, separated by commas.
+        size: Height and width of a frame, pixels.
+        every: A frame of every so many control steps; the marked moments and the end are always there.
+    """
+
+    cameras: str
+    size: int
+    every: int
+
+
+PURPOSES = {
+    "gallery": Purpose("front,hand", 160, 10),
+    "video": Purpose("front,side,hand", 224, 1),
+}
+"""Frames by purpose: pages and filmstrips show a few moments, a video shows every control step."""
+_COUNTED = 100
+"""Cases of which the images are counted exactly; more are estimated from so many."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +64,11 @@ class RenderOptions:
     every: int
     full_meshes: bool
 
+    @property
+    def look(self) -> str:
+        """What else the images depend on, as the index of the frames states it."""
+        return "full meshes" if self.full_meshes else ""
+
 
 def choose_cases(dataset: Dataset, categories: Collection[str], skip_damaged: bool) -> list[FailureCase]:
     """Return the cases of some categories, in the order of task and seed.
@@ -51,6 +85,29 @@ def choose_cases(dataset: Dataset, categories: Collection[str], skip_damaged: bo
         if category not in CATEGORIES:
             raise UnknownNameError("category", category, CATEGORIES)
     return [case for case in dataset.cases(skip_damaged) if case.category in categories]
+
+
+def estimate_images(dataset: Dataset, cases: Sequence[FailureCase], view: RenderOptions) -> int:
+    """Return about how many images `render_dataset` would render, without a simulator.
+
+    Args:
+        dataset: The dataset.
+        cases: The cases to render.
+        view: Cameras, size and rate of the frames.
+
+    Raises:
+        UserError: If the images of a rollout do not fit into one grid.
+        RecordError: If a file is damaged.
+    """
+    cameras = {item.strip().partition("@")[0] for item in view.cameras.split(",") if item.strip()}
+    settings = (cameras, view.size, view.every, view.look)
+    step = max(len(cases) // _COUNTED, 1)
+    counted = cases[::step]
+    images = sum(count_case_images(dataset, case, *settings) for case in counted)
+    states = {(case.task, case.seed) for case in cases}
+    seen = {(case.task, case.seed) for case in counted}
+    nominal = sum(count_nominal_images(dataset, task, seed, *settings) for task, seed in seen)
+    return round(images * len(cases) / max(len(counted), 1) + nominal * len(states) / max(len(seen), 1))
 
 
 @dataclass(frozen=True)
@@ -140,7 +197,6 @@ class RenderJob:
         See `Job.run`.
         """
         dataset, view = Dataset(self._folder), self._view
-        look = "full meshes" if view.full_meshes else ""
         if item.task not in self._tasks:
             self._tasks[item.task] = load_task(item.task, view.full_meshes)
         simulator = self._tasks[item.task].simulator
@@ -158,10 +214,10 @@ class RenderJob:
             images, is_case = 0, part in item.case_ids
             if is_case:
                 case = dataset.case(item.task, part)
-                render_case(dataset, simulator, case, cameras, view.size, view.every, count, look)
+                render_case(dataset, simulator, case, cameras, view.size, view.every, count, view.look)
             else:
                 render_nominal(
-                    dataset, simulator, item.task, item.seed, cameras, view.size, view.every, count, look
+                    dataset, simulator, item.task, item.seed, cameras, view.size, view.every, count, view.look
                 )
             reporter.report((int(is_case), images))
 
