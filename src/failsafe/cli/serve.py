@@ -39,6 +39,8 @@ def serve(
     any_instruction: bool = False,
     idle_timeout: float = 900.0,
     allow: str = "",
+    budget: float = 0.25,
+    assist: bool = False,
     events: Path | None = None,
     json: bool = False,
 ) -> int:
@@ -65,6 +67,9 @@ def serve(
             and another client needs it.
         allow: Host names, separated by commas, that clients may use for this machine beside its addresses,
             and from which web pages may connect.
+        budget: Largest share of 20 seconds of an episode in which the monitor acts, 0 to 1; with 0 it only
+            watches.
+        assist: Go on as the expert after the corrections, in place of handing back at once.
         events: File to append the monitor's events to, one line of JSON each.
         json: Print the address as JSON.
     """
@@ -90,6 +95,8 @@ def serve(
             any_instruction=any_instruction,
             idle_timeout=idle_timeout,
             admission=admission,
+            budget=budget,
+            assist=assist,
             on_event=log.add,
             on_warning=lambda sentence: log.say(f"failsafe: {sentence}"),
         )

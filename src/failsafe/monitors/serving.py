@@ -13,6 +13,7 @@ from failsafe.errors import UnknownNameError, UserError
 from failsafe.models.contract import RecoveryModel, known_instructions
 from failsafe.models.loading import COMPACT, fingerprint, load_model
 from failsafe.monitors.admission import Admission
+from failsafe.monitors.budget import InterventionBudget
 from failsafe.monitors.calibration import NEVER, Calibration, check_usable, read_calibration
 from failsafe.monitors.proxy import IDLE_TIMEOUT, Proxy, Upstream
 from failsafe.monitors.requests import Wire, guard_clients
@@ -68,6 +69,8 @@ def make_service(
     any_instruction: bool = False,
     idle_timeout: float = IDLE_TIMEOUT,
     admission: Admission | None = None,
+    budget: float = 0.25,
+    assist: bool = False,
     on_event: Callable[[int, Event], None] = lambda client, event: None,
     on_warning: Callable[[str], None] = _ignore,
 ) -> Service:
@@ -92,6 +95,9 @@ def make_service(
             needs it.
         admission: Who may connect. Default: clients that are no web pages and name an address of this
             machine.
+        budget: Largest share of 20 seconds of an episode in which the monitor acts, 0 to 1; with 0 it only
+            watches.
+        assist: Go on as the expert after the corrections, in place of handing back at once.
         on_event: Called with the number of a client and an event, from several threads.
         on_warning: Called with a sentence about what limits the monitor.
 
@@ -118,7 +124,8 @@ def make_service(
     hidden = wire.missing_views(spec)
     if len(hidden) == len(spec.views):
         raise UserError(f"expected an image of {' or '.join(spec.views)}, the views of the model; got none")
-    settings = dataclasses.replace(settings, deadline=deadline)
+    limits = InterventionBudget(share=budget)
+    settings = dataclasses.replace(settings, deadline=deadline, budget=limits, assist=assist)
     make_guard = guard_clients(loaded, limit, settings, wire, on_event)
     behind = Upstream(policy.url, policy.timeout, policy.connect_timeout, policy.headers)
     proxy = Proxy(behind, make_guard, host, port, admission, idle_timeout)
