@@ -20,6 +20,7 @@ from pathlib import Path
 
 from failsafe.errors import UserError
 from failsafe.evaluation.episode_table import read_episode_table
+from failsafe.evaluation.intervention import STEP_LIMITS
 from failsafe.evaluation.paired import ALL_TASKS, Row, summarise
 from failsafe.reports.evaluation_tables import probability
 
@@ -41,6 +42,12 @@ def _p(row: Row) -> str:
     return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
+def _within(limit: int) -> Callable[[Row], str]:
+    """Return the figure that states the success rate within a number of control steps."""
+    point = STEP_LIMITS.index(limit)
+    return lambda row: _percent(row.curve[point].successes / row.episodes)
+
+
 FIGURES: Mapping[str, Callable[[Row], str]] = {
     "episodes": lambda row: str(row.episodes),
     "alone": lambda row: _percent(row.alone / row.episodes),
@@ -54,8 +61,16 @@ FIGURES: Mapping[str, Callable[[Row], str]] = {
     "successes": lambda row: str(row.alone),
     "harm": lambda row: _percent(row.harm_rate),
     "false_alarms": lambda row: _percent(row.false_alarm_rate),
+    "intervention": lambda row: _percent(row.intervention.share),
+    "intervention_rescued": lambda row: _percent(row.intervention.rescued_share),
+    "policy_ends": lambda row: str(row.intervention.policy_ends),
+    "survived": lambda row: str(row.survived),
+    "survived_alarms": lambda row: str(row.survived_alarms),
+    **{f"success_{limit}": _within(limit) for limit in STEP_LIMITS},
 }
-"""What can be stated of a row. `failures` and `successes` are those of the policy alone; rates are in %."""
+"""What can be stated of a row. `failures` and `successes` are those of the policy alone; rates are in %.
+`intervention` is the share of control steps in which the monitor acts, `survived` the perturbed episodes that
+the policy alone survives, `success_100` the success within 100 control steps."""
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The full study: every reference policy with the monitor; the weak one with every control, and on every axis of
-# generalisation; the strong one, which has successes to lose, with runtime disturbances at known steps. About three
-# and a half hours on two cores; stop it at any time, and run it again to resume.
+# The full study: every reference policy with the monitor and with assist; the weak one with every control, and on
+# every axis of generalisation; the strong one, which has successes to lose, with run-time perturbations. Takes
+# a night or more on two cores; stop it at any time, and run it again to resume.
 # Writes docs/tables/*.md and the records behind them, docs/tables/*.parquet.
 #
 #   FAILSAFE_STUDY_OUT     folder of the results in place of out/study
@@ -29,12 +29,13 @@ study() { # NAME ARGUMENTS...
 
 push=$(pick "" "--tasks PushCube-v1")
 for strength in $(pick "weak medium strong" medium); do
-  study "$strength" --policy "reference:$strength" $push
+  study "$strength" --policy "reference:$strength" $push --conditions never,monitor,assist
 done
 study controls --policy reference:weak $push --controls
 objects=small-cube,large-cube,tall-cube,blue-cube,sphere
 physics=heavy,slippery,noise,delay-1,delay-2,delay-3
 axes=$(pick "farther,camera-5,camera-15,$objects,fetch,$physics" farther,delay-1)
-study axes --policy reference:weak $push --scenarios "$axes"
+study axes --policy reference:weak $push --scenarios "$axes" --conditions never,monitor,assist
 study perturbed --policy reference:strong --tasks "$(pick PickCube-v1,StackCube-v1 PickCube-v1)" \
-  --scenarios "$(pick nominal,pushed,dropped nominal,pushed)"
+  --scenarios "$(pick nominal,pushed,dropped nominal,pushed)" \
+  --conditions never,minimal,monitor,assist,model-alone,oracle-minimal

@@ -132,7 +132,12 @@ def test_asking_for_help_is_an_exit_status(folder: Path, model: str, run: Verb) 
     status, out, err = run("evaluate", *description, "--takeovers", "0", "--out", str(folder / "help"))
     assert status == 3, err
     assert [row["asked_for_help"] for row in json.loads(out)["summary"]["rows"]] == [0, 1]
-    status, _, err = run("evaluate", *description, "--takeovers", "9", "--out", str(folder / "no-help"))
+    status, out, err = run("evaluate", *description, "--budget", "0", "--out", str(folder / "watches"))
+    (row,) = [row for row in json.loads(out)["summary"]["rows"] if row["condition"] == "monitor"]
+    assert (status, row["asked_for_help"], row["intervention"]["share"]) == (3, 1, 0.0), "it only watches"
+    status, _, err = run(
+        "evaluate", *description, "--takeovers", "9", "--budget", "1", "--out", str(folder / "no-help")
+    )
     assert status == 0, err
 
 
@@ -201,7 +206,11 @@ CALIBRATE = ("calibrate", "{model}", "--policy", toy_study.POLICY, "--tasks", TA
         ((*EVALUATE, "--threshold", "0.5", "--max-steps", "0"), "at least one step, got 0"),
         (
             (*EVALUATE, "--threshold", "0.5", "--takeovers", "-1"),
-            "max_takeovers to be finite and at least 0",
+            "expected an intervention budget of at least 0 takeovers, got -1",
+        ),
+        (
+            (*EVALUATE, "--threshold", "0.5", "--budget", "1.5"),
+            "expected an intervention budget from 0 to 1 of an episode, got 1.5",
         ),
         ((*EVALUATE, "--threshold", "0.5", "--deadline", "0"), "deadline above 0 seconds, got 0"),
         ((*EVALUATE, "--threshold", "0.5", "--workers", "-1"), "expected at least 1 worker, got -1"),
