@@ -91,7 +91,7 @@ install_python_packages() {
   say "installing Python packages into $venv (some minutes the first time) ..."
   rm -f "$stamp"
   PIP_DISABLE_PIP_VERSION_CHECK=1 "$venv/bin/python" -m pip install --quiet --constraint constraints.txt \
-    --editable '.[maniskill,compact,vlm,servers,dev]' </dev/null >"$log" 2>&1 || {
+    --editable '.[maniskill,metaworld,compact,vlm,servers,dev]' </dev/null >"$log" 2>&1 || {
     tail -n 15 "$log" >&2
     die "pip could not install the Python packages; its last words are above."
   }

@@ -1,8 +1,9 @@
 """Segmentation: cut the rollout of a closed-loop policy or a demonstration into the stages of a plan.
 
-The commanded poses are cut where the gripper command changes and where the tool rests. Each path in between
-becomes as few straight lines as stay near it. The plan has the rollout's timing, so that carrying it out open
-loop from the same initial state solves the task again.
+The commanded poses are cut where the gripper command changes, and where the policy says that another stage
+begins; a policy that does not say so is cut where the tool rests. Each path in between becomes as few
+straight lines as stay near it. The plan has the rollout's timing, so that carrying it out open loop from the
+same initial state solves the task again.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from failsafe.records import poses
 from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.records.plan import Stage, StagePlan
 from failsafe.records.trace import Trace
-from failsafe.simulators.contract import EpisodeSpec, Role
+from failsafe.rollouts.loop import NO_STAGE
+from failsafe.simulators.contract import EpisodeSpec, JointSpec, JointType, Role
 
 GRIPPER_CHANGE = 0.25
 """Change of the gripper command that begins a new stage; from closed to open it is 2."""
@@ -27,8 +29,12 @@ REST_SECONDS = 0.1
 """Time of rest that ends a stage."""
 TOLERANCE_TRANSLATION, TOLERANCE_ROTATION = 0.003, 0.03
 """Largest distance of a simplified path from the commanded one (m, rad)."""
-MOVED = 0.01
-"""Distance (m) from which on an object counts as moved by a stage."""
+TOLERANCES = (16.0, 6.0, 2.0, 1.0)
+"""Multiples of these tolerances, in the order in which they are tried: the fewer stages, the better."""
+SHORTEST_SECONDS = 0.15
+"""Shortest stage of a policy that says where its stages begin: it may go back and forth between two."""
+MOVED, TURNED = 0.01, 0.1
+"""Distance (m) and angle (rad) from which on an object counts as moved by a stage."""
 LAST_REST_SECONDS = 0.2
 """Time of rest that is kept at the end: a rollout settles after its plan in any case."""
 SLOWEST = 0.02
@@ -45,17 +51,21 @@ class _Piece:
     stop: int
 
 
-def segment(trace: Trace, embodiment: EmbodimentSpec, episode: EpisodeSpec) -> StagePlan:
-    """Cut a successful rollout into stages.
+def segment(
+    trace: Trace, embodiment: EmbodimentSpec, episode: EpisodeSpec, tolerance: float = 1.0
+) -> StagePlan:
+    """Cut a rollout into stages.
 
     Args:
-        trace: The rollout.
+        trace: The rollout. Its `stages` are those that the policy states, if it states any.
         embodiment: The robot.
         episode: The episode that the rollout belongs to.
+        tolerance: Multiple of the tolerances within which the stages follow the rollout.
 
     Returns:
         A plan that begins where the rollout did, its stages named after what happens in them: "approach",
-        "close gripper", "carry", "push", "move", "open gripper", "retreat".
+        "close gripper", "carry", "push", "slide", "turn", "move", "open gripper", "retreat", "stop",
+        "reach".
 
     Raises:
         PlanError: If the rollout has no steps.
@@ -65,11 +75,14 @@ def segment(trace: Trace, embodiment: EmbodimentSpec, episode: EpisodeSpec) -> S
     path = np.concatenate([trace.tcp_poses[:1], trace.targets]).astype(np.float64)
     path[:, 3:] /= np.linalg.norm(path[:, 3:], axis=1, keepdims=True)
     cuts = _gripper_changes(trace.gripper_commands)
+    stated = int(trace.stages[0]) != NO_STAGE
+    if stated:
+        cuts = _with_stated_stages(cuts, trace.stages, embodiment.steps(SHORTEST_SECONDS))
     pieces = [
         straight
         for begin, end in itertools.pairwise(cuts)
-        for piece in _pieces(path, begin, end, embodiment)
-        for straight in _straight(path, piece)
+        for piece in _pieces(path, begin, end, embodiment, only_last=stated)
+        for straight in _straight(path, piece, tolerance, timed=stated)
     ]
     last = pieces[-1]
     pieces[-1] = _Piece(
@@ -81,6 +94,10 @@ def segment(trace: Trace, embodiment: EmbodimentSpec, episode: EpisodeSpec) -> S
         gripped = CLOSE in effects[:i] and OPEN not in effects[:i]
         # A stage without an effect leads to the next effect, or away from the last one.
         idle = ("move" if gripped else "approach") if any(effects[i:]) else "retreat"
+        if not any(effects):
+            idle = "reach"
+        elif stated and idle == "retreat" and _travel(trace, piece) <= MOVED:
+            idle = "stop"
         stages.append(_stage(effects[i] or idle, path, trace, piece, embodiment))
     return StagePlan(episode.instruction, tuple(stages))
 
@@ -95,8 +112,28 @@ def _gripper_changes(commands: np.ndarray) -> list[int]:
     return [*cuts, len(commands)]
 
 
-def _pieces(path: np.ndarray, begin: int, end: int, embodiment: EmbodimentSpec) -> list[_Piece]:
-    """Cut steps [begin, end) after each rest."""
+def _with_stated_stages(cuts: list[int], stages: np.ndarray, shortest: int) -> list[int]:
+    """Return the cuts with those where another stage begins and lasts.
+
+    Args:
+        cuts: Cuts that have to stay.
+        stages: Number of the stage of every step. [T]
+        shortest: Least distance of two cuts.
+    """
+    kept, current = set(cuts), stages[0]
+    for step in range(1, len(stages) - shortest + 1):
+        lasts = bool((stages[step : step + shortest] == stages[step]).all())
+        if stages[step] != current and lasts:
+            current = stages[step]
+            if min(abs(step - cut) for cut in kept) >= shortest:
+                kept.add(step)
+    return sorted(kept)
+
+
+def _pieces(
+    path: np.ndarray, begin: int, end: int, embodiment: EmbodimentSpec, only_last: bool = False
+) -> list[_Piece]:
+    """Cut steps [begin, end) after each rest, or only separate the rest at the end from the motion."""
     hz = embodiment.control_hz
     resting = [_rests(path[step], path[step + 1], hz) for step in range(begin, end)]
     needed = embodiment.steps(REST_SECONDS)
@@ -106,7 +143,7 @@ def _pieces(path: np.ndarray, begin: int, end: int, embodiment: EmbodimentSpec) 
         stop = step
         while stop < end and resting[stop - begin]:
             stop += 1
-        if stop - step >= needed or (stop == end and stop > step):
+        if (stop - step >= needed and not only_last) or (stop == end and stop > step):
             pieces.append(_Piece(start, step, stop))
             start = stop
         step = max(stop, step + 1)
@@ -120,8 +157,15 @@ def _rests(before: np.ndarray, after: np.ndarray, hz: float) -> bool:
     return metres < REST_SPEED / hz and radians < REST_TURN_SPEED / hz
 
 
-def _straight(path: np.ndarray, piece: _Piece) -> list[_Piece]:
-    """Cut a piece until every part stays near a straight line (Douglas and Peucker, 1973)."""
+def _straight(path: np.ndarray, piece: _Piece, tolerance: float, timed: bool) -> list[_Piece]:
+    """Cut a piece until every part stays near a straight line (Douglas and Peucker, 1973).
+
+    Args:
+        path: Commanded poses. [T+1, 7]
+        piece: The piece.
+        tolerance: Multiple of the tolerances.
+        timed: Whether every pose must be near its place on the line at that time, not only near the line.
+    """
     if piece.rest - piece.start < 2:
         return [piece]
     start, end = path[piece.start], path[piece.rest]
@@ -131,15 +175,16 @@ def _straight(path: np.ndarray, piece: _Piece) -> list[_Piece]:
     for at in range(piece.start + 1, piece.rest):
         gone = path[at, :3] - start[:3]
         along = min(1.0, max(0.0, float(gone @ delta[:3]) / length**2)) if length > 1e-6 else 0.0
-        share = along if length > TOLERANCE_TRANSLATION else (at - piece.start) / (piece.rest - piece.start)
+        by_time = timed or length <= TOLERANCE_TRANSLATION
+        share = (at - piece.start) / (piece.rest - piece.start) if by_time else along
         metres, radians = poses.distance(poses.apply_delta(start, share * delta), path[at])
-        error = max(metres / TOLERANCE_TRANSLATION, radians / TOLERANCE_ROTATION)
+        error = max(metres / TOLERANCE_TRANSLATION, radians / TOLERANCE_ROTATION) / tolerance
         if error > worst:
             worst, corner = error, at
     if corner < 0:
         return [piece]
     before, after = _Piece(piece.start, corner, corner), _Piece(corner, piece.rest, piece.stop)
-    return [*_straight(path, before), *_straight(path, after)]
+    return [*_straight(path, before, tolerance, timed), *_straight(path, after, tolerance, timed)]
 
 
 def _stage(name: str, path: np.ndarray, trace: Trace, piece: _Piece, embodiment: EmbodimentSpec) -> Stage:
@@ -149,11 +194,15 @@ def _stage(name: str, path: np.ndarray, trace: Trace, piece: _Piece, embodiment:
     moving = piece.rest - piece.start
     speed = min(1.0, max(SLOWEST, needed / moving)) if moving else 1.0
     gripper = float(trace.gripper_commands[piece.stop - 1])
-    return Stage(name, tuple(path[piece.stop].tolist()), gripper, piece.stop - piece.rest, speed)
+    target = tuple(path[piece.stop].tolist())
+    return Stage(name, target, gripper, piece.stop - piece.rest, speed, from_commanded=True)
 
 
 def _effect(trace: Trace, episode: EpisodeSpec, piece: _Piece) -> str:
-    """Return the effect of a piece on the gripper or on an object; empty if there is none."""
+    """Return the effect of a piece on the gripper or on an object; empty if there is none.
+
+    The last object that moves decides, but one that is carried comes first.
+    """
     gripper = float(trace.gripper_commands[piece.stop - 1])
     change = gripper - float(trace.gripper_commands[piece.start - 1]) if piece.start else 0.0
     if abs(change) > GRIPPER_CHANGE:
@@ -163,6 +212,11 @@ def _effect(trace: Trace, episode: EpisodeSpec, piece: _Piece) -> str:
     effect = ""
     for index in map(episode.object_index, episode.names(Role.MOVABLE)):
         step = stop[index] - start[index]
+        joint = episode.objects[index].joint
+        if joint is not None:
+            if moves := _moved_by_joint(trace, piece, index, joint):
+                effect = moves
+            continue
         if np.linalg.norm(step) <= MOVED:
             continue
         lifted = stop[index, 2] - trace.objects[0, index, 2] > MOVED / 2
@@ -170,3 +224,18 @@ def _effect(trace: Trace, episode: EpisodeSpec, piece: _Piece) -> str:
             return "carry"
         effect = "push"
     return effect
+
+
+def _moved_by_joint(trace: Trace, piece: _Piece, index: int, joint: JointSpec) -> str:
+    """Return what a piece does to an articulated part: "slide", "turn", or an empty text for nothing."""
+    before, after = (trace.objects[at, index].astype(np.float64) for at in (piece.start, piece.stop))
+    metres, radians = poses.distance(before, after)
+    if joint.type is JointType.REVOLUTE:
+        return "turn" if radians > TURNED else ""
+    return "slide" if metres > MOVED else ""
+
+
+def _travel(trace: Trace, piece: _Piece) -> float:
+    """Return how far the tool moves in a piece, metres."""
+    tool = trace.tcp_poses[piece.start : piece.stop + 1, :3]
+    return float(np.linalg.norm(tool - tool[0], axis=1).max())

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from failsafe import registry
 from failsafe.experts.contract import Expert
 from failsafe.registry import Registry
-from failsafe.simulators.suites import ManiSkillSuite
+from failsafe.simulators.suites import ManiSkillSuite, MetaWorldSuite
 
 
 class ExpertSuite(ABC):
@@ -66,3 +66,16 @@ class ManiSkillExperts(ExpertSuite):
     def make(self, task: str) -> Expert:
         """Make the expert that runs a task's solution script."""
         return importlib.import_module("failsafe.experts.maniskill").ManiSkillExpert(task)
+
+
+@EXPERTS.register("metaworld")
+class MetaWorldExperts(ExpertSuite):
+    """Meta-World's own scripted policies."""
+
+    def tasks(self) -> Sequence[str]:
+        """List Meta-World's tasks: each has a policy."""
+        return MetaWorldSuite().tasks()
+
+    def make(self, task: str) -> Expert:
+        """Make the expert that runs a task's scripted policy."""
+        return importlib.import_module("failsafe.experts.metaworld").MetaWorldExpert(task)

@@ -23,8 +23,9 @@ from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.records.plan import OPEN, Stage
 from failsafe.records.poses import Pose
 from failsafe.records.trace import Trace
+from failsafe.rollouts.loop import NO_STAGE
 from failsafe.rollouts.runner import RolloutRunner
-from failsafe.simulators.contract import Role
+from failsafe.simulators.contract import Exactness, Role
 
 MAX_SECONDS = 1.2
 """Longest duration of a correction (24 actions at 20 Hz)."""
@@ -87,7 +88,7 @@ def propose(
         nominal: Its nominal rollout.
         trace: The failing rollout.
         step: Control step whose command the correction's first action replaces.
-        live: A runner whose simulator is in the state at that step. The simulator is not moved.
+        live: A runner whose simulator is in the state at that step, and is so again afterwards.
     """
     embodiment = nominal.scene.spec.embodiment
     start = trace.tcp_poses[step].astype(np.float64)
@@ -101,9 +102,10 @@ def propose(
         ]
         if embodiment.has_gripper and (down := _set_down(nominal, trace, step, start, gripper)) is not None:
             strategies.append((RecoveryStrategy.SET_DOWN_AND_RETRY, down))
-        for strategy, waypoints in strategies:
-            actions = to_actions(start, gripper, waypoints, embodiment)
-            found.append(Candidate(strategy, actions, -1, first.name))
+        paths = [(strategy, to_actions(start, gripper, path, embodiment)) for strategy, path in strategies]
+        if first.acted:
+            paths.append((RecoveryStrategy.FRESH_PLAN, first.acted))
+        found += [Candidate(strategy, actions, -1, first.name) for strategy, actions in paths]
     most = embodiment.steps(MAX_SECONDS)
     return sorted((c for c in found if len(c.actions) <= most), key=lambda c: len(c.actions))
 
@@ -217,30 +219,51 @@ def _set_down(
 
 
 class _FirstStage(Exception):
-    def __init__(self, stage: Stage, gripper: float) -> None:
+    def __init__(self, stage: Stage) -> None:
         super().__init__()
-        self.stage, self.gripper = stage, gripper
+        self.stage = stage
 
 
 class _Probe(RolloutRunner):
-    """A runner that moves nothing and stops the expert at the first waypoint."""
+    """A runner that stops the expert at the first waypoint, or where an expert that acts has reached one.
+
+    An expert that asks for stages moves nothing. One that acts in closed loop has no waypoints: it is let go
+    on until its next stage begins or the gripper moves, at most as long as a correction may take. That needs
+    a simulator whose state can be restored exactly afterwards.
+    """
 
     def __init__(self, live: RolloutRunner) -> None:
-        super().__init__(live.simulator)
+        super().__init__(live.simulator, record=False)
         self.gripper = live.gripper
         self.waited: Stage | None = None
+        self.acted: list[tuple[float, ...]] = []
+        """Actions that were carried out. [K, 7]"""
+        robot = live.simulator.spec.embodiment
+        self._most = robot.steps(MAX_SECONDS)
+        self._fingers = robot.steps(robot.gripper_seconds) if robot.has_gripper else 0
+        self._restores = live.simulator.spec.exactness is Exactness.RESTORE
+        self._stage: int | None = None
 
     def do(self, stage: Stage) -> None:
         """Stop the expert at a target that is away from the tool; a wait in place counts as done."""
         metres, radians = poses.distance(self.observation.tcp_pose, stage.pose)
         if metres > _ARRIVED_METRES or radians > _ARRIVED_RADIANS:
-            raise _FirstStage(stage, stage.gripper)
+            raise _FirstStage(stage)
         self.waited = stage
 
-    def act(self, delta: np.ndarray, gripper: float) -> None:
-        """Stop the expert at its first action."""
-        target = poses.apply_delta(self.commanded, delta)
-        raise _FirstStage(Stage("act", tuple(target.tolist()), gripper, 0), gripper)
+    def act(self, delta: np.ndarray, gripper: float, stage: int = NO_STAGE) -> None:
+        """Carry out an action, or stop the expert."""
+        if not self._restores:
+            target = poses.apply_delta(self.commanded, delta)
+            raise _FirstStage(Stage("act", tuple(target.tolist()), gripper, 0))
+        if self._stage is None:
+            self._stage = stage
+        began = len(self.acted) > self._fingers
+        moves_fingers = began and abs(gripper - self.gripper) > _SAME_GRIPPER
+        if len(self.acted) == self._most or moves_fingers or (began and stage != self._stage):
+            raise _FirstStage(Stage("act", tuple(self.commanded.tolist()), self.gripper, 0))
+        super().act(delta, gripper, stage)
+        self.acted.append((*delta.tolist(), gripper))
 
     def settle(self, steps: int | None = None) -> None:
         """Do nothing."""
@@ -251,6 +274,7 @@ class _First:
     pose: Pose
     gripper: float
     name: str
+    acted: tuple[tuple[float, ...], ...] = ()
 
 
 def _direct_path(first: _First) -> list[Waypoint]:
@@ -271,13 +295,18 @@ def _first_waypoint(task: Task, live: RolloutRunner) -> _First | None:
     An expert may wait first until an object is at rest. Its first waypoint is then the present pose, because
     what follows the wait cannot be known without moving the simulator.
     """
+    simulator, state = live.simulator, live.simulator.state()
     probe = _Probe(live)
+    first: _First | None = None
     try:
         task.expert.solve(probe)
-    except _FirstStage as first:
-        return _First(first.stage.pose, first.gripper, first.stage.name)
+    except _FirstStage as stopped:
+        stage = stopped.stage
+        first = _First(stage.pose, stage.gripper, stage.name, tuple(probe.acted))
     except (PlanError, DivergedError):
         pass
-    if probe.waited is None:
-        return None
-    return _First(live.observation.tcp_pose.copy(), probe.waited.gripper, probe.waited.name)
+    if probe.acted:
+        simulator.restore(state)
+    if first is None and probe.waited is not None:
+        first = _First(live.observation.tcp_pose.copy(), probe.waited.gripper, probe.waited.name)
+    return first

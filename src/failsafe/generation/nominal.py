@@ -8,7 +8,7 @@ import numpy as np
 
 from failsafe.errors import DivergedError, PlanError
 from failsafe.experts.contract import Expert, PlanExpert
-from failsafe.experts.segmentation import segment
+from failsafe.experts.segmentation import TOLERANCES, segment
 from failsafe.experts.tasks import Task
 from failsafe.perturbations import Scene
 from failsafe.records import poses
@@ -46,8 +46,12 @@ def run_nominal(task: Task, seed: int) -> NominalRollout:
     simulator = task.simulator
     runner, success, reason = _run_expert(task, seed, task.expert)
     if success and not runner.stages:
-        plan = segment(runner.trace(), simulator.spec.embodiment, simulator.episode)
-        runner, success, reason = _run_expert(task, seed, PlanExpert(plan))
+        acted = runner.trace()
+        for tolerance in TOLERANCES:
+            plan = segment(acted, simulator.spec.embodiment, simulator.episode, tolerance)
+            runner, success, reason = _run_expert(task, seed, PlanExpert(plan))
+            if success:
+                break
     plan = StagePlan(simulator.episode.instruction, tuple(runner.stages))
     spans = tuple(runner.spans)
     licence = simulator.spec.asset_licence

@@ -9,6 +9,7 @@ import numpy as np
 
 from failsafe.errors import DivergedError, PlanError
 from failsafe.experts.contract import PlanExpert
+from failsafe.experts.segmentation import segment
 from failsafe.experts.tasks import Task
 from failsafe.generation.nominal import NominalRollout
 from failsafe.perturbations import MODES, Mode
@@ -102,7 +103,11 @@ def _plan_on_belief(task: Task, nominal: NominalRollout, modes: Sequence[Mode]) 
         task.expert.solve(runner)
     except DivergedError as error:
         raise PlanError(f"the physics diverged in the believed scene ({error})") from error
-    return StagePlan(nominal.record.plan.instruction, tuple(runner.stages))
+    stages = tuple(runner.stages)
+    if not stages:  # the expert acts in closed loop
+        simulator = task.simulator
+        stages = segment(runner.trace(), simulator.spec.embodiment, simulator.episode).stages
+    return StagePlan(nominal.record.plan.instruction, stages)
 
 
 def _first_changed_stage(nominal: StagePlan, plan: StagePlan) -> int | None:

@@ -52,11 +52,13 @@ class HeldMode(WorldMode):
     def candidates(cls, scene: Scene, stage: int) -> tuple[str, ...]:
         """Return what is held from the beginning of the stage to its end. See `Mode.candidates`."""
         span = scene.spans[stage]
-        return tuple(name for name in span.held if name in span.held_after)
+        loose = scene.episode.loose_objects
+        return tuple(name for name in span.held if name in span.held_after and name in loose)
 
     def runtime_candidates(self) -> tuple[str, ...]:
         """Return the object that is held."""
-        return tuple(name for name in self._simulator.held() if name in self._movable())[:1]
+        loose = self._simulator.episode.loose_objects
+        return tuple(name for name in self._simulator.held() if name in loose)[:1]
 
 
 class FreeMode(WorldMode):
@@ -120,6 +122,16 @@ class ObjectKnockedOver(FreeMode):
     magnitude = Uniform(1.2, 1.9)
     directed = True
     bounds = (0.0, math.pi)
+
+    @classmethod
+    def candidates(cls, scene: Scene, stage: int) -> tuple[str, ...]:
+        """Return the movable objects that stand freely and are not held. See `Mode.candidates`."""
+        return tuple(n for n in scene.free_objects(stage) if n in scene.episode.loose_objects)
+
+    def runtime_candidates(self) -> tuple[str, ...]:
+        """Return the movable objects that stand freely and are not held."""
+        loose = self._simulator.episode.loose_objects
+        return tuple(n for n in super().runtime_candidates() if n in loose)
 
     def disturb(self, context: StepContext) -> Sequence[Disturbance]:
         """Rotate it about the point where it stands farthest in the drawn direction."""

@@ -22,6 +22,8 @@ class Stage:
         gripper: Gripper command held during the stage, -1 closed to +1 open.
         hold: Control steps for which the target is held after the path to it.
         speed: Share of the embodiment's step limits that the path uses, in (0, 1].
+        from_commanded: Whether the path starts from the pose commanded last, as in the rollout of a
+            closed-loop policy, whose tool may lag behind. By default it starts from the measured pose.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Stage:
     gripper: float
     hold: int
     speed: float = 1.0
+    from_commanded: bool = False
 
     @property
     def pose(self) -> Pose:

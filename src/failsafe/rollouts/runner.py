@@ -113,7 +113,7 @@ class RolloutRunner:
         """Carry out one stage: the straight path to its target at the allowed speed, then the hold.
 
         The path starts from the measured pose, so that a tool that was stopped by a contact does not go on
-        pressing while it moves away.
+        pressing while it moves away. A stage can ask for the pose commanded last instead.
 
         Args:
             stage: The stage.
@@ -125,12 +125,13 @@ class RolloutRunner:
         metres, radians = self._spec.embodiment.step_limits
         limits = (metres * stage.speed, radians * stage.speed)
         target, measured = stage.pose, self.observation.tcp_pose
-        # The limits on hooks count from the measured pose, too. Otherwise a hook that changes nothing would
-        # hold back a tool that was stopped.
-        self.commanded = measured
-        moving = poses.steps_between(measured, target, *limits)
-        path = poses.interpolate(measured, target, moving)
-        travel, turn = poses.distance(measured, target)
+        origin = self.commanded if stage.from_commanded else measured
+        # The limits on hooks count from the same pose. Otherwise a hook that changes nothing would hold back
+        # a tool that was stopped.
+        self.commanded = origin
+        moving = poses.steps_between(origin, target, *limits)
+        path = poses.interpolate(origin, target, moving)
+        travel, turn = poses.distance(origin, target)
         start, gripper_before, held = self.step_count, self.gripper, self._grip()
         index = self.first_stage + len(self.stages)
         self.stages.append(stage)
@@ -153,12 +154,13 @@ class RolloutRunner:
             )
         )
 
-    def act(self, delta: np.ndarray, gripper: float) -> None:
+    def act(self, delta: np.ndarray, gripper: float, stage: int = NO_STAGE) -> None:
         """Carry out one 7-DoF action, counted from the pose asked for before.
 
         Args:
             delta: Displacement and rotation vector, robot base frame, metres and radians. [6]
             gripper: Gripper command, -1 (closed) to +1 (open).
+            stage: Number of what the expert is doing, for an expert that acts and knows its stages.
 
         Raises:
             PlanError: If the rollout has run out of steps.
@@ -166,7 +168,7 @@ class RolloutRunner:
         """
         self.intended = poses.apply_delta(self.intended, delta)
         self.gripper = gripper
-        self._command(NO_STAGE, 0, 1)
+        self._command(stage, 0, 1)
 
     def settle(self, steps: int | None = None) -> None:
         """Hold the last command, so that what still moves comes to rest.

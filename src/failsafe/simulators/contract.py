@@ -45,6 +45,8 @@ class JointType(str, enum.Enum):
     """The part slides along an axis, as a drawer does."""
     REVOLUTE = "revolute"
     """The part turns about an axis, as a door or a knob does."""
+    PLANAR = "planar"
+    """The part slides in a plane, as a plate on a table that cannot be lifted."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ class JointSpec:
     """The joint by which an articulated part moves.
 
     Attributes:
-        type: Prismatic or revolute.
-        low: Lower limit of the joint position, metres or radians.
+        type: Prismatic, revolute or planar.
+        low: Lower limit of the joint position, metres or radians; of a planar joint in both directions.
         high: Upper limit of the joint position, metres or radians.
     """
 
@@ -122,6 +124,11 @@ class EpisodeSpec:
     def names(self, role: Role) -> tuple[str, ...]:
         """Return the names of the objects of one role."""
         return tuple(o.name for o in self.objects if o.role is role)
+
+    @property
+    def loose_objects(self) -> tuple[str, ...]:
+        """Names of the movable objects without a joint: they can fall, slip and tip over."""
+        return tuple(o.name for o in self.objects if o.role is Role.MOVABLE and o.joint is None)
 
 
 @dataclass(frozen=True)

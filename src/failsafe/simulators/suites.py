@@ -97,3 +97,26 @@ class ManiSkillSuite(SimulatorSuite):
         """Make one of ManiSkill's tasks. See `SimulatorSuite.make`."""
         module = importlib.import_module("failsafe.simulators.maniskill.simulator")
         return module.ManiSkillSimulator(task, full_meshes)
+
+
+@SIMULATORS.register("metaworld")
+class MetaWorldSuite(SimulatorSuite):
+    """Meta-World's 50 tasks on MuJoCo, as "metaworld/pick-place-v3"."""
+
+    def __init__(self) -> None:
+        if importlib.util.find_spec("metaworld") is None:
+            self.requirement = "pip install 'failsafe-vla[metaworld]'"
+
+    def tasks(self) -> Sequence[str]:
+        """List Meta-World's tasks."""
+        if self.requirement:
+            return []
+        return importlib.import_module("failsafe.simulators.metaworld.tasks").task_names()
+
+    def make(self, task: str, full_meshes: bool = False) -> Simulator:
+        """Make one of Meta-World's tasks; `full_meshes` asks for shadows, reflections and antialiasing.
+
+        See `SimulatorSuite.make`.
+        """
+        module = importlib.import_module("failsafe.simulators.metaworld.simulator")
+        return module.MetaWorldSimulator(task, full_meshes)

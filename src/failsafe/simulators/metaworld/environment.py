@@ -1,0 +1,133 @@
+"""Meta-World's own environment of a task: how it is made, reset to a seed, and judged."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Any
+
+import numpy as np
+
+from failsafe.errors import UnknownNameError
+from failsafe.simulators.metaworld.tasks import INSTRUCTIONS, PREFIX
+from failsafe.simulators.mujoco.bindings import MjData, MjModel, mujoco
+
+_LAYOUT = ("body_pos", "body_quat", "site_pos", "geom_friction", "geom_priority")
+"""Arrays of the model that a reset or a disturbance changes, and that are not part of the state."""
+_KEPT = (np.ndarray, np.generic, float, int, bool, str, tuple, list, dict, type(None))
+"""Types of the environment's attributes that an episode may change."""
+
+
+class TaskEnvironment:
+    """The environment of a task, whose resets are repeatable.
+
+    Args:
+        task: Name of the task, "metaworld/pick-place-v3" for example.
+
+    Attributes:
+        env: Meta-World's environment. It is never stepped: the simulator steps MuJoCo.
+        model: The compiled model.
+        data: Its data.
+
+    Raises:
+        UnknownNameError: If Meta-World has no such task.
+    """
+
+    def __init__(self, task: str) -> None:
+        from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+
+        self.name = task.removeprefix(PREFIX)
+        if self.name not in INSTRUCTIONS or not task.startswith(PREFIX):
+            raise UnknownNameError("task", task, [PREFIX + name for name in INSTRUCTIONS])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.env: Any = ALL_V3_ENVIRONMENTS[self.name]()
+        self.env._partially_observable = False
+        del self.env.sawyer_observation_space  # cached for a goal that cannot be observed
+        self.env._freeze_rand_vec = False
+        self.env.seeded_rand_vec = True
+        self.env._set_task_called = True
+        self.model: MjModel = self.env.model
+        self.data: MjData = self.env.data
+        self._made = self._attributes(), self._layout()
+        self._begun = self._made
+        self._initial = self._full_state()
+
+    def draw(self, seed: int) -> None:
+        """Let Meta-World draw the initial state of a seed."""
+        self._set(*self._made)
+        self.env.seed(seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.env.reset()
+        self._begun = self._attributes(), self._layout()
+        self._initial = self._full_state()
+
+    def begin(self) -> None:
+        """Return to the initial state that was drawn last."""
+        self._set(*self._begun)
+        for kind in range(len(self.data.warning)):
+            self.data.warning[kind].number = 0
+        mujoco.mj_setState(self.model, self.data, self._initial, int(mujoco.mjtState.mjSTATE_INTEGRATION))
+        mujoco.mj_forward(self.model, self.data)
+
+    def observe(self) -> np.ndarray:
+        """Return the observation that Meta-World's policies expect [39], with the present frame twice.
+
+        The second frame is the previous one in Meta-World. No policy uses it.
+        """
+        now = self.env._get_curr_obs_combined_no_goal()
+        space = self.env.sawyer_observation_space
+        return np.clip(np.hstack((now, now, self.env._get_pos_goal())), space.low, space.high)
+
+    def evaluate(self) -> dict[str, float]:
+        """Return Meta-World's judgement of the present state, and the values that go with it."""
+        before = dict(self.env.__dict__)  # computing the reward sets attributes
+        action = np.array([0.0, 0.0, 0.0, self.data.ctrl[0]], dtype=np.float32)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                _, info = self.env.evaluate_state(self.observe(), action)
+        finally:
+            self.env.__dict__.clear()
+            self.env.__dict__.update(before)
+        terms = ("success", "obj_to_target", "near_object", "grasp_success")
+        return {name: float(info[name]) for name in terms if name in info}
+
+    def place_goal(self, position: np.ndarray) -> None:
+        """Move the goal of the episode.
+
+        Args:
+            position: World frame, metres. [3]
+        """
+        self.env._target_pos = position.copy()
+        for site in range(self.model.nsite):
+            if self.model.site(site).name == "goal" and self.model.site_bodyid[site] == 0:
+                self.model.site_pos[site] = position
+
+    @property
+    def goal(self) -> np.ndarray:
+        """Position of the episode's goal, world frame, metres, [3]."""
+        return np.asarray(self.env._target_pos, dtype=np.float64)
+
+    def _attributes(self) -> dict[str, Any]:
+        """Return copies of the environment's attributes, without those that look into the live data."""
+        return {
+            name: copy.deepcopy(value)
+            for name, value in self.env.__dict__.items()
+            if isinstance(value, _KEPT) and not (isinstance(value, np.ndarray) and value.base is not None)
+        }
+
+    def _layout(self) -> dict[str, np.ndarray]:
+        return {name: getattr(self.model, name).copy() for name in _LAYOUT}
+
+    def _set(self, attributes: dict[str, Any], layout: dict[str, np.ndarray]) -> None:
+        self.env.__dict__.update(copy.deepcopy(attributes))
+        for name, values in layout.items():
+            getattr(self.model, name)[:] = values
+
+    def _full_state(self) -> np.ndarray:
+        parts = int(mujoco.mjtState.mjSTATE_INTEGRATION)
+        state = np.empty(mujoco.mj_stateSize(self.model, parts))
+        mujoco.mj_getState(self.model, self.data, state, parts)
+        return state

@@ -1,0 +1,281 @@
+"""The Meta-World adapter, which steps MuJoCo directly.
+
+Meta-World builds the scene, draws the initial state and evaluates success. A control step is four of its
+environment steps with the same action, as `env.step` carries them out: move the mocap body that pulls the
+hand, set the force of the fingers, run five physics steps and compute positions and contacts.
+`tests/simulators/metaworld` checks that the states equal those of `env.step`. Unlike `env.step`, a command
+can turn the hand.
+
+The robot base frame is the world frame: the robot stands at the origin and faces +y.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from failsafe.errors import UnknownNameError
+from failsafe.records import poses
+from failsafe.records.embodiment import EmbodimentSpec
+from failsafe.records.poses import Pose
+from failsafe.records.trace import Disturbance
+from failsafe.simulators.cameras import look_at
+from failsafe.simulators.contract import (
+    Camera,
+    EpisodeSpec,
+    Evaluation,
+    Exactness,
+    JointType,
+    ObjectSpec,
+    Observation,
+    Role,
+    Simulator,
+    SimulatorSpec,
+)
+from failsafe.simulators.metaworld.environment import TaskEnvironment
+from failsafe.simulators.metaworld.tasks import INSTRUCTIONS, object_names
+from failsafe.simulators.mujoco.bindings import mujoco
+from failsafe.simulators.mujoco.contacts import GraspDetector
+from failsafe.simulators.mujoco.forcing import Forcing
+from failsafe.simulators.mujoco.rendering import SceneRenderer
+from failsafe.simulators.mujoco.scene import find_objects, observe_objects, place_object
+from failsafe.simulators.mujoco.state import SimulationState
+
+CONTROL_HZ = 20.0
+REPEATS = 4
+"""Environment steps of Meta-World, 80 Hz, in a control step."""
+_PHYSICS_STEPS = 5
+"""Physics steps in an environment step."""
+MAX_TRANSLATION = 0.04
+"""Metres in a control step: four environment steps of 1 cm, Meta-World's largest action."""
+_SCALE = 0.01
+"""Metres that an action of 1 moves the mocap body in an environment step."""
+_DOWN = np.array([1.0, 0.0, 1.0, 0.0])
+"""Orientation of the mocap body in `env.step`, as Meta-World writes it: not of unit length."""
+_SAME_ANGLE = 1e-3
+"""Angle to that orientation up to which a command has exactly that one, radians."""
+_SAG = np.array([0.0, 0.0, 0.0038])
+"""How far the resting hand hangs below the mocap body, metres; the same within 0.3 mm all over the table."""
+_TOOL: Pose = poses.pose((0.045, 0.0, 0.0), (1.0, 0.0, 1.0, 0.0))
+"""The tool in the frame of the hand: midway between the fingertips; z is where the fingers point, y is the
+direction in which they close."""
+_MARGIN = 0.002
+"""How far beyond the limits of the mocap body the hand may be where it starts, metres."""
+_NOT_OBJECTS = ("base", "mocap", "tablelink", "RetainingWall", "table")
+_PAD = 0.003
+"""Half the thickness of a finger pad, metres."""
+_GOAL = ObjectSpec("goal", Role.GOAL, (0.02, 0.02, 0.02))
+
+_CAMERAS = {
+    camera.name: camera
+    for camera in (
+        Camera("front", tuple(look_at((0.0, 1.55, 0.75), (0.0, 0.62, 0.12)).tolist()), fov=0.8),
+        Camera("side", tuple(look_at((0.85, 0.45, 0.6), (0.0, 0.65, 0.12)).tolist()), fov=0.8),
+        Camera(
+            "hand",
+            tuple(look_at((-0.12, 0.0, -0.13), (0.0, 0.0, 0.03), up=(1.0, 0.0, 0.0)).tolist()),
+            fov=1.2,
+            mounted=True,
+        ),
+    )
+}
+
+
+class MetaWorldSimulator(Simulator):
+    """One Meta-World task.
+
+    Args:
+        task: Name of the task, "metaworld/pick-place-v3" for example.
+        full_quality: Render shadows, reflections and antialiasing.
+
+    Attributes:
+        environment: Meta-World's own environment of the task.
+
+    Raises:
+        UnknownNameError: If Meta-World has no such task.
+    """
+
+    def __init__(self, task: str, full_quality: bool = False) -> None:
+        self.environment = TaskEnvironment(task)
+        self._model, self._data = self.environment.model, self.environment.data
+        self._full_quality = full_quality
+        self._renderer: SceneRenderer | None = None
+        self._seed: int | None = None
+        env = self.environment.env
+        self._low, self._high = env.mocap_low.copy(), env.mocap_high.copy()
+        self._hand = int(self._model.body("hand").id)
+        self._pads = [int(self._model.body(name).id) for name in ("leftpad", "rightpad")]
+        self._state = SimulationState(self._model, self._data)
+        mujoco.mj_forward(self._model, self._data)
+        names = object_names(self.environment.name)
+        self._objects = find_objects(self._model, self._data, _NOT_OBJECTS, names)
+        self._forcing = Forcing(self._model, self._data, self._objects, self._hand)
+        sides = [
+            [self._model.body(f"{side}{part}").id for part in ("claw", "pad")] for side in ("left", "right")
+        ]
+        left, right = (
+            {g for g in range(self._model.ngeom) if self._model.geom_bodyid[g] in bodies} for bodies in sides
+        )
+        movable = [o for o in self._objects if o.spec.role is Role.MOVABLE]
+        self._grasp = GraspDetector(self._model, self._data, (left, right), movable)
+        reach = _TOOL[0] * np.array([0.0, 0.0, 1.0])
+        self._spec = SimulatorSpec(
+            task=task,
+            exactness=Exactness.RESTORE,
+            embodiment=EmbodimentSpec(
+                robot="sawyer",
+                control_hz=CONTROL_HZ,
+                max_translation=MAX_TRANSLATION,
+                max_rotation=0.1,
+                gripper_travel=0.092,
+                gripper_seconds=0.2,
+                workspace_low=_corner(self._low - reach - _MARGIN),
+                workspace_high=_corner(self._high - reach + _MARGIN),
+                work_center=(0.0, 0.65, 0.15),
+            ),
+            command_size=8,
+            cameras=tuple(_CAMERAS),
+            asset_licence="MIT (Meta-World)",
+            placement_center=(0.0, 0.65),
+        )
+        self.reset(0)
+
+    @property
+    def spec(self) -> SimulatorSpec:
+        """The description of the simulator."""
+        return self._spec
+
+    @property
+    def episode(self) -> EpisodeSpec:
+        """The description of the current episode."""
+        return self._episode
+
+    def reset(self, seed: int, objects: Mapping[str, Pose] | None = None) -> EpisodeSpec:
+        """Begin an episode. See `Simulator.reset`."""
+        if seed != self._seed:
+            self.environment.draw(seed)
+            self._seed = seed
+            specs = (*(o.spec for o in self._objects), _GOAL)
+            self._episode = EpisodeSpec(seed, INSTRUCTIONS[self.environment.name], specs)
+        self.environment.begin()
+        for name, pose in (objects or {}).items():
+            self._place(name, pose)
+        self._state.round()
+        return self._episode
+
+    def observe(self) -> Observation:
+        """Return the ground truth of the current state."""
+        left, right = (self._data.xpos[pad] for pad in self._pads)
+        width = float(np.linalg.norm(left - right)) - 2 * _PAD
+        goal = poses.pose(self.environment.goal)
+        objects = np.concatenate([observe_objects(self._objects, self._data), goal[None]])
+        return Observation(poses.compose(self._hand_pose(), _TOOL), max(width, 0.0), objects)
+
+    def held(self) -> tuple[str, ...]:
+        """Return the names of the objects that both fingers press on from opposite sides."""
+        return self._grasp.held()
+
+    def state(self) -> Float32[np.ndarray, "S"]:
+        """Return MuJoCo's integration state, rounded to float32."""
+        return self._state.read()
+
+    def restore(self, state: Float32[np.ndarray, "S"]) -> None:
+        """Set the state, exactly."""
+        self._state.write(state)
+
+    def command(self, target: Pose, gripper: float) -> Float32[np.ndarray, "D"]:
+        """Return the action of each environment step, the orientation of the mocap body, and the grip.
+
+        See `Simulator.command`.
+        """
+        hand = poses.compose(target, _TOOL_INVERSE)
+        way = hand[:3] + _SAG - self._data.mocap_pos[0]
+        turned = poses.distance(hand, np.concatenate([hand[:3], _DOWN / np.sqrt(2.0)]))[1] > _SAME_ANGLE
+        command = np.empty(8, dtype=np.float32)
+        command[:3] = np.clip(way / (REPEATS * _SCALE), -1.0, 1.0)
+        command[3:7] = hand[3:] if turned else _DOWN
+        command[7] = -min(max(gripper, -1.0), 1.0)  # Meta-World's grip closes with +1
+        return command
+
+    def step(self, command: Float32[np.ndarray, "D"], disturbances: Sequence[Disturbance] = ()) -> None:
+        """Advance one control step. See `Simulator.step`.
+
+        Raises:
+            DivergedError: If the physics diverges.
+            UnknownNameError: If a disturbance names an unknown object.
+        """
+        model, data = self._model, self._data
+        self._forcing.begin([d for d in disturbances if not self._is_goal(d.object)])
+        move, effort = command[:3] * np.float32(_SCALE), float(command[7])
+        for _ in range(REPEATS):
+            data.mocap_pos[0] = np.clip(data.mocap_pos[0] + move, self._low, self._high)
+            data.mocap_quat[0] = command[3:7]
+            data.ctrl[:] = effort, -effort
+            if self._forcing.acts:
+                for _ in range(_PHYSICS_STEPS):
+                    self._forcing.before_substep()
+                    mujoco.mj_step(model, data)
+                    self._forcing.after_substep()
+            else:
+                mujoco.mj_step(model, data, _PHYSICS_STEPS)
+            mujoco.mj_forward(model, data)
+        self._forcing.end()
+        self._state.round()
+
+    def evaluate(self) -> Evaluation:
+        """Evaluate Meta-World's own success criterion in the current state."""
+        terms = self.environment.evaluate()
+        return Evaluation(bool(terms["success"]), terms)
+
+    def render(
+        self, cameras: Sequence[Camera], size: int, state: Float32[np.ndarray, "S"] | None = None
+    ) -> UInt8[np.ndarray, "V H W 3"]:
+        """Render images in data of their own. See `Simulator.render`."""
+        if self._renderer is None:
+            self._renderer = SceneRenderer(self._model, self._full_quality)
+        state = self._state.read() if state is None else state
+        return self._renderer.render(cameras, size, state, (self._hand, _TOOL))
+
+    def camera(self, name: str) -> Camera:
+        """Return a default camera: `front` (facing the robot), `side` (at its right) or `hand`.
+
+        Raises:
+            UnknownNameError: If there is no camera of that name.
+        """
+        if name not in _CAMERAS:
+            raise UnknownNameError("camera", name, _CAMERAS)
+        return _CAMERAS[name]
+
+    def close(self) -> None:
+        """Release the renderer."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    def _hand_pose(self) -> Pose:
+        return np.concatenate([self._data.xpos[self._hand], self._data.xquat[self._hand]])
+
+    def _is_goal(self, name: str) -> bool:
+        return name == _GOAL.name
+
+    def _place(self, name: str, pose: Pose) -> None:
+        """Place an object or the goal. The goal of an articulated object moves with it."""
+        if self._is_goal(name):
+            self.environment.place_goal(pose[:3])
+            return
+        found = self._objects[self._episode.object_index(name)]
+        shift = pose[:3] - found.position(self._data)
+        place_object(self._model, self._data, found, pose)
+        if found.spec.joint is not None and found.spec.joint.type is not JointType.PLANAR:
+            self.environment.place_goal(self.environment.goal + shift)
+        mujoco.mj_forward(self._model, self._data)
+
+
+_TOOL_INVERSE = poses.inverse(_TOOL)
+
+
+def _corner(position: np.ndarray) -> tuple[float, float, float]:
+    x, y, z = np.round(position, 6).tolist()
+    return (x, y, z)
