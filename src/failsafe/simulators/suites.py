@@ -72,7 +72,7 @@ class ToySuite(SimulatorSuite):
 class ManiSkillSuite(SimulatorSuite):
     """ManiSkill 3 on SAPIEN, with FailSafe's variants of its tasks."""
 
-    NAMES: ClassVar[re.Pattern[str]] = re.compile(r".+-v\d+")
+    NAMES: ClassVar[re.Pattern[str]] = re.compile(r"[^/]+-v\d+")
     """Pattern of ManiSkill's names. Other names are rejected without importing ManiSkill."""
 
     def __init__(self) -> None:

@@ -33,6 +33,7 @@ from failsafe.simulators.contract import (
     Role,
     Simulator,
     SimulatorSpec,
+    resolve_cameras,
 )
 from failsafe.simulators.metaworld.environment import TaskEnvironment
 from failsafe.simulators.metaworld.tasks import INSTRUCTIONS, object_names
@@ -230,13 +231,13 @@ class MetaWorldSimulator(Simulator):
         return Evaluation(bool(terms["success"]), terms)
 
     def render(
-        self, cameras: Sequence[Camera], size: int, state: Float32[np.ndarray, "S"] | None = None
+        self, cameras: Sequence[str | Camera], size: int, state: Float32[np.ndarray, "S"] | None = None
     ) -> UInt8[np.ndarray, "V H W 3"]:
         """Render images in data of their own. See `Simulator.render`."""
         if self._renderer is None:
             self._renderer = SceneRenderer(self._model, self._full_quality)
         state = self._state.read() if state is None else state
-        return self._renderer.render(cameras, size, state, (self._hand, _TOOL))
+        return self._renderer.render(resolve_cameras(self, cameras), size, state, (self._hand, _TOOL))
 
     def camera(self, name: str) -> Camera:
         """Return a default camera: `front` (facing the robot), `side` (at its right) or `hand`.
