@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import tyro
@@ -10,6 +11,7 @@ from failsafe.cli.output import ProgressReporter, print_json
 from failsafe.datasets.files import write_atomically
 from failsafe.errors import UserError
 from failsafe.evaluation.episode_table import write_episode_table
+from failsafe.evaluation.notes import find_faults, notes
 from failsafe.evaluation.paired import Summary, pairs_of, summarise
 from failsafe.evaluation.replay_videos import choose, make_replay_videos
 from failsafe.evaluation.results import Results
@@ -53,7 +55,7 @@ def report(
         write_atomically(tables, tables_markdown(study, summary).encode())
     if episode_table is not None:
         write_episode_table(study.episodes(), episode_table)
-    print_summary(summary, page, json)
+    print_summary(summary, page, json, notes(study.manifest, find_faults(study.episodes())))
     return 0
 
 
@@ -84,15 +86,16 @@ def publish(
     return summarise(episodes), write_report(results, page, made)
 
 
-def print_summary(summary: Summary, page: Path, json: bool) -> None:
-    """Print the summary of an evaluation, and where its page is.
+def print_summary(summary: Summary, page: Path, json: bool, said: Sequence[str] = ()) -> None:
+    """Print the summary of an evaluation, what must be known beside it, and where its page is.
 
     Args:
         summary: The summary.
         page: The page.
         json: Print JSON.
+        said: The notes of the evaluation (`failsafe.evaluation.notes`).
     """
     if json:
-        print_json({"page": str(page.resolve()), "summary": codec.to_plain(summary)})
+        print_json({"page": str(page.resolve()), "summary": codec.to_plain(summary), "notes": list(said)})
     else:
-        print(f"{format_summary(summary)}\npage: {page.resolve()}")
+        print("\n".join([format_summary(summary), *said, f"page: {page.resolve()}"]))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from failsafe.errors import UserError
 from failsafe.evaluation.code import study_code
-from failsafe.evaluation.conditions import CONDITIONS, MONITOR, NEVER
+from failsafe.evaluation.conditions import CONDITIONS, MONITOR, NEVER, WATCH
 from failsafe.evaluation.config import StudyConfig, study_items
 from failsafe.evaluation.episodes import EpisodeLimits
 from failsafe.evaluation.objects import StudyObjects, name_of
@@ -23,11 +23,12 @@ from failsafe.monitors.calibration import Calibration
 from failsafe.monitors.guard import find_calibration
 from failsafe.monitors.settings import MonitorSettings
 from failsafe.policies.contract import Policy
+from failsafe.records.seeds import SeedRole, role_of, text_of
 
 TASKS = ("PickCube-v1", "PushCube-v1", "StackCube-v1")
 """The tasks that the shipped policies and models were trained on."""
 SEEDS = range(5000, 5100)
-"""Seeds of evaluations by default: nothing that ships was trained, chosen or calibrated on them."""
+"""Seeds of evaluations by default, of those for development (`failsafe.records.seeds`)."""
 MAX_STEPS = 400
 """Control steps after which an episode is over (20 s at 20 Hz)."""
 
@@ -61,7 +62,8 @@ def evaluate(
         model: Recovery model: a name as for `load_model`, or an object.
         out: Folder of the results.
         tasks: One task or several: names, or objects.
-        seeds: Seeds of the initial states, in steps of 1.
+        seeds: Seeds of the initial states, in steps of 1, all of one role (`failsafe.records.seeds`). Proof
+            seeds need a protocol (`failsafe.evaluation.protocol`).
         scenarios: What is unlike training: names of scenarios; several in one episode are joined by "+".
         perturbations: Modes that need no plan, such as "slip" or "early_release:0.7", each applied in each of
             the scenarios in episodes of its own.
@@ -82,13 +84,62 @@ def evaluate(
         The results in `out`.
 
     Raises:
-        UserError: If a name is unknown, a number is out of range, thresholds are missing or of another model,
-            or an object cannot be sent to another process.
+        UserError: If a name is unknown, a number is out of range, thresholds are missing or of another model
+            or code, the model does not know a task, seeds are of another role or were trained or calibrated
+            on, or an object cannot be sent to another process.
         StoreError: If `out` holds the results of another evaluation.
         FailSafeError: If a policy, a model or a task cannot be loaded.
     """
+    config, objects = plan_study(
+        policy,
+        model,
+        tasks=tasks,
+        seeds=seeds,
+        scenarios=scenarios,
+        perturbations=perturbations,
+        conditions=conditions,
+        calibration=calibration,
+        threshold=threshold,
+        settings=settings,
+        max_steps=max_steps,
+    )
+    _check_role(seeds, config.conditions)
+    done, total = 0, len(study_items(config, shard))
+    on_progress(0, total)
+
+    def count(_: object) -> None:
+        nonlocal done
+        done += 1
+        on_progress(done, total)
+
+    run_on = choose_executor(executor, workers, objects if objects.any else None)
+    return run_study(config, Path(out), run_on, count, shard, objects)
+
+
+def plan_study(
+    policy: str | Policy | Sequence[str | Policy],
+    model: str | RecoveryModel = COMPACT,
+    *,
+    tasks: str | Task | Sequence[str | Task] = TASKS,
+    seeds: range = SEEDS,
+    scenarios: Sequence[str] = ("nominal",),
+    perturbations: Sequence[str] = (),
+    conditions: Sequence[str] = (NEVER, MONITOR),
+    calibration: str | Path | Calibration | Sequence[str | Path | Calibration] = (),
+    threshold: float | None = None,
+    settings: MonitorSettings | None = None,
+    max_steps: int = MAX_STEPS,
+) -> tuple[StudyConfig, StudyObjects]:
+    """Return the configuration of an evaluation without running it.
+
+    The arguments and errors are those of `evaluate`: see `failsafe.evaluation.evaluate.evaluate`.
+
+    Returns:
+        The configuration, and what was given as objects.
+    """
     if seeds.step != 1:
         raise UserError(f"expected seeds in steps of 1, got {seeds}: give range(first, last)")
+    role_of(seeds)  # refuses seeds of two roles
     policies = [policy] if isinstance(policy, (str, Policy)) else list(policy)
     given_tasks = [tasks] if isinstance(tasks, (str, Task)) else list(tasks)
     objects = StudyObjects.of(policies, model, given_tasks)
@@ -118,16 +169,22 @@ def evaluate(
         settings=settings,
         limits=EpisodeLimits(max_steps),
     )
-    done, total = 0, len(study_items(config, shard))
-    on_progress(0, total)
+    return config, objects
 
-    def count(_: object) -> None:
-        nonlocal done
-        done += 1
-        on_progress(done, total)
 
-    run_on = choose_executor(executor, workers, objects if objects.any else None)
-    return run_study(config, Path(out), run_on, count, shard, objects)
+def _check_role(seeds: range, conditions: Sequence[str]) -> None:
+    """Check that seeds may be evaluated without a protocol."""
+    role = role_of(seeds)
+    if role is SeedRole.PROOF:
+        raise UserError(
+            f"expected a protocol for proof seeds, got the proof seeds {text_of(seeds)} without one: freeze "
+            f"a protocol and run it, or choose development seeds such as {text_of(SEEDS)}"
+        )
+    if role is SeedRole.CALIBRATE and set(conditions) != {WATCH}:
+        raise UserError(
+            f"expected seeds for an evaluation, got {text_of(seeds)}, which are kept for calibration: choose "
+            f"development seeds such as {text_of(SEEDS)}"
+        )
 
 
 def _calibrations(

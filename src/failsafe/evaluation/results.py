@@ -22,6 +22,22 @@ from failsafe.evaluation.paired import Summary, summarise
 from failsafe.records import codec
 from failsafe.records.episode import Episode, EpisodeKey
 from failsafe.records.provenance import Provenance, collect_provenance, command_line
+from failsafe.records.seeds import SeedRole, role_of
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """The protocol that a study follows, see `failsafe.evaluation.protocol`.
+
+    Attributes:
+        protocol: SHA-256 of the protocol's file.
+        end_point: The primary end point, in words.
+        budget_hours: Hours of computation that the run may take.
+    """
+
+    protocol: str
+    end_point: str
+    budget_hours: float
 
 
 @dataclass(frozen=True)
@@ -33,6 +49,8 @@ class StudyManifest:
         command: Command that started it.
         provenance: Commit and versions of the run that started it.
         continued: The same of each run that continued it with another state of FailSafe's own source.
+        seed_role: Role of the seeds (`failsafe.records.seeds`); None where they had none yet.
+        frozen: The protocol that it follows; None without one.
     """
 
     # Earlier formats: 1 (scores were means over queries), 2 (other names of the monitor's settings), 3 (the
@@ -44,6 +62,8 @@ class StudyManifest:
     command: str
     provenance: Provenance
     continued: tuple[Provenance, ...] = ()
+    seed_role: SeedRole | None = None
+    frozen: Frozen | None = None
 
 
 class Results:
@@ -102,7 +122,9 @@ class Results:
         """Compute success rates with intervals, paired tests, alarms and cost of every cell."""
         return summarise(self.episodes())
 
-    def begin(self, config: StudyConfig, made: StudyManifest | None = None) -> None:
+    def begin(
+        self, config: StudyConfig, made: StudyManifest | None = None, frozen: Frozen | None = None
+    ) -> None:
         """Write the manifest of a study, or check that the folder holds the same study.
 
         A folder without episodes becomes one of the new study. FailSafe's own source may change within its
@@ -111,6 +133,7 @@ class Results:
         Args:
             config: Configuration of the study.
             made: Manifest to write; None to make one of this process.
+            frozen: The protocol that the study follows, None without one; the manifest has its own.
 
         Raises:
             StoreError: If the folder holds episodes of another study, or of other code, or other files.
@@ -123,6 +146,11 @@ class Results:
                     f"{self.path} holds results of another evaluation, which differs in {differing}: choose "
                     "another folder, or delete this one"
                 )
+            if present.frozen != (wanted := made.frozen if made else frozen):
+                raise StoreError(
+                    f"{self.path} holds results of {_protocol(present.frozen)}, expected those of "
+                    f"{_protocol(wanted)}: choose another folder"
+                )
             for run in (made.provenance, *made.continued) if made else (collect_provenance(),):
                 if run.sources not in {known.sources for known in (present.provenance, *present.continued)}:
                     present = replace(present, continued=(*present.continued, run))
@@ -130,7 +158,10 @@ class Results:
             return
         if present is None and self.path.exists() and any(p.name != ".lock" for p in self.path.iterdir()):
             raise StoreError(f"expected an empty folder or one of results, got {self.path} with other files")
-        self._write_manifest(made or StudyManifest(config, command_line(), collect_provenance()))
+        if made is None:
+            role = role_of(range(config.first_seed, config.last_seed))
+            made = StudyManifest(config, command_line(), collect_provenance(), seed_role=role, frozen=frozen)
+        self._write_manifest(made)
 
     def take_in(self, shards: Sequence[Path]) -> int:
         """Copy the episodes of shards of the same study into this folder.
@@ -159,3 +190,7 @@ class Results:
 
     def _write_manifest(self, manifest: StudyManifest) -> None:
         write_atomically(self.path / "manifest.json", (codec.dumps(manifest) + "\n").encode())
+
+
+def _protocol(frozen: Frozen | None) -> str:
+    return f"the protocol {frozen.protocol[:12]}" if frozen else "no protocol"

@@ -10,19 +10,19 @@ import numpy as np
 from jaxtyping import Float32
 
 from failsafe.datasets.locks import locked
-from failsafe.errors import UserError
 from failsafe.evaluation.conditions import CONDITIONS, NEVER
 from failsafe.evaluation.config import StudyConfig, StudyItem, conditions_to_run, study_items
 from failsafe.evaluation.controls import PrivilegedState
 from failsafe.evaluation.episodes import run_episode
 from failsafe.evaluation.objects import StudyObjects
-from failsafe.evaluation.results import Results
+from failsafe.evaluation.preflight import check_calibrations, check_start
+from failsafe.evaluation.results import Frozen, Results
 from failsafe.evaluation.scenarios import scenario
 from failsafe.execution.contract import SILENT, Executor, Reporter, ignore
 from failsafe.experts.own_step import TaskLoader
 from failsafe.experts.tasks import Task, check_task
 from failsafe.generation.nominal import run_nominal
-from failsafe.models.contract import RecoveryModel, check_objects, trained_on
+from failsafe.models.contract import RecoveryModel
 from failsafe.models.loading import load_model
 from failsafe.monitors.monitored import MonitoredPolicy
 from failsafe.policies.contract import Policy
@@ -37,6 +37,7 @@ def run_study(
     on_done: Callable[[StudyItem], None] = ignore,
     shard: tuple[int, int] = (0, 1),
     objects: StudyObjects | None = None,
+    frozen: Frozen | None = None,
 ) -> Results:
     """Run the episodes of a study that are missing in its results.
 
@@ -47,12 +48,14 @@ def run_study(
         on_done: Called with every item that is done, now or by an earlier run.
         shard: Number of the shard, from 0, and number of shards.
         objects: Policies, tasks and the model that were given as objects; the rest is loaded by name.
+        frozen: The protocol that the study follows, None without one.
 
     Returns:
         The results.
 
     Raises:
-        UserError: If a task, policy or model is not available, or was trained on a seed of the study.
+        UserError: If a task, policy or model is not available, or a check before the first step says why the
+            study would fail or mean nothing (`failsafe.evaluation.preflight`).
         StoreError: If the folder holds something else, or cannot be written.
         PolicyError: If a policy does not fit the simulator.
     """
@@ -60,9 +63,10 @@ def run_study(
     for task in config.tasks:
         if task not in objects.tasks:
             check_task(task)
+    check_calibrations(config)
     results = Results(out)
     with locked(out):
-        results.begin(config)
+        results.begin(config, frozen=frozen)
         todo: list[StudyItem] = []
         for item in study_items(config, shard):
             if all(results.has(item.key(condition)) for condition in conditions_to_run(config)):
@@ -88,10 +92,12 @@ class StudyJob:
         self._tasks = TaskLoader(self._objects.tasks)
         self._policies: dict[str, Policy] = dict(self._objects.policies)
         self._model: RecoveryModel | None = self._objects.model
+        self._checked = False
 
     def run(self, item: StudyItem, reporter: Reporter = SILENT) -> None:
         """Run the conditions of an item that have no record, and write their records. See `Job.run`."""
-        self._load(item)
+        if not self._checked:
+            self._check()
         for condition in conditions_to_run(self._config):
             if not self._results.has(item.key(condition)):
                 self._results.write(self.episode(item, condition))
@@ -129,7 +135,6 @@ class StudyJob:
             states: List to append the simulator's state of every step to, for rendering.
 
         Raises:
-            UserError: If the policy or the model was trained on the seed.
             PolicyError: If the policy does not fit the simulator.
         """
         where, task = scenario(item.scenario), self.task(item)
@@ -143,15 +148,30 @@ class StudyJob:
             policy = self._guard(item, condition, policy)
         return run_episode(task, policy, item.key(condition), where, self._config.limits, states=states)
 
+    def _check(self) -> None:
+        """Check every policy with every task before the first episode of this worker."""
+        seen: set[tuple[str, int]] = set()
+        for item in study_items(self._config):
+            if item.seed > self._config.first_seed:
+                break
+            self._load(item)
+            task = self.task(item)
+            if (item.policy, id(task)) not in seen:
+                model = self._model if self._monitored else None
+                check_start(self._config, item, task, self._policies[item.policy], model)
+                seen.add((item.policy, id(task)))
+        self._checked = True
+
     def _load(self, item: StudyItem) -> None:
-        """Load the policy and the model, and check that neither was trained on the seed."""
+        """Load the policy and the model."""
         if item.policy not in self._policies:
             self._policies[item.policy] = load_policy(item.policy)
-        _check_fresh(self._policies[item.policy], item.policy, item)
-        if any(CONDITIONS[condition].monitored for condition in self._config.conditions):
-            if self._model is None:
-                self._model = load_model(self._config.monitor)
-            _check_fresh(self._model, self._config.monitor, item)
+        if self._monitored and self._model is None:
+            self._model = load_model(self._config.monitor)
+
+    @property
+    def _monitored(self) -> bool:
+        return any(CONDITIONS[condition].monitored for condition in self._config.conditions)
 
     def _guard(self, item: StudyItem, condition: str, policy: Policy) -> MonitoredPolicy:
         assert self._model is not None
@@ -160,7 +180,6 @@ class StudyJob:
         threshold = calibration.threshold if calibration else self._config.threshold
         if chosen.threshold is not None:
             threshold = chosen.threshold
-        check_objects(self._model, item.task, len(simulator.episode.objects))
         embodiment = simulator.spec.embodiment
         seconds = self._config.limits.max_steps / embodiment.control_hz
         settings = self._config.settings
@@ -184,16 +203,3 @@ class StudyJob:
         task = self.task(item)
         # The episode resets the simulator, so the expert may use it before.
         return PrivilegedState(task, run_nominal(task, item.seed), self._alone(item), lambda: 0)
-
-
-def _check_fresh(learned: Policy | RecoveryModel, name: str, item: StudyItem) -> None:
-    """Check that a policy or model was not trained on the seed of an item.
-
-    Raises:
-        UserError: If it was.
-    """
-    if item.seed in trained_on(learned, item.task):
-        raise UserError(
-            f"expected seeds that {name} was not trained on, got seed {item.seed} of {item.task}: choose "
-            "other seeds"
-        )

@@ -14,6 +14,7 @@ from failsafe.errors import UnknownNameError, UserError
 from failsafe.perturbations import MODES
 from failsafe.perturbations.distributions import Distribution, Uniform, parse_distribution
 from failsafe.records.files import read_text
+from failsafe.records.seeds import check_unmixed
 
 _LARGEST_YAML = 1 << 20
 """Largest file of modes that is read, bytes."""
@@ -94,6 +95,7 @@ class GenerationConfig:
                 f"expected a seed range A:B with A < B, got {self.first_seed}:{self.last_seed}, "
                 "which is empty"
             )
+        check_unmixed(range(self.first_seed, self.last_seed))
         if not 0 <= self.compound <= 1:
             raise UserError(f"expected compound between 0 and 1, got {self.compound}")
         if not any(mode.weight > 0 for mode in self.modes.values()):

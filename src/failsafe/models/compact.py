@@ -76,6 +76,11 @@ class CompactModel:
         return self.meta.config.window
 
     @property
+    def instructions(self) -> tuple[str, ...]:
+        """The instructions that the model assesses; none if it assesses any."""
+        return () if self._any_instruction else self.meta.config.instructions
+
+    @property
     def max_objects(self) -> int | None:
         """The most objects of a task that the model can locate; None if it locates none."""
         config = self.meta.config

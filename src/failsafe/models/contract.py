@@ -68,6 +68,15 @@ def known_instructions(model: object) -> tuple[str, ...]:
     return tuple(getattr(getattr(meta, "config", meta), "instructions", ()))
 
 
+def accepted_instructions(model: object) -> tuple[str, ...]:
+    """Return the instructions that a model assesses; empty if it assesses any, or does not say.
+
+    Args:
+        model: A recovery model. Its attribute `instructions`, if present, lists them.
+    """
+    return tuple(getattr(model, "instructions", ()) or ())
+
+
 def check_objects(model: object, task: str, objects: int) -> None:
     """Check that a model can locate every object of a task.
 

@@ -14,7 +14,7 @@ roles existed.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from failsafe.errors import UserError
 
@@ -63,23 +63,40 @@ def role_of(seeds: range) -> SeedRole:
     return SeedRole.TRAIN
 
 
-def check_trainable(seeds: Mapping[str, Iterable[int]]) -> None:
+def check_trainable(seeds: range) -> None:
     """Check that seeds may be trained on: those of calibration and of proof may not.
 
     Args:
-        seeds: The seeds by task.
+        seeds: The seeds.
 
     Raises:
         UserError: If one is kept for calibration or proof.
     """
-    for task, given in seeds.items():
-        for role in (SeedRole.CALIBRATE, SeedRole.PROOF):
-            for known in RANGES[role]:
-                if kept := [seed for seed in given if seed in known]:
-                    raise UserError(
-                        f"expected seeds that may be trained on, got seed {kept[0]} of {task}: "
-                        f"{text_of(known)} are kept for '{role.value}'; make the data with other seeds"
-                    )
+    for role in (SeedRole.CALIBRATE, SeedRole.PROOF):
+        for known in RANGES[role]:
+            if max(seeds.start, known.start) < min(seeds.stop, known.stop):
+                raise UserError(
+                    f"expected seeds that may be trained on, got {text_of(seeds)}; {text_of(known)} are kept "
+                    f"for '{role.value}': make the data with other seeds, or a test set of them alone"
+                )
+
+
+def check_unmixed(seeds: range) -> None:
+    """Check that a dataset is of proof seeds alone, or has none.
+
+    Args:
+        seeds: The seeds of the dataset.
+
+    Raises:
+        UserError: If it has some and others.
+    """
+    for known in RANGES[SeedRole.PROOF]:
+        inside = range(max(seeds.start, known.start), min(seeds.stop, known.stop))
+        if inside and len(inside) < len(seeds):
+            raise UserError(
+                f"expected a dataset of proof seeds alone or of none, got {text_of(seeds)}, of which "
+                f"{text_of(inside)} are for '{SeedRole.PROOF.value}': choose seeds outside {text_of(known)}"
+            )
 
 
 def text_of(seeds: range) -> str:

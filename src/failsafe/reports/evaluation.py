@@ -14,6 +14,7 @@ from markupsafe import Markup
 from failsafe.datasets.files import write_atomically
 from failsafe.evaluation.conditions import NEVER
 from failsafe.evaluation.config import StudyItem, study_items
+from failsafe.evaluation.notes import find_faults, notes
 from failsafe.evaluation.paired import ALL_TASKS, Change, Pair, Summary, pairs_of, summarise
 from failsafe.evaluation.replay_videos import CONDITIONS, ReplayVideo, choose, video_folder
 from failsafe.evaluation.results import Results, StudyManifest
@@ -216,6 +217,7 @@ def render_report(results: Results, videos: Sequence[ReplayVideo] = ()) -> str:
         marks=MARKS,
         data=_script_data(shown),
         thresholds=_thresholds(manifest),
+        notes=notes(manifest, find_faults(episodes)),
         scenarios=[scenario(name) for name in config.scenarios],
     )
 

@@ -21,6 +21,7 @@ from failsafe.records import codec
 from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.records.names import task_folder
 from failsafe.records.provenance import Provenance
+from failsafe.records.seeds import check_trainable
 from failsafe.records.trace import unpack
 from failsafe.samples.targets import find_keyframes
 from failsafe.simulators.contract import Camera
@@ -52,6 +53,7 @@ class DemonstrationConfig:
         """Refuse values out of range."""
         if not self.tasks or self.episodes < 1:
             raise UserError("expected at least one task and one episode to demonstrate")
+        check_trainable(range(self.first_seed, self.first_seed + self.episodes))
         if self.stride < 1 or self.chunk < 1 or not 16 <= self.size <= 1024:
             raise UserError("expected a stride and a chunk of at least 1 and images of 16 to 1024 pixels")
 

@@ -25,6 +25,7 @@ from failsafe.records.case import NOMINAL
 from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.records.names import folder_name, task_folder
 from failsafe.records.provenance import collect_provenance
+from failsafe.records.seeds import check_trainable
 from failsafe.records.trace import Trace, pack
 from failsafe.samples.manifest import SampleConfig, SampleManifest, read_sample_manifest
 from failsafe.samples.sample import Kind, Sample
@@ -58,10 +59,15 @@ def build_samples(
         Number of samples, without those that were given up because they killed their worker twice.
 
     Raises:
-        UserError: If the datasets contain no such samples, or `out` holds samples made with other settings.
+        UserError: If the datasets contain no such samples, or seeds kept for calibration or proof, or
+            `out` holds samples made with other settings.
     """
     datasets = [Dataset(path) for path in sources]
-    commands = tuple(read_manifest(dataset.path).command for dataset in datasets)
+    made = [read_manifest(dataset.path) for dataset in datasets]
+    commands = tuple(one.command for one in made)
+    if config.only_split != "test":
+        for one in made:
+            check_trainable(range(one.config.first_seed, one.config.last_seed))
     manifest = SampleManifest(config, commands, collect_provenance())
     if (out / "manifest.json").exists():
         before = read_sample_manifest(out)

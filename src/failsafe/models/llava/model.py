@@ -58,6 +58,11 @@ class LlavaModel:
         return self._card.spec
 
     @property
+    def instructions(self) -> tuple[str, ...]:
+        """The instructions that it assesses; none if it assesses any."""
+        return () if self._any_instruction else self._card.instructions
+
+    @property
     def meta(self) -> LlavaCard:
         """The card of its training."""
         return self._card
