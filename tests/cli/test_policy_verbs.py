@@ -18,7 +18,7 @@ from failsafe.models.version_1 import EMBODIMENT, NORMALIZATION
 from failsafe.monitors.calibration import read_calibration
 from failsafe.monitors.settings import MonitorSettings
 from failsafe.policies.reference import load_reference
-from failsafe.records.assessment import WindowSpec
+from failsafe.records.assessment import Assessment, WindowSpec
 from failsafe.records.event import EventKind
 from failsafe.simulators.toy import ToyPush
 
@@ -175,6 +175,57 @@ def test_thresholds_are_of_the_successes(folder: Path, model: str, run: Verb) ->
     assert "promises nothing, and no alarm: 2 successes are fewer than the 19" in out
 
 
+def test_proof_seeds_are_evaluated_by_a_protocol(tmp_path: Path, model: str, run: Verb) -> None:
+    file, out = tmp_path / "protocol.json", tmp_path / "out"
+    plan = ["--policy", toy_study.POLICY, "--monitor", model, "--tasks", toy_study.PUSH, "--threshold", "9"]
+    plan += ["--seeds", "900000:900001", "--max-steps", "20", "--freeze", str(file), "--hours", "1"]
+    status, said, err = run("evaluate", *plan, "--end-point", "gain of monitor over never")
+    assert status == 0, err
+    assert f"failsafe evaluate --protocol {file} --out FOLDER" in said
+    command = [
+        "evaluate",
+        "--protocol",
+        str(file),
+        "--out",
+        str(out),
+        "--executor",
+        "serial",
+        "--videos",
+        "0",
+    ]
+    status, said, err = run(*command, "--json")
+    assert status == 0, err
+    notes = json.loads(said)["notes"]
+    assert "The seeds 900000:900001 are proof seeds." in notes
+    assert any("Its primary end point: gain of monitor over never" in note for note in notes)
+
+
+def test_a_monitor_that_never_gets_an_answer_has_an_exit_status(tmp_path: Path, run: Verb) -> None:
+    plan = ["--policy", toy_study.POLICY, "--monitor", f"{__name__}:Mute", "--tasks", toy_study.PUSH]
+    plan += [
+        "--seeds",
+        "4:5",
+        "--max-steps",
+        "40",
+        "--threshold",
+        "5",
+        "--videos",
+        "0",
+        "--executor",
+        "serial",
+    ]
+    status, said, err = run("evaluate", *plan, "--out", str(tmp_path / "out"))
+    assert status == 4, err
+    assert "THE MONITOR DID NOTHING in" in said
+    assert "queries failed (ValueError: no tongue)" in said
+    assert "THE MONITOR DID NOTHING in" in (tmp_path / "out" / "report.html").read_text()
+
+
+class Mute(toy_study.TinyMonitor):
+    def assess(self, window: object) -> Assessment:
+        raise ValueError("no tongue")
+
+
 EVALUATE = ("evaluate", "--policy", toy_study.POLICY, "--tasks", TASK, "--out", "{tmp}/out", "--workers", "1")
 CALIBRATE = ("calibrate", "{model}", "--policy", toy_study.POLICY, "--tasks", TASK, "--out", "{tmp}/t.json")
 
@@ -215,6 +266,23 @@ CALIBRATE = ("calibrate", "{model}", "--policy", toy_study.POLICY, "--tasks", TA
         ((*EVALUATE, "--threshold", "0.5", "--deadline", "0"), "deadline above 0 seconds, got 0"),
         ((*EVALUATE, "--threshold", "0.5", "--workers", "-1"), "expected at least 1 worker, got -1"),
         (EVALUATE, "expected thresholds for python:tests.evaluation.toy_study:Replayer"),
+        (EVALUATE[:1], "expected --policy, or a file to run with --protocol"),
+        ((*EVALUATE[:3], "--threshold", "0.5"), "expected --out with the folder of the results"),
+        (
+            (*EVALUATE, "--threshold", "0.5", "--seeds", "900000:900002"),
+            "expected a protocol for proof seeds",
+        ),
+        ((*EVALUATE, "--threshold", "0.5", "--seeds", "4990:5010"), "expected seeds of one role"),
+        (
+            (*EVALUATE, "--protocol", "{tmp}/p.json"),
+            "expected --protocol without --policy: the file says what to",
+        ),
+        (("evaluate", "--protocol", "{tmp}/p.json", "--out", "{tmp}/out"), "expected a protocol made by"),
+        ((*EVALUATE, "--threshold", "0.5", "--freeze", "{tmp}/p.json"), "expected proof seeds in a protocol"),
+        (
+            (*CALIBRATE, "--seeds", "900000:900002"),
+            "got the proof seeds 900000:900002: choose some of 800000:",
+        ),
         (
             (*EVALUATE, "--monitor", "{model}", "--threshold", "0.5", "--seeds", "900:901"),
             f"was not trained on, got seed 900 of {TASK}: choose other seeds",

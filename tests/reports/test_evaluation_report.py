@@ -420,3 +420,10 @@ def test_every_drawing_is_there(page: Page) -> None:
 def test_nothing_is_cut_off_at_the_side(page: Page, width: int) -> None:
     page.browser.set_window_size(width, 900)
     assert page.script("return document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_the_page_says_what_came_out_of_a_threshold_and_what_to_know(tmp_path: Path) -> None:
+    text = render_report(make_results(tmp_path))
+    # Of 8 undisturbed successes of the policy alone 4 see an alarm; Wilson's interval: 0.215 to 0.785.
+    assert "<td>at most 5 %</td><td>50.0 % (22 to 78), 4 of 8</td>" in text
+    assert "The seeds 0:10 are seeds of the training range" in text

@@ -91,6 +91,9 @@ def evaluate(
         hours: Hours of computation that the run of the protocol may take.
         protocol: Run this protocol, in place of all options that say what to run.
         json: Print the summary as JSON.
+
+    Raises:
+        UserError: If an option is missing or contradicts a protocol.
     """
     given = dict(locals())
     part, run_on = parse_shard(shard), load_executor(executor, workers)

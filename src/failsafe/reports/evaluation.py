@@ -15,10 +15,11 @@ from failsafe.datasets.files import write_atomically
 from failsafe.evaluation.conditions import NEVER
 from failsafe.evaluation.config import StudyItem, study_items
 from failsafe.evaluation.notes import find_faults, notes
-from failsafe.evaluation.paired import ALL_TASKS, Change, Pair, Summary, pairs_of, summarise
+from failsafe.evaluation.paired import ALL_TASKS, NOMINAL, Change, Pair, Summary, pairs_of, summarise
 from failsafe.evaluation.replay_videos import CONDITIONS, ReplayVideo, choose, video_folder
 from failsafe.evaluation.results import Results, StudyManifest
 from failsafe.evaluation.scenarios import scenario
+from failsafe.evaluation.statistics import wilson
 from failsafe.records.provenance import Provenance
 from failsafe.reports.coverage_charts import Histogram
 from failsafe.reports.evaluation_charts import (
@@ -216,7 +217,7 @@ def render_report(results: Results, videos: Sequence[ReplayVideo] = ()) -> str:
         cameras=_cameras(shown),
         marks=MARKS,
         data=_script_data(shown),
-        thresholds=_thresholds(manifest),
+        thresholds=_thresholds(manifest, pairs),
         notes=notes(manifest, find_faults(episodes)),
         scenarios=[scenario(name) for name in config.scenarios],
     )
@@ -286,17 +287,50 @@ def _script_data(shown: Sequence[Shown]) -> Markup:
     return Markup(f"window.FAILSAFE = {plain};")
 
 
-def _thresholds(manifest: StudyManifest) -> list[tuple[str, ...]]:
-    """Return policy, instruction, threshold, alpha, number of episodes and command of each threshold."""
+def _thresholds(manifest: StudyManifest, pairs: Sequence[Pair]) -> list[tuple[str, ...]]:
+    """Return the cells of each threshold, with its promise and the false-alarm rate that came out."""
     config, rows = manifest.config, list[tuple[str, ...]]()
     for policy in config.policies:
         found = config.calibrations.get(policy)
         if found is None:
-            rows.append((policy, "every instruction", f"{config.threshold:g}", "–", "–", "chosen by hand"))
+            came_out = _false_alarms(pairs, policy)
+            rows.append(
+                (
+                    policy,
+                    "every instruction",
+                    f"{config.threshold:g}",
+                    "–",
+                    "–",
+                    "nothing",
+                    came_out,
+                    "chosen",
+                )
+            )
             continue
         for instruction, threshold in found.thresholds.items():
             value = "no alarms: too few episodes" if threshold.value is None else f"{threshold.value:.4f}"
-            rows.append(
-                (policy, instruction, value, f"{found.alpha:g}", str(threshold.episodes), found.command)
+            bound = f"at most {100 * found.alpha:g} %"
+            promise = threshold.promise or (
+                f"{bound}, all instructions together" if threshold.pooled else bound
             )
+            numbers = (value, f"{found.alpha:g}", str(threshold.episodes))
+            came_out = _false_alarms(pairs, policy, instruction)
+            rows.append((policy, instruction, *numbers, promise, came_out, found.command))
     return rows
+
+
+def _false_alarms(pairs: Sequence[Pair], policy: str, instruction: str | None = None) -> str:
+    """Return the share of the policy's own undisturbed successes in the nominal scenario with an alarm."""
+    false = [
+        alarmed
+        for pair in pairs
+        if pair.alone.key.policy == policy
+        and pair.alone.key.scenario == NOMINAL
+        and instruction in (None, pair.alone.instruction)
+        and (alarmed := pair.false_alarm) is not None
+    ]
+    interval = wilson(sum(false), len(false))
+    if interval is None:
+        return "–"
+    rate = f"{100 * sum(false) / len(false):.1f} %"
+    return f"{rate} ({100 * interval[0]:.0f} to {100 * interval[1]:.0f}), {sum(false)} of {len(false)}"
