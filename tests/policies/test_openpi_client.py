@@ -4,7 +4,9 @@ openpi-client wants another NumPy than ours, so both live in an environment of t
 cache folder of pytest. Needs a package index: `pytest -m network tests/policies`.
 """
 
+import contextlib
 import json
+import socket
 import subprocess
 import threading
 import venv
@@ -15,6 +17,7 @@ from tests.monitors.openpi_client import AT, INSTRUCTION, alarmed
 from tests.policies.made_up import make_observation
 from tests.policies.websocket_server import WebsocketServer
 
+from failsafe.monitors.admission import Admission
 from failsafe.monitors.proxy import Proxy, Upstream
 from failsafe.monitors.requests import Wire, guard_clients
 from failsafe.monitors.settings import MonitorSettings
@@ -55,10 +58,15 @@ print(json.dumps({"metadata": policy.get_server_metadata(), "actions": answer["a
 """
 
 GUARDED = """
-import sys, json, numpy
+import sys, json, time, numpy
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
 asked = json.load(sys.stdin)
-policy = WebsocketClientPolicy("127.0.0.1", asked["port"])
+while True:  # as the client of openpi's repository does; its release does not
+    try:
+        policy = WebsocketClientPolicy("127.0.0.1", asked["port"], api_key=asked["key"])
+        break
+    except ConnectionRefusedError:
+        time.sleep(0.5)
 image = numpy.zeros((224, 224, 3), dtype=numpy.uint8)
 answers = [
     policy.infer({
@@ -135,16 +143,25 @@ def test_their_client_talks_through_the_proxy(theirs):
     actions = np.arange(70, dtype=np.float32).reshape(10, 7)
     settings = MonitorSettings(drift=0.0)
     guards = guard_clients(alarmed(8), 0.5, settings, Wire(), lambda number, event: None)
-    with WebsocketServer(lambda observation: {"actions": actions}) as server:
-        proxy = Proxy(Upstream(server.url), guards, port=0)
-        thread = threading.Thread(target=proxy.run)
-        thread.start()
-        try:
-            state = [*AT, np.pi, 0.0, 0.0, 0.03, -0.03]
-            found = theirs(GUARDED, {"port": proxy.port, "prompt": INSTRUCTION, "state": state})
-        finally:
-            proxy.stop()
-            thread.join()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    proxy = Proxy(Upstream(f"ws://127.0.0.1:{port}"), guards, "127.0.0.1", 0, Admission(token="sesame"))
+    thread = threading.Thread(target=proxy.run)
+    thread.start()
+    with contextlib.ExitStack() as stack:
+        stack.callback(thread.join)
+        stack.callback(proxy.stop)
+        # The server comes later than the client, which waits while it is refused.
+        servers: list[WebsocketServer] = []
+        timer = threading.Timer(
+            3.0, lambda: servers.append(WebsocketServer(lambda _: {"actions": actions}, port))
+        )
+        timer.start()
+        stack.callback(lambda: [server.__exit__() for server in servers])
+        state = [*AT, np.pi, 0.0, 0.0, 0.03, -0.03]
+        asked = {"port": proxy.port, "prompt": INSTRUCTION, "state": state, "key": "sesame"}
+        found = theirs(GUARDED, asked)
     assert found["metadata"] == {"model": "made up", "horizon": 10}
     untouched, corrected = found["answers"]
     assert untouched == actions.tolist()

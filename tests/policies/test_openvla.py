@@ -1,5 +1,8 @@
 import json
+import shutil
 import socket
+import ssl
+import subprocess
 import time
 
 import numpy as np
@@ -9,6 +12,7 @@ from tests.policies.made_up import make_observation
 
 from failsafe.errors import PolicyError, UserError
 from failsafe.policies.contract import Policy
+from failsafe.policies.loading import load_policy
 from failsafe.policies.openvla import BRIDGE, LIBERO_OFT, OpenVlaOftPolicy, OpenVlaPolicy
 from failsafe.records import poses
 from failsafe.records.observation import PolicyObservation
@@ -160,6 +164,7 @@ def test_a_server_that_takes_too_long(server, make_policy, fault):
     begin = time.monotonic()
     message = refusal(make_policy(OpenVlaPolicy, server.url, timeout=0.3))
     assert "expected actions within 0.3 s, got none" in message
+    assert "with ?timeout=0.6 behind its address" in message
     assert time.monotonic() - begin < 2.0
 
 
@@ -243,3 +248,27 @@ def test_an_episode_begins_with_a_reset(server):
 def test_settings_that_make_no_sense(settings, words):
     with pytest.raises(UserError, match=words):
         OpenVlaPolicy(**settings)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl for a certificate")
+def test_over_tls_with_a_certificate_of_ones_own(tmp_path, monkeypatch):
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
+    command += f" -addext subjectAltName=DNS:localhost -keyout {key} -out {certificate}"
+    subprocess.run(command.split(), check=True, capture_output=True)
+    with ActServer(lambda payload: np.zeros(7)) as server:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        server._server.socket = context.wrap_socket(server._server.socket, server_side=True)
+        name = f"openvla+https://localhost:{server._server.server_address[1]}?retries=0"
+        for trusted in (False, True):
+            if trusted:
+                monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+            policy = load_policy(name)
+            policy.reset("pick up the red cube")
+            if trusted:
+                assert policy.act(make_observation()).shape == (1, 7)
+            else:
+                with pytest.raises(PolicyError, match="CERTIFICATE_VERIFY_FAILED"):
+                    policy.act(make_observation())
+            policy.close()

@@ -327,7 +327,10 @@ class Proxy:
     @contextlib.contextmanager
     def _closing(self, connection: _Side) -> Generator[_Side, None, None]:
         """Close a connection at the end of the context, or when the proxy stops."""
-        limit_sending(connection, _SEND_TIMEOUT)
+        try:
+            limit_sending(connection, _SEND_TIMEOUT)
+        except OSError:  # its socket is closed already
+            raise ConnectionClosed(None, None) from None
         with connection:
             with self._lock:
                 if self._stop.is_set():

@@ -33,6 +33,7 @@ IMAGE_VIEWS = MappingProxyType({"observation/image": "front", "observation/wrist
 
 _MAX_BYTES = 4_000_000
 """Largest message in bytes; 64 actions take less than 20 kB, the rest is for what servers add."""
+_METADATA = "metadata"
 _CLOSE_TIMEOUT = 0.5
 _TOO_BIG = 1009
 """Close code for a message that is too large (RFC 6455, 7.4.1)."""
@@ -189,7 +190,7 @@ class OpenpiPolicy(ServedPolicy):
         connection = self._closing.enter_context(
             open_connection(self._url, seconds, self.headers, _MAX_BYTES)
         )
-        self._metadata = self._receive(connection, self._connect_timeout, "metadata")
+        self._metadata = self._receive(connection, self._connect_timeout, _METADATA)
         self._connection = connection
         return connection
 
@@ -203,9 +204,12 @@ class OpenpiPolicy(ServedPolicy):
         try:
             frame = connection.recv(timeout=seconds)
         except TimeoutError:
+            setting, limit = "timeout", self._timeout
+            if what == _METADATA:
+                setting, limit = "connect_timeout", self._connect_timeout
             raise PolicyError(
-                f"{self._where}: expected {what} in time, got nothing within {seconds:.1f} s: "
-                "see whether the server is busy, or allow more time"
+                f"{self._where}: expected {what} in time, got nothing within {seconds:.1f} s: see whether "
+                f"the server is busy, or allow more time with ?{setting}={2 * limit:g} behind its address"
             ) from None
         if isinstance(frame, str):
             last = frame.strip().rpartition("\n")[2]  # the exception is the last line of a traceback

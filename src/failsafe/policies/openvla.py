@@ -198,8 +198,9 @@ class _ActServer:
                 status, reply = self._post(body, deadline)
             except httpx.TimeoutException:
                 raise PolicyError(
-                    f"{self._where}: expected actions within {self._timeout:g} s, got none: "
-                    "see whether the server is busy, or allow it more time"
+                    f"{self._where}: expected actions within {self._timeout:g} s, got none: see whether "
+                    f"the server is busy, or allow more time with ?timeout={2 * self._timeout:g} behind its "
+                    "address"
                 ) from None
             except httpx.HTTPError as error:
                 problem = str(error) or type(error).__name__

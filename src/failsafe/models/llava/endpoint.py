@@ -164,7 +164,10 @@ class EndpointModel:
             try:
                 status, reply = self._post(body, deadline)
             except httpx.TimeoutException:
-                raise _NoAnswerError(f"no answer from {self._url} within {self._timeout:g} s") from None
+                raise _NoAnswerError(
+                    f"no answer from {self._url} within {self._timeout:g} s; more time is allowed by "
+                    f"timeout={2 * self._timeout:g} in its address"
+                ) from None
             except httpx.HTTPError as error:
                 problem = f"no answer from {self._url}: {error or type(error).__name__}"
             else:
