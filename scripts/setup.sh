@@ -77,7 +77,7 @@ install_system_packages() {
         fi ;;
     esac
   done <<<"$plan"
-  [ -z "$failed" ] || say "some system packages are missing; generating needs none of them, 'failsafe doctor' says what does."
+  [ -z "$failed" ] || say "some system packages are missing: 'failsafe doctor' says what needs them."
 }
 
 install_python_packages() {

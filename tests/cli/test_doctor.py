@@ -10,9 +10,11 @@ from failsafe.cli import doctor
 from failsafe.diagnostics import checks as machine
 from failsafe.diagnostics import debian
 from failsafe.diagnostics.checks import Check
+from failsafe.simulators import suites
 
 GOOD = Check("numpy", True, "2.4.6")
 NO_RENDERER = Check("renderer", False, "no device", "apt-get install x", "rendering")
+NO_VULKAN = Check("Vulkan device", False, "no device", "apt-get install x")
 NO_SAPIEN = Check("sapien", False, "not installed", "pip install sapien==3.0.3")
 
 
@@ -32,7 +34,8 @@ def apt_fix(monkeypatch):
     ("checks", "code", "ending"),
     [
         ([GOOD], 0, "Ready for everything."),
-        ([GOOD, NO_RENDERER], 0, "Not ready for rendering."),  # generating needs no renderer
+        ([GOOD, NO_RENDERER], 0, "Not ready for rendering."),
+        ([GOOD, NO_VULKAN, NO_RENDERER], 1, "Not ready for generating, rendering."),
         ([NO_SAPIEN, NO_RENDERER], 1, "Not ready for generating, rendering."),
     ],
 )
@@ -120,6 +123,43 @@ def test_a_renderer_that_crashes_is_reported_and_does_not_crash_the_doctor(monke
     )
 
 
+def test_without_a_vulkan_device_maniskill_cannot_generate(monkeypatch, apt_fix):
+    pytest.importorskip("sapien")
+    monkeypatch.setenv("VK_DRIVER_FILES", "/dev/null")
+    monkeypatch.setenv("VK_ICD_FILENAMES", "/dev/null")
+    check = machine.check_vulkan()
+    assert (check.ok, check.fix, check.needed_for) == (False, apt_fix, "generating")
+    assert "failed to find a rendering device" in check.found
+
+
+@pytest.mark.parametrize(
+    ("version", "ok", "found"),
+    [((3, 9), False, ""), ((3, 10), True, ""), ((3, 12), True, ""), ((3, 13), True, "without ManiSkill: ")],
+)
+def test_each_python_says_what_it_supports(monkeypatch, version, ok, found):
+    monkeypatch.setattr(machine.sys, "version_info", (*version, 1))
+    check = machine.check_python()
+    assert check.ok is ok
+    assert found in check.found
+
+
+def test_python_3_13_is_supported_without_maniskill(monkeypatch):
+    monkeypatch.setattr(machine.sys, "version_info", (3, 13, 1))
+    monkeypatch.setattr(machine.importlib.metadata, "version", _not_installed)
+    check = machine.check_package("mani_skill", "mani_skill.envs", machine.maniskill_purpose())
+    assert check.needed_for == "ManiSkill"
+    assert check.fix == (
+        "Install Python 3.12 for ManiSkill: mani_skill pins mplib, which has no wheel for Python 3.13 and "
+        "later."
+    )
+    monkeypatch.setattr(suites.importlib.util, "find_spec", lambda _: None)
+    assert "with Python 3.12: mani_skill pins mplib" in suites.ManiSkillSuite().requirement
+
+
+def _not_installed(name):
+    raise machine.importlib.metadata.PackageNotFoundError(name)
+
+
 def test_a_gpu_that_does_not_render_leaves_the_cpu(monkeypatch):
     monkeypatch.setattr(machine, "gpu_names", lambda: ["A GPU"])
     predictions = {"cuda": done(1, err="no device"), "cpu": done(0, out="GPU: llvmpipe (LLVM)\n")}
@@ -169,6 +209,6 @@ def test_memory_is_what_is_available(tmp_path, kilobytes, ok):
 def test_every_check_runs_on_this_machine():
     pytest.importorskip("sapien")
     checks = {check.name: check for check in machine.run_checks()}
-    assert len(checks) == 16
+    assert len(checks) == 17
     assert checks["mani_skill"].ok, checks["mani_skill"]
     assert all(check.ok or check.fix for check in checks.values())

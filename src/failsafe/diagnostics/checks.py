@@ -18,12 +18,16 @@ from typing import Literal
 
 from failsafe.diagnostics import debian
 
-Purpose = Literal["generating", "rendering", "models", "FailSafe-VLM", "browser tests", "speed"]
+Purpose = Literal["generating", "ManiSkill", "rendering", "models", "FailSafe-VLM", "browser tests", "speed"]
 
 GIB = 2**30
 MINIMUM_DISK = 2 * GIB  # 20,000 episodes at 50 kB, and the decimated meshes
 MINIMUM_MEMORY = 2 * GIB  # one worker's peak and the rest of the system
 
+NO_MANISKILL = "mani_skill pins mplib, which has no wheel for Python 3.13 and later"
+"""Why ManiSkill cannot be installed there. Everything else of FailSafe can."""
+_MATERIAL_PROBE = "import sapien; sapien.render.RenderMaterial()"
+"""What ManiSkill does for every body that it builds, with `render_backend="none"` as well."""
 _RENDER_PROBE = """
 import sys
 import sapien
@@ -66,9 +70,10 @@ def run_checks() -> list[Check]:
     checks: Sequence[Callable[[], Check]] = (
         check_python,
         lambda: check_package("numpy", "numpy", "generating"),
-        lambda: check_package("sapien", "sapien", "generating"),
-        lambda: check_package("mani_skill", "mani_skill.envs", "generating"),
-        lambda: check_package("torch", "torch", "generating"),
+        lambda: check_package("sapien", "sapien", maniskill_purpose()),
+        lambda: check_package("mani_skill", "mani_skill.envs", maniskill_purpose()),
+        lambda: check_package("torch", "torch", maniskill_purpose()),
+        check_vulkan,
         lambda: check_package("fast_simplification", "fast_simplification", "rendering"),
         lambda: check_package("safetensors", "safetensors", "models"),
         lambda: check_package("transformers", "transformers", "FailSafe-VLM"),
@@ -86,10 +91,23 @@ def run_checks() -> list[Check]:
 
 
 def check_python() -> Check:
-    """Check that this Python is one that ManiSkill's dependencies have wheels for."""
+    """Check that this Python is one that FailSafe runs on, and say whether ManiSkill does, too."""
     found = f"{platform.python_version()} ({sys.executable})"
-    ok = (3, 10) <= sys.version_info[:2] <= (3, 12)
-    return Check("Python", ok, found, "" if ok else "Install Python 3.11, then run: make setup")
+    if has_maniskill_wheels():
+        return Check("Python", True, found)
+    if sys.version_info[:2] >= (3, 13):
+        return Check("Python", True, f"{found}; without ManiSkill: {NO_MANISKILL}")
+    return Check("Python", False, found, "Install Python 3.11, then run: make setup")
+
+
+def has_maniskill_wheels() -> bool:
+    """Return whether ManiSkill and its dependencies have wheels for this Python."""
+    return (3, 10) <= sys.version_info[:2] <= (3, 12)
+
+
+def maniskill_purpose() -> Purpose:
+    """Return what the packages of ManiSkill are needed for: only for itself where it cannot be installed."""
+    return "ManiSkill" if sys.version_info[:2] >= (3, 13) else "generating"
 
 
 def check_package(distribution: str, module: str, needed_for: Purpose) -> Check:
@@ -105,6 +123,8 @@ def check_package(distribution: str, module: str, needed_for: Purpose) -> Check:
     try:
         version = importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
+        if distribution == "mani_skill" and sys.version_info[:2] >= (3, 13):
+            install = f"Install Python 3.12 for ManiSkill: {NO_MANISKILL}."
         return Check(distribution, False, "not installed", install, needed_for)
     if pin.startswith("==") and version.split("+")[0] != pin[2:]:
         return Check(distribution, False, f"{version}, but {pin[2:]} is needed", install, needed_for)
@@ -115,6 +135,20 @@ def check_package(distribution: str, module: str, needed_for: Purpose) -> Check:
         found = f"{version}, but it does not import: {_last_words(done)}"
         return Check(distribution, False, found, fix or f"{install} --force-reinstall", needed_for)
     return Check(distribution, True, version, "", needed_for)
+
+
+def check_vulkan() -> Check:
+    """Check that there is a Vulkan device: SAPIEN needs one to build a scene, even one without images."""
+    purpose = maniskill_purpose()
+    done = _python("-c", _MATERIAL_PROBE)
+    if done.returncode == 0:
+        return Check("Vulkan device", True, "found", "", purpose)
+    problem = _last_words(done)
+    if "No module named 'sapien'" in problem:
+        fix = "Install sapien first (see above)."
+    else:
+        fix = _system_packages_fix(renderer=True, browser=False) or "Install Mesa's Vulkan drivers."
+    return Check("Vulkan device", False, problem, fix, purpose)
 
 
 def check_renderer() -> Check:

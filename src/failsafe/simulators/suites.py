@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from failsafe import registry
+from failsafe.diagnostics.checks import NO_MANISKILL, has_maniskill_wheels
 from failsafe.registry import Registry
 from failsafe.simulators.contract import Simulator
 
@@ -78,6 +79,8 @@ class ManiSkillSuite(SimulatorSuite):
     def __init__(self) -> None:
         if importlib.util.find_spec("mani_skill") is None:
             self.requirement = "pip install 'failsafe-vla[maniskill]'"
+            if not has_maniskill_wheels():
+                self.requirement += f"  # with Python 3.12: {NO_MANISKILL}"
 
     def tasks(self) -> Sequence[str]:
         """List ManiSkill's tasks and FailSafe's variants of them."""

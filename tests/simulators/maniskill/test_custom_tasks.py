@@ -12,7 +12,10 @@ import sapien
 from tests.simulators.maniskill import custom_tasks
 
 from failsafe.errors import UserError
+from failsafe.experts.own_step import compare_own_step
+from failsafe.experts.tasks import load_task
 from failsafe.records import poses
+from failsafe.simulators.maniskill.instructions import is_checked
 from failsafe.simulators.maniskill.simulator import ManiSkillSimulator
 from failsafe.simulators.maniskill.tasks import make_env
 
@@ -138,6 +141,31 @@ def test_a_task_states_its_instruction():
         assert simulator.episode.instruction == "The robot must e.g. lift the cube. Then it is to wait."
     with opened("WithoutDocstring-v1") as simulator:
         assert simulator.episode.instruction == ""  # `Task` refuses it, or has one
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "PegInsertionSide-v1",  # a new scene in every reset
+        "PickCubeFetch-v1",
+        "PlaceSphere-v1",
+        "PlugCharger-v1",
+        "PullCubeTool-v1",
+        "StackPyramid-v1",
+        "examples.poke_cube:make",
+    ],
+)
+def test_a_checked_task_equals_env_step(name):
+    task = load_task(name)
+    assert task.simulator.spec.checked
+    assert compare_own_step(task, 1).difference == ""
+    task.simulator.close()
+
+
+def test_only_the_class_that_was_checked_is_checked():
+    assert is_checked("PickCube-v1", custom_tasks.PickCubeEnv)
+    assert not is_checked("PickCube-v1", custom_tasks.Latch)
+    assert not is_checked("Latch-v1", custom_tasks.Latch)
 
 
 @pytest.mark.parametrize(

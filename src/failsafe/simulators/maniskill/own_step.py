@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from failsafe.simulators.contract import StepComparison
-from failsafe.simulators.maniskill.scene import StateLayout, kinematic_entities
+from failsafe.simulators.maniskill.scene import StateLayout
 from failsafe.simulators.maniskill.task_code import TaskCode
 from failsafe.simulators.maniskill.tasks import make_env
 
@@ -23,6 +23,23 @@ if TYPE_CHECKING:
 
 _REWARDS = "none"
 """Reward mode of the comparison: many tasks of users define no dense reward, ManiSkill's default."""
+
+_ROUNDING = 1e-6
+"""Largest difference of a kinematic pose that counts as equal: PhysX normalizes its quaternion anew in a new
+scene. What the physics moves must be equal bit for bit."""
+
+
+@dataclass(frozen=True)
+class _Number:
+    """One number of a state.
+
+    Attributes:
+        owner: What it belongs to, for messages.
+        tolerance: Largest difference that counts as equal.
+    """
+
+    owner: str
+    tolerance: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -51,12 +68,14 @@ def compare_with_env_step(
         seed: Seed of the initial state.
         commands: Joint targets of the rollout. [T, D]
     """
-    theirs, names = _run_environment(task, seed, commands)
+    theirs, numbers = _run_environment(task, seed, commands)
     # The adapter gets the targets that ManiSkill's controllers set, which are rounded differently.
     ours = _run_adapter(simulator, seed, theirs.targets)
     repeated = _run_adapter(simulator, seed, theirs.targets)
-    differs, leaks = _difference(theirs, ours, names), _difference(ours, repeated, names)
-    random = _difference(theirs, _run_environment(task, seed, commands)[0], names) if differs or leaks else ""
+    differs, leaks = _difference(theirs, ours, numbers), _difference(ours, repeated, numbers)
+    random = (
+        _difference(theirs, _run_environment(task, seed, commands)[0], numbers) if differs or leaks else ""
+    )
     if random:
         text = (
             f"two runs of ManiSkill's own env.step from seed {seed} differ ({random}): draw random numbers "
@@ -76,8 +95,8 @@ def compare_with_env_step(
 
 def _run_environment(
     task: str, seed: int, commands: Float32[np.ndarray, "T D"]
-) -> tuple[_Rollout, list[str]]:
-    """Run commands through `env.step`; return the rollout and the names of what the state holds."""
+) -> tuple[_Rollout, list[_Number]]:
+    """Run commands through `env.step`; return the rollout and what its states hold."""
     env = make_env(task, **_rewards(task))
     try:
         code = TaskCode(task, env)
@@ -90,7 +109,7 @@ def _run_environment(
             states.append(layout.read())
             successes.append(code.read(info).success)
             targets.append(np.array([np.asarray(joint.drive_target).item() for joint in joints], np.float32))
-        return _Rollout(np.array(states), successes, np.array(targets)), _names(env, layout)
+        return _Rollout(np.array(states), successes, np.array(targets)), _numbers(layout)
     finally:
         env.close()
 
@@ -130,16 +149,16 @@ def _action(agent: Any, command: Float32[np.ndarray, "D"]) -> Float32[np.ndarray
     return np.concatenate(parts).astype(np.float32)
 
 
-def _names(env: Any, layout: StateLayout) -> list[str]:
-    """Return a name for each number of a state."""
-    names: list[str] = []
+def _numbers(layout: StateLayout) -> list[_Number]:
+    """Describe each number of a state."""
+    numbers: list[_Number] = []
     for articulation in layout.articulations:
-        names += [f"a joint of '{_plain(articulation.name)}'"] * (2 * articulation.dof)
+        numbers += [_Number(f"a joint of '{_plain(articulation.name)}'")] * (2 * articulation.dof)
     for body in layout.bodies:
-        names += [f"'{body.spec.name}'"] * 13
-    for entity in kinematic_entities(env):
-        names += [f"'{_plain(entity.name)}'"] * 7
-    return names
+        numbers += [_Number(f"'{body.spec.name}'")] * 13
+    for placed in layout.placed:
+        numbers += [_Number(f"'{_plain(placed.name)}'", _ROUNDING)] * 7
+    return numbers
 
 
 def _plain(name: str) -> str:
@@ -147,18 +166,19 @@ def _plain(name: str) -> str:
     return name.removeprefix("scene-0_")
 
 
-def _difference(first: _Rollout, second: _Rollout, names: Sequence[str]) -> str:
+def _difference(first: _Rollout, second: _Rollout, numbers: Sequence[_Number]) -> str:
     """Return what differs first between two rollouts, and by how much; empty if they are equal."""
     a, b = first.states, second.states
     if a.shape != b.shape:
         return f"states of {a.shape[1]} and {b.shape[1]} numbers"
-    unequal = ~((a == b) | (np.isnan(a) & np.isnan(b)))
+    apart = np.abs(a.astype(np.float64) - b)
+    tolerances = np.array([number.tolerance for number in numbers])
+    unequal = ~((a == b) | (np.isnan(a) & np.isnan(b)) | (apart <= tolerances))
     if unequal.any():
         step = int(np.flatnonzero(unequal.any(axis=1))[0])
-        apart = np.abs(a.astype(np.float64) - b)
         worst = int(np.argmax(np.where(unequal[step], apart[step], -1.0)))
-        name = names[worst] if worst < len(names) else "a root"
-        return f"{name} from step {step} on, by up to {apart[:, worst].max():.3g} m, rad or their rates"
+        most = f"{apart[:, worst].max():.3g} m, rad or their rates"
+        return f"{numbers[worst].owner} from step {step} on, by up to {most}"
     for step, (one, other) in enumerate(zip(first.successes, second.successes, strict=True)):
         if one != other:
             return f"success after step {step} is {one} in one and {other} in the other"

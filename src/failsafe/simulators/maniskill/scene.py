@@ -136,7 +136,7 @@ class StateLayout:
         self.bodies = [b for b in task_bodies(env) if b.spec.role is Role.MOVABLE]
         robot = env.agent.robot._objs[0] if everything else None
         roots = [a for a in self.articulations if a is not robot]
-        self._placed: list[Any] = [*kinematic_entities(env), *roots] if everything else []
+        self.placed: list[Any] = [*kinematic_entities(env), *roots] if everything else []
 
     def read(self) -> Float32[np.ndarray, "S"]:
         """Return the current state."""
@@ -146,7 +146,7 @@ class StateLayout:
         for body in self.bodies:
             pose = body.entity.pose
             parts += [pose.p, pose.q, body.component.linear_velocity, body.component.angular_velocity]
-        for placed in self._placed:
+        for placed in self.placed:
             pose = placed.pose
             parts += [pose.p, pose.q]
         return np.concatenate(parts)
@@ -157,7 +157,7 @@ class StateLayout:
         Raises:
             UserError: If it has another layout.
         """
-        size = 2 * sum(a.dof for a in self.articulations) + 13 * len(self.bodies) + 7 * len(self._placed)
+        size = 2 * sum(a.dof for a in self.articulations) + 13 * len(self.bodies) + 7 * len(self.placed)
         if len(state) != size:
             raise UserError(
                 f"expected a state of {size} numbers, got {len(state)}: it was recorded by another version "
@@ -174,7 +174,7 @@ class StateLayout:
             body.component.linear_velocity = state[at + 7 : at + 10].tolist()
             body.component.angular_velocity = state[at + 10 : at + 13].tolist()
             at += 13
-        for placed in self._placed:
+        for placed in self.placed:
             placed.pose = sapien.Pose(state[at : at + 3].tolist(), state[at + 3 : at + 7].tolist())
             at += 7
 

@@ -115,28 +115,33 @@ def _without_questions(task: str) -> Generator[None, None, None]:
     Its messages on standard output, which belongs to the command, become part of the error.
     """
     from mani_skill.utils import download_asset
+    from mani_skill.utils.assets.data import DATA_GROUPS
+
+    printed = io.StringIO()
 
     def refuse(message: str) -> bool:
-        # "Robot NAME has assets available for download. ...", or a list of the assets of the task
-        words = message.split()
-        is_robot = words[:1] == ["Robot"]
-        raise _missing_assets(
-            *((f"the robot '{words[1]}'", words[1]) if is_robot else (f"task '{task}'", task))
-        )
+        words = message.split()  # "Robot NAME has assets available for download. ...", or a list of assets
+        robot = words[1] if words[:1] == ["Robot"] else ""
+        if robot and not DATA_GROUPS.get(robot):
+            raise _missing_files(task, printed.getvalue())
+        raise _missing_assets(f"the robot '{robot}'" if robot else f"task '{task}'", robot or task)
 
-    asked, printed = download_asset.prompt_yes_no, io.StringIO()
-    download_asset.prompt_yes_no = refuse
+    asked, download_asset.prompt_yes_no = download_asset.prompt_yes_no, refuse
     try:
         with contextlib.redirect_stdout(printed):
             yield
     except (SystemExit, KeyError) as error:
         # ManiSkill prints where it expects the robot, then exits, or fails to find the name of its assets.
-        said = " ".join(printed.getvalue().partition("Exiting")[0].split())
-        if "definition file not found" not in said:
+        if "definition file not found" not in printed.getvalue():
             raise
-        raise MissingAssetsError(
-            f"task '{task}' needs files that are not on this machine: {said}; ManiSkill has no download for "
-            "them, so check urdf_path or mjcf_path of the robot's class"
-        ) from error
+        raise _missing_files(task, printed.getvalue()) from error
     finally:
         download_asset.prompt_yes_no = asked
+
+
+def _missing_files(task: str, printed: str) -> MissingAssetsError:
+    said = " ".join(printed.partition("Exiting")[0].split())
+    return MissingAssetsError(
+        f"task '{task}' needs files that are not on this machine: {said}; ManiSkill has no download for "
+        "them, so check urdf_path or mjcf_path of the robot's class"
+    )
