@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from failsafe.errors import RecordError, UserError
-from failsafe.evaluation.paired import ALL_TASKS, Change, pairs_of, summarise
+from failsafe.evaluation.paired import ALL_TASKS, PERTURBED, Change, pairs_of, summarise
 from failsafe.evaluation.statistics import mcnemar, wilson
 from failsafe.records import codec
 from failsafe.records.episode import Ending, Episode, EpisodeKey
 from failsafe.records.event import Event, EventKind
+from failsafe.reports.evaluation_tables import headlines
 
 WORKED, FAILED = Ending.SUCCESS, Ending.FAILURE
 
@@ -207,6 +208,25 @@ def test_all_tasks_together_are_the_sum_of_them_and_only_of_several() -> None:
     assert row is not None
     assert (row.episodes, row.successes, row.alone, row.rescued, row.harmed) == (7, 4, 3, 2, 1)
     assert [r.task for r in summary.rows] == ["Pick", "Pick", "Push", "Push", ALL_TASKS, ALL_TASKS]
+
+
+def test_all_perturbations_together_are_the_sum_of_them_and_not_of_other_scenarios() -> None:
+    episodes = [
+        made(0, WORKED, scenario="nominal"),
+        made(0, FAILED, "monitor", scenario="nominal"),
+        *(made(seed, FAILED, scenario="dropped") for seed in range(2)),
+        *(made(seed, WORKED, "monitor", scenario="dropped") for seed in range(2)),
+        made(0, WORKED, scenario="slip"),
+        made(0, FAILED, "monitor", scenario="slip"),
+        made(0, WORKED, scenario="noise"),
+        made(0, FAILED, "monitor", scenario="noise"),
+    ]
+    row = summarise(episodes).find("Pick", PERTURBED, "weak", "monitor")
+    assert row is not None
+    assert (row.episodes, row.alone, row.successes, row.rescued, row.harmed) == (3, 1, 2, 2, 1)
+    assert [headline.row.scenario for headline in headlines(summarise(episodes))] == [PERTURBED]
+    one = summarise(episodes[:6])  # a single perturbation is its own row
+    assert one.find("Pick", PERTURBED, "weak", "monitor") is None
 
 
 def test_where_the_policy_never_succeeds_there_is_no_rate_of_harm() -> None:

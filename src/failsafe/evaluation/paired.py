@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,11 +12,14 @@ import numpy as np
 
 from failsafe.evaluation.conditions import CONDITIONS, MONITOR, NEVER
 from failsafe.evaluation.intervention import Intervention, StepLimit, measure_intervention, success_curve
+from failsafe.evaluation.scenarios import scenario
 from failsafe.evaluation.statistics import mcnemar, wilson
 from failsafe.records.episode import Ending, Episode
 from failsafe.records.event import Event, EventKind
 
 ALL_TASKS, NOMINAL = "all", "nominal"
+PERTURBED = "perturbed"
+"""Scenario of the rows of all run-time perturbations together, where there are several."""
 _NO_ASSESSMENT = (EventKind.FAULT, EventKind.LATE, EventKind.UNREADABLE)
 
 
@@ -101,7 +105,7 @@ class Row:
 
     Attributes:
         task: Name of the task, or "all".
-        scenario: Name of the scenario.
+        scenario: Name of the scenario, or "perturbed": all scenarios with run-time perturbations together.
         policy: The base policy.
         condition: The condition.
         episodes: Number of episodes.
@@ -230,33 +234,39 @@ def pairs_of(episodes: Iterable[Episode], condition: str = MONITOR) -> list[Pair
 def summarise(episodes: Iterable[Episode]) -> Summary:
     """Make the table of a study: one row per cell and, with more than one task, one for all tasks.
 
-    Only initial states that have been run both under the condition and with the policy alone count.
+    Only initial states that have been run both under the condition and with the policy alone count. With
+    several scenarios of run-time perturbations there are also rows of all of them together, in which an
+    initial state counts once per scenario.
 
     Args:
         episodes: Records of the study.
     """
-    cells: dict[tuple[str, str, str, str], dict[tuple[str, int], Episode]] = defaultdict(dict)
+    cells: dict[tuple[str, str, str, str], dict[tuple[str, str, int], Episode]] = defaultdict(dict)
     for episode in episodes:
         key = episode.key
-        for task in (key.task, ALL_TASKS):
-            cells[task, key.scenario, key.policy, key.condition][key.task, key.seed] = episode
+        names = (key.scenario, PERTURBED) if scenario(key.scenario).perturbations else (key.scenario,)
+        for task, name in itertools.product((key.task, ALL_TASKS), names):
+            cells[task, name, key.policy, key.condition][key.scenario, key.task, key.seed] = episode
     rows: list[Row] = []
     for (task, name, policy, condition), found in cells.items():
-        if task == ALL_TASKS and len({where for where, _ in found}) < 2:
+        if task == ALL_TASKS and len({where[1] for where in found}) < 2:
+            continue
+        if name == PERTURBED and len({where[0] for where in found}) < 2:
             continue
         alone = cells.get((task, name, policy, NEVER), {})
-        nominal = cells.get((task, NOMINAL, policy, NEVER), {})
-        pairs = [Pair(alone[w], found[w], nominal.get(w)) for w in sorted(found) if w in alone]
+        nominal = {w[1:]: e for w, e in cells.get((task, NOMINAL, policy, NEVER), {}).items()}
+        pairs = [Pair(alone[w], found[w], nominal.get(w[1:])) for w in sorted(found) if w in alone]
         if pairs:
             rows.append(_row((task, name, policy, condition), pairs))
 
-    # The nominal scenario comes first, all tasks together last.
+    # The nominal scenario comes first, all perturbations and all tasks together last.
     ranks = {name: rank for rank, name in enumerate(CONDITIONS.in_order({row.condition for row in rows}))}
 
     def order(row: Row) -> tuple[object, ...]:
         last = row.task == ALL_TASKS
         return (
             row.scenario != NOMINAL,
+            row.scenario == PERTURBED,
             row.scenario,
             row.policy,
             last,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from failsafe.evaluation.conditions import CONDITIONS, MONITOR, NEVER
 from failsafe.evaluation.intervention import STEP_LIMITS
-from failsafe.evaluation.paired import ALL_TASKS, Change, Pair, Row, Summary
+from failsafe.evaluation.paired import ALL_TASKS, NOMINAL, PERTURBED, Change, Pair, Row, Summary
 from failsafe.evaluation.scenarios import scenario
 from failsafe.evaluation.statistics import wilson
 from failsafe.reports.tables import Table, TableCell
@@ -41,11 +41,13 @@ class Headline:
 
 
 def headlines(summary: Summary) -> list[Headline]:
-    """Return one headline for each policy: of the nominal scenario, else of the first one."""
+    """Return a headline per policy: of all perturbations, else of the nominal scenario, else the first."""
+    rows = sorted(
+        _whole(summary, MONITOR), key=lambda row: (row.scenario != PERTURBED, row.scenario != NOMINAL)
+    )
     found: dict[str, Row] = {}
-    for row in _whole(summary, MONITOR):
-        if row.policy not in found or row.scenario == "nominal":
-            found[row.policy] = row
+    for row in rows:
+        found.setdefault(row.policy, row)
     return [_headline(row) for row in found.values()]
 
 
@@ -139,7 +141,7 @@ def overview_table(summary: Summary) -> Table | None:
     rows = tuple(
         (
             TableCell(row.scenario),
-            TableCell(scenario(row.scenario).axis),
+            TableCell("perturbation" if row.scenario == PERTURBED else scenario(row.scenario).axis),
             TableCell(row.policy),
             TableCell(row.condition),
             TableCell(str(row.episodes)),
@@ -246,7 +248,9 @@ def whole_rows(summary: Summary) -> list[Row]:
     """Return the rows of all tasks together, or of the only one: scenario, policy, condition."""
     conditions = CONDITIONS.in_order({row.condition for row in summary.rows})
     rows = [row for condition in conditions for row in _whole(summary, condition)]
-    return sorted(rows, key=lambda row: (row.scenario != "nominal", row.scenario, row.policy))
+    return sorted(
+        rows, key=lambda row: (row.scenario != NOMINAL, row.scenario == PERTURBED, row.scenario, row.policy)
+    )
 
 
 def _headline(row: Row) -> Headline:
