@@ -39,7 +39,7 @@ BIN_SIDES = (
 
 @register_env("CubeInBin-v1", max_episode_steps=200)
 class CubeInBinEnv(BaseEnv):
-    """The robot is to put the red cube into the blue bin."""
+    """A cube and an open bin on ManiSkill's table."""
 
     SUPPORTED_ROBOTS = ["panda"]  # noqa: RUF012  (the name and type that ManiSkill asks for)
 
@@ -116,4 +116,5 @@ class CubeInBinExpert:
 
 def make() -> Task:
     """Return the task: `examples.cube_in_bin:make` on the command line."""
-    return Task(ManiSkillSimulator("CubeInBin-v1"), CubeInBinExpert())
+    instruction = "Put the red cube into the blue bin"
+    return Task(ManiSkillSimulator("CubeInBin-v1"), CubeInBinExpert(), instruction=instruction)
