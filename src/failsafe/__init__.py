@@ -8,6 +8,7 @@ fs.export(data, "maniskill", out="trajectories/")  # for ManiSkill's replay_traj
 model = fs.load_model("compact")  # or a folder, "openai+http://127.0.0.1:8000/v1?model=...", an object
 policy = fs.guard(my_policy, model, calibration="thresholds.json")  # a policy like any other
 results = fs.evaluate(my_policy, model, tasks=["PickCube-v1"], seeds=range(5000, 5100), out="results/")
+mined = fs.mine(my_policy, tasks="PickCube-v1", out="mined/")  # its own failures, with corrections
 env = fs.make_env("PickCube-v1", perturbations=["slip"])  # a gymnasium.Env
 env = fs.perturb(gym_env, ["early_release"])  # wraps a ManiSkill environment
 ```
@@ -15,7 +16,7 @@ env = fs.perturb(gym_env, ["early_release"])  # wraps a ManiSkill environment
 Every name below is imported when it is first used, so that `import failsafe` needs no dependency and no
 time. The subpackages are the stages of the data flow: `records`, `simulators`, `rollouts`, `experts`,
 `perturbations`, `execution`, `generation`, `datasets`, `samples`, `models`, `policies`, `training`,
-`monitors`, `evaluation`, `exports`, `envs`, `reports`, `cli`. A stage imports earlier stages only.
+`monitors`, `evaluation`, `mining`, `exports`, `envs`, `reports`, `cli`. A stage imports earlier stages only.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from failsafe.evaluation.results import Results
     from failsafe.experts.tasks import Task, load_task
     from failsafe.exports.export import export
+    from failsafe.mining.mine import mine
     from failsafe.models.contract import RecoveryModel
     from failsafe.models.loading import load_model
     from failsafe.monitors.calibration import Calibration
@@ -71,6 +73,7 @@ __all__ = [
     "load_policy",
     "load_task",
     "make_env",
+    "mine",
     "open_dataset",
     "perturb",
 ]
@@ -100,6 +103,7 @@ _MODULES = {
     "load_policy": "failsafe.policies.loading",
     "load_task": "failsafe.experts.tasks",
     "make_env": "failsafe.envs.environment",
+    "mine": "failsafe.mining.mine",
     "open_dataset": "failsafe.datasets.store",
     "perturb": "failsafe.envs.wrapper",
 }

@@ -31,6 +31,7 @@ VERBS: dict[str, str] = {
     "imitate": "Train a reference policy on demonstrations.",
     "calibrate": "Find alarm thresholds that at most a share alpha of successful episodes exceed.",
     "evaluate": "Evaluate a policy with and without the monitor, from the same initial states.",
+    "mine": "Find out how a policy fails, and prove what corrects it.",
     "report": "Write the page of an evaluation, and print its tables.",
     "serve": "Serve a policy with the monitor around it, over openpi's protocol.",
 }

@@ -106,6 +106,11 @@ def read_manifest(folder: Path) -> Manifest:
         _convert_modes(fields["config"])
     if fields.get("format") == _VERSION_2:
         fields |= {"format": FORMAT, "code": {}}
+    if str(fields.get("format")).startswith("MinedManifest/"):
+        raise UserError(
+            f"expected a dataset made by `failsafe generate`, got {folder} with failures mined "
+            "from a policy: its page is report.html, and `failsafe samples` takes it as it is"
+        )
     if fields.get("format") != FORMAT:
         raise RecordError(
             f"{path}: expected format '{FORMAT}', got '{fields.get('format', 'no format')}': read it with "

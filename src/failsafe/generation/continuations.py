@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from failsafe.experts.contract import PlanExpert
@@ -10,6 +11,7 @@ from failsafe.generation.corrections import Candidate
 from failsafe.generation.nominal import NominalRollout
 from failsafe.records.case import EXPERT
 from failsafe.records.trace import Trace
+from failsafe.rollouts.hooks import Hook
 from failsafe.rollouts.runner import RolloutRunner
 
 
@@ -28,6 +30,10 @@ class Continuation(Protocol):
     @property
     def samples(self) -> int:
         """Rollouts of each branch without a correction: 1 if equal states always lead to equal rollouts."""
+        ...
+
+    def hooks(self) -> Sequence[Hook]:
+        """Return new stopping rules for one branch."""
         ...
 
     def go_on(self, runner: RolloutRunner, step: int) -> None:
@@ -71,6 +77,10 @@ class ExpertContinuation:
 
     def __init__(self, task: Task, nominal: NominalRollout, failing: Trace) -> None:
         self._task, self._plan, self._failing = task, nominal.record.plan, failing
+
+    def hooks(self) -> Sequence[Hook]:
+        """Return no stopping rule: the expert stops by itself."""
+        return ()
 
     def go_on(self, runner: RolloutRunner, step: int) -> None:
         """Carry out the nominal plan from the present stage on. See `Continuation.go_on`."""

@@ -97,13 +97,20 @@ class Verifier:
         nominal = self._nominal
         return restores_closely(self._task.simulator, nominal.record.seed, nominal.trace)
 
-    def prove(self, step: int, rollouts: int, rng: np.random.Generator) -> Proof:
+    def prove(
+        self,
+        step: int,
+        rollouts: int,
+        rng: np.random.Generator,
+        candidates: Sequence[Candidate] | None = None,
+    ) -> Proof:
         """Find the shortest correction that verifies at one step.
 
         Args:
             step: Control step before whose command the correction begins.
             rollouts: Rollouts with the correction: the first exact, the others with noise.
             rng: Source of the noise.
+            candidates: What to try, shortest first; by default what is proposed and selected for the step.
 
         Raises:
             DivergedError: If the physics diverges in a replayed prefix.
@@ -127,8 +134,10 @@ class Verifier:
                 **outcome,
             )
 
-        proposed = propose(self._task, self._nominal, trace, step, first.runner)
-        for candidate in self._statistics.select(self._mode, proposed):
+        if candidates is None:
+            proposed = propose(self._task, self._nominal, trace, step, first.runner)
+            candidates = self._statistics.select(self._mode, proposed)
+        for candidate in candidates:
             strategy, length = candidate.strategy, len(candidate.actions)
             # The first candidate uses the branch that all were proposed from: screening would save nothing.
             if first is None and self._fails_screening(candidate, step):
@@ -178,7 +187,7 @@ class Verifier:
             nominal.record.seed,
             self._failing.trace,
             step,
-            hooks,
+            [*hooks, *self._continuation.hooks()],
             exact=exact or not self.restores_closely,
             more_steps=most_steps(nominal, simulator.spec.embodiment),
             record=record,
@@ -217,7 +226,7 @@ class Verifier:
                     return True
             return False
 
-        if self._failing.cause_is_over(step):
+        if self._failing.cause_is_over(step) and going_on.samples == 1:
             cause_ended = self._failing.success
         else:
             cause_ended = succeeds(lambda runner: going_on.go_on(runner, step))

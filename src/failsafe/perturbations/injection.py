@@ -20,15 +20,17 @@ class Injection(Hook):
     Attributes:
         mode: The mode.
         step: First control step on which it changed a command, a sensor reading or the world; None before.
+        last_step: Last such step so far; None before.
     """
 
     def __init__(self, mode: Mode) -> None:
         self.mode = mode
         self.step: int | None = None
+        self.last_step: int | None = None
 
     def on_reset(self, simulator: Simulator) -> None:
         """Prepare the mode."""
-        self.step, self._now = None, 0
+        self.step, self.last_step, self._now = None, None, 0
         self.mode.on_reset(simulator)
 
     def sense(self, observation: PolicyObservation) -> PolicyObservation:
@@ -51,5 +53,6 @@ class Injection(Hook):
         return disturbances
 
     def _note(self, acted: bool, step: int) -> None:
-        if acted and self.step is None:
-            self.step = step
+        if acted:
+            self.step = step if self.step is None else self.step
+            self.last_step = step

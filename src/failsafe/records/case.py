@@ -47,6 +47,8 @@ class RecoveryStrategy(str, enum.Enum):
     FRESH_PLAN = "fresh_plan"
     FRESH_PLAN_VIA_LIFT = "fresh_plan_via_lift"
     SET_DOWN_AND_RETRY = "set_down_and_retry"
+    EXPERT_ROLLOUT = "expert_rollout"
+    """The correction of the expert and the beginning of what follows it, for a policy that needs more."""
 
 
 @dataclass(frozen=True)
@@ -243,15 +245,47 @@ class NominalRecord:
 
 
 @dataclass(frozen=True)
+class PolicySource:
+    """The policy whose episode a case is.
+
+    Attributes:
+        name: Name of the policy.
+        weights: Identifies its weights or code; empty where nothing is known, as for a served policy.
+        deterministic: Whether equal observations gave equal actions.
+    """
+
+    name: str
+    weights: str
+    deterministic: bool = True
+
+
+@dataclass(frozen=True)
+class NearestFailure:
+    """The generated failure of the same initial state that a policy's failure resembles most.
+
+    Attributes:
+        mode: Name of its perturbation mode.
+        stage: Name of the stage in which the mode acts.
+        step: Control step of that rollout at which the states are nearest.
+        distance: Distance of tool, fingers and objects, root of the sum of squares, metres.
+    """
+
+    mode: str
+    stage: str
+    step: int
+    distance: float
+
+
+@dataclass(frozen=True)
 class FailureCase:
-    """One task and seed with one perturbation, or two at once, and the outcome.
+    """One task and seed, what went wrong (perturbations of a plan, or a policy), and the outcome.
 
     Attributes:
         case_id: Name of the case, made from task, seed and perturbations.
         task: Name of the task.
         seed: Seed of the initial state, shared with the nominal rollout.
         instruction: What the robot was told to do, in natural language.
-        perturbations: The causes.
+        perturbations: The causes; none for an undisturbed episode of a policy.
         outcome: How the rollout ended.
         reason: Explanation of the outcome.
         times: Steps of injection, onset, failure and detection.
@@ -259,6 +293,10 @@ class FailureCase:
         stage_names: Names of the stages that the perturbed rollout executed.
         partition: Index of the run's partition that requested the case.
         target: Index, within the run, of the requested failure that the case was built for.
+        policy: The policy whose episode this is; None for the perturbed plan of an expert.
+        nearest: The generated failure that a policy's failure resembles most; None where there is none.
+        expert_steps: Rows (control step, control steps that the expert needs from there to succeed, or -1 if
+            it fails), every half a second of a policy's episode.
     """
 
     FORMAT: ClassVar[int] = 4
@@ -280,6 +318,26 @@ class FailureCase:
     stage_names: tuple[str, ...] = ()
     partition: int = 0
     target: int = 0
+    policy: PolicySource | None = None
+    nearest: NearestFailure | None = None
+    expert_steps: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def mode(self) -> str:
+        """Name of the mode: of the perturbation, "compound" for two, of `nearest` for none, or "none"."""
+        if self.perturbations:
+            return self.perturbations[0].mode if len(self.perturbations) == 1 else "compound"
+        return self.nearest.mode if self.nearest else "none"
+
+    @property
+    def best_labels(self) -> tuple[Label, ...]:
+        """One label for each labelled step: proven with the policy, else with the expert, else any."""
+        best: dict[int, Label] = {}
+        for label in sorted(
+            self.labels, key=lambda x: (x.step, not x.proven, x.verification.continuation == EXPERT)
+        ):
+            best.setdefault(label.step, label)
+        return tuple(best.values())
 
     def __post_init__(self) -> None:
         """Refuse a case without a cause, and an id that could not be the name of a file.

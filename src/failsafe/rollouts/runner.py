@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float32
 
 from failsafe.errors import PlanError
 from failsafe.records import poses
+from failsafe.records.observation import PolicyObservation
 from failsafe.records.plan import OPEN, Stage, StageSpan
 from failsafe.records.poses import Pose
 from failsafe.records.trace import Trace
 from failsafe.rollouts.hooks import Command, Hook
+from failsafe.rollouts.limits import clip_target
 from failsafe.rollouts.loop import NO_STAGE, ControlLoop
 from failsafe.rollouts.recording import TraceRecorder
 from failsafe.rollouts.rest import RestDetector
@@ -73,6 +76,21 @@ class RolloutRunner:
     def step_count(self) -> int:
         """Control steps so far."""
         return self._loop.step_count
+
+    @property
+    def steps_left(self) -> int:
+        """Control steps until the rollout is over."""
+        return self._max_steps - self.step_count
+
+    @property
+    def ended(self) -> bool:
+        """Whether a hook has ended the rollout."""
+        return self._loop.ended
+
+    @property
+    def state(self) -> Float32[np.ndarray, "S"]:
+        """The simulator's state now, [S]."""
+        return self._loop.state
 
     @property
     def observation(self) -> Observation:
@@ -170,6 +188,30 @@ class RolloutRunner:
         self.gripper = gripper
         self._command(stage, 0, 1)
 
+    def track(self, wanted: Pose, gripper: float) -> None:
+        """Carry out one control step towards a tool pose that a policy asks for, within the robot's limits.
+
+        Args:
+            wanted: Tool pose, robot base frame. [7]
+            gripper: Gripper command, -1 (closed) to +1 (open).
+
+        Raises:
+            PlanError: If the rollout has run out of steps.
+            DivergedError: If the physics diverges.
+        """
+        measured = self.observation.tcp_pose
+        self.intended = clip_target(wanted, self.intended, measured, self._spec.embodiment)
+        self.gripper = gripper
+        self._command(NO_STAGE, 0, 1, measured)
+
+    def sense(self, observation: PolicyObservation) -> PolicyObservation:
+        """Return what a policy is shown of this step. To be called once in every control step.
+
+        Args:
+            observation: What the robot's sensors show.
+        """
+        return self._loop.sense(observation)
+
     def settle(self, steps: int | None = None) -> None:
         """Hold the last command, so that what still moves comes to rest.
 
@@ -205,10 +247,10 @@ class RolloutRunner:
         if self.step_count >= self._max_steps:
             raise PlanError(f"the rollout was not over after {self._max_steps} control steps")
 
-    def _command(self, stage: int, stage_step: int, stage_steps: int) -> None:
+    def _command(self, stage: int, stage_step: int, stage_steps: int, *origins: Pose) -> None:
         self._check_steps()
         command = Command(self.intended, self.gripper)
-        sent = self._loop.step(command, (self.commanded,), stage, (stage_step, stage_steps))
+        sent = self._loop.step(command, (self.commanded, *origins), stage, (stage_step, stage_steps))
         self.commanded = sent.target
 
 

@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 
 from failsafe.datasets.files import write_atomically
 from failsafe.datasets.locks import locked
-from failsafe.datasets.manifest import read_manifest
+from failsafe.datasets.mined import read_source
 from failsafe.datasets.store import Dataset
 from failsafe.errors import RecordError, UserError
 from failsafe.execution.contract import SILENT, Executor, Reporter, ignore
@@ -63,11 +63,11 @@ def build_samples(
             `out` holds samples made with other settings.
     """
     datasets = [Dataset(path) for path in sources]
-    made = [read_manifest(dataset.path) for dataset in datasets]
-    commands = tuple(one.command for one in made)
+    made = [read_source(dataset.path) for dataset in datasets]
+    commands = tuple(command for command, _ in made)
     if config.only_split != "test":
-        for one in made:
-            check_trainable(range(one.config.first_seed, one.config.last_seed))
+        for _, seeds in made:
+            check_trainable(seeds)
     manifest = SampleManifest(config, commands, collect_provenance())
     if (out / "manifest.json").exists():
         before = read_sample_manifest(out)

@@ -172,19 +172,17 @@ class _CaseSamples:
 
     def _of_failure(self) -> Iterable[Sample]:
         case = self._case
-        labels = {label.step: label for label in case.labels if label.step >= self._history}
+        labels = {label.step: label for label in case.best_labels if label.step >= self._history}
         for step, label in labels.items():
             yield self._sample(FAILING, step, self._kind_after(step), label.stage, label)
         if not self._every:
             return
         # Between labels no correction was searched for, but the failure and its cause are known.
-        modes = [p.mode for p in case.perturbations]
-        mode = modes[0] if len(modes) == 1 else "compound"
         for step in range(max(self._history, self._visible), max(labels, default=0), self._every):
             if step not in labels:
                 stage = _stage(self._failing, step, case.stage_names)
                 between = self._sample(FAILING, step, self._kind_after(step), stage)
-                yield replace(between, failing=True, mode=mode, delay=step - self._visible)
+                yield replace(between, failing=True, mode=case.mode, delay=step - self._visible)
 
     def _of_recoveries(self) -> Iterable[Sample]:
         nominal_stages = [stage.name for stage in self._nominal.plan.stages]
@@ -202,8 +200,6 @@ class _CaseSamples:
     def _sample(self, rollout: str, step: int, kind: Kind, stage: str, label: Label | None = None) -> Sample:
         case = self._case
         correction = label.correction if label else None
-        modes = [p.mode for p in case.perturbations]
-        mode = modes[0] if len(modes) == 1 else "compound"
         return Sample(
             name=f"{self._source}-{case.case_id}-{rollout}-{step:04d}",
             source=self._source,
@@ -217,7 +213,7 @@ class _CaseSamples:
             instruction=case.instruction,
             stage=stage,
             failing=label is not None,
-            mode=mode if label else "",
+            mode=case.mode if label else "",
             delay=label.step - self._visible if label else None,
             actions=correction.actions if correction else (),
             recoverable=correction is not None if label else None,

@@ -1,0 +1,1 @@
+"""From the failures of a policy to corrections that are proven with this policy."""
