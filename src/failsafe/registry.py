@@ -37,6 +37,7 @@ from importlib import metadata
 from typing import Any, Generic, TypeVar, cast
 
 from failsafe.errors import PluginError, UnknownNameError, UserError
+from failsafe.imports import import_attribute, import_path
 from failsafe.sources import fingerprint_of_module
 
 T = TypeVar("T")
@@ -245,7 +246,8 @@ class Registry(Mapping[str, T], Generic[T]):
                 return f"{plugin.distribution} {plugin.version} {sources}".strip()
             if name in self:
                 return ""
-        return fingerprint_of_module(text.partition(":")[0])
+        with import_path(text):
+            return fingerprint_of_module(text.partition(":")[0])
 
     def identify(self, text: str) -> str:
         """Return `version_of`, and what the entry itself says of the files that it reads, such as weights.
@@ -301,18 +303,14 @@ class Registry(Mapping[str, T], Generic[T]):
         )
 
     def _import_attribute(self, name: str) -> Any:
-        module, colon, attribute = name.partition(":")
-        if not colon:
+        if ":" not in name:
             raise UnknownNameError(self.noun, name, self)
         try:
-            found = importlib.import_module(module)
-            for part in attribute.split("."):
-                found = getattr(found, part)
+            return import_attribute(name)
         except (ImportError, AttributeError, ValueError) as error:
             raise UserError(
                 f"expected the name of a {self.noun} or MODULE:ATTRIBUTE, got '{name}': {error}"
             ) from error
-        return found
 
     def _import_modules(self) -> None:
         if not self._imported:

@@ -231,7 +231,7 @@ def test_damaged_frames_are_named(dataset: Dataset, case: FailureCase, simulator
     with pytest.raises(RecordError, match=r"failing/front\.webp: expected a grid of frames"):
         open_grids(folder, "front")[FAILING].frame(0)
     (folder / "index.json").write_bytes(b"\xff")
-    with pytest.raises(RecordError, match=r"index\.json: expected JSON"):
+    with pytest.raises(RecordError, match=r"index\.json: expected text in UTF-8"):
         render_case(dataset, simulator, case, cameras(simulator, "front"), SIZE)
 
 

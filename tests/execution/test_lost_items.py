@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from failsafe.datasets.store import Dataset
 from failsafe.execution.processes import ProcessExecutor
 from failsafe.execution.serial import SerialExecutor
 from failsafe.generation.config import GenerationConfig, default_modes
+from failsafe.imports import following, import_rules
 from failsafe.records.assessment import WindowSpec
 from failsafe.samples.demonstrate import build_demonstrations
 from failsafe.samples.demonstrations import DemonstrationConfig, DemonstrationSet
@@ -22,6 +25,13 @@ from failsafe.samples.render import build_samples
 from failsafe.samples.sample_set import SampleSet
 
 WINDOW = WindowSpec(views=("front",), history=4, frames=1, size=16)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def trusted() -> Iterator[None]:
+    """Datasets of these tests name this task, and no stranger made them."""
+    with following(replace(import_rules(), names=frozenset({TASK}))):
+        yield
 
 
 @pytest.fixture(scope="module")

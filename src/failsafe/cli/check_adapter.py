@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any, cast
 
 import tyro
 
 from failsafe.cli.output import print_json
 from failsafe.errors import UserError
+from failsafe.imports import import_attribute
 from failsafe.records import codec
 from failsafe.simulators.conformance import check_simulator
 from failsafe.simulators.contract import Simulator
@@ -33,10 +33,9 @@ def check_adapter(
     Raises:
         UserError: If the adapter cannot be imported or called.
     """
-    module_name, colon, name = adapter.partition(":")
     try:
-        factory: Any = getattr(importlib.import_module(module_name), name) if colon else None
-    except (ImportError, AttributeError) as error:
+        factory: Any = import_attribute(adapter) if ":" in adapter else None
+    except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"expected MODULE:CLASS of a simulator, got '{adapter}': {error}") from error
     if not callable(factory):
         raise UserError(f"expected MODULE:CLASS of a simulator, got '{adapter}'")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 import tyro
 
@@ -68,21 +69,48 @@ def main() -> None:
 
 
 def _run() -> int:
-    words = sys.argv[1:]
-    try:
-        # Python adds the working directory to the path for `python -m failsafe`, but not for `failsafe`:
-        # MODULE:ATTRIBUTE names on the command line are found in both.
-        sys.path.insert(0, os.getcwd())
-    except FileNotFoundError as error:
+    words, trusted = _take_trusted(sys.argv[1:])
+    with contextlib.ExitStack() as stack:
         if words and not {"-h", "--help"} & {*words}:
-            raise UserError(
-                "expected a working directory that exists, got one that was deleted: change to another folder"
-            ) from error
-    return tyro.extras.subcommand_cli_from_dict(
-        _functions(words[:1]),
-        prog="failsafe",
-        description="Make robot policies recover from their own failures.",
-    )
+            stack.enter_context(_only_typed_names([*words, *trusted]))
+        return tyro.extras.subcommand_cli_from_dict(
+            _functions(words[:1]),
+            prog="failsafe",
+            args=words,
+            description="Make robot policies recover from their own failures. With any verb: --trust "
+            "MODULE:ATTRIBUTE lets a name that comes from a dataset or a settings file be imported.",
+        )
+
+
+def _take_trusted(words: list[str]) -> tuple[list[str], list[str]]:
+    """Split the words of the command line into those of the verb and the names behind --trust."""
+    rest: list[str] = []
+    trusted: list[str] = []
+    waiting = iter(words)
+    for word in waiting:
+        flag, equals, name = word.partition("=")
+        if flag != "--trust":
+            rest.append(word)
+        elif name := name if equals else next(waiting, ""):
+            trusted.append(name)
+        else:
+            raise UserError("expected --trust MODULE:ATTRIBUTE, got no name")
+    return rest, trusted
+
+
+@contextlib.contextmanager
+def _only_typed_names(words: list[str]) -> Generator[None, None, None]:
+    """Import only names that were typed, and look for these in the working directory as well."""
+    from failsafe.imports import ImportRules, following, names_in
+
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError as error:
+        raise UserError(
+            "expected a working directory that exists, got one that was deleted: change to another folder"
+        ) from error
+    with following(ImportRules(names_in(words), any=False, folder=folder)):
+        yield
 
 
 def verb_function(verb: str) -> Callable[..., int]:

@@ -13,6 +13,7 @@ from failsafe.execution.loading import choose_executor
 from failsafe.experts.tasks import Task, task_name
 from failsafe.generation.config import PARTITIONS, GenerationConfig, ModeConfig, default_modes
 from failsafe.generation.partition import Progress
+from failsafe.imports import trust
 
 
 def generate(
@@ -66,6 +67,7 @@ def generate(
     if seeds.step != 1:
         raise UserError(f"expected seeds in steps of 1, got {seeds}: give range(first, last)")
     given = (tasks,) if isinstance(tasks, str | Task) else tuple(tasks)
+    trust(*(task_name(task) for task in given), *modes)  # by name in a script: the user's own
     objects = {task_name(task): task for task in given if isinstance(task, Task)}
     config = GenerationConfig(
         tasks=tuple(task_name(task) for task in given),

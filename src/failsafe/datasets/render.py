@@ -19,6 +19,7 @@ from failsafe.datasets.store import Dataset
 from failsafe.errors import UnknownNameError
 from failsafe.execution.contract import SILENT, Executor, Reporter, ignore
 from failsafe.experts.tasks import Task, load_task
+from failsafe.imports import names_from_files
 from failsafe.records.case import FailureCase
 
 CATEGORIES = ("recoverable", "unrecoverable", "harmless", "diverged", "plan_failed", "crashed")
@@ -155,7 +156,7 @@ def render_dataset(
         total += progress[1]
         on_progress(*progress)
 
-    with explain_missing_plugins(dataset.path):
+    with explain_missing_plugins(dataset.path), names_from_files():
         executor.run(job, items, on_message=count)
     return RenderSummary(total, tuple(sorted(job.lost)))
 

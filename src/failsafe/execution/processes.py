@@ -19,6 +19,7 @@ from failsafe.errors import FailSafeError, UserError
 from failsafe.execution.contract import Item, Job, Reporter, ignore
 from failsafe.execution.retries import UNGUARDED, Retries
 from failsafe.execution.threads import single_threaded
+from failsafe.imports import ImportRules, import_rules, set_import_rules
 
 _READY, _BEGIN, _MESSAGE, _DONE, _ERROR, _BUG = "ready", "begin", "message", "done", "error", "bug"
 """Kinds of what a process sends."""
@@ -123,7 +124,7 @@ class _Process(Generic[Item]):
     def __init__(self, job: Job[Item], item: Item) -> None:
         context = mp.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(job, theirs), daemon=True)
+        self._process = context.Process(target=_serve, args=(job, theirs, import_rules()), daemon=True)
         with single_threaded():  # the process inherits the environment
             self._process.start()
         theirs.close()
@@ -156,8 +157,9 @@ class _Process(Generic[Item]):
         self.connection.close()
 
 
-def _serve(job: Job[Any], connection: Connection) -> None:
+def _serve(job: Job[Any], connection: Connection, rules: ImportRules) -> None:
     """Run items from the connection until the caller is gone."""
+    set_import_rules(rules)
     reporter = Reporter(
         lambda part: connection.send((_BEGIN, part)), lambda message: connection.send((_MESSAGE, message))
     )

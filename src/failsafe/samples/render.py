@@ -20,6 +20,7 @@ from failsafe.errors import RecordError, UserError
 from failsafe.execution.contract import SILENT, Executor, Reporter, ignore
 from failsafe.experts.tasks import Task, load_task
 from failsafe.generation.exploration import record_explorations
+from failsafe.imports import names_from_files
 from failsafe.records import codec
 from failsafe.records.case import NOMINAL
 from failsafe.records.embodiment import EmbodimentSpec
@@ -62,6 +63,17 @@ def build_samples(
         UserError: If the datasets contain no such samples, or seeds kept for calibration or proof, or
             `out` holds samples made with other settings.
     """
+    with names_from_files():
+        return _build(sources, out, config, executor, callback)
+
+
+def _build(
+    sources: Sequence[Path],
+    out: Path,
+    config: SampleConfig,
+    executor: Executor,
+    callback: Callable[[int, int], None],
+) -> int:
     datasets = [Dataset(path) for path in sources]
     made = [read_source(dataset.path) for dataset in datasets]
     commands = tuple(command for command, _ in made)
