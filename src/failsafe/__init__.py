@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from failsafe.evaluation.results import Results
     from failsafe.experts.tasks import Task, load_task
     from failsafe.exports.export import export
+    from failsafe.generation.task_check import TaskCheck, check_task
     from failsafe.mining.mine import mine
     from failsafe.models.contract import RecoveryModel
     from failsafe.models.loading import load_model
@@ -61,10 +62,12 @@ __all__ = [
     "RecoveryModel",
     "Results",
     "Task",
+    "TaskCheck",
     "UserError",
     "Window",
     "WindowSpec",
     "calibrate",
+    "check_task",
     "evaluate",
     "export",
     "generate",
@@ -91,10 +94,12 @@ _MODULES = {
     "RecoveryModel": "failsafe.models.contract",
     "Results": "failsafe.evaluation.results",
     "Task": "failsafe.experts.tasks",
+    "TaskCheck": "failsafe.generation.task_check",
     "UserError": "failsafe.errors",
     "Window": "failsafe.records.assessment",
     "WindowSpec": "failsafe.records.assessment",
     "calibrate": "failsafe.evaluation.calibrate",
+    "check_task": "failsafe.generation.task_check",
     "evaluate": "failsafe.evaluation.evaluate",
     "export": "failsafe.exports.export",
     "generate": "failsafe.datasets.generate",

@@ -22,6 +22,8 @@ VERBS: dict[str, str] = {
     "replay": "Run one episode again from its record, and compare every state bit for bit.",
     "merge": "Merge the shards of a run into the dataset that a single run would have made.",
     "check-adapter": "Run the conformance suite on a simulator.",
+    "check-task": "Try a task before a long run: expert, instruction, objects, cameras, a failure and its "
+    "recovery.",
     "export": "Write a dataset in the format of another project.",
     "samples": "Cut training windows out of datasets: rendered once, split by seed.",
     "train": "Train a recovery model on samples.",
