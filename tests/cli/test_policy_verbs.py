@@ -288,7 +288,7 @@ CALIBRATE = ("calibrate", "{model}", "--policy", toy_study.POLICY, "--tasks", TA
             f"was not trained on, got seed 900 of {TASK}: choose other seeds",
         ),
         ((*EVALUATE, "--calibration", "{tmp}/none.json"), "expected thresholds made by `failsafe calibrate`"),
-        ((*EVALUATE, "--calibration", "{model}"), "expected thresholds made by `failsafe calibrate`"),
+        ((*EVALUATE, "--calibration", "{model}"), "monitor.safetensors: expected text in UTF-8"),
         ((*CALIBRATE, "--alpha", "1.5"), "expected alpha between 0 and 1, got 1.5"),
         ((*CALIBRATE, "--seeds", "a:b"), "expected --seeds FIRST:LAST"),
         (("demonstrate", "--out", "{tmp}/out"), "expected at least one task"),

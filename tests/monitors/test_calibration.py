@@ -16,6 +16,7 @@ from failsafe.monitors.calibration import (
     Calibration,
     Threshold,
     calibrate,
+    check_known,
     check_usable,
     conformal_threshold,
     read_calibration,
@@ -24,6 +25,7 @@ from failsafe.monitors.calibration import (
     successes_needed,
     write_calibration,
 )
+from failsafe.records.assessment import Assessment, WindowSpec
 
 
 @pytest.mark.parametrize(
@@ -114,6 +116,23 @@ def test_too_few_episodes_in_all_never_raise_an_alarm():
         check_usable(found)
 
 
+def test_thresholds_for_instructions_that_the_model_does_not_know_are_refused():
+    class Model:
+        name, window_spec, instructions = "m", WindowSpec(), ("pour the tea",)
+
+        def assess(self, window):
+            return Assessment()
+
+    with pytest.raises(
+        UserError, match=r"that m knows \('pour the tea', ...\), got some for 'lift', ...: the"
+    ):
+        check_known(FOUND, Model())
+    Model.instructions = ("pour the tea", "lift")
+    check_known(FOUND, Model())
+    Model.instructions = ()
+    check_known(FOUND, Model())
+
+
 @pytest.mark.parametrize("alpha", [0.01, 0.05, 0.1, 0.2, 1 / 3, 0.5, 0.9])
 def test_the_successes_that_alpha_takes_are_the_fewest_that_have_a_threshold(alpha):
     needed = successes_needed(alpha)
@@ -179,7 +198,7 @@ def test_thresholds_of_other_weights_are_refused(tmp_path):
     path = tmp_path / "thresholds.json"
     write_calibration(path, replace(FOUND, weights="first"))
     assert read_calibration(path, "compact", "first").weights == "first"
-    with pytest.raises(UserError, match="of the weights that the monitor has now"):
+    with pytest.raises(UserError, match="of the weights or code that the monitor has now"):
         read_calibration(path, "compact", "second")
 
 

@@ -17,6 +17,7 @@ from typing import ClassVar
 
 from failsafe.datasets.files import write_atomically
 from failsafe.errors import UserError
+from failsafe.models.contract import RecoveryModel, accepted_instructions
 from failsafe.records import codec
 from failsafe.records.codec import Migration
 
@@ -139,6 +140,25 @@ def check_usable(calibration: Calibration, where: str = "the calibration") -> No
     )
 
 
+def check_known(calibration: Calibration, model: RecoveryModel) -> None:
+    """Check that there is a threshold for an instruction that the model assesses.
+
+    Args:
+        calibration: The calibration.
+        model: The recovery model.
+
+    Raises:
+        UserError: If there is none, so that the monitor would do nothing.
+    """
+    accepted = accepted_instructions(model)
+    if accepted and not set(accepted) & set(calibration.thresholds):
+        raise UserError(
+            f"expected a threshold for an instruction that {model.name} knows ('{accepted[0]}', ...), got "
+            f"some for '{next(iter(calibration.thresholds), '')}', ...: the monitor would do nothing; "
+            "calibrate on a task that it knows, or choose a threshold"
+        )
+
+
 def check_alpha(alpha: float) -> None:
     """Check that alpha is between 0 and 1, both excluded.
 
@@ -230,7 +250,7 @@ def read_calibration(path: Path, model: str | None = None, weights: str = "") ->
     Args:
         path: A file made by `write_calibration`.
         model: Expected name of the recovery model; any if None.
-        weights: Expected SHA-256 of the model's weights; any if empty.
+        weights: What identifies the model's weights or code; any if empty.
 
     Raises:
         UserError: If the file cannot be read, or is of another model or of other weights.
@@ -243,8 +263,8 @@ def read_calibration(path: Path, model: str | None = None, weights: str = "") ->
         raise UserError(f"{path}: expected thresholds of the monitor {model}, got {found.model}'s")
     if weights and found.weights != weights:
         raise UserError(
-            f"{path}: expected thresholds of the weights that the monitor has now, got those of others: make "
-            "them again with `failsafe calibrate`"
+            f"{path}: expected thresholds of the weights or code that the monitor has now, got those of "
+            "others: make them again with `failsafe calibrate`"
         )
     return found
 

@@ -8,7 +8,13 @@ from pathlib import Path
 from failsafe.errors import UserError
 from failsafe.models.contract import RecoveryModel
 from failsafe.models.loading import COMPACT, fingerprint, load_model
-from failsafe.monitors.calibration import Calibration, check_usable, read_calibration, shipped_calibration
+from failsafe.monitors.calibration import (
+    Calibration,
+    check_known,
+    check_usable,
+    read_calibration,
+    shipped_calibration,
+)
 from failsafe.monitors.monitor import EventCallback, ignore
 from failsafe.monitors.monitored import MonitoredPolicy
 from failsafe.monitors.settings import MonitorSettings
@@ -48,6 +54,7 @@ def guard(
         FailSafeError: If the policy, the model or the calibration cannot be loaded.
     """
     found: Callable[[str], float] | float
+    loaded: Calibration | None = None
     if threshold is not None:
         if calibration is not None:
             raise UserError("expected a calibration or a threshold, got both: give one of them")
@@ -61,9 +68,12 @@ def guard(
                 f"{settings.drift:g}: use that drift, or calibrate again"
             )
         found = loaded.threshold
+    recovery = load_model(model)
+    if loaded is not None:
+        check_known(loaded, recovery)
     return MonitoredPolicy(
         load_policy(policy),
-        load_model(model),
+        recovery,
         found,
         settings,
         on_event,

@@ -14,7 +14,7 @@ from failsafe.models.contract import RecoveryModel, known_instructions
 from failsafe.models.loading import COMPACT, fingerprint, load_model
 from failsafe.monitors.admission import Admission
 from failsafe.monitors.budget import InterventionBudget
-from failsafe.monitors.calibration import NEVER, Calibration, check_usable, read_calibration
+from failsafe.monitors.calibration import NEVER, Calibration, check_known, check_usable, read_calibration
 from failsafe.monitors.proxy import IDLE_TIMEOUT, Proxy, Upstream
 from failsafe.monitors.requests import Wire, guard_clients
 from failsafe.monitors.settings import MonitorSettings
@@ -114,6 +114,8 @@ def make_service(
         raise UserError(f"expected a deadline above 0, got {deadline:g}")
     limit, settings = _limit(model, calibration, threshold, on_warning)
     loaded = load_model(model, any_instruction)
+    if isinstance(limit, _WarnWhereMissing):
+        check_known(limit.calibration, loaded)
     spec, space = loaded.window_spec, policy.action_space
     for view in (views or {}).values():
         if view not in spec.views:
