@@ -15,6 +15,7 @@ from failsafe.errors import FailSafeError, UserError
 
 VERBS: dict[str, str] = {
     "doctor": "Report what this machine can do, with a command that fixes each problem.",
+    "tasks": "List the tasks, with instruction, expert, the success of the expert, and what is missing.",
     "generate": "Perturb tasks in many ways, and prove the smallest correction of each failure.",
     "render": "Render the rollouts of a dataset; frames that exist already are skipped.",
     "coverage": "Print how a dataset covers task, mode, stage, moment and magnitude, and write a page of it.",

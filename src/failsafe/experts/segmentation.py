@@ -9,7 +9,7 @@ same initial state solves the task again.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -37,6 +37,10 @@ MOVED, TURNED = 0.01, 0.1
 """Distance (m) and angle (rad) from which on an object counts as moved by a stage."""
 LAST_REST_SECONDS = 0.2
 """Time of rest that is kept at the end: a rollout settles after its plan in any case."""
+JUMP = 1.5
+"""Multiple of the step limits from which on the command counts as dropped for the measured pose."""
+ROUNDING = 1e-4
+"""Relative error of a recorded path, which is stored in single precision."""
 SLOWEST = 0.02
 """Smallest share of the step limits that a stage uses."""
 CLOSE, OPEN = "close gripper", "open gripper"
@@ -74,15 +78,19 @@ def segment(
         raise PlanError("expected a rollout with at least one control step, got an empty one")
     path = np.concatenate([trace.tcp_poses[:1], trace.targets]).astype(np.float64)
     path[:, 3:] /= np.linalg.norm(path[:, 3:], axis=1, keepdims=True)
-    cuts = _gripper_changes(trace.gripper_commands)
+    # Where each step starts from: the pose commanded before, or the measured one where the policy drops it.
+    origins = path.copy()
+    jumps = _jumps(path, embodiment)
+    origins[jumps] = trace.tcp_poses[jumps]
+    cuts = sorted({*_gripper_changes(trace.gripper_commands), *jumps})
     stated = int(trace.stages[0]) != NO_STAGE
     if stated:
         cuts = _with_stated_stages(cuts, trace.stages, embodiment.steps(SHORTEST_SECONDS))
     pieces = [
         straight
         for begin, end in itertools.pairwise(cuts)
-        for piece in _pieces(path, begin, end, embodiment, only_last=stated)
-        for straight in _straight(path, piece, tolerance, timed=stated)
+        for piece in _pieces(path, origins, begin, end, embodiment, only_last=stated)
+        for straight in _straight(path, origins, piece, tolerance, timed=stated)
     ]
     last = pieces[-1]
     pieces[-1] = _Piece(
@@ -98,8 +106,19 @@ def segment(
             idle = "reach"
         elif stated and idle == "retreat" and _travel(trace, piece) <= MOVED:
             idle = "stop"
-        stages.append(_stage(effects[i] or idle, path, trace, piece, embodiment))
+        stage = _stage(effects[i] or idle, path, origins, trace, piece, embodiment)
+        stages.append(replace(stage, from_commanded=piece.start not in jumps))
     return StagePlan(episode.instruction, tuple(stages))
+
+
+def _jumps(path: np.ndarray, embodiment: EmbodimentSpec) -> list[int]:
+    """Return the steps whose command is farther from the one before than a step: the tool is stopped."""
+    found: list[int] = []
+    for step, (before, after) in enumerate(itertools.pairwise(path)):
+        metres, radians = poses.distance(before, after)
+        if metres > JUMP * embodiment.max_translation or radians > JUMP * embodiment.max_rotation:
+            found.append(step)
+    return found
 
 
 def _gripper_changes(commands: np.ndarray) -> list[int]:
@@ -131,11 +150,16 @@ def _with_stated_stages(cuts: list[int], stages: np.ndarray, shortest: int) -> l
 
 
 def _pieces(
-    path: np.ndarray, begin: int, end: int, embodiment: EmbodimentSpec, only_last: bool = False
+    path: np.ndarray,
+    origins: np.ndarray,
+    begin: int,
+    end: int,
+    embodiment: EmbodimentSpec,
+    only_last: bool = False,
 ) -> list[_Piece]:
     """Cut steps [begin, end) after each rest, or only separate the rest at the end from the motion."""
     hz = embodiment.control_hz
-    resting = [_rests(path[step], path[step + 1], hz) for step in range(begin, end)]
+    resting = [_rests(origins[step], path[step + 1], hz) for step in range(begin, end)]
     needed = embodiment.steps(REST_SECONDS)
     pieces: list[_Piece] = []
     start = step = begin
@@ -157,18 +181,21 @@ def _rests(before: np.ndarray, after: np.ndarray, hz: float) -> bool:
     return metres < REST_SPEED / hz and radians < REST_TURN_SPEED / hz
 
 
-def _straight(path: np.ndarray, piece: _Piece, tolerance: float, timed: bool) -> list[_Piece]:
+def _straight(
+    path: np.ndarray, origins: np.ndarray, piece: _Piece, tolerance: float, timed: bool
+) -> list[_Piece]:
     """Cut a piece until every part stays near a straight line (Douglas and Peucker, 1973).
 
     Args:
         path: Commanded poses. [T+1, 7]
+        origins: Where each step starts from. [T+1, 7]
         piece: The piece.
         tolerance: Multiple of the tolerances.
         timed: Whether every pose must be near its place on the line at that time, not only near the line.
     """
     if piece.rest - piece.start < 2:
         return [piece]
-    start, end = path[piece.start], path[piece.rest]
+    start, end = origins[piece.start], path[piece.rest]
     delta = poses.delta_between(start, end)
     length = float(np.linalg.norm(delta[:3]))
     worst, corner = 1.0, -1
@@ -184,18 +211,27 @@ def _straight(path: np.ndarray, piece: _Piece, tolerance: float, timed: bool) ->
     if corner < 0:
         return [piece]
     before, after = _Piece(piece.start, corner, corner), _Piece(corner, piece.rest, piece.stop)
-    return [*_straight(path, before, tolerance, timed), *_straight(path, after, tolerance, timed)]
+    halves = (before, after)
+    return [part for half in halves for part in _straight(path, origins, half, tolerance, timed)]
 
 
-def _stage(name: str, path: np.ndarray, trace: Trace, piece: _Piece, embodiment: EmbodimentSpec) -> Stage:
+def _stage(
+    name: str,
+    path: np.ndarray,
+    origins: np.ndarray,
+    trace: Trace,
+    piece: _Piece,
+    embodiment: EmbodimentSpec,
+) -> Stage:
     """Return the stage that takes as long as the piece, within the step limits."""
-    metres, radians = poses.distance(path[piece.start], path[piece.rest])
+    metres, radians = poses.distance(origins[piece.start], path[piece.rest])
     needed = max(metres / embodiment.max_translation, radians / embodiment.max_rotation)
     moving = piece.rest - piece.start
-    speed = min(1.0, max(SLOWEST, needed / moving)) if moving else 1.0
+    # A little faster, so that rounding does not add a step.
+    speed = min(1.0, max(SLOWEST, needed / moving * (1 + ROUNDING))) if moving else 1.0
     gripper = float(trace.gripper_commands[piece.stop - 1])
     target = tuple(path[piece.stop].tolist())
-    return Stage(name, target, gripper, piece.stop - piece.rest, speed, from_commanded=True)
+    return Stage(name, target, gripper, piece.stop - piece.rest, speed)
 
 
 def _effect(trace: Trace, episode: EpisodeSpec, piece: _Piece) -> str:

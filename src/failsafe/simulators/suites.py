@@ -41,6 +41,14 @@ class SimulatorSuite(ABC):
             UserError: If something is missing, for example assets. The message says what to do.
         """
 
+    def instruction(self, task: str) -> str:
+        """Return the instruction of a task without making it; empty if it differs between episodes.
+
+        Args:
+            task: Name of the task.
+        """
+        return ""
+
     @abstractmethod
     def make(self, task: str, full_meshes: bool = False) -> Simulator:
         """Make a simulator of a task.
@@ -63,6 +71,10 @@ class ToySuite(SimulatorSuite):
     def tasks(self) -> Sequence[str]:
         """List the toy's tasks."""
         return list(importlib.import_module("failsafe.simulators.toy").TASKS)
+
+    def instruction(self, task: str) -> str:
+        """Return the instruction of one of the toy's tasks."""
+        return importlib.import_module("failsafe.simulators.toy").TASKS[task].task.instruction
 
     def make(self, task: str, full_meshes: bool = False) -> Simulator:
         """Make one of the toy's tasks. See `SimulatorSuite.make`."""
@@ -96,6 +108,11 @@ class ManiSkillSuite(SimulatorSuite):
         """Check that the assets of a task are on this machine."""
         importlib.import_module("failsafe.simulators.maniskill.tasks").check_known(task)
 
+    def instruction(self, task: str) -> str:
+        """Return the instruction of one of the tasks that have an expert; those of others are not known."""
+        module = importlib.import_module("failsafe.simulators.maniskill.instructions")
+        return module.INSTRUCTIONS.get(task, "")
+
     def make(self, task: str, full_meshes: bool = False) -> Simulator:
         """Make one of ManiSkill's tasks. See `SimulatorSuite.make`."""
         module = importlib.import_module("failsafe.simulators.maniskill.simulator")
@@ -115,6 +132,10 @@ class MetaWorldSuite(SimulatorSuite):
         if self.requirement:
             return []
         return importlib.import_module("failsafe.simulators.metaworld.tasks").task_names()
+
+    def instruction(self, task: str) -> str:
+        """Return FailSafe's instruction of one of Meta-World's tasks."""
+        return importlib.import_module("failsafe.simulators.metaworld.tasks").instruction(task)
 
     def make(self, task: str, full_meshes: bool = False) -> Simulator:
         """Make one of Meta-World's tasks; `full_meshes` asks for shadows, reflections and antialiasing.

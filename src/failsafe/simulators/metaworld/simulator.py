@@ -36,7 +36,7 @@ from failsafe.simulators.contract import (
     resolve_cameras,
 )
 from failsafe.simulators.metaworld.environment import TaskEnvironment
-from failsafe.simulators.metaworld.tasks import INSTRUCTIONS, object_names
+from failsafe.simulators.metaworld.tasks import instruction, object_names
 from failsafe.simulators.mujoco.bindings import mujoco
 from failsafe.simulators.mujoco.contacts import GraspDetector
 from failsafe.simulators.mujoco.forcing import Forcing
@@ -121,7 +121,7 @@ class MetaWorldSimulator(Simulator):
         )
         movable = [o for o in self._objects if o.spec.role is Role.MOVABLE]
         self._grasp = GraspDetector(self._model, self._data, (left, right), movable)
-        reach = _TOOL[0] * np.array([0.0, 0.0, 1.0])
+        reach = _SAG + _TOOL[0] * np.array([0.0, 0.0, 1.0])
         self._spec = SimulatorSpec(
             task=task,
             exactness=Exactness.RESTORE,
@@ -159,7 +159,7 @@ class MetaWorldSimulator(Simulator):
             self.environment.draw(seed)
             self._seed = seed
             specs = (*(o.spec for o in self._objects), _GOAL)
-            self._episode = EpisodeSpec(seed, INSTRUCTIONS[self.environment.name], specs)
+            self._episode = EpisodeSpec(seed, instruction(self._spec.task), specs)
         self.environment.begin()
         for name, pose in (objects or {}).items():
             self._place(name, pose)

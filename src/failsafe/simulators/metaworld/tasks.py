@@ -83,6 +83,15 @@ def task_names() -> list[str]:
     return [PREFIX + name for name in INSTRUCTIONS]
 
 
+def instruction(task: str) -> str:
+    """Return the instruction of a task.
+
+    Args:
+        task: Name of the task, "metaworld/assembly-v3" for example.
+    """
+    return INSTRUCTIONS[task.removeprefix(PREFIX)]
+
+
 def object_names(task: str) -> dict[str, str]:
     """Return the names of objects by those of their bodies in the model.
 
