@@ -10,6 +10,7 @@ import ast
 import inspect
 import textwrap
 import warnings
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,8 @@ _HOLD_SECONDS = 0.1
 """How long success has to last before the tool stops."""
 _REST_SECONDS = 0.5
 """How long success has to last at rest."""
+_STUCK_SECONDS, _STUCK = 1.0, 0.001
+"""A policy that sees the same, within this much of each number, after this time is stuck."""
 _STOP = 0
 """Number of the stage in which the tool stands still; the branches of a policy count from 1."""
 _UPRIGHT = np.array([0.0, 0.0, 1.0, 0.0])
@@ -74,8 +77,12 @@ class MetaWorldExpert:
         assert isinstance(simulator, MetaWorldSimulator)
         robot = simulator.spec.embodiment
         hold, successes, stops = robot.steps(_HOLD_SECONDS), 0, 0
+        past: deque[np.ndarray] = deque(maxlen=robot.steps(_STUCK_SECONDS))
         for _ in range(robot.steps(_SECONDS)):
             seen = simulator.environment.observe()
+            if len(past) == past.maxlen and np.abs(seen - past[0]).max() < _STUCK:
+                raise PlanError("Meta-World's policy stands still, and the task is not solved")
+            past.append(seen)
             branch = self._branch(self._policy, seen.copy())
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -91,6 +98,7 @@ class MetaWorldExpert:
                 if _rests_in_success(runner, simulator, pressing=stops % 2 == 1):
                     return
                 successes, stops = 0, stops + 1
+                past.clear()
         raise PlanError(f"Meta-World's policy did not solve the task within {_SECONDS:g} s")
 
 

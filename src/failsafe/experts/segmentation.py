@@ -39,7 +39,7 @@ LAST_REST_SECONDS = 0.2
 """Time of rest that is kept at the end: a rollout settles after its plan in any case."""
 JUMP = 1.5
 """Multiple of the step limits from which on the command counts as dropped for the measured pose."""
-ROUNDING = 1e-4
+ROUNDING = 5e-6
 """Relative error of a recorded path, which is stored in single precision."""
 SLOWEST = 0.02
 """Smallest share of the step limits that a stage uses."""

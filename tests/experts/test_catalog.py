@@ -1,0 +1,39 @@
+"""`failsafe tasks`: what is known about each task without making it."""
+
+import json
+
+import pytest
+
+from failsafe.cli.tasks import tasks
+from failsafe.errors import UnknownNameError
+from failsafe.experts.catalog import describe_tasks
+
+
+def test_the_toy_has_instructions_and_experts():
+    found = {task.name: task for task in describe_tasks("toy")}
+    push = found["ToyPush-v0"]
+    assert (push.simulator, push.expert, push.missing) == ("toy", "toy", "")
+    assert push.instruction == "push the box onto the goal region"
+    assert push.successes is None
+
+
+def test_the_list_is_printed_and_read_as_json(capsys):
+    assert tasks(simulator="toy", json=True) == 0
+    assert {t["name"] for t in json.loads(capsys.readouterr().out)["tasks"]} >= {"ToyPick-v0", "ToyStack-v0"}
+    assert tasks(simulator="toy") == 0
+    assert "ToyPick-v0   toy" in capsys.readouterr().out
+
+
+def test_an_unknown_simulator_is_refused():
+    with pytest.raises(UnknownNameError, match="did you mean 'metaworld'"):
+        describe_tasks("metawrld")
+
+
+@pytest.mark.metaworld
+def test_every_task_of_meta_world_has_a_measured_expert():
+    pytest.importorskip("metaworld")
+    found = describe_tasks("metaworld")
+    assert len(found) == 50
+    assert all(task.expert == "metaworld" and task.seeds >= 10 and task.instruction for task in found)
+    solved = [task for task in found if task.successes is not None and task.successes >= 0.9 * task.seeds]
+    assert len(solved) >= 42
