@@ -24,7 +24,7 @@ from failsafe.imports import names_from_files
 from failsafe.records import codec
 from failsafe.records.case import NOMINAL
 from failsafe.records.embodiment import EmbodimentSpec
-from failsafe.records.names import folder_name, task_folder
+from failsafe.records.names import task_folder
 from failsafe.records.provenance import collect_provenance
 from failsafe.records.seeds import check_trainable
 from failsafe.records.trace import Trace, pack
@@ -132,13 +132,13 @@ class SampleGroup:
 
     @property
     def name(self) -> str:
-        """TASK/SEED-SOURCE: the path of the file, without its suffix."""
+        """TASK/SEED-SOURCE: the file is SEED-SOURCE.npz in the task's folder."""
         first = self.samples[0]
         return _group_name(first.task, first.seed, first.source)
 
 
 def _group_name(task: str, seed: int, source: int) -> str:
-    return f"{folder_name(task)}/{seed:08d}-{source}"
+    return f"{task}/{seed:08d}-{source}"
 
 
 def _render_groups(
