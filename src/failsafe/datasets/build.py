@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -167,9 +168,13 @@ def _check_complete(manifests: Sequence[Manifest]) -> None:
         raise UserError(
             f"expected shards of one run, got: {', '.join(n or 'a whole dataset' for n in names)}"
         )
-    missing = {f"{i}/{counts.copy().pop()}" for i in range(int(counts.copy().pop()))} - set(names)
-    if missing:
-        raise UserError(f"these shards are missing: {', '.join(sorted(missing))}")
+    count = int(counts.pop())
+    given = {int(name.partition("/")[0]) for name in names}
+    if len(given) < count:
+        missing = list(itertools.islice((i for i in range(count) if i not in given), 5))
+        shown = ", ".join(f"{i}/{count}" for i in missing)
+        more = count - len(given) - len(missing)
+        raise UserError(f"these shards are missing: {shown}{f' and {more} more' if more else ''}")
 
 
 def _copy(source: Path, target: Path, within: Path) -> None:

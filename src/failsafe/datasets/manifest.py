@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,7 +104,12 @@ def read_manifest(folder: Path) -> Manifest:
     fields = codec.parse_object(read_text(path, absent), str(path))
     if fields.get("format") == _VERSION_1:
         fields |= {"format": _VERSION_2, "generator": 1}
-        _convert_modes(fields["config"])
+        try:
+            _convert_modes(fields["config"])
+        except (AttributeError, KeyError, TypeError) as error:
+            raise RecordError(
+                f"{path}.config: expected modes with magnitudes, got others ({error})"
+            ) from error
     if fields.get("format") == _VERSION_2:
         fields |= {"format": FORMAT, "code": {}}
     if str(fields.get("format")).startswith("MinedManifest/"):
@@ -120,6 +126,7 @@ def read_manifest(folder: Path) -> Manifest:
     if fields.keys() != keys:
         wrong = sorted(fields.keys() ^ keys)
         raise RecordError(f"{path}: expected the keys {', '.join(sorted(keys))}; missing or unknown: {wrong}")
+    _check_types(fields, str(path))
     with explain_missing_plugins(folder):
         config = config_from_plain(fields["config"], str(path))
     return Manifest(
@@ -130,6 +137,16 @@ def read_manifest(folder: Path) -> Manifest:
         generator=int(fields["generator"]),
         code=_read_code(fields["code"], f"{path}.code"),
     )
+
+
+def _check_types(fields: Mapping[str, Any], where: str) -> None:
+    types = {"config": dict, "shard": str, "complete": bool, "generator": int}
+    for name, cls in types.items():
+        if not isinstance(fields.get(name), cls):
+            raise RecordError(f"{where}.{name}: expected {cls.__name__}, got {fields.get(name)!r:.80}")
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", fields["shard"])
+    if fields["shard"] and not (found and int(found[1]) < int(found[2])):
+        raise RecordError(f"{where}.shard: expected i/n with i < n, got {fields['shard']!r:.80}")
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from failsafe.errors import UnknownNameError, UserError
 from failsafe.perturbations import MODES
 from failsafe.perturbations.distributions import Distribution, Uniform, parse_distribution
 from failsafe.records.files import read_text
+from failsafe.records.names import LAST_SEED
 from failsafe.records.seeds import check_unmixed
 
 _LARGEST_YAML = 1 << 20
@@ -160,7 +161,9 @@ def config_from_plain(plain: Mapping[str, Any], where: str) -> GenerationConfig:
         else:
             kinds = (int, float) if key == "compound" else (int,)
             if isinstance(value, bool) or not isinstance(value, kinds):
-                raise UserError(f"{where}.{key}: expected a number, got {value!r}")
+                raise UserError(f"{where}.{key}: expected a number, got {value!r:.80}")
+            if abs(value) > LAST_SEED:
+                raise UserError(f"{where}.{key}: expected a number up to 2**62, got a larger one")
             values[key] = value
     missing = {"tasks", "failures"} - values.keys()
     if missing:
@@ -244,7 +247,7 @@ def _parse_modes(data: Any, where: str) -> dict[str, ModeConfig]:
             if key not in ("weight", "magnitude", "moment"):
                 raise UnknownNameError(f"key in {where}.{name}", str(key), ("weight", "magnitude", "moment"))
         weight = settings.get("weight", 1.0)
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or weight < 0:
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < 1e9:
             raise UserError(f"{where}.{name}.weight: expected a number of at least 0, got {weight!r}")
         magnitude, moment = MODES[name].magnitude, Uniform(0.0, 1.0)
         if "magnitude" in settings:

@@ -12,6 +12,8 @@ import dataclasses
 import enum
 import functools
 import json
+import math
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -24,6 +26,8 @@ from failsafe.errors import RecordError, UnknownNameError
 from failsafe.records.files import read_text
 
 T = TypeVar("T")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Characters that no text of a record has: controls except tab and line feed, and halves of characters."""
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
 """Converts the fields of an older version of a record to the current version."""
 
@@ -158,11 +162,23 @@ def _decode(hint: Any, data: Any, where: str) -> Any:
         if not isinstance(data, dict):
             raise RecordError(f"{where}: expected an object, got {type(data).__name__}")
         return {k: _decode(args[1], v, f"{where}.{k}") for k, v in cast(dict[str, Any], data).items()}
-    if hint is float and isinstance(data, int) and not isinstance(data, bool):
-        return float(data)
+    if hint is float and isinstance(data, int | float) and not isinstance(data, bool):
+        return _decode_float(data, where)
+    if hint is str and isinstance(data, str) and _CONTROL.search(data):
+        raise RecordError(f"{where}: expected text without control characters, got {data!r:.80}")
     if hint is Any or (isinstance(data, hint) and not (hint is int and isinstance(data, bool))):
         return data
-    raise RecordError(f"{where}: expected {getattr(hint, '__name__', hint)}, got {data!r}")
+    raise RecordError(f"{where}: expected {getattr(hint, '__name__', hint)}, got {data!r:.80}")
+
+
+def _decode_float(data: Any, where: str) -> float:
+    try:
+        number = float(data)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise RecordError(f"{where}: expected a finite number, got {number}")
+    return number
 
 
 @functools.cache

@@ -26,11 +26,15 @@ def read_bytes(path: Path, absent: str = "", largest: int = LARGEST) -> bytes:
     """
     try:
         # Without O_NONBLOCK, opening a named pipe would wait for a writer.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise RecordError(f"{path}: expected a regular file, got {_kind(status.st_mode)}")
-            content = file.read(largest + 1)
+        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            mode = os.fstat(number).st_mode
+            if not stat.S_ISREG(mode):
+                raise RecordError(f"{path}: expected a regular file, got {_kind(mode)}")
+            with os.fdopen(number, "rb", closefd=False) as file:
+                content = file.read(largest + 1)
+        finally:
+            os.close(number)
     except FileNotFoundError as error:
         raise UserError(absent or f"there is no {path}") from error
     except (OSError, ValueError) as error:  # ValueError: a name with a null character

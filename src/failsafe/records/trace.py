@@ -6,7 +6,12 @@ A trace holds no frames. Frames are rendered from its states, from any camera.
 from __future__ import annotations
 
 import io
+import math
+import tokenize
+import zipfile
+import zlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int16
@@ -71,6 +76,9 @@ class Trace:
         return self.states.shape == other.states.shape and self.states.tobytes() == other.states.tobytes()
 
 
+LARGEST_EXPANDED = 1 << 27
+"""Largest size of all arrays of a file, bytes (128 MiB). A case of 500 steps has some megabytes."""
+MOST_ARRAYS = 4096
 _DISTURBANCE_COLUMNS = 9
 """Step, six velocities, friction, `with_tool`."""
 _ARRAYS = (
@@ -158,13 +166,46 @@ def unpack(data: bytes, where: str) -> dict[str, np.ndarray]:
     try:
         if not data.startswith(b"PK"):
             raise RecordError(f"{where}: expected an .npz archive of arrays, got another kind of file")
+        _check_sizes(data, where)
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, KeyError, NotImplementedError) as error:
+    except (ValueError, OSError, EOFError, KeyError, RuntimeError, MemoryError, zlib.error) as error:
+        # RuntimeError: an encrypted archive, or a compression that zipfile does not know
         raise RecordError(
             f"{where}: expected an .npz archive of arrays, got a damaged file ({error})"
         ) from error
-    except Exception as error:
-        if type(error).__name__ in ("BadZipFile", "error"):  # zipfile's and zlib's own
-            raise RecordError(f"{where}: expected an .npz archive, got a damaged file ({error})") from error
-        raise
+    except zipfile.BadZipFile as error:
+        raise RecordError(f"{where}: expected an .npz archive, got a damaged file ({error})") from error
+
+
+def _check_sizes(data: bytes, where: str) -> None:
+    """Refuse an archive that would expand to more than a record ever has, before anything is expanded."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        infos = archive.infolist()
+        expanded = sum(info.file_size for info in infos)
+        if len(infos) > MOST_ARRAYS or expanded > LARGEST_EXPANDED:
+            raise RecordError(
+                f"{where}: expected at most {MOST_ARRAYS} arrays of {LARGEST_EXPANDED >> 20} MiB in all, got "
+                f"{len(infos)} of {expanded >> 20} MiB"
+            )
+        for info in infos:
+            shape, dtype = _read_header(archive, info)
+            # NumPy allocates what the header says before it reads the numbers.
+            if math.prod(shape) * max(dtype.itemsize, 1) > info.file_size:
+                raise RecordError(
+                    f"{where}: expected an array of {info.file_size} bytes in {info.filename}, got the shape "
+                    f"{shape!s:.80} of {dtype}"
+                )
+
+
+def _read_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[tuple[int, ...], Any]:
+    """Return shape and type of an array of an archive."""
+    formats = np.lib.format
+    with archive.open(info) as file:
+        version = formats.read_magic(file)
+        read = formats.read_array_header_1_0 if version == (1, 0) else formats.read_array_header_2_0
+        try:
+            shape, _, dtype = read(file)
+        except (SyntaxError, tokenize.TokenError, RecursionError, TypeError) as error:
+            raise ValueError(f"{info.filename} has an unreadable header") from error
+    return shape, dtype
