@@ -180,6 +180,27 @@ class Leak(PlateTask):
         self.plate.set_pose(sapien.Pose([0.0, 1.0 + 0.001 * self.count, 0.3]))
 
 
+@register_env("PlainBool-v1")
+class PlainBool(PickCubeEnv):
+    """Return what ManiSkill's own step cannot clone."""
+
+    def evaluate(self):
+        return {"success": False}
+
+
+@register_env("Random-v1")
+class Random(PlateTask):
+    """Play with seeded dice, and keep a list."""
+
+    def _initialize_episode(self, env_idx, options):
+        super()._initialize_episode(env_idx, options)
+        self.heights = []
+
+    def _before_control_step(self):
+        self.plate.set_pose(sapien.Pose([0.0, 1.0 + self._batched_episode_rng[0].uniform(), 0.3]))
+        self.heights.append(float(self.cube.pose.p[0, 2]))
+
+
 @register_env("OwnStep-v1")
 class OwnStep(PickCubeEnv):
     """Do something in step that no hook shows."""

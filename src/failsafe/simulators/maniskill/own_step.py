@@ -68,7 +68,11 @@ def compare_with_env_step(
         seed: Seed of the initial state.
         commands: Joint targets of the rollout. [T, D]
     """
-    theirs, numbers = _run_environment(task, seed, commands)
+    try:
+        theirs, numbers = _run_environment(task, seed, commands)
+    except Exception as error:  # from the user's code, which ran without an error in the expert's rollout
+        raised = f"ManiSkill's own env.step raises {type(error).__name__} from seed {seed} ({error})"
+        return StepComparison(len(commands), f"{raised}: change the task so that it runs there")
     # The adapter gets the targets that ManiSkill's controllers set, which are rounded differently.
     ours = _run_adapter(simulator, seed, theirs.targets)
     repeated = _run_adapter(simulator, seed, theirs.targets)
