@@ -193,7 +193,10 @@ def test_proof_seeds_are_evaluated_by_a_protocol(tmp_path: Path, model: str, run
         "--videos",
         "0",
     ]
-    status, said, err = run(*command, "--json")
+    status, _, err = run(*command, "--json")
+    assert (status, "comes from a file" in err) == (2, True), "the names of a protocol were not typed"
+    trusted = ["--trust", toy_study.POLICY, "--trust", toy_study.PUSH]
+    status, said, err = run(*command, *trusted, "--json")
     assert status == 0, err
     notes = json.loads(said)["notes"]
     assert "The seeds 900000:900001 are proof seeds." in notes

@@ -3,6 +3,7 @@
 import configparser
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -97,10 +98,9 @@ def test_evaluate_with_a_plugin(python, tmp_path):
     results = Results(tmp_path / "results")
     manifest = manifest_of(results.path)
     assert manifest["provenance"]["plugins"] == USED
-    assert (manifest["config"]["weights"], manifest["config"]["policy_weights"]) == (
-        "failsafe-plugin 0.3",
-        {"plugin_policy": "failsafe-plugin 0.3"},
-    )
+    identified = manifest["config"]["weights"]
+    assert re.fullmatch(r"failsafe-plugin 0\.3 [0-9a-f]{64}", identified), "the version, and the sources"
+    assert manifest["config"]["policy_weights"] == {"plugin_policy": identified}
     episodes = list(results.episodes())
     assert len(episodes) == 2 * 2 * 2 * 3
     assert {e.key.task for e in episodes} == set(TASKS)
