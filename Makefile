@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 
 help:
 	@echo "make setup   .venv with all that the others need"
-	@echo "make demo    60 verified failures with their recoveries; a policy with and without the monitor; pages to open"
+	@echo "make demo    60 verified failures with their recoveries; a perturbed policy with and without the monitor; pages"
 	@echo "make test    lint, then the whole test suite"
 	@echo "make lint    style, types and the order of the stages"
 	@echo "make bench   the speeds and sizes that the README states, measured here; QUICK=1 to try it"

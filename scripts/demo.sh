@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sixty verified failures on three tasks, rendered if this machine can; then a policy with and without the monitor from
-# the same initial states; and the pages to open. Running it again resumes, and makes nothing twice.
+# Sixty verified failures on three tasks, rendered if this machine can; then a good policy that is perturbed at run time,
+# with and without the monitor from the same initial states; and the pages to open. Running it again resumes.
 #
 #   FAILSAFE_DEMO_OUT  output folder in place of out/demo
 #   FAILSAFE_QUICK     set to 1: one failure of one task and one episode, to see that everything works
@@ -31,8 +31,9 @@ fi
 
 if [ -n "$renders" ]; then
   # Exit status 3: the monitor asked for help in some episode.
-  "$bin/failsafe" evaluate --policy reference:weak --monitor compact --seeds "$(pick 5000:5020 5000:5001)" \
-    $(pick "" "--tasks PushCube-v1 --max-steps 30") --videos "$(pick 2 1)" --out "$guarded" || [ $? -eq 3 ]
+  "$bin/failsafe" evaluate --policy reference:strong --monitor compact --seeds "$(pick 5000:5010 5000:5001)" \
+    --tasks "$(pick PickCube-v1,StackCube-v1 PickCube-v1)" --perturb "$(pick object_dropped,object_pushed object_dropped)" \
+    $(pick "" "--max-steps 30") --videos "$(pick 2 1)" --out "$guarded" || [ $? -eq 3 ]
 fi
 
 # The page nearest to the top of the dataset's folder whose path contains a word.
