@@ -1,5 +1,7 @@
 """The intervention budget: a promise that holds whatever the model says."""
 
+from dataclasses import replace
+
 import hypothesis
 import pytest
 from hypothesis import given
@@ -56,7 +58,7 @@ class Stub:
 ANSWERS = st.fixed_dictionaries(
     {
         "status": st.sampled_from([Status.OK] * 9 + [Status.REFUSED]),
-        "failure_probability": st.floats(0, 1) | st.just(1.0),
+        "failure_probability": st.sampled_from([0.2, 0.9, 0.9, 1.0]) | st.floats(0, 1),
         "actions": st.integers(0, 24),
         "continuation": st.integers(0, 24),
         "needs_help": st.sampled_from([False] * 9 + [True]),
@@ -64,9 +66,9 @@ ANSWERS = st.fixed_dictionaries(
 )
 BUDGETS = st.fixed_dictionaries(
     {
-        "share": st.floats(0, 1) | st.sampled_from([0.0, 0.25, 1.0]),
-        "consecutive_seconds": st.integers(1, LENGTH).map(seconds),
-        "takeovers": st.integers(0, 6),
+        "share": st.sampled_from([1.0, 0.25, 0.0]) | st.floats(0, 1),
+        "consecutive_seconds": st.integers(1, 30).map(seconds),
+        "takeovers": st.sampled_from([6, 2, 1, 0]),
     }
 )
 
@@ -130,6 +132,23 @@ def test_it_stays_out_even_if_a_shorter_correction_would_fit():
     answers = [failing(actions=(UP,) * n) for n in (4, 4, 1)]
     monitor = make_monitor(ScriptedModel(*answers), 0.5, budget_of(6))
     assert [len(way) for way in play(monitor, LENGTH).values()] == [4]
+
+
+def test_a_further_correction_that_does_not_fit_hands_back():
+    monitor = make_monitor(
+        ScriptedModel(failing(actions=(UP,) * 4)),
+        0.5,
+        replace(budget_of(LENGTH, consecutive_seconds=seconds(10)), max_corrections=6),
+    )
+    assert [len(way) for way in play(monitor, FIRST + 1).values()] == [4, 4], "the third would take 12 of 10"
+    assert steps_of(monitor, EventKind.HAND_BACK) == [FIRST + 8]
+
+
+def test_going_on_as_the_expert_ends_with_the_budget():
+    well = Assessment(failure_probability=0.1, continuation=(UP,) * 5)
+    model = ScriptedModel(failing(actions=(UP,) * 4), well)
+    monitor = make_monitor(model, 0.5, replace(budget_of(11), assist=True))
+    assert [len(way) for way in play(monitor, FIRST + 1).values()] == [4, 5, 2]
 
 
 def test_a_whole_budget_can_be_spent():
