@@ -14,13 +14,15 @@ from tests.mining.scripted import ASIDE, Aside, Shaky, Still
 
 import failsafe as fs
 from failsafe.cli import main
-from failsafe.datasets.mined import read_mined_manifest
+from failsafe.datasets.mined import MiningConfig, read_mined_manifest
 from failsafe.datasets.store import Dataset
 from failsafe.errors import StoreError, UserError
 from failsafe.evaluation.episodes import EpisodeLimits, run_episode
 from failsafe.evaluation.scenarios import SCENARIOS
+from failsafe.execution.contract import Reporter
 from failsafe.experts.tasks import load_task
 from failsafe.mining import episode
+from failsafe.mining.job import Mined, MiningJob
 from failsafe.mining.progress import ExpertSteps
 from failsafe.mining.rollout import PolicyDriver
 from failsafe.records.case import FAILING, FailureCase, Label, Outcome
@@ -282,3 +284,15 @@ def test_settings_that_make_no_sense_are_refused(
 def test_the_step_at_which_the_way_is_left(needed: tuple[int, ...], left: int, lost: int | None) -> None:
     progress = ExpertSteps((0, 10, 20, 30, 40, 50), needed)
     assert (progress.left_step, progress.lost_step) == (left, lost)
+
+
+def test_an_episode_that_kills_its_worker_is_recorded_once(task: fs.Task, tmp_path: Path) -> None:
+    config = MiningConfig("still", "", (PICK,), episodes=1, max_steps=10)
+    dataset, told = Dataset(tmp_path / "data"), list[Mined]()
+    job = MiningJob(config, dataset, Still(), {PICK: task})
+    assert job.give_up((PICK, 0), "the episode")
+    for _ in range(2):
+        job.run((PICK, 0), Reporter(on_message=told.append))
+    (case,) = dataset.cases()
+    assert (case.outcome, case.mode) == (Outcome.CRASHED, "none")
+    assert [mined.category for mined in told] == ["crashed", "crashed"]
