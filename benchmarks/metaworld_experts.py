@@ -25,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
     seeds: int = parser.parse_args().seeds
-    rates = json.loads(TABLE.read_text())
+    rates = json.loads(TABLE.read_text(encoding="utf-8"))
     for name in task_names():
         task, began = load_task(name), time.process_time()
         runs = [run_nominal(task, seed) for seed in range(seeds)]
@@ -35,7 +35,7 @@ def main() -> None:
         rates[name] = [successes, seeds]
         print(f"| {name} | {successes}/{seeds} | {milliseconds:.0f} | {', '.join(stages)} |", flush=True)
         task.simulator.close()
-    TABLE.write_text(json.dumps(rates, indent=0, sort_keys=True) + "\n")
+    TABLE.write_text(json.dumps(rates, indent=0, sort_keys=True) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

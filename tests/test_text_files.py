@@ -28,7 +28,7 @@ def unstated(source: str) -> list[str]:
         binary = any(word in words for word in ("rb", "wb", "ab", "xb", "r+b", "w+b"))
         if (
             (name in ("read_text", "write_text") and owner)
-            or (name in ("open", "fdopen") and owner not in ("Image", "os") and not binary)
+            or (name in ("open", "fdopen") and owner not in ("Image", "os", "archive") and not binary)
             or (name == "fdopen" and not binary)
             or (name in ("run", "Popen", "check_output") and any(k.arg == "text" for k in node.keywords))
         ):

@@ -113,6 +113,9 @@ def exit_if_imported_by_worker() -> None:
     """End this process if it is a worker that is importing the user's script, and has come to a call in it.
 
     The process that started the worker then says what the script lacks.
+
+    Raises:
+        SystemExit: In such a worker, with the status `UNGUARDED`.
     """
     if getattr(mp.current_process(), "_inheriting", False):
         raise SystemExit(UNGUARDED)

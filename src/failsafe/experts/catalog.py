@@ -55,7 +55,7 @@ def describe_tasks(simulator: str | None = None) -> list[TaskDescription]:
             raise UserError(
                 f"expected {simulator} to be installed, got an environment without it: {requirement}"
             )
-    rates: dict[str, list[int]] = json.loads(_RATES.read_text())
+    rates: dict[str, list[int]] = json.loads(_RATES.read_text(encoding="utf-8"))
     solvers = {task: name for name, suite in reversed(list(EXPERTS.items())) for task in suite.tasks()}
     found: list[TaskDescription] = []
     for name in [simulator] if simulator is not None else list(SIMULATORS):
