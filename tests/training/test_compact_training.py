@@ -65,7 +65,7 @@ def test_it_learns(samples: SampleSet, tmp_path: Path) -> None:
     reports: list[TrainingReport] = []
     path = train_compact(
         samples,
-        CompactTraining(steps=250, validate_every=50, average=0.9, **SMALL),
+        CompactTraining(steps=400, validate_every=100, average=0.9, **SMALL),
         tmp_path,
         reports.append,
     )
