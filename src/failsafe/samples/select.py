@@ -68,7 +68,7 @@ def explored_states(dataset: Dataset, config: SampleConfig) -> list[tuple[str, i
         dataset: The dataset.
         config: Configuration of the samples.
     """
-    states = ((path.parent.name, int(path.stem)) for path in dataset.nominal_files())
+    states = ((nominal.task, nominal.seed) for nominal in dataset.nominals())
     return [(task, seed) for task, seed in states if (config.only_split or split_of(seed)) in config.splits]
 
 
