@@ -135,7 +135,7 @@ def test_the_protocol_alone(start, upstream):
 
 def test_it_listens_on_this_machine_alone(start, upstream):
     proxy = start(lambda number: Marker(), upstream.url)
-    assert proxy._server.socket.getsockname()[0] == "127.0.0.1"
+    assert proxy._listener.getsockname()[0] == "127.0.0.1"
 
 
 def test_it_can_listen_where_addresses_have_colons(upstream):
