@@ -522,7 +522,7 @@ def test_a_token_is_asked_for_and_stays_here(start, upstream):
 
 
 def test_silent_connections_delay_nobody(start, upstream, monkeypatch):
-    monkeypatch.setattr(proxy_module, "_OPEN_TIMEOUT", 0.5)
+    monkeypatch.setattr(proxy_module, "_OPEN_TIMEOUT", 3.0)
     monkeypatch.setattr(listener_module, "MAX_OPENING", 8)
     proxy = start(lambda number: Marker(), upstream.url)
     with client_of(proxy) as first, contextlib.ExitStack() as stack:
@@ -535,9 +535,11 @@ def test_silent_connections_delay_nobody(start, upstream, monkeypatch):
         with client_of(proxy) as second:
             second.recv(timeout=5)
             assert ask(second, request()) == b"guarded " + answer()
+        begun = time.monotonic()
         alive = [connection for connection in silent if not is_closed(connection)]
         assert len(alive) <= 8
-        assert all(is_closed(connection, 3.0) for connection in alive), "a handshake has a time-out"
+        assert time.monotonic() - begun < 2
+        assert all(is_closed(connection, 5.0) for connection in alive), "a handshake has a time-out"
 
 
 def is_closed(connection, seconds=0.05):
@@ -562,7 +564,8 @@ def test_running_out_of_file_descriptors_ends_nothing(upstream):
                 first = stack.enter_context(connect(f"ws://127.0.0.1:{port}", compression=None, proxy=None))
                 first.recv(timeout=5)
                 silent = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(120)]
-                for _ in range(3):
+                for _ in range(5):
+                    time.sleep(0.2)
                     assert ask(first, request()) == b"guarded " + answer()
                 for connection in silent:
                     connection.close()
@@ -591,7 +594,8 @@ def test_when_it_must_stop_it_says_why(upstream, monkeypatch):
     proxy = Proxy(Upstream(upstream.url), lambda number: Marker(), port=0)
 
     def accept(self):
-        raise OSError(errno.EINVAL, "the device is gone")
+        self.problem = "the device is gone"
+        raise OSError(errno.EINVAL, self.problem)
 
     monkeypatch.setattr(listener_module.Listener, "accept", accept)
 
@@ -599,7 +603,7 @@ def test_when_it_must_stop_it_says_why(upstream, monkeypatch):
         with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", proxy.port), timeout=5).close()
 
-    with pytest.raises(PolicyError, match="expected to go on accepting clients, got a listening socket that"):
+    with pytest.raises(PolicyError, match="a listening socket that fails: the device is gone"):
         proxy.run(lambda: threading.Thread(target=connect_once).start())
 
 

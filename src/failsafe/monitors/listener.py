@@ -46,12 +46,16 @@ class Listener(socket.socket):
         host: Host name or address to bind to.
         port: Port; 0 for any free one.
 
+    Attributes:
+        problem: Why `accept` has failed; empty as long as it has not.
+
     Raises:
         OSError, OverflowError: If the address cannot be bound to.
     """
 
     def __init__(self, host: str, port: int) -> None:
         super().__init__(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+        self.problem = ""
         self._opening: dict[socket.socket, None] = {}
         self._threads = 0
         self._lock = threading.Lock()
@@ -75,6 +79,7 @@ class Listener(socket.socket):
                 connection, address = super().accept()
             except OSError as error:
                 if self.fileno() < 0 or error.errno not in _TRANSIENT:
+                    self.problem = error.strerror or type(error).__name__
                     raise
                 time.sleep(_PAUSE)
                 continue

@@ -165,7 +165,8 @@ class Proxy:
                 self._server.serve_forever()
                 if not self._stop.is_set():
                     raise PolicyError(
-                        "expected to go on accepting clients, got a listening socket that fails"
+                        "expected to go on accepting clients, got a listening socket that fails: "
+                        f"{self._listener.problem}"
                     )
         except (OSError, RuntimeError) as error:  # no thread can be started, for example
             if not self._stop.is_set():
