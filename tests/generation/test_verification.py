@@ -319,6 +319,9 @@ class CoinFlip:
     def __init__(self, expert):
         self._expert, self.asked = expert, 0
 
+    def hooks(self):
+        return ()
+
     def go_on(self, runner, step):
         raise PlanError("it never goes on")
 

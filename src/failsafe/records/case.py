@@ -347,7 +347,7 @@ class FailureCase:
         """
         check_id("an id of a case", self.case_id)
         check_seed(self.seed)
-        if not self.perturbations:
+        if not self.perturbations and self.policy is None:
             raise RecordError(f"{self.case_id}: expected one or two perturbations, got none")
 
     @property
