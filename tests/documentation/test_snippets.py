@@ -92,7 +92,7 @@ def problem(command: list[str]) -> str:
         if verb not in VERBS:
             return "" if verb in ("--help", "VERB", "...") else f"there is no verb '{verb}'"
         used = {word.partition("=")[0].strip("[](),.") for word in rest if word.startswith(("--", "[--"))}
-        unknown = used - flags(verb) - {"--"}
+        unknown = used - flags(verb) - {"--", "--trust"}  # the top-level help names --trust
         return f"`failsafe {verb}` has no {', '.join(sorted(unknown))}" if unknown else ""
     if program == "make":
         targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
