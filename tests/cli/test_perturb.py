@@ -20,7 +20,7 @@ def test_a_perturbed_policy_has_rows_of_its_own(tmp_path: Path, run: Verb) -> No
     status, text, err = run(*BASE, *ALONE, *perturbed, "--videos", "0", "--out", str(out), "--json")
     assert status == 0, err
     rows = {row["scenario"] for row in json.loads(text)["summary"]["rows"]}
-    assert rows == {"nominal", "object_pushed", "drift:0.05"}
+    assert rows == {"nominal", "object_pushed", "drift:0.05", "perturbed"}
     episodes = {(e.key.scenario, e.key.seed): e for e in Results(out).episodes()}
     for seed in (0, 1):
         assert episodes["nominal", seed].perturbations == ()

@@ -123,8 +123,12 @@ def test_a_calibration_that_knows_nothing_of_the_task(checkpoint: Path, tmp_path
     thresholds = {"another task": Threshold(0.5, 40)}
     weights = fingerprint(str(checkpoint))
     write_calibration(path, Calibration(0.05, str(checkpoint), "openpi", 2.0, thresholds, weights=weights))
-    err = said_while_nothing_changes(checkpoint, "--calibration", str(path))
-    assert err == f"failsafe: no threshold for '{INSTRUCTION}': the monitor only observes\n"
+    with WebsocketServer(lambda observation: {"actions": ACTIONS}) as upstream:
+        process = serving(checkpoint, upstream.url, "--calibration", str(path))
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "expected a threshold for an instruction that" in err
+    assert "'another task'" in err
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,8 @@ def small(failures: int = 8, **settings: object) -> GenerationConfig:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """Every file of a dataset but the manifest, without the lines that name the commit."""
-    files = (p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json")
+    """Every file of a dataset but the manifest and the lock, without the lines that name the commit."""
+    files = (p for p in folder.rglob("*") if p.is_file() and p.name not in ("manifest.json", ".lock"))
     return {
         str(p.relative_to(folder)): re.sub(rb"Commit `.*", b"", p.read_bytes())
         if p.suffix == ".md"

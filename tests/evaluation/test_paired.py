@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from failsafe.errors import RecordError, UserError
 from failsafe.evaluation.paired import ALL_TASKS, PERTURBED, Change, pairs_of, summarise
-from failsafe.evaluation.statistics import mcnemar, wilson
+from failsafe.evaluation.statistics import mcnemar, sign_flip, wilson
 from failsafe.records import codec
 from failsafe.records.episode import Ending, Episode, EpisodeKey
 from failsafe.records.event import Event, EventKind
@@ -224,9 +224,38 @@ def test_all_perturbations_together_are_the_sum_of_them_and_not_of_other_scenari
     row = summarise(episodes).find("Pick", PERTURBED, "weak", "monitor")
     assert row is not None
     assert (row.episodes, row.alone, row.successes, row.rescued, row.harmed) == (3, 1, 2, 2, 1)
+    # State 0 is rescued once and harmed once, state 1 is rescued: the sums are 0 and 1.
+    assert row.p == 1.0
     assert [headline.row.scenario for headline in headlines(summarise(episodes))] == [PERTURBED]
     one = summarise(episodes[:6])  # a single perturbation is its own row
     assert one.find("Pick", PERTURBED, "weak", "monitor") is None
+
+
+def test_a_state_that_counts_several_times_is_one_unit() -> None:
+    modes = ("dropped", "slip", "drift", "no_op")
+    episodes = [
+        made(seed, ending, condition, scenario=mode)
+        for seed in range(3)
+        for mode in modes
+        for condition, ending in (("never", FAILED), ("monitor", WORKED))
+    ]
+    row = summarise(episodes).find("Pick", PERTURBED, "weak", "monitor")
+    assert row is not None
+    assert row.rescued == 12
+    assert row.p == 2 * 0.5**3  # of three states, not of twelve pairs
+    assert row.gain_interval == (1.0, 1.0)
+
+
+@settings(deadline=None)  # the first call imports SciPy
+@given(st.integers(0, 30), st.integers(0, 30))
+def test_with_one_pair_per_state_the_sign_flip_test_is_mcnemars(better: int, worse: int) -> None:
+    assert sign_flip([1] * better + [-1] * worse) == pytest.approx(mcnemar(better, worse), abs=1e-12)
+
+
+def test_the_sign_flip_test_counted_by_hand() -> None:
+    # Of the eight sums of +-3, +-1 and +-1, those as large as 3: 5, 3, 3, and their opposites.
+    assert sign_flip([3, 1, -1]) == 6 / 8
+    assert sign_flip([0, 0]) == 1.0
 
 
 def test_where_the_policy_never_succeeds_there_is_no_rate_of_harm() -> None:

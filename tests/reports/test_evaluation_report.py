@@ -257,7 +257,7 @@ def test_markdown_for_the_docs(summary: Summary) -> None:
     )
     assert [row.split(" | ")[1] for row in rows[2:]] == ["none", "physics"]
     assert rows[2].startswith(
-        f"| nominal | none | {POLICY} | monitor | 20 | 40.0% (22–61%) | 60.0% (39–78%) | +20.0 |"
+        f"| nominal | none | {POLICY} | monitor | 20 | 40.0% (22–61%) | 60.0% (39–78%) | +20.0 (−5 to +45) |"
     )
     assert first.startswith(f"{POLICY}, scenario nominal\n")
     assert second.startswith(f"{POLICY}, scenario noise\n")
@@ -270,7 +270,8 @@ def test_markdown_for_the_docs(summary: Summary) -> None:
     )
     assert lines[2].startswith(f"| {PICK} | never | 10 | 40.0% (17–69%) | – |")
     assert lines[3].startswith(
-        f"| {PICK} | monitor | 10 | 60.0% (31–83%) | +20.0 | 0.62 | 3 | 25.0% (5–70%) | 50.0% (15–85%) | 1.3%"
+        f"| {PICK} | monitor | 10 | 60.0% (31–83%) | +20.0 (−20 to +60) | 0.62 | 3 | "
+        "25.0% (5–70%) | 50.0% (15–85%) | 1.3%"
     )
     assert [line.split(" | ")[0] for line in lines[2::2]] == [f"| {PICK}", f"| {PUSH}", "| all"]
 

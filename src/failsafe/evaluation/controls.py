@@ -257,11 +257,14 @@ class OracleDetector:
         # Some models give actions only if they see a failure; this asks for actions in any case.
         assess = getattr(self.model, "assess_as_failing", self.model.assess)
         seen: Assessment = assess(window)
+        if seen.status is not Status.OK:
+            return seen
         return Assessment(
             failure_probability=float(_is_due(self.truth)),
             stage=seen.stage,
             mode=seen.mode,
             actions=seen.actions,
+            frame=seen.frame,
         )
 
 

@@ -24,7 +24,7 @@ class Intervention:
 
     Attributes:
         share: Share of all control steps in which the monitor acts.
-        share_interval: 95 % bootstrap interval of `share` over episodes.
+        share_interval: 95 % bootstrap interval of `share` over initial states.
         rescued: Number of rescued episodes.
         rescued_share: The same share over rescued episodes; None if there are none.
         rescued_interval: Its interval.
@@ -116,6 +116,12 @@ def _share(episodes: Sequence[Episode]) -> tuple[float, tuple[float, float] | No
         return 0.0, None
     if not steps[:, 0].any():  # a bootstrap of nothing states no uncertainty
         return 0.0, None
-    totals = SeedBootstrap(np.arange(len(steps))).total(steps)
+    states = {state: i for i, state in enumerate(dict.fromkeys(_state(episode) for episode in episodes))}
+    units = np.array([states[_state(episode)] for episode in episodes], dtype=np.int64)
+    totals = SeedBootstrap(units).total(steps)
     shares = totals[:, 0] / np.maximum(totals[:, 1], 1)
     return float(shares[0]), interval(shares[1:])
+
+
+def _state(episode: Episode) -> tuple[str, int]:
+    return episode.key.task, episode.key.seed

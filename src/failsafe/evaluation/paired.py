@@ -13,7 +13,7 @@ import numpy as np
 from failsafe.evaluation.conditions import CONDITIONS, MONITOR, NEVER
 from failsafe.evaluation.intervention import Intervention, StepLimit, measure_intervention, success_curve
 from failsafe.evaluation.scenarios import scenario
-from failsafe.evaluation.statistics import mcnemar, wilson
+from failsafe.evaluation.statistics import gain_interval, rate_interval, sign_flip
 from failsafe.records.episode import Ending, Episode
 from failsafe.records.event import Event, EventKind
 
@@ -110,16 +110,19 @@ class Row:
         condition: The condition.
         episodes: Number of episodes.
         successes: Number of successful episodes.
-        interval: 95 % Wilson interval of the success rate.
+        interval: 95 % interval of the success rate: Wilson's, or a bootstrap over initial states in rows in
+            which a state counts several times. The intervals of the other rates are of the same kind.
         alone: Successes of the policy alone from the same initial states.
         rescued: Initial states from which the policy alone fails and this condition succeeds.
         harmed: Initial states from which the policy alone succeeds and this condition fails.
-        p: p-value of the exact McNemar test of this condition against the policy alone.
+        gain_interval: 95 % bootstrap interval over initial states of the gain in success rate.
+        p: p-value of the exact McNemar test of this condition against the policy alone; where an initial
+            state counts several times, of the sign-flip test on the sums over each state.
         harm_rate: Share of the policy's own successes that fail under this condition.
-        harm_interval: 95 % Wilson interval of `harm_rate`.
+        harm_interval: 95 % interval of `harm_rate`.
         alarms: Alarms per episode.
         false_alarm_rate: Share of the policy's own undisturbed successes with an alarm.
-        false_alarm_interval: 95 % Wilson interval of `false_alarm_rate`.
+        false_alarm_interval: 95 % interval of `false_alarm_rate`.
         survived: Perturbed episodes in which the policy alone succeeds.
         survived_alarms: Number of those with an alarm, which may be in time and is not needed.
         intervention: What part the monitor has in the episodes.
@@ -149,6 +152,7 @@ class Row:
     alone: int
     rescued: int
     harmed: int
+    gain_interval: tuple[float, float] | None
     p: float
     harm_rate: float | None
     harm_interval: tuple[float, float] | None
@@ -283,10 +287,19 @@ def _row(cell: tuple[str, str, str, str], pairs: Sequence[Pair]) -> Row:
     under = [pair.under for pair in pairs]
     successes = sum(episode.success for episode in under)
     alone = sum(pair.alone.success for pair in pairs)
+    states = [(pair.alone.key.task, pair.alone.key.seed) for pair in pairs]
+    number_of = {state: i for i, state in enumerate(dict.fromkeys(states))}
+    units = [number_of[state] for state in states]
+    differences = [pair.under.success - pair.alone.success for pair in pairs]
+    per_unit = [0] * len(number_of)
+    for unit, difference in zip(units, differences, strict=True):
+        per_unit[unit] += difference
+    own = [(pair, unit) for pair, unit in zip(pairs, units, strict=True) if pair.alone.success]
     rescues = [pair.under for pair in pairs if pair.change is Change.RESCUED]
     rescued = len(rescues)
     harmed = sum(pair.change is Change.HARMED for pair in pairs)
-    false = [alarmed for pair in pairs if (alarmed := pair.false_alarm) is not None]
+    quiet = [(pair, unit) for pair, unit in zip(pairs, units, strict=True) if pair.false_alarm is not None]
+    false = [pair.false_alarm is True for pair, _ in quiet]
     survived = [alarmed for pair in pairs if (alarmed := pair.survived_alarm) is not None]
     first = [alarm.step for pair in pairs if (alarm := pair.first_alarm)]
     late = [pair.delay for pair in pairs if pair.delays]
@@ -301,16 +314,17 @@ def _row(cell: tuple[str, str, str, str], pairs: Sequence[Pair]) -> Row:
         condition=condition,
         episodes=number,
         successes=successes,
-        interval=wilson(successes, number),
+        interval=rate_interval([episode.success for episode in under], units),
         alone=alone,
         rescued=rescued,
         harmed=harmed,
-        p=mcnemar(rescued, harmed),
+        gain_interval=gain_interval(differences, units),
+        p=sign_flip(per_unit),
         harm_rate=harmed / alone if alone else None,
-        harm_interval=wilson(harmed, alone),
+        harm_interval=rate_interval([not pair.under.success for pair, _ in own], [unit for _, unit in own]),
         alarms=sum(e.count(EventKind.ALARM) for e in under) / number,
         false_alarm_rate=sum(false) / len(false) if false else None,
-        false_alarm_interval=wilson(sum(false), len(false)),
+        false_alarm_interval=rate_interval(false, [unit for _, unit in quiet]),
         survived=len(survived),
         survived_alarms=sum(survived),
         intervention=measure_intervention(under, rescues),

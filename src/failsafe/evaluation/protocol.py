@@ -28,6 +28,7 @@ from failsafe.policies.loading import policy_fingerprint
 from failsafe.records import codec
 from failsafe.records.provenance import command_line
 from failsafe.records.seeds import RANGES, SeedRole, role_of, text_of
+from failsafe.sources import own_sources
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Protocol:
         end_point: The primary end point, in words: the comparison and the figure that decides.
         budget_hours: Hours of computation that the run may take.
         command: Command that wrote the file.
+        sources: Fingerprint of FailSafe's own source.
 
     Raises:
         UserError: If the seeds are not proof seeds, there is no end point, or the budget is not above 0.
@@ -50,6 +52,7 @@ class Protocol:
     end_point: str
     budget_hours: float
     command: str = ""
+    sources: str = ""
 
     def __post_init__(self) -> None:
         """Validate the fields."""
@@ -117,7 +120,7 @@ def freeze(config: StudyConfig, end_point: str, budget_hours: float) -> Protocol
                 "expected policies, tasks and a recovery model by name in a protocol, got an object "
                 f"({what.removeprefix('python:').partition(' ')[0]}): give MODULE:ATTRIBUTE"
             )
-    return Protocol(config, end_point, budget_hours, command_line())
+    return Protocol(config, end_point, budget_hours, command_line(), own_sources())
 
 
 def run_protocol(
@@ -156,6 +159,11 @@ def run_protocol(
         raise UserError(
             f"expected what {path} froze, got another state of {', '.join(changed)}: restore it, or freeze a "
             "new protocol and say why"
+        )
+    if protocol.sources != own_sources():
+        raise UserError(
+            f"expected FailSafe's source as {path} froze it, got another: restore it, or freeze a new "
+            "protocol and say why"
         )
     frozen = Frozen(digest, protocol.end_point, protocol.budget_hours)
     items = study_items(config, shard)

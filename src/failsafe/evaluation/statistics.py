@@ -1,8 +1,9 @@
-"""Statistics with uncertainty: Wilson interval, exact McNemar test, bootstrap over seeds."""
+"""Statistics with uncertainty: Wilson interval, exact paired tests, bootstrap over seeds."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -53,6 +54,63 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
     pairs = only_first + only_second
     return 1.0 if pairs == 0 else float(binomtest(only_first, pairs).pvalue)
+
+
+def sign_flip(differences: Sequence[int]) -> float:
+    """Compute the exact two-sided p-value of a sign-flip test on differences of paired counts.
+
+    Under the null hypothesis every difference is as likely with the opposite sign. With differences of 1 and
+    -1 the test is McNemar's. It also holds where one initial state is paired several times, if its pairs are
+    summed to one difference.
+
+    Args:
+        differences: One difference for each independent unit.
+
+    Source: R. A. Fisher, The Design of Experiments, 1935, section 21.
+    """
+    sizes = [abs(difference) for difference in differences if difference]
+    chances = np.ones(1)  # of every sum, from minus the largest to the largest
+    for size in sizes:
+        either = np.zeros(len(chances) + 2 * size)
+        either[: len(chances)] += chances / 2
+        either[2 * size :] += chances / 2
+        chances = either
+    sums = np.abs(np.arange(len(chances)) - sum(sizes))
+    return min(1.0, float(np.sum(chances[sums >= abs(sum(differences))])))
+
+
+def rate_interval(outcomes: Sequence[bool], units: Sequence[int]) -> tuple[float, float] | None:
+    """Compute the interval of a success rate: Wilson's, or by bootstrap where a unit has several outcomes.
+
+    Args:
+        outcomes: Whether each trial succeeded. [N]
+        units: Number of the independent unit, such as the initial state, of each trial. [N]
+
+    Returns:
+        Lower and upper end; None without trials.
+    """
+    if len(set(units)) == len(units):
+        return wilson(sum(outcomes), len(outcomes))
+    columns = np.stack([np.array(outcomes, dtype=np.float64), np.ones(len(outcomes))], axis=1)
+    total = SeedBootstrap(np.array(units, dtype=np.int64)).total(columns)
+    return interval(total[1:, 0] / total[1:, 1])
+
+
+def gain_interval(differences: Sequence[int], units: Sequence[int]) -> tuple[float, float] | None:
+    """Compute the bootstrap interval over units of the mean of paired differences.
+
+    Args:
+        differences: Difference of each pair: 1, 0 or -1. [N]
+        units: Number of the independent unit, such as the initial state, of each pair. [N]
+
+    Returns:
+        Lower and upper end; None without pairs.
+    """
+    if not differences:
+        return None
+    columns = np.stack([np.array(differences, dtype=np.float64), np.ones(len(differences))], axis=1)
+    total = SeedBootstrap(np.array(units, dtype=np.int64)).total(columns)
+    return interval(total[1:, 0] / total[1:, 1])
 
 
 class SeedBootstrap:

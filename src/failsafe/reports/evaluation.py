@@ -148,6 +148,8 @@ def tables_markdown(results: Results, summary: Summary) -> str:
         f"Command: `{made.command}`, {_commit(made.provenance)}.",
         "Intervals are Wilson's, 95 %; those of shares of steps are from a bootstrap over episodes.",
         "p is McNemar's exact test against the policy alone on the same seeds.",
+        "In rows of all perturbations an initial state counts several times: there intervals are from a",
+        "bootstrap over states, and p is an exact sign-flip test on the sums over each state.",
         "Monitor acts: share of the control steps, of all episodes and of rescued ones.",
         "Policy ends: rescued episodes in which the success begins under the base policy.",
         "",

@@ -259,7 +259,7 @@ def _headline(row: Row) -> Headline:
         "success alone": alone,
         "with the monitor": _success(row),
         "gain, points": _gain(row),
-        "McNemar p": _p(row),
+        f"{_test(row)} p": _p(row),
         "harm rate": _harm(row),
         "false alarms": _false(row),
         "the monitor acts": _intervention(row)[0],
@@ -269,14 +269,20 @@ def _headline(row: Row) -> Headline:
 
 
 def _difference(row: Row) -> str:
+    states = "pairs" if row.scenario == PERTURBED else "initial states"
     pairs = (
-        f"of {row.episodes} initial states {row.rescued} fail alone and succeed with the monitor, "
-        f"{row.harmed} succeed alone and fail with it (exact McNemar p {_equals(row.p)})"
+        f"of {row.episodes} {states} {row.rescued} fail alone and succeed with the monitor, "
+        f"{row.harmed} succeed alone and fail with it (exact {_test(row)} p {_equals(row.p)})"
     )
     if row.p >= CHANCE:
         return f"No difference beyond chance: {pairs}."
     better = "More" if row.gain > 0 else "Fewer"
     return f"{better} episodes succeed with the monitor: {pairs}."
+
+
+def _test(row: Row) -> str:
+    """Return the name of the test behind the p-value of a row."""
+    return "sign-flip" if row.scenario == PERTURBED else "McNemar"
 
 
 def _care(row: Row) -> str:
@@ -410,7 +416,8 @@ def _gain(row: Row) -> TableCell:
     points = 100 * row.gain
     tone = "" if row.p >= CHANCE else "good" if points > 0 else "bad"
     text = f"{points:+.1f}".replace("-", "−") if round(points, 1) else "0.0"
-    return TableCell(text, tone=tone, description=f"{row.rescued} rescued, {row.harmed} harmed", value=points)
+    description = f"{row.rescued} rescued, {row.harmed} harmed"
+    return TableCell(text, _points(row.gain_interval), tone, description, points)
 
 
 def _p(row: Row) -> TableCell:
@@ -443,3 +450,9 @@ def _number(value: float | None, form: str) -> TableCell:
 
 def _between(interval: tuple[float, float] | None) -> str:
     return "" if interval is None else f"{100 * interval[0]:.0f}–{100 * interval[1]:.0f}%"
+
+
+def _points(bounds: tuple[float, float] | None) -> str:
+    if bounds is None:
+        return ""
+    return " to ".join(f"{100 * bound:+.0f}".replace("-", "−") for bound in bounds)

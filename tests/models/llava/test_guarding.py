@@ -49,7 +49,8 @@ def named(server, model="failsafe-vlm", **settings):
 
 def failsafe(*words):
     done = subprocess.run([sys.executable, "-m", "failsafe", *words], capture_output=True, text=True)
-    assert done.returncode in (0, 3), done.stderr
+    # 3: the monitor asked for help; 4: no answer of the tiny model could be read.
+    assert done.returncode in (0, 3, 4), done.stderr
     return done.stdout
 
 
