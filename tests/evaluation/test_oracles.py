@@ -10,6 +10,7 @@ from tests.evaluation import toy_study
 from tests.evaluation.toy_study import LIMITS, PICK, PUSH, Replayer
 
 from failsafe.errors import PolicyError
+from failsafe.evaluation import oracles
 from failsafe.evaluation.conditions import CONDITIONS
 from failsafe.evaluation.episodes import run_episode
 from failsafe.evaluation.oracles import CorrectedPolicy, run_oracle_minimal
@@ -44,7 +45,10 @@ def test_one_correction_is_found_after_which_the_policy_itself_succeeds() -> Non
     assert stop < corrected.steps / 2, "the rest is the policy's"
 
 
-def test_what_no_correction_helps_is_left_to_the_policy_and_so_are_successes() -> None:
+def test_what_no_correction_helps_is_left_to_the_policy_and_so_are_successes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(oracles, "MAX_TRIALS", 4)  # each trial is a whole episode
     for seed in (1, 3):
         alone, corrected = search(seed)
         assert (corrected.ending, corrected.steps, corrected.events) == (alone.ending, alone.steps, ())
