@@ -5,6 +5,7 @@ import pytest
 
 from failsafe import registry
 from failsafe.errors import PluginError, UnknownNameError, UserError
+from failsafe.imports import ImportRules, following
 from failsafe.registry import Registry
 
 ENTRY = "an entry"
@@ -193,3 +194,12 @@ def test_every_built_in_entry_is_what_its_kind_expects():
     for kind in registry.KINDS.values():
         for name in kind.registered:
             assert kind[name] is not None
+
+
+def test_a_name_of_a_file_needs_trust_even_if_it_has_been_imported():
+    name, found = "tests.test_registry:ENTRY", Registry("things", "thing")
+    assert found[name] is ENTRY
+    with following(ImportRules(any=False)), pytest.raises(UserError, match=f"--trust {name}"):
+        found[name]
+    with following(ImportRules(frozenset({name}), any=False)):
+        assert found[name] is ENTRY

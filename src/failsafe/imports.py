@@ -104,6 +104,23 @@ def may_import(name: str) -> bool:
     return _rules.any or name in _rules.names
 
 
+def require_import(name: str) -> None:
+    """Check that a name MODULE:ATTRIBUTE may be imported.
+
+    Args:
+        name: The name.
+
+    Raises:
+        UserError: If the name comes from a file and is not trusted.
+    """
+    if not may_import(name):
+        raise UserError(
+            f"expected a registered name, got '{name}', which comes from a file: its module is not imported "
+            f"unless you trust it; look at its code, then allow it with --trust {name} (in Python: "
+            f"failsafe.imports.trust('{name}'))"
+        )
+
+
 def import_attribute(name: str) -> Any:
     """Import the object of a name MODULE:ATTRIBUTE.
 
@@ -114,12 +131,7 @@ def import_attribute(name: str) -> Any:
         UserError: If the name comes from a file and is not trusted.
         ImportError, AttributeError, ValueError: If there is no such object.
     """
-    if not may_import(name):
-        raise UserError(
-            f"expected a registered name, got '{name}', which comes from a file: its module is not imported "
-            f"unless you trust it; look at its code, then allow it with --trust {name} (in Python: "
-            f"failsafe.imports.trust('{name}'))"
-        )
+    require_import(name)
     module, _, attribute = name.partition(":")
     with import_path(name):
         found = importlib.import_module(module)

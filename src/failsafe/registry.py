@@ -37,7 +37,7 @@ from importlib import metadata
 from typing import Any, Generic, TypeVar, cast
 
 from failsafe.errors import PluginError, UnknownNameError, UserError
-from failsafe.imports import import_attribute, import_path
+from failsafe.imports import import_attribute, import_path, require_import
 from failsafe.sources import fingerprint_of_module
 
 T = TypeVar("T")
@@ -147,11 +147,14 @@ class Registry(Mapping[str, T], Generic[T]):
         Raises:
             UnknownNameError: If there is no such entry.
             PluginError: If the plugin that adds it cannot be imported.
-            UserError: If two packages add the name, or "MODULE:ATTRIBUTE" cannot be imported.
+            UserError: If two packages add the name, or "MODULE:ATTRIBUTE" cannot be imported or is not
+                trusted.
         """
         if name not in self._prepared:
             entry = self._find(name)
             self._prepared[name] = self.prepare(name, entry) if self.prepare else entry
+        elif ":" in name and name not in self.entry_points:
+            require_import(name)  # the rules may be others than when it was imported
         return self._prepared[name]
 
     def __iter__(self) -> Iterator[str]:

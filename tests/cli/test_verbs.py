@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Verb
+from tests.evaluation.toy_study import PICK
 
 from failsafe.datasets.store import Dataset
 
@@ -21,6 +22,20 @@ def test_generate_says_what_came_of_it_and_goes_on_where_it_was(made: Path, run:
     assert status == 0
     assert result["verified"] == result["wanted"] == 3
     assert result["resumed"] == len(Dataset(made).case_files()), "everything was there already"
+
+
+def test_what_comes_next_for_a_task_of_ones_own_can_be_typed(tmp_path: Path, run: Verb) -> None:
+    settings = ["--failures", "1", "--labels", "1", "--verify-rollouts", "1", "--modes", "object_dropped"]
+    data = tmp_path / "data"
+    status, out, _ = run("generate", PICK, *settings, "--executor", "serial", "--out", str(data))
+    assert status == 0
+    following = out.splitlines()[-1].removeprefix("next: failsafe ").split(" && failsafe ")
+    render = ["--size", "8", "--every", "50", "--executor", "serial"]
+    status, _, err = run("render", str(data), *render)
+    assert (status, f"--trust {PICK}" in err) == (2, True), "its name was not typed"
+    for words in following:
+        status, _, err = run(*words.split(), *(render if words.startswith("render") else ()))
+        assert status == 0, err
 
 
 def test_replay_says_that_every_state_is_the_same(made: Path, run: Verb) -> None:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from tests.evaluation import toy_study
 
+from failsafe.evaluation.config import StudyItem
 from failsafe.evaluation.paired import Change, Pair, pairs_of
 from failsafe.evaluation.replay_videos import (
     ReplayVideo,
@@ -72,6 +73,12 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
     folder = tmp_path_factory.mktemp("study") / "results"
     with pytest.MonkeyPatch.context() as patch:
         yield toy_study.run(folder, patch, toy_study.config(1, (toy_study.PUSH,)))
+
+
+def test_the_folder_of_a_video_has_a_name_that_every_file_system_can_store(tmp_path: Path) -> None:
+    item = StudyItem("my.tasks:pour", "early_release:0.7", "my:Policy", 3)
+    folder = video_folder(tmp_path, item).relative_to(tmp_path)
+    assert folder.as_posix() == "my.tasks-pour/early_release-0.7/my-Policy/00000003"
 
 
 def test_a_video_shows_what_is_recorded(results: Results, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import failsafe as fs
 from failsafe.datasets.store import Dataset
 from failsafe.errors import UserError
 from failsafe.experts.own_step import TaskLoader, compare_own_step
-from failsafe.experts.tasks import Task
+from failsafe.experts.tasks import Task, task_code
 from failsafe.experts.toy import ToyPickExpert
 from failsafe.simulators.conformance import check_simulator
 from failsafe.simulators.contract import EpisodeSpec, Exactness, StepComparison
@@ -111,3 +111,28 @@ def test_a_task_with_values_of_its_own_is_never_restored(monkeypatch, tmp_path):
     monkeypatch.setattr(simulator, "restore", restore)
     data = generate(simulator, tmp_path)
     assert any(case.verified for case in data.cases())
+
+
+class UsersExpert(ToyPickExpert):
+    pass
+
+
+def test_the_code_of_a_task_with_an_instruction_is_that_of_its_simulator():
+    plain, told = (Task(Unchecked(), UsersExpert(), "mine", words) for words in ("", "Hold it up."))
+    assert "tests.experts.test_tasks.Unchecked" in task_code(plain)
+    assert task_code(told) == task_code(plain)
+    assert task_code(Task(ToyPick(), ToyPickExpert(), "mine", "Hold it up.")) == ""
+
+
+def test_mining_compares_too(tmp_path):
+    with pytest.raises(UserError, match="would give wrong data"):
+        fs.mine(
+            "tests.mining.scripted:Still",
+            tasks=Task(Different(), ToyPickExpert(), "mine"),
+            episodes=1,
+            max_steps=3,
+            labels=1,
+            out=tmp_path,
+            executor="serial",
+        )
+    assert not list(Dataset(tmp_path).nominal_files())

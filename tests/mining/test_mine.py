@@ -22,6 +22,7 @@ from failsafe.evaluation.scenarios import SCENARIOS
 from failsafe.execution.contract import Reporter
 from failsafe.experts.tasks import load_task
 from failsafe.mining import episode
+from failsafe.mining.episode import mined_case_id
 from failsafe.mining.job import Mined, MiningJob
 from failsafe.mining.progress import ExpertSteps
 from failsafe.mining.rollout import PolicyDriver
@@ -223,6 +224,12 @@ def test_perturbations_take_turns(task: fs.Task, few_modes: None, tmp_path: Path
     assert [case.perturbations[0].mode for case in cases] == ["object_dropped", "gripper_stays_open"]
     assert cases[0].times.injection_step is not None
     assert "Episodes by perturbation" in mining_text(made)
+
+
+def test_a_case_is_named_so_that_every_file_system_can_store_it() -> None:
+    config = MiningConfig("still", "", ("my.tasks:pour",))
+    assert ":" not in mined_case_id(config, "my.tasks:pour", 3)
+    assert mined_case_id(config, PICK, 3).startswith(f"{PICK}-000003-")
 
 
 def test_workers_and_the_command_line_make_the_same(

@@ -445,6 +445,26 @@ def test_a_server_that_wants_a_key_has_answered(start):
         thread.join()
 
 
+def test_a_server_that_is_still_loading_has_not_answered(start):
+    def busy(connection, request):
+        return connection.respond(503, "loading")
+
+    waiting, ready = [], threading.Event()
+    with serve(lambda connection: None, "127.0.0.1", 0, process_request=busy) as loading:
+        threading.Thread(target=loading.serve_forever).start()
+        url = f"ws://127.0.0.1:{loading.socket.getsockname()[1]}"
+        proxy = Proxy(Upstream(url), lambda number: Marker(), port=0)
+        thread = threading.Thread(target=proxy.run, args=(ready.set, waiting.append))
+        thread.start()
+        try:
+            assert not ready.wait(0.5)
+            assert "503" in waiting[0]
+        finally:
+            proxy.stop()
+            thread.join()
+            loading.shutdown()
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [

@@ -1,3 +1,4 @@
+import dataclasses
 import enum
 import json
 from dataclasses import dataclass, field
@@ -234,3 +235,12 @@ def test_text_that_is_no_json_object_is_refused():
 def test_numbers_that_json_has_not_are_refused():
     with pytest.raises(ValueError, match="not JSON compliant"):
         codec.dumps(Inner(float("nan")))
+
+
+def test_text_that_others_wrote_is_written_so_that_it_can_be_read():
+    said = "bad \x1b[2J\x00\r\n\tnews \ud800 \x9b é"
+    text = codec.dumps(dataclasses.replace(OUTER, name=said, inner=Inner(0.5, (said,))))
+    read = codec.loads(Outer, text)
+    assert read.name == "bad \\x1b[2J\\x00\\r\n\tnews \\ud800 \\x9b é"
+    assert read.inner.words == (read.name,)
+    assert codec.dumps(read) == text

@@ -124,7 +124,9 @@ def generate(
     print(", ".join(f"{n} {v}" for v, n in sorted(categories.items())) + before)
     if nominal_failed:
         print(f"{nominal_failed} initial states skipped, because the expert failed on them")
-    print(f"next: failsafe render {out} && failsafe gallery {out} && failsafe coverage {out}")
+    trust = "".join(f" --trust {name}" for name in (*config.tasks, *config.modes) if ":" in name)
+    verbs = ("render", "gallery", "coverage")
+    print("next: " + " && ".join(f"failsafe {verb} {out}{trust}" for verb in verbs))
     return 0
 
 

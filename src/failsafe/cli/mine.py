@@ -36,7 +36,7 @@ def mine(
         policy: The policy: reference:weak, openvla://HOST:PORT, openvla-oft://..., openpi://...,
             MODULE:CLASS.
         out: Folder of the mined dataset; `failsafe samples` takes it together with generated ones.
-        tasks: Names of tasks, separated by commas.
+        tasks: Names of tasks, or MODULE:FUNCTION that returns a failsafe.Task, separated by commas.
         episodes: Episodes of each task.
         first_seed: Seed of the first initial state; the others follow.
         perturb: Run-time perturbations, MODE or MODE:MAGNITUDE separated by commas; episodes take them in

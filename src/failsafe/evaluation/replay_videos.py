@@ -101,7 +101,8 @@ def video_folder(folder: Path, item: StudyItem) -> Path:
         folder: Folder of all videos.
         item: The item.
     """
-    return folder / file_name(item.task) / item.scenario / file_name(item.policy) / f"{item.seed:08d}"
+    names = (item.task, item.scenario, item.policy)
+    return folder.joinpath(*map(file_name, names), f"{item.seed:08d}")
 
 
 def make_replay_videos(

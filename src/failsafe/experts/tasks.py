@@ -119,7 +119,8 @@ def task_code(task: str | Task) -> str:
         both = (SIMULATORS, EXPERTS)
         versions = [suites.version_of(name) for suites in both for name in suites if suites[name].has(task)]
         return " ".join(filter(None, versions))
-    parts = [part for part in (task.simulator, task.expert) if not is_own(part)]
+    simulator = task.simulator.within if isinstance(task.simulator, InstructedSimulator) else task.simulator
+    parts = [part for part in (simulator, task.expert) if not is_own(part)]
     return " ".join(fingerprint_of(part) for part in parts)
 
 

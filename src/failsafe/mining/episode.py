@@ -31,6 +31,7 @@ from failsafe.records.case import (
     Times,
 )
 from failsafe.records.embodiment import EmbodimentSpec
+from failsafe.records.names import folder_name
 from failsafe.records.trace import Trace
 from failsafe.rollouts.branching import restores_closely
 
@@ -48,7 +49,7 @@ def mined_case_id(config: MiningConfig, task: str, seed: int) -> str:
     """
     kept = {**codec.to_plain(config), "tasks": [], "episodes": 0, "first_seed": 0, "perturbations": []}
     text = f"{sorted(kept.items())} {config.scenario(seed)}"
-    return f"{task}-{seed:06d}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+    return f"{folder_name(task)}-{seed:06d}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
 
 def mine_episode(

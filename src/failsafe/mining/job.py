@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from failsafe.datasets.mined import MiningConfig
 from failsafe.datasets.store import Dataset
 from failsafe.execution.contract import SILENT, Reporter
-from failsafe.experts.tasks import Task, load_task
+from failsafe.experts.own_step import TaskLoader
+from failsafe.experts.tasks import Task
 from failsafe.generation.cases import CaseResult
 from failsafe.generation.nominal import make_crashed_nominal, make_nominal, run_nominal
 from failsafe.mining.episode import mine_episode, mined_case_id
@@ -56,7 +57,8 @@ class MiningJob:
         tasks: Mapping[str, Task] | None = None,
     ) -> None:
         self._config, self._dataset, self._policy = config, dataset, policy
-        self._tasks = {name: replace(task, name=name) for name, task in (tasks or {}).items()}
+        given = {name: replace(task, name=name) for name, task in (tasks or {}).items()}
+        self._tasks = TaskLoader(given)
         self._deterministic: dict[str, bool] = {}
         self._crashed: set[Item] = set()
 
@@ -99,9 +101,7 @@ class MiningJob:
         return True
 
     def _task(self, name: str) -> Task:
-        if name not in self._tasks:
-            self._tasks[name] = load_task(name)
-        return self._tasks[name]
+        return self._tasks.load(name, self._config.first_seed)
 
     def _write_crashed(self, item: Item, reporter: Reporter) -> None:
         name, seed = item

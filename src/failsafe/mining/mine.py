@@ -14,6 +14,7 @@ from failsafe.evaluation.objects import StudyObjects
 from failsafe.execution.contract import Executor, ignore
 from failsafe.execution.loading import choose_executor
 from failsafe.experts.tasks import Task
+from failsafe.imports import trust
 from failsafe.mining.job import Mined, MiningJob
 from failsafe.models.loading import COMPACT
 from failsafe.policies.contract import Policy
@@ -68,6 +69,7 @@ def mine(
         StoreError: If the folder cannot be written.
     """
     objects = StudyObjects.of([policy], COMPACT, [tasks] if isinstance(tasks, str | Task) else tasks)
+    trust(*objects.task_names)  # by name in a script: the user's own
     name = objects.policy_names[0]
     config = MiningConfig(
         policy=name,

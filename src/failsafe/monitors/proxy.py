@@ -47,6 +47,8 @@ _BETWEEN_PROBES = 1.0
 _SEND_TIMEOUT = 30.0
 _CLOSE_TIMEOUT = 0.5
 _METADATA = "metadata"
+_WANTS_A_KEY = (401, 403)
+"""Status codes of a server that is up and refuses a handshake without a key."""
 _REASON = "Internal server error. Traceback included in previous frame."
 """The reason with which openpi's server closes a connection."""
 
@@ -214,9 +216,9 @@ class Proxy:
                 ) as connection:
                     connection.recv(timeout=upstream.connect_timeout)
                 return True
-            except InvalidStatus:
-                return True  # it wants a key that its clients have
             except (OSError, WebSocketException, TimeoutError) as error:
+                if isinstance(error, InvalidStatus) and error.response.status_code in _WANTS_A_KEY:
+                    return True  # its clients have the key
                 if not told:
                     told = True
                     on_waiting(excerpt(str(error) or type(error).__name__))

@@ -43,6 +43,11 @@ class InstructedSimulator(Simulator):
         return getattr(self._within, name)
 
     @property
+    def within(self) -> Simulator:
+        """The simulator within."""
+        return self._within
+
+    @property
     def spec(self) -> SimulatorSpec:
         """The description of the simulator."""
         return self._within.spec
