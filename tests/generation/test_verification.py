@@ -322,6 +322,9 @@ class CoinFlip:
     def hooks(self):
         return ()
 
+    def more_steps(self, step):
+        return self._expert.more_steps(step)
+
     def go_on(self, runner, step):
         raise PlanError("it never goes on")
 

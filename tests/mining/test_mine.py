@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import shutil
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.mining.scripted import ASIDE, Aside, Shaky, Still
+from tests.mining.scripted import ASIDE, Aside, Shaky, Slow, Still
 
 import failsafe as fs
 from failsafe.cli import main
@@ -18,21 +19,24 @@ from failsafe.datasets.mined import MiningConfig, read_mined_manifest
 from failsafe.datasets.store import Dataset
 from failsafe.errors import StoreError, UserError
 from failsafe.evaluation.episodes import EpisodeLimits, run_episode
-from failsafe.evaluation.scenarios import SCENARIOS
+from failsafe.evaluation.scenarios import SCENARIOS, scenario
 from failsafe.execution.contract import Reporter
 from failsafe.experts.tasks import load_task
 from failsafe.mining import episode
 from failsafe.mining.episode import mined_case_id
 from failsafe.mining.job import Mined, MiningJob
 from failsafe.mining.progress import ExpertSteps
-from failsafe.mining.rollout import PolicyDriver
-from failsafe.records.case import FAILING, FailureCase, Label, Outcome
+from failsafe.mining.rollout import PolicyContinuation, PolicyDriver, run_policy
+from failsafe.records.case import FAILING, FailureCase, Label, NearestFailure, Outcome
 from failsafe.records.episode import Ending, EpisodeKey
+from failsafe.records.observation import PolicyObservation
 from failsafe.reports.coverage import coverage_table
-from failsafe.reports.mining import mining_figures, mining_text, write_mining_page
+from failsafe.reports.mining import mining_figures, mining_tables, mining_text, write_mining_page
 from failsafe.rollouts.branching import branch
+from failsafe.rollouts.runner import settle_steps
 from failsafe.samples.manifest import SampleConfig
 from failsafe.samples.select import select_samples
+from failsafe.simulators.contract import Simulator
 
 PICK = "ToyPick-v0"
 SHORT = {"tasks": PICK, "max_steps": 120}
@@ -160,6 +164,104 @@ def test_the_page_says_how_it_fails(mined: Dataset) -> None:
         coverage_table(mined)
 
 
+def test_shares_with_an_interval_count_episodes_not_their_labels(mined: Dataset) -> None:
+    (table,) = (table for table in mining_tables(mined) if table.title == "Corrections")
+    by_policy, by_expert = (dict(zip(table.head, row, strict=True)) for row in table.rows)
+    both = {"failed episodes corrected", "with a needed correction"}
+    assert {by_policy[name].text for name in both} == {"2 of 2 (100%)"}
+    assert {by_policy[name].interval for name in both} == {"34%–100%"}
+    assert by_expert["with a needed correction"].text == "0 of 2 (0%)"
+    assert [by_policy[name].text for name in ("labelled steps", "proven", "needed")] == ["4"] * 3
+    assert not any(cell.interval for name, cell in by_policy.items() if name not in both)
+
+
+def edited(mined: Dataset, folder: Path, **changes: object) -> Dataset:
+    """Return a copy whose failures differ."""
+    copy = Dataset(folder / "edited")
+    shutil.copytree(mined.path, copy.path)
+    for case in list(copy.cases()):
+        if case.outcome is Outcome.FAILURE:
+            copy.write_case(dataclasses.replace(case, **changes), mined.traces(case.task, case.case_id))
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("millimetres", "mode", "reported"), [(50, "slip", "slip"), (51, "none", "none is near")]
+)
+def test_a_failure_that_is_not_near_names_no_mode(
+    mined: Dataset, millimetres: int, mode: str, reported: str, tmp_path: Path
+) -> None:
+    far = edited(mined, tmp_path, nearest=NearestFailure("slip", "lift", 9, millimetres / 1000))
+    splits = ("train", "validation", "calibration", "test")
+    samples = select_samples([far], SampleConfig(splits=splits, failing_share=0.0))
+    assert {sample.mode for sample in samples if sample.failing} == {mode}
+    (table,) = (table for table in mining_tables(far) if table.title == "How it fails")
+    assert {row[1].text for row in table.rows} == {reported}
+
+
+def test_the_stage_reported_is_the_one_due_where_progress_stopped(mined: Dataset, tmp_path: Path) -> None:
+    for case in mined.cases():
+        if case.outcome is Outcome.FAILURE:
+            record, trace = mined.nominal(case.task, case.seed)
+            needed = dict(case.expert_steps)[case.times.onset_step or 0]
+            assert record.plan.stages[int(trace.stages[len(trace) - needed])].name == "reach"
+    later = [label for case in mined.cases() for label in case.labels][:2]
+    labels = tuple(dataclasses.replace(label, stage="lift", recovery="") for label in later)
+    (table,) = (t for t in mining_tables(edited(mined, tmp_path, labels=labels)) if t.title == "How it fails")
+    assert [row[2].text for row in table.rows] == ["reach"]
+
+
+def test_a_corrected_branch_has_no_more_time_than_the_episode(
+    task: fs.Task, few_modes: None, tmp_path: Path
+) -> None:
+    """A policy that only needs longer fails at the limit of the episode; a correction does not extend it."""
+    policy = Slow(task.simulator)
+    assert run_policy(task, PolicyDriver(task, policy), 0, SCENARIOS["nominal"], 200).success
+    made = fs.mine(policy, tasks=[task], episodes=1, max_steps=130, labels=1, out=tmp_path)
+    (case,) = made.cases()
+    assert case.outcome is Outcome.FAILURE
+    traces, limit = made.traces(PICK, case.case_id), 130 + settle_steps(task.simulator)
+    (by_policy,), (by_expert,) = labels_of(case, "slow"), labels_of(case, "expert")
+    assert not by_policy.verification.attempts[0].success  # after it the policy would need until step 170
+    assert not by_policy.recovery or len(traces[by_policy.recovery]) <= limit
+    assert by_expert.proven
+
+
+class Noted(Aside):
+    """Notes from which pose it counts."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        super().__init__(simulator)
+        self.seen: list[bytes] = []
+
+    def act(self, observation: PolicyObservation) -> np.ndarray:
+        self.seen.append(observation.target_pose.tobytes())
+        return super().act(observation)
+
+
+def test_a_policy_goes_on_from_the_pose_that_it_asked_for_not_from_the_one_sent(task: fs.Task) -> None:
+    policy = Noted(task.simulator)
+    driver = PolicyDriver(task, policy)
+    episode = run_policy(task, driver, 1, scenario("drift:0.03"), 60)
+    step = (episode.injections[0].step or 0) + 10
+    intention = episode.intentions[step]
+    assert np.linalg.norm(intention.intended[:3] - episode.trace.targets[step - 1, :3]) > 1e-3
+    asked, policy.seen = policy.seen[step + 1], []  # after the action that it had planned
+    going_on = PolicyContinuation("noted", driver, 1, episode, 1)
+    going_on.go_on(branch(task.simulator, 1, episode.trace, step, more_steps=50).runner, step)
+    assert policy.seen[0] == asked
+
+
+def test_an_undisturbed_policy_that_goes_on_repeats_its_episode(task: fs.Task) -> None:
+    driver = PolicyDriver(task, Aside(task.simulator))
+    episode = run_policy(task, driver, 1, SCENARIOS["nominal"], 60)
+    going_on = PolicyContinuation("aside", driver, 1, episode, 4)
+    branched = branch(task.simulator, 1, episode.trace, 20, more_steps=going_on.more_steps(20))
+    going_on.go_on(branched.runner, 20)
+    branched.runner.settle()
+    assert branched.trace().states.tobytes() == episode.trace.states.tobytes()
+
+
 def test_what_is_missing_is_made_again_with_the_same_bytes(
     mined: Dataset, task: fs.Task, few_modes: None, tmp_path: Path
 ) -> None:
@@ -268,6 +370,8 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
         ({"samples": 0}, "expected samples to be at least 1, got 0"),
         ({"perturbations": ("translation_x",)}, "expected a mode that needs no plan"),
         ({"tasks": (PICK, PICK)}, "expected tasks with different names"),
+        ({"first_seed": 900_001, "episodes": 1}, "900000:1000000 are kept for 'proof'"),
+        ({"first_seed": 799_999, "episodes": 2}, "800000:900000 are kept for 'calibrate'"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(

@@ -16,6 +16,7 @@ from failsafe.errors import RecordError, UserError
 from failsafe.perturbations.runtime import parse_runtime
 from failsafe.records import codec
 from failsafe.records.provenance import Provenance
+from failsafe.records.seeds import check_trainable
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class MiningConfig:
         samples: Rollouts of each branch without a correction, where the policy is not deterministic.
 
     Raises:
-        UserError: If a value is out of range.
+        UserError: If a value is out of range, or a seed is kept for calibration or proof.
         UnknownNameError: If there is no mode of a name.
     """
 
@@ -67,6 +68,7 @@ class MiningConfig:
         ):
             if value < least:
                 raise UserError(f"expected {name} to be at least {least}, got {value}")
+        check_trainable(range(self.first_seed, self.first_seed + self.episodes))
         for text in self.perturbations:
             parse_runtime(text)
 

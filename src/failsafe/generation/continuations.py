@@ -10,9 +10,13 @@ from failsafe.experts.tasks import Task
 from failsafe.generation.corrections import Candidate
 from failsafe.generation.nominal import NominalRollout
 from failsafe.records.case import EXPERT
+from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.records.trace import Trace
 from failsafe.rollouts.hooks import Hook
 from failsafe.rollouts.runner import RolloutRunner
+
+_MORE_SECONDS = 7.5
+"""Time that a rollout of the expert with a correction may take beyond the nominal one."""
 
 
 @runtime_checkable
@@ -34,6 +38,14 @@ class Continuation(Protocol):
 
     def hooks(self) -> Sequence[Hook]:
         """Return new stopping rules for one branch."""
+        ...
+
+    def more_steps(self, step: int) -> int:
+        """Return the control steps that a branch may take, settling included.
+
+        Args:
+            step: Control step of the failing rollout at which the branch begins.
+        """
         ...
 
     def go_on(self, runner: RolloutRunner, step: int) -> None:
@@ -76,11 +88,16 @@ class ExpertContinuation:
     samples = 1
 
     def __init__(self, task: Task, nominal: NominalRollout, failing: Trace) -> None:
-        self._task, self._plan, self._failing = task, nominal.record.plan, failing
+        self._task, self._nominal, self._failing = task, nominal, failing
+        self._plan = nominal.record.plan
 
     def hooks(self) -> Sequence[Hook]:
         """Return no stopping rule: the expert stops by itself."""
         return ()
+
+    def more_steps(self, step: int) -> int:
+        """Return the same for every step: the expert has no time limit. See `Continuation.more_steps`."""
+        return most_steps(self._nominal, self._task.simulator.spec.embodiment)
 
     def go_on(self, runner: RolloutRunner, step: int) -> None:
         """Carry out the nominal plan from the present stage on. See `Continuation.go_on`."""
@@ -100,3 +117,13 @@ class ExpertContinuation:
             return
         runner.first_stage = candidate.resume_index
         PlanExpert(self._plan, candidate.resume_index).solve(runner)
+
+
+def most_steps(nominal: NominalRollout, embodiment: EmbodimentSpec) -> int:
+    """Return the control steps that the expert may take from any state to solve the task.
+
+    Args:
+        nominal: The nominal rollout of the same seed.
+        embodiment: The robot.
+    """
+    return len(nominal.trace) + embodiment.steps(_MORE_SECONDS)

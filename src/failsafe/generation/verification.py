@@ -13,6 +13,9 @@ A proof has four branches from one state:
 A correction is verified if (1) fails and (4) succeeds, and needed if (2) and (3) fail as well. (2) and (3)
 are tried for verified corrections alone, and (3) only if (2) fails: otherwise their outcome changes nothing.
 
+A branch takes as long as its continuation may (`Continuation.more_steps`): a policy until the end of its
+episode, as in branch 1; the expert, which has no time limit, longer than its nominal rollout.
+
 Every branch of a proof is exact (`rollouts.branching`). Noisy rollouts, and the screening of candidates,
 begin from a restored state, which may be inexact; the record says so.
 """
@@ -40,7 +43,6 @@ from failsafe.records.case import (
     Label,
     Verification,
 )
-from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.records.trace import Trace
 from failsafe.rollouts.branching import Branch, branch, restores_closely
 from failsafe.rollouts.hooks import Hook
@@ -49,8 +51,6 @@ from failsafe.rollouts.runner import RolloutRunner
 from failsafe.simulators.contract import Exactness
 
 SCREENED_OUT = "screening: no success from a restored state"
-_MORE_SECONDS = 7.5
-"""Time that a rollout with a correction may take beyond the nominal one."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ class Verifier:
             step,
             [*hooks, *self._continuation.hooks()],
             exact=exact or not self.restores_closely,
-            more_steps=most_steps(nominal, simulator.spec.embodiment),
+            more_steps=self._continuation.more_steps(step),
             record=record,
         )
 
@@ -278,13 +278,3 @@ def ends_in_success(
         return False, f"physics: {error}"
     success = task.simulator.evaluate().success
     return success, "" if success else "the rollout with it did not end in success"
-
-
-def most_steps(nominal: NominalRollout, embodiment: EmbodimentSpec) -> int:
-    """Return the control steps that a rollout with a correction may take from where it begins.
-
-    Args:
-        nominal: The nominal rollout of the same seed.
-        embodiment: The robot.
-    """
-    return len(nominal.trace) + embodiment.steps(_MORE_SECONDS)

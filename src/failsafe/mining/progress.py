@@ -13,8 +13,9 @@ import numpy as np
 from jaxtyping import Int
 
 from failsafe.experts.tasks import Task
+from failsafe.generation.continuations import most_steps
 from failsafe.generation.nominal import NominalRollout
-from failsafe.generation.verification import ends_in_success, most_steps
+from failsafe.generation.verification import ends_in_success
 from failsafe.records.trace import Trace
 from failsafe.rollouts.branching import branch
 

@@ -17,6 +17,7 @@ from failsafe.generation.corrections import Candidate
 from failsafe.perturbations.injection import Injection
 from failsafe.policies.contract import Policy, check_chunk, check_fit, reset_policy
 from failsafe.records.observation import PolicyObservation
+from failsafe.records.poses import Pose
 from failsafe.records.trace import Trace
 from failsafe.rollouts.hooks import Hook
 from failsafe.rollouts.rest import RestDetector
@@ -30,6 +31,23 @@ Rows = tuple[Float[np.ndarray, "7"], ...]
 
 
 @dataclass(frozen=True)
+class Intention:
+    """What a policy is about to do before a control step.
+
+    Attributes:
+        rows: Actions that it has planned and not yet carried out.
+        intended: Tool pose that it asked for last, from which its next action counts. [7]
+        commanded: The pose commanded last, after hooks and limits. [7]
+        gripper: Gripper command that it asked for last, -1 (closed) to +1 (open).
+    """
+
+    rows: Rows
+    intended: Pose
+    commanded: Pose
+    gripper: float
+
+
+@dataclass(frozen=True)
 class PolicyEpisode:
     """An episode of a policy.
 
@@ -37,15 +55,17 @@ class PolicyEpisode:
         trace: The rollout, settling included.
         success: The task's judgement at its end.
         error: What the policy raised, or how the physics diverged; empty otherwise.
-        queues: What the policy had planned before each control step of its own.
+        intentions: What the policy was about to do before each control step of its own, and after the last.
         injections: The run-time perturbations of the episode.
+        limit: Control steps after which the episode is over, settling included.
     """
 
     trace: Trace
     success: bool
     error: str
-    queues: tuple[Rows, ...]
+    intentions: tuple[Intention, ...]
     injections: tuple[Injection, ...]
+    limit: int
 
 
 class PolicyDriver:
@@ -64,7 +84,7 @@ class PolicyDriver:
 
     def drive(
         self, runner: RolloutRunner, planned: Iterable[np.ndarray] = (), stop_still: bool = False
-    ) -> list[Rows]:
+    ) -> list[Intention]:
         """Act until a hook ends the rollout, or only the steps for settling are left.
 
         Args:
@@ -73,13 +93,13 @@ class PolicyDriver:
             stop_still: Stop where nothing has moved for `STILL_SECONDS`.
 
         Returns:
-            What was planned before each control step.
+            What the policy was about to do before each control step, and after the last.
 
         Raises:
             PolicyError: If the policy raises, or returns no valid chunk.
             DivergedError: If the physics diverges.
         """
-        space, queue, queues = self.policy.action_space, deque(planned), list[Rows]()
+        space, queue, intentions = self.policy.action_space, deque(planned), list[Intention]()
         reserve, embodiment = settle_steps(self._simulator), self._simulator.spec.embodiment
         rest, still = RestDetector(embodiment.control_hz), 0
         while runner.steps_left > reserve and not runner.ended:
@@ -89,10 +109,10 @@ class PolicyDriver:
             seen = runner.sense(self._observe(runner))
             if not queue:
                 queue.extend(self._ask(replace(seen, target_pose=runner.intended)))
-            queues.append(tuple(queue))
+            intentions.append(_intention(runner, queue))
             runner.track(*space.to_pose(queue.popleft(), runner.intended, runner.observation.tcp_pose))
             still = still + 1 if rest.update(before, runner.observation) else 0
-        return queues
+        return [*intentions, _intention(runner, queue)]
 
     def is_deterministic(self, seed: int) -> bool:
         """Return whether the policy gives the same actions twice for the first observation of an episode.
@@ -158,20 +178,19 @@ def run_policy(
     check_fit(driver.policy, simulator.spec.embodiment.control_hz, simulator.spec.cameras)
     scenario.start(simulator, seed)
     injections = scenario.injections(simulator, seed)
-    runner = RolloutRunner(
-        simulator, [*injections, StopOnSuccess()], max_steps=max_steps + settle_steps(simulator)
-    )
-    error, queues = "", list[Rows]()
+    limit = max_steps + settle_steps(simulator)
+    runner = RolloutRunner(simulator, [*injections, StopOnSuccess()], max_steps=limit)
+    error, intentions = "", list[Intention]()
     try:
         driver.reset(seed)
-        queues = driver.drive(runner)
+        intentions = driver.drive(runner)
         runner.settle()
     except PolicyError as raised:
         error = f"policy: {raised}"
     except DivergedError as raised:
         error = f"physics: {raised}"
     success = not error and simulator.evaluate().success
-    return PolicyEpisode(runner.trace(), success, error, tuple(queues), tuple(injections))
+    return PolicyEpisode(runner.trace(), success, error, tuple(intentions), tuple(injections), limit)
 
 
 class PolicyContinuation:
@@ -197,12 +216,18 @@ class PolicyContinuation:
         """Return the stopping rule of an episode: a success that lasts."""
         return (StopOnSuccess(),)
 
+    def more_steps(self, step: int) -> int:
+        """Return what is left of the episode: the failure had no more. See `Continuation.more_steps`."""
+        return self._episode.limit - step
+
     def go_on(self, runner: RolloutRunner, step: int) -> None:
         """Carry out what the policy had planned, then ask it. See `Continuation.go_on`."""
-        if step:  # the policy counts from the pose that it asked for, not from the measured one
-            runner.intended = runner.commanded = self._episode.trace.targets[step - 1].astype(np.float64)
-        queues = self._episode.queues
-        self._drive(runner, queues[step] if step < len(queues) else ())
+        # While the episode settles, what the policy asked for last holds.
+        before = self._episode.intentions[min(step, len(self._episode.intentions) - 1)]
+        # The policy counts from the pose that it asked for, not from the measured one, and not from the
+        # commanded one, which a hook may have changed.
+        runner.intended, runner.commanded, runner.gripper = before.intended, before.commanded, before.gripper
+        self._drive(runner, before.rows)
 
     def plan_anew(self, runner: RolloutRunner) -> None:
         """Drop what the policy had planned, and ask it. See `Continuation.plan_anew`."""
@@ -218,3 +243,7 @@ class PolicyContinuation:
             self._driver.drive(runner, planned, stop_still=self.samples == 1)
         except PolicyError as error:
             raise PlanError(f"policy: {error}") from error
+
+
+def _intention(runner: RolloutRunner, queue: Iterable[np.ndarray]) -> Intention:
+    return Intention(tuple(queue), runner.intended, runner.commanded, runner.gripper)

@@ -19,6 +19,8 @@ FAILING = "failing"
 """Name of the perturbed rollout among the traces of a case."""
 EXPERT = "expert"
 """Name of the expert as the continuation of a proof."""
+NEAR_METRES = 0.05
+"""Distance up to which a generated failure counts as near a policy's failure."""
 
 
 class Outcome(str, enum.Enum):
@@ -263,6 +265,8 @@ class PolicySource:
 class NearestFailure:
     """The generated failure of the same initial state that a policy's failure resembles most.
 
+    It names the mode of the policy's failure only if it is near: up to `NEAR_METRES`.
+
     Attributes:
         mode: Name of its perturbation mode.
         stage: Name of the stage in which the mode acts.
@@ -274,6 +278,11 @@ class NearestFailure:
     stage: str
     step: int
     distance: float
+
+    @property
+    def near(self) -> bool:
+        """Whether the two failures are alike."""
+        return self.distance <= NEAR_METRES
 
 
 @dataclass(frozen=True)
@@ -324,10 +333,10 @@ class FailureCase:
 
     @property
     def mode(self) -> str:
-        """Name of the mode: of the perturbation, "compound" for two, of `nearest` for none, or "none"."""
+        """Name of the mode: of the perturbation, "compound" for two, of `nearest` if near, or "none"."""
         if self.perturbations:
             return self.perturbations[0].mode if len(self.perturbations) == 1 else "compound"
-        return self.nearest.mode if self.nearest else "none"
+        return self.nearest.mode if self.nearest and self.nearest.near else "none"
 
     @property
     def best_labels(self) -> tuple[Label, ...]:

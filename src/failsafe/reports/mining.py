@@ -14,12 +14,10 @@ from failsafe.datasets.mined import read_mined_manifest
 from failsafe.datasets.store import Dataset
 from failsafe.evaluation.statistics import wilson
 from failsafe.records.branches import count_branches
-from failsafe.records.case import EXPERT, FailureCase, Label, Outcome
+from failsafe.records.case import EXPERT, FAILING, FailureCase, Label, Outcome
 from failsafe.reports.pages import inline, render
 from failsafe.reports.tables import Table, TableCell, table_text
 
-NEAR_METRES = 0.05
-"""Distance up to which a generated failure counts as near."""
 _JUDGED = (Outcome.FAILURE, Outcome.HARMLESS)
 
 
@@ -46,7 +44,7 @@ def mining_tables(dataset: Dataset) -> list[Table]:
     judged = [case for case in cases if case.outcome in _JUDGED]
     tables = [
         _outcomes("Episodes by task", "task", judged, lambda case: case.task),
-        _clusters(judged),
+        _clusters(dataset, judged),
         _corrections(judged),
         _initial_states(dataset, judged),
     ]
@@ -136,14 +134,13 @@ def _outcomes(
     return Table(title, "Each share has its 95 % Wilson interval.", head, tuple(rows))
 
 
-def _clusters(judged: Sequence[FailureCase]) -> Table:
+def _clusters(dataset: Dataset, judged: Sequence[FailureCase]) -> Table:
     """Failures by the generated failure that they resemble most and by the stage that was due."""
     groups: dict[tuple[str, str, str], list[FailureCase]] = defaultdict(list)
     for case in judged:
         if case.outcome is Outcome.FAILURE:
-            near = case.nearest is not None and case.nearest.distance <= NEAR_METRES
-            mode = case.nearest.mode if near and case.nearest else "none is near"
-            groups[case.task, mode, _stage_due(case)].append(case)
+            mode = case.nearest.mode if case.nearest and case.nearest.near else "none is near"
+            groups[case.task, mode, _stage_due(dataset, case)].append(case)
     episodes = Counter(case.task for case in judged)
     rows: list[tuple[TableCell, ...]] = []
     for (task, mode, stage), group in sorted(groups.items(), key=lambda item: (item[0][0], -len(item[1]))):
@@ -183,19 +180,25 @@ def _corrections(judged: Sequence[FailureCase]) -> Table:
         rows.append(
             (
                 TableCell(who),
+                _share(sum(_proven(case, by_expert) for case in failures), len(failures)),
+                _share(sum(_needed(case, by_expert) for case in failures), len(failures)),
                 TableCell(str(len(labels))),
-                _share(worth.corrections, len(labels)),
+                TableCell(str(worth.corrections)),
                 TableCell(str(worth.cause_ended)),
                 TableCell(str(worth.replanned)),
-                _share(worth.needed, len(labels)),
+                TableCell(str(worth.needed)),
                 TableCell(f"{statistics.median(lengths):.0f}" if lengths else "–"),
             )
         )
     head = (
-        *("goes on", "labelled steps", "with a proven correction", "enough that the cause ends"),
-        *("enough to plan anew", "needed", "actions (median)"),
+        *("goes on", "failed episodes corrected", "with a needed correction", "labelled steps", "proven"),
+        *("enough that the cause ends", "enough to plan anew", "needed", "actions (median)"),
     )
-    hint = "From the same state: with the correction it succeeds; needed where it fails in every way without."
+    hint = (
+        "From the same state: with the correction it succeeds; needed where it fails in every way without. A "
+        "failed episode counts once, by any of its labelled steps. The other columns count labelled steps: "
+        "those of one episode are not independent, so they have no interval."
+    )
     return Table("Corrections", hint, head, tuple(rows) if failures else ())
 
 
@@ -243,9 +246,16 @@ def _proven(case: FailureCase, by_expert: bool) -> bool:
     return any(label.proven for label in _labels([case], by_expert))
 
 
-def _stage_due(case: FailureCase) -> str:
+def _needed(case: FailureCase, by_expert: bool) -> bool:
+    return any(label.needed for label in _labels([case], by_expert))
+
+
+def _stage_due(dataset: Dataset, case: FailureCase) -> str:
     """Return the stage that was due where the episode left the way to success."""
-    return case.labels[0].stage if case.labels else ""
+    if case.times.onset_step is None or not case.stage_names:
+        return ""
+    stages = dataset.traces(case.task, case.case_id)[FAILING].stages
+    return case.stage_names[int(stages[min(case.times.onset_step, len(stages) - 1)])]
 
 
 def _share(number: int, of: int) -> TableCell:
