@@ -17,7 +17,7 @@ SMALLER = {
     "samples": {"--executor": "serial"},
     "train": {"--steps": "2", "--batch": "4"},
     "score": {"--resamples": "10"},
-    "calibrate": {"--seeds": "400000:400002", "--alpha": "0.5", "--executor": "serial"},
+    "calibrate": {"--seeds": "800000:800002", "--alpha": "0.5", "--executor": "serial"},
     "evaluate": {"--seeds": "5000:5001", "--videos": "0", "--executor": "serial"},
 }
 """Options of the page's commands that only cost time or certainty, and what takes their place."""

@@ -87,7 +87,7 @@ def test_the_headline_takes_all_tasks_of_the_nominal_scenario(summary: Summary) 
         "harm rate": "25.0%",
         "false alarms": "50.0%",
         "the monitor acts": "1.3%",
-        "rescued, the policy ends": "4 of 6",
+        "rescued, ends under policy": "4 of 6",
     }
     assert headline.figures["success alone"].interval == "22–61%"
     assert headline.figures["gain, points"].tone == ""
@@ -163,10 +163,10 @@ def test_the_table_has_a_row_for_every_cell(summary: Summary) -> None:
         "harmed": "1",
         "harm rate": "25.0%",
         "false alarms": "50.0%",
-        "alarms survived": "–",
+        "alarms, policy survives": "–",
         "monitor acts": "1.3%",
         "in rescued": "5.0%",
-        "policy ends": "2 of 3",
+        "ends under policy": "2 of 3",
         "alarms": "0.70",
         "takeovers": "0.60",
         "first alarm": "30",
@@ -266,7 +266,7 @@ def test_markdown_for_the_docs(summary: Summary) -> None:
     lines = [line for line in first.splitlines() if line.startswith("|")]
     assert lines[0] == (
         "| task | condition | episodes | success | gain | p | rescued | harm rate | false alarms "
-        "| monitor acts | in rescued | policy ends |"
+        "| monitor acts | in rescued | ends under policy |"
     )
     assert lines[2].startswith(f"| {PICK} | never | 10 | 40.0% (17–69%) | – |")
     assert lines[3].startswith(
@@ -293,7 +293,7 @@ def test_perturbations_have_columns_of_their_own(summary: Summary) -> None:
         replace(row, onsets=7, detected=4, delay=12.0, survived=5, survived_alarms=2) for row in summary.rows
     )
     overview, first, *_ = summary_markdown(Summary(rows)).strip().split("\n\n### ")
-    assert "| false alarms | alarms survived | delay |" in overview
+    assert "| false alarms | alarms, policy survives | delay |" in overview
     assert "| 2 of 5 (12–77%) | 12 (4 of 7) |" in overview
     assert "| 12 (4 of 7) |" in first
     assert "delay" not in summary_markdown(summary)

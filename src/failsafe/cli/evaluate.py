@@ -77,7 +77,7 @@ def evaluate(
             conditions, "never" among them, need none.
         threshold: Alarm threshold of all policies in accumulated log odds (5, for example), in place of a
             calibration.
-        budget: Largest share of an episode's steps in which the monitor acts, 0 to 1; with 0 it only watches.
+        budget: Largest share of the step limit in which the monitor acts, 0 to 1; with 0 it only watches.
         takeovers: Largest number of takeovers in an episode.
         max_steps: Control steps after which an episode is over.
         asynchronous: Let the policy act while the model computes.

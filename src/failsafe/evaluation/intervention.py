@@ -28,8 +28,8 @@ class Intervention:
         rescued: Number of rescued episodes.
         rescued_share: The same share over rescued episodes; None if there are none.
         rescued_interval: Its interval.
-        policy_ends: Number of rescued episodes that end under the base policy: it acts in all of the time
-            for which a success has to last, so the success begins under the policy.
+        policy_ends: Number of rescued episodes that end under the base policy: it acts during the
+            last 0.6 s, the time for which a success has to last.
         policy_ends_interval: 95 % Wilson interval of their share.
     """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
@@ -15,6 +16,7 @@ from failsafe.evaluation.predictions import Prediction
 from failsafe.evaluation.statistics import RESAMPLES, SeedBootstrap, interval
 from failsafe.perturbations import MODES
 from failsafe.records.assessment import Status
+from failsafe.records.codec import Migration
 from failsafe.records.provenance import Provenance
 from failsafe.samples.sample import Kind
 
@@ -134,28 +136,9 @@ class ModelScore:
     sets: tuple[SetScore, ...]
 
 
-@dataclass(frozen=True)
-class Published:
-    """Published metrics of another system, measured by its authors on their own data.
-
-    Attributes:
-        model: Name of the system.
-        figures: Metrics by name.
-    """
-
-    model: str
-    figures: dict[str, float]
-
-
-PUBLISHED = (
-    Published("published system", {"accuracy": 0.909, "mode": 0.837, "cosine": 0.652}),
-    Published("GPT-4o, published", {"accuracy": 0.70, "mode": 0.20, "cosine": 0.01}),
-)
-PUBLISHED_NOTE = (
-    "Published figures were measured by their authors on their own data: PickCube, PushCube and StackCube, "
-    "seven labels, 20 held-out seeds, 1,712 entries. Three quarters are failures, so a constant alarm scores "
-    "0.76 there."
-)
+def _without_published(fields: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 held published figures of other systems, which are not comparable."""
+    return {name: value for name, value in fields.items() if name != "published"}
 
 
 @dataclass(frozen=True)
@@ -169,9 +152,11 @@ class ScoreTable:
         command: Command that makes it again.
         sources: For each set of samples the command that makes it, or its path.
         provenance: Commit and versions.
-        published: Published metrics.
         checkpoint: What the first model was loaded from; empty in tables of earlier versions.
     """
+
+    FORMAT: ClassVar[int] = 2
+    MIGRATIONS: ClassVar[Mapping[str, Migration]] = {"ScoreTable/1": _without_published}
 
     scores: tuple[ModelScore, ...]
     split: str
@@ -179,7 +164,6 @@ class ScoreTable:
     command: str
     sources: dict[str, str]
     provenance: Provenance
-    published: tuple[Published, ...] = PUBLISHED
     checkpoint: str = ""
 
 

@@ -1,8 +1,9 @@
 """`oracle-minimal`: the smallest correction that ground truth proves with the policy itself going on.
 
-It is the upper bound of a monitor that corrects once and hands back. The search tries corrections in whole
-episodes: the policy acts up to a control step, the correction follows, then the policy goes on. The first
-episode that succeeds is the result.
+It is an estimate from below of what one correction and hand-back can reach, no bound: at most `MAX_TRIALS`
+corrections are tried, and another one may help. The search tries corrections in whole episodes: the policy
+acts up to a control step, the correction follows, then the policy goes on. The first episode that succeeds
+is the result.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@
 | proof | evaluations and offline test sets that prove something, once, by a protocol | 900,000 to 999,999 |
 
 The development seeds include all that were evaluated, calibrated on, or held out as an offline test set before the
-roles existed.
+roles existed, except the test split of the dataset `all` (seeds below 100,000), whose role is train.
 """  # noqa: E501 -- a table
 
 from __future__ import annotations

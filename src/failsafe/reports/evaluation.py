@@ -151,7 +151,7 @@ def tables_markdown(results: Results, summary: Summary) -> str:
         "In rows of all perturbations an initial state counts several times: there intervals are from a",
         "bootstrap over states, and p is an exact sign-flip test on the sums over each state.",
         "Monitor acts: share of the control steps, of all episodes and of rescued ones.",
-        "Policy ends: rescued episodes in which the success begins under the base policy.",
+        "Ends under policy: rescued episodes in which the base policy acts during the last 0.6 s.",
         "",
         *thresholds,
         "",

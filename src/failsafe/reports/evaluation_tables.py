@@ -54,7 +54,7 @@ def headlines(summary: Summary) -> list[Headline]:
 def cells_table(summary: Summary) -> Table:
     """Return the table of all cells with all figures."""
     head = ("task", "scenario", "policy", "condition", "episodes", "success", "alone", "gain", "p")
-    head += ("rescued", "harmed", "harm rate", "false alarms", "alarms survived", *_INTERVENTION)
+    head += ("rescued", "harmed", "harm rate", "false alarms", "alarms, policy survives", *_INTERVENTION)
     head += ("alarms", "takeovers")
     head += ("first alarm", "delay", "steps", "seconds", "waiting", "no assessment", "asked for help")
     head += ("other endings",)
@@ -106,7 +106,7 @@ def _narrow_intervention(policy: str, name: str, summary: Summary) -> tuple[Tabl
         )
         for row in rows
     )
-    head = ("condition", *_INTERVENTION, "alarms survived")
+    head = ("condition", *_INTERVENTION, "alarms, policy survives")
     steps = ("condition", *(f"{limit} steps" for limit in STEP_LIMITS))
     return Table("Who acts", "", head, acts), Table("Success by step limit", "", steps, curve)
 
@@ -263,7 +263,7 @@ def _headline(row: Row) -> Headline:
         "harm rate": _harm(row),
         "false alarms": _false(row),
         "the monitor acts": _intervention(row)[0],
-        "rescued, the policy ends": _intervention(row)[2],
+        "rescued, ends under policy": _intervention(row)[2],
     }
     return Headline(row, figures, (_difference(row), _care(row), _part(row)))
 
@@ -352,7 +352,7 @@ def _cells(row: Row) -> tuple[TableCell, ...]:
     )
 
 
-_INTERVENTION = ("monitor acts", "in rescued", "policy ends")
+_INTERVENTION = ("monitor acts", "in rescued", "ends under policy")
 """Headings of `_intervention`."""
 
 
@@ -381,7 +381,7 @@ def _curve(row: Row) -> tuple[TableCell, ...]:
 def _effect_head(late: bool) -> tuple[str, ...]:
     """Return the headings of `_effect`."""
     head = ("gain", "p", "rescued", "harm rate", "false alarms")
-    return (*head, "alarms survived", "delay") if late else head
+    return (*head, "alarms, policy survives", "delay") if late else head
 
 
 def _effect(row: Row, late: bool) -> tuple[TableCell, ...]:

@@ -159,11 +159,11 @@ def _clusters(dataset: Dataset, judged: Sequence[FailureCase]) -> Table:
             )
         )
     head = (
-        *("task", "nearest generated mode", "stage due", "of the episodes", "leaves at step (median)"),
+        *("task", "nearest generated mode", "stage due", "of the episodes", "progress ends at step (median)"),
         *("distance, mm (median)", "corrected, policy going on", "seeds"),
     )
     hint = (
-        "A failed episode leaves the way to success where the control steps that the expert would need from "
+        "A failed episode stops making progress where the control steps that the expert would need from "
         "there stop falling for good. One second later its state is compared with every generated failure of "
         "the same initial state."
     )
@@ -251,7 +251,7 @@ def _needed(case: FailureCase, by_expert: bool) -> bool:
 
 
 def _stage_due(dataset: Dataset, case: FailureCase) -> str:
-    """Return the stage that was due where the episode left the way to success."""
+    """Return the stage that was due where the episode stopped making progress."""
     if case.times.onset_step is None or not case.stage_names:
         return ""
     stages = dataset.traces(case.task, case.case_id)[FAILING].stages

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from failsafe.evaluation.metrics import METRICS, Metric
-from failsafe.evaluation.offline import PUBLISHED_NOTE, Estimate, Group, ModelScore, ScoreTable, SetScore
+from failsafe.evaluation.offline import Estimate, Group, ModelScore, ScoreTable, SetScore
 from failsafe.reports.tables import Table, TableCell
 
 PARTS = {"kind": "kind", "task": "task", "mode": "mode"}
@@ -36,7 +36,7 @@ def headline_table(table: ScoreTable) -> Table:
 
 
 def model_tables(table: ScoreTable, metrics: Sequence[Metric] = METRICS) -> list[Table]:
-    """Return, for each sample set, all models; the first table includes the published figures.
+    """Return, for each sample set, all models.
 
     Args:
         table: The scores.
@@ -47,12 +47,7 @@ def model_tables(table: ScoreTable, metrics: Sequence[Metric] = METRICS) -> list
         rows = [
             (TableCell(score.model), *_row(score.sets[number].headline, metrics)) for score in table.scores
         ]
-        if number == 0:
-            rows += [_published(p.model, p.figures, metrics) for p in table.published]
-        hint = PUBLISHED_NOTE if number == 0 and table.published else ""
-        tables.append(
-            Table(f"All models: {found.name}", hint, ("model", *map(heading, metrics)), tuple(rows))
-        )
+        tables.append(Table(f"All models: {found.name}", "", ("model", *map(heading, metrics)), tuple(rows)))
     return tables
 
 
@@ -146,16 +141,6 @@ def _difference(metric: Metric, figure: Estimate) -> TableCell:
     if figure.low is not None and figure.high is not None and (figure.low > _NOISE or figure.high < -_NOISE):
         tone = "good" if (figure.value > 0) == (metric.better == "high") else "bad"
     return TableCell(number(metric, figure.value, True), _interval(metric, figure, True), tone)
-
-
-def _published(model: str, figures: dict[str, float], metrics: Sequence[Metric]) -> tuple[TableCell, ...]:
-    cells = [
-        TableCell(number(metric, figures[metric.name]), tone="theirs")
-        if metric.name in figures
-        else TableCell("")
-        for metric in metrics
-    ]
-    return (TableCell(f"{model}, on its own data", tone="theirs"), *cells)
 
 
 def _figure(found: SetScore, metric: Metric) -> Estimate:

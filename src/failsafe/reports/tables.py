@@ -20,7 +20,7 @@ class TableCell:
     Attributes:
         text: Text of the cell.
         interval: Its 95 % interval, may be empty.
-        tone: "good" or "bad" for a significant difference, "theirs" for a published figure, else empty.
+        tone: "good" or "bad" for a significant difference, else empty.
         description: Text of the tooltip.
         value: Number that a page sorts by, None to sort by the text.
     """
