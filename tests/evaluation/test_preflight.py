@@ -18,6 +18,7 @@ from failsafe.evaluation.notes import find_faults, notes
 from failsafe.evaluation.preflight import check_calibrations
 from failsafe.experts.toy import ToyPickExpert
 from failsafe.monitors.calibration import Calibration, Threshold
+from failsafe.simulators.contract import EpisodeSpec
 from failsafe.simulators.toy import ToyPick
 
 INSTRUCTION = ToyPick().episode.instruction
@@ -61,6 +62,23 @@ class Huge(bench.Wanderer):
     views = {"front": 10**6}  # noqa: RUF012 -- never changed
 
 
+class Listed(bench.Wanderer):
+    views = ["front"]  # noqa: RUF012 -- never changed
+
+
+class Numbered(ToyPick):
+    """States another instruction from every seed."""
+
+    @property
+    def episode(self) -> EpisodeSpec:
+        episode = super().episode
+        return replace(episode, instruction=f"{INSTRUCTION} {episode.seed}")
+
+    def reset(self, seed: int, objects: Any = None) -> EpisodeSpec:
+        super().reset(seed, objects)
+        return self.episode
+
+
 def thresholds(*instructions: str, **changes: Any) -> Calibration:
     found = {instruction: Threshold(0.5, 40) for instruction in instructions}
     return replace(Calibration(0.05, "glance", "wanderer", 2.0, found), **changes)
@@ -84,6 +102,7 @@ def thresholds(*instructions: str, **changes: Any) -> Calibration:
             "wanderer cannot begin an episode of pick: the server speaks another protocol",
         ),
         ({"policy": Broken()}, "wanderer cannot begin an episode of pick: KeyError: "),
+        ({"policy": Listed()}, "expected the views of wanderer as a dictionary from the name of a camera to"),
         ({"policy": Huge()}, "expected images of 1 to 4096 px for wanderer, got 1000000 for the view front"),
         (
             {"calibration": thresholds("pour the tea")},
@@ -205,3 +224,12 @@ def test_a_monitor_whose_queries_fail_is_told_loudly(tmp_path: Path) -> None:
     assert "queries failed (RuntimeError: out of memory)" in said[False][0]
     assert re.match(r"\d+ of \d+ queries failed in pick, .* most often: RuntimeError", said[True][0])
     assert "The seeds 0:2 are seeds of the training range" in said[True][1]
+
+
+def test_the_instructions_of_all_seeds_are_looked_at(tmp_path: Path) -> None:
+    numbered = fs.Task(Numbered(), ToyPickExpert(), "numbered")
+    known = thresholds(f"{INSTRUCTION} 1", f"{INSTRUCTION} 2")
+    given: dict[str, Any] = {"tasks": numbered, "calibration": known, "max_steps": 2, "out": tmp_path}
+    with pytest.raises(FailSafeError, match=f"a threshold of wanderer for '{INSTRUCTION} 3' of numbered"):
+        fs.evaluate(bench.Wanderer(), Glance(), seeds=range(1, 4), **given)
+    fs.evaluate(bench.Wanderer(), Glance(), seeds=range(1, 3), **given)

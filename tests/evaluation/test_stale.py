@@ -11,9 +11,14 @@ import pytest
 from tests.evaluation.bench import Glance
 
 import failsafe as fs
+from failsafe.datasets.render import RenderOptions, render_dataset
 from failsafe.datasets.store import Dataset
 from failsafe.errors import StoreError, UserError
 from failsafe.evaluation.results import Results
+from failsafe.execution.serial import SerialExecutor
+from failsafe.records.assessment import WindowSpec
+from failsafe.samples.manifest import SampleConfig
+from failsafe.samples.render import build_samples
 
 POLICY = """
 from sfp_speed import SPEED
@@ -118,3 +123,41 @@ def test_a_dataset_of_other_code_is_not_continued(change: Callable[[str], None],
     change("sfp_task")
     with pytest.raises(UserError, match=r"made by other code \(the code of the task sfp_task:pick\): choose"):
         generate()
+
+
+def test_a_mined_folder_of_other_code_is_not_continued(change: Callable[[str], None], tmp_path: Path) -> None:
+    def mine(**settings: Any) -> Dataset:
+        given: dict[str, Any] = {"episodes": 1, "max_steps": 3, "labels": 1, "executor": "serial"} | settings
+        return fs.mine(MINE, tasks=PICK, out=tmp_path / "mined", **given)
+
+    mine()
+    mine()
+    with pytest.raises(
+        UserError, match=r"with other settings \(max_steps\): continue it with `failsafe mine"
+    ):
+        mine(max_steps=4)
+    change("sfp_task")
+    with pytest.raises(UserError, match=r"with other code \(the code of the task sfp_task:pick\): choose"):
+        mine()
+    change("sfp_mine")
+    with pytest.raises(UserError, match="the weights or code of the policy sfp_mine:Policy, the code of the"):
+        mine()
+
+
+def test_what_other_code_made_is_neither_rendered_nor_sampled(
+    change: Callable[[str], None], tmp_path: Path
+) -> None:
+    data = fs.generate(
+        PICK, out=tmp_path / "data", failures=1, modes=["object_dropped"], labels=1, executor="serial"
+    )
+    view, cases = RenderOptions("front", 8, 50, False), list(data.cases())
+    samples = SampleConfig(WindowSpec(("front",), 2, 1, 16), splits=("train", "test"), failing_share=0.0)
+    run_on = SerialExecutor()
+    render_dataset(data, cases, view, run_on)
+    assert build_samples([data.path], tmp_path / "samples", samples, run_on)
+    change("sfp_task")
+    sentence = r"was made by other code \(the code of the task sfp_task:pick\)"
+    with pytest.raises(UserError, match=sentence):
+        render_dataset(data, cases, view, run_on)
+    with pytest.raises(UserError, match=sentence):
+        build_samples([data.path], tmp_path / "others", samples, run_on)

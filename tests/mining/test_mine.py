@@ -17,7 +17,7 @@ import failsafe as fs
 from failsafe.cli import main
 from failsafe.datasets.mined import MiningConfig, read_mined_manifest
 from failsafe.datasets.store import Dataset
-from failsafe.errors import StoreError, UserError
+from failsafe.errors import PolicyError, StoreError, UserError
 from failsafe.evaluation.episodes import EpisodeLimits, run_episode
 from failsafe.evaluation.scenarios import SCENARIOS, scenario
 from failsafe.execution.contract import Reporter
@@ -332,6 +332,25 @@ def test_a_case_is_named_so_that_every_file_system_can_store_it() -> None:
     config = MiningConfig("still", "", ("my.tasks:pour",))
     assert ":" not in mined_case_id(config, "my.tasks:pour", 3)
     assert mined_case_id(config, PICK, 3).startswith(f"{PICK}-000003-")
+
+
+class Leaving(Still):
+    name = "leaving"
+
+    def act(self, observation: object) -> np.ndarray:
+        raise SystemExit(0)
+
+
+class Listed(Still):
+    views = ["front"]  # noqa: RUF012 -- never changed
+
+
+def test_a_policy_cannot_end_the_run(task: fs.Task) -> None:
+    driver = PolicyDriver(task, Leaving())
+    with pytest.raises(PolicyError, match="leaving raised SystemExit: 0"):
+        driver.is_deterministic(0)
+    with pytest.raises(PolicyError, match="expected the views of still as a dictionary"):
+        PolicyDriver(task, Listed())
 
 
 def test_workers_and_the_command_line_make_the_same(

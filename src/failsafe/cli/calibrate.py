@@ -63,5 +63,8 @@ def calibrate(
         value = "none" if threshold.value is None else f"{threshold.value:.4f}"
         print(f"{instruction}: threshold {value}, from {threshold.episodes} successful episodes")
         print(f"  promises {threshold.promise}")
-    print(f"{out}: the promises hold for episodes like the recorded ones, on average over calibrations")
+    if all(threshold.value is None for threshold in found.thresholds.values()):
+        print(f"{out}: no threshold, so a monitor would never raise an alarm: calibrate with more seeds")
+    else:
+        print(f"{out}: the promises hold for episodes like the recorded ones, on average over calibrations")
     return 0

@@ -11,6 +11,7 @@ from failsafe.cli.output import ProgressReporter, print_json
 from failsafe.cli.parsing import parse_names
 from failsafe.datasets.cameras import parse_cameras
 from failsafe.datasets.frames import SIZE, write_steps
+from failsafe.datasets.manifest import check_task_code
 from failsafe.datasets.render import PURPOSES, RenderOptions, choose_cases, estimate_images, render_dataset
 from failsafe.datasets.store import open_dataset
 from failsafe.errors import UnknownNameError, UserError
@@ -69,6 +70,7 @@ def render(
         if not (episode and steps):
             raise UserError("expected --episode and --steps together, got one of them")
         case = dataset.find(episode)
+        check_task_code(dataset.path)
         simulator = load_task(case.task, full_meshes).simulator
         wanted = parse_cameras(simulator, cameras or PURPOSES["video"].cameras)
         paths = write_steps(dataset, simulator, case, rollout, steps, wanted, size or SIZE, out)

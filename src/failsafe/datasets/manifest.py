@@ -14,11 +14,13 @@ from failsafe.datasets.files import write_atomically
 from failsafe.errors import FailSafeError, PluginError, RecordError, UserError
 from failsafe.experts.tasks import Task, task_code
 from failsafe.generation.config import PARTITIONS, GenerationConfig, config_from_plain
+from failsafe.imports import may_import
 from failsafe.perturbations import MODES
 from failsafe.records import codec
 from failsafe.records.files import read_text
 from failsafe.records.perturbation import VERSION_1_SCALES
 from failsafe.records.provenance import Provenance, missing_plugins
+from failsafe.sources import changed_code
 
 FORMAT = "Manifest/3"
 _VERSION_1, _VERSION_2 = "Manifest/1", "Manifest/2"
@@ -203,6 +205,35 @@ def dataset_code(config: GenerationConfig, tasks: Mapping[str, Task]) -> dict[st
     code = {f"task {name}": task_code(tasks.get(name, name)) for name in config.tasks}
     code |= {f"mode {name}": MODES.version_of(name) for name in config.modes}
     return {name: found for name, found in code.items() if found}
+
+
+def check_task_code(folder: Path) -> None:
+    """Check that the tasks of a dataset, generated or mined, still have the code that it was made with.
+
+    What was recorded of a task that was given as an object says nothing about one that is loaded by its name.
+
+    Args:
+        folder: Folder of the dataset. One without a manifest states no code.
+
+    Raises:
+        UserError: If the code of a task has changed.
+        RecordError: If the manifest is damaged.
+    """
+    path = folder / "manifest.json"
+    if not path.exists():
+        return
+    recorded = _read_code(codec.parse_object(read_text(path), str(path)).get("code", {}), f"{path}.code")
+    before = {name: found for name, found in recorded.items() if not found.startswith("python:")}
+    now: dict[str, str] = {}
+    for name in before:
+        kind, _, task = name.partition(" ")
+        if kind == "task" and (":" not in task or may_import(task)) and (found := task_code(task)):
+            now[name] = found
+    if changed := changed_code({name: before[name] for name in now}, now):
+        raise UserError(
+            f"{folder} was made by other code ({', '.join(changed)}), whose scenes may be others: make it "
+            "again, or restore that code"
+        )
 
 
 def differing_keys(a: GenerationConfig, b: GenerationConfig) -> list[str]:

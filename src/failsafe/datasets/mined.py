@@ -6,7 +6,8 @@ A mined folder is a dataset of cases and nominal rollouts like a generated one, 
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -93,6 +94,8 @@ class MinedManifest:
         config: What is mined.
         provenance: Commit, versions and platform of the run that started it.
         complete: Whether the run has finished.
+        code: Fingerprints of tasks and perturbations that are not FailSafe's own, as in `Manifest.code`;
+            empty in folders of earlier versions.
     """
 
     FORMAT: ClassVar[int] = 1
@@ -100,6 +103,7 @@ class MinedManifest:
     config: MiningConfig
     provenance: Provenance
     complete: bool = False
+    code: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def command(self) -> str:

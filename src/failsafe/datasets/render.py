@@ -14,7 +14,7 @@ from failsafe.datasets.frames import (
     render_case,
     render_nominal,
 )
-from failsafe.datasets.manifest import explain_missing_plugins
+from failsafe.datasets.manifest import check_task_code, explain_missing_plugins
 from failsafe.datasets.store import Dataset
 from failsafe.errors import UnknownNameError
 from failsafe.execution.contract import SILENT, Executor, Reporter, ignore
@@ -141,6 +141,7 @@ def render_dataset(
         on_progress: Called with the numbers of cases and of images that have just been done.
 
     Raises:
+        UserError: If the code of a task has changed since the dataset was made.
         FailSafeError: What `render_case` raises.
     """
     key = lambda case: (case.task, case.seed)  # noqa: E731
@@ -157,6 +158,7 @@ def render_dataset(
         on_progress(*progress)
 
     with explain_missing_plugins(dataset.path), names_from_files():
+        check_task_code(dataset.path)
         executor.run(job, items, on_message=count)
     return RenderSummary(total, tuple(sorted(job.lost)))
 

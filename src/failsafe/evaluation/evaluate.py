@@ -58,7 +58,9 @@ def evaluate(
     paired tests.
 
     Args:
-        policy: One base policy or several: names as for `load_policy`, or objects.
+        policy: One base policy or several: names as for `load_policy`, or objects. An object is known by its
+            name and the code of its class, not by the arguments it was made with: give objects with other
+            arguments other names, or another `out`.
         model: Recovery model: a name as for `load_model`, or an object.
         out: Folder of the results.
         tasks: One task or several: names, or objects.

@@ -11,10 +11,13 @@ from failsafe.monitors.calibration import Calibration
 from failsafe.policies.contract import Policy, check_fit, reset_policy
 from failsafe.records.seeds import text_of
 from failsafe.simulators.contract import Simulator
-from failsafe.sources import OWN
+from failsafe.simulators.instructed import InstructedSimulator
+from failsafe.sources import OWN, is_own
 
 LARGEST = 4096
 """Largest height and width of an image that a policy or a model may ask for, pixels."""
+_MOST_SEEDS = 50
+"""Seeds of which the instructions are looked at: a reset takes a few hundredths of a second."""
 
 
 def check_calibrations(config: StudyConfig) -> None:
@@ -48,7 +51,9 @@ def check_calibrations(config: StudyConfig) -> None:
 def check_start(
     config: StudyConfig, item: StudyItem, task: Task, policy: Policy, model: RecoveryModel | None
 ) -> None:
-    """Check that a policy and a model can do a task, by the initial state of the first seed of a study.
+    """Check that a policy and a model can do a task, by the first initial states of a study.
+
+    The policy is asked with the first of them. The model must know the instructions of the first 50 seeds.
 
     Args:
         config: Configuration of the study.
@@ -67,12 +72,16 @@ def check_start(
     check_fresh(policy, policy_name, name, seeds)
     check_fit(policy, simulator.spec.embodiment.control_hz, simulator.spec.cameras)
     _check_sizes(policy.name, dict(policy.views))
-    instruction = simulator.reset(seeds.start).instruction
     if model is not None:
         check_fresh(model, config.monitor, name, seeds)
-        _check_model(model, name, instruction, simulator)
-        if any(CONDITIONS[one].monitored and CONDITIONS[one].threshold is None for one in config.conditions):
-            _check_threshold(config.calibrations.get(policy_name), policy_name, name, instruction)
+        calibrated = any(
+            CONDITIONS[one].monitored and CONDITIONS[one].threshold is None for one in config.conditions
+        )
+        for instruction in _instructions(simulator, seeds):
+            _check_model(model, name, instruction, simulator)
+            if calibrated:
+                _check_threshold(config.calibrations.get(policy_name), policy_name, name, instruction)
+    instruction = simulator.reset(seeds.start).instruction
     try:
         reset_policy(policy, instruction, seeds.start)
     except Exception as error:  # whatever it raises, it would raise in every episode
@@ -98,6 +107,13 @@ def check_fresh(learned: Policy | RecoveryModel, name: str, task: str, seeds: ra
             f"expected seeds that {name} was not trained on, got seed {known[0]} of {task}{others}: choose "
             "other seeds"
         )
+
+
+def _instructions(simulator: Simulator, seeds: range) -> list[str]:
+    """Return the different instructions of the first seeds; one seed is enough where all have the same."""
+    same = isinstance(simulator, InstructedSimulator) or (is_own(simulator) and simulator.spec.checked)
+    first = seeds[: 1 if same else _MOST_SEEDS]
+    return list(dict.fromkeys(simulator.reset(seed).instruction for seed in first))
 
 
 def _check_model(model: RecoveryModel, task: str, instruction: str, simulator: Simulator) -> None:

@@ -10,6 +10,7 @@ from failsafe.datasets.locks import locked
 from failsafe.datasets.mined import MinedManifest, MiningConfig, read_mined_manifest, write_mined_manifest
 from failsafe.datasets.store import Dataset
 from failsafe.errors import RecordError, StoreError, UserError
+from failsafe.evaluation.code import study_code
 from failsafe.evaluation.objects import StudyObjects
 from failsafe.execution.contract import Executor, ignore
 from failsafe.execution.loading import choose_executor
@@ -19,6 +20,7 @@ from failsafe.mining.job import Mined, MiningJob
 from failsafe.models.loading import COMPACT
 from failsafe.policies.contract import Policy
 from failsafe.records.provenance import collect_provenance
+from failsafe.sources import OWN, changed_code
 
 
 def mine(
@@ -68,7 +70,8 @@ def mine(
             cannot be pickled for another process.
         StoreError: If the folder cannot be written.
     """
-    objects = StudyObjects.of([policy], COMPACT, [tasks] if isinstance(tasks, str | Task) else tasks)
+    given_tasks = [tasks] if isinstance(tasks, str | Task) else list(tasks)
+    objects = StudyObjects.of([policy], COMPACT, given_tasks)
     trust(*objects.task_names)  # by name in a script: the user's own
     name = objects.policy_names[0]
     config = MiningConfig(
@@ -83,12 +86,14 @@ def mine(
         verify_rollouts=verify_rollouts,
         samples=samples,
     )
+    code = study_code(given_tasks, config.perturbations, ())
+    code.pop(OWN)  # a mined folder is continued by another version
     given = objects.policies.get(name)
     run_on = choose_executor(executor, workers, (given, objects.tasks) if objects.any else None)
     dataset = Dataset(Path(out))
     dataset.check_files()
     with locked(dataset.path):
-        manifest = _begin(dataset, MinedManifest(config, collect_provenance()))
+        manifest = _begin(dataset, MinedManifest(config, collect_provenance(), code=code))
         if not manifest.complete:
             run_on.run(MiningJob(config, dataset, given, objects.tasks), config.items, on_message=on_progress)
             write_mined_manifest(dataset.path, replace(manifest, complete=True))
@@ -107,9 +112,17 @@ def _begin(dataset: Dataset, wanted: MinedManifest) -> MinedManifest:
             f"expected an empty folder or one made by `failsafe mine`, got {dataset.path} with a manifest of "
             "something else: choose another folder"
         ) from error
-    if present.config != wanted.config:
+    before, now = present.config, wanted.config
+    settings = [name for name in before.__dataclass_fields__ if getattr(before, name) != getattr(now, name)]
+    if others := [name for name in settings if name != "weights"]:
         raise UserError(
-            f"{dataset.path} holds failures mined with other settings ({present.command}): give the "
-            "same ones to continue it, or choose another folder"
+            f"{dataset.path} holds failures mined with other settings ({', '.join(others)}): continue it "
+            f"with `{present.command}`, or choose another folder"
+        )
+    changed = [f"the weights or code of the policy {now.policy}"] if settings else []
+    if changed := [*changed, *changed_code(present.code, wanted.code)]:
+        raise UserError(
+            f"{dataset.path} holds failures mined with other code ({', '.join(changed)}): choose another "
+            "folder, or delete this one"
         )
     return present

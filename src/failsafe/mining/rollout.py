@@ -74,10 +74,14 @@ class PolicyDriver:
     Args:
         task: The task.
         policy: The policy.
+
+    Raises:
+        PolicyError: If policy and simulator do not fit together.
     """
 
     def __init__(self, task: Task, policy: Policy) -> None:
         self._simulator, self.policy = task.simulator, policy
+        check_fit(policy, task.simulator.spec.embodiment.control_hz, task.simulator.spec.cameras)
         self._sizes = dict(policy.views)
         self._cameras = {view: task.simulator.camera(view) for view in policy.views}
         self._watch = Stopwatch()
@@ -141,7 +145,7 @@ class PolicyDriver:
             self.policy.drop_queue()
         except PolicyError:
             raise
-        except Exception as error:  # whatever a policy raises ends its episode, not the run
+        except (Exception, SystemExit) as error:  # whatever a policy raises ends its episode, not the run
             raise PolicyError(f"{self.policy.name} raised {type(error).__name__}: {error}") from error
 
     def _observe(self, runner: RolloutRunner) -> PolicyObservation:
@@ -155,7 +159,7 @@ class PolicyDriver:
             return list(check_chunk(self.policy.name, chunk, self.policy.action_space.chunk))
         except (PolicyError, DivergedError):
             raise
-        except Exception as error:  # see `reset`
+        except (Exception, SystemExit) as error:  # see `reset`
             raise PolicyError(f"{self.policy.name} raised {type(error).__name__}: {error}") from error
 
 

@@ -250,9 +250,16 @@ def check_fit(policy: Policy, control_hz: float, views: tuple[str, ...]) -> None
         views: Names of the available cameras.
 
     Raises:
-        PolicyError: If the rates differ, a view is missing, or `reset` has other parameters.
+        PolicyError: If the rates differ, a view is missing, `views` is no dictionary of sizes, or `reset` has
+            other parameters.
     """
     takes_seed(policy)
+    sizes = cast(Any, policy.views)  # a user's class states what it likes
+    if not isinstance(sizes, Mapping) or not all(isinstance(one, int) for one in sizes.values()):
+        raise PolicyError(
+            f"expected the views of {policy.name} as a dictionary from the name of a camera to the size "
+            f'of its images in pixels, such as {{"front": 224}}, got {sizes!r:.80}'
+        )
     space = policy.action_space
     if abs(space.rate_hz - control_hz) > 1e-6:
         raise PolicyError(

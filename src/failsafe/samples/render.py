@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 
 from failsafe.datasets.files import write_atomically
 from failsafe.datasets.locks import locked
+from failsafe.datasets.manifest import check_task_code
 from failsafe.datasets.mined import read_source
 from failsafe.datasets.store import Dataset
 from failsafe.errors import RecordError, UserError
@@ -60,8 +61,8 @@ def build_samples(
         Number of samples, without those that were given up because they killed their worker twice.
 
     Raises:
-        UserError: If the datasets contain no such samples, or seeds kept for calibration or proof, or
-            `out` holds samples made with other settings.
+        UserError: If the datasets contain no such samples, or seeds kept for calibration or proof, or were
+            made by other code of a task, or `out` holds samples made with other settings.
     """
     with names_from_files():
         return _build(sources, out, config, executor, callback)
@@ -93,6 +94,8 @@ def _build(
             return len(SampleSet(out))
     elif out.exists() and any(out.iterdir()):
         raise UserError(f"expected an empty folder or one of samples, got {out} with other files in it")
+    for dataset in datasets:
+        check_task_code(dataset.path)
     lost: list[str] = []
     if config.explore:
         for source, dataset in enumerate(datasets):

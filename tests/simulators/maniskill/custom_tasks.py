@@ -208,3 +208,11 @@ class OwnStep(PickCubeEnv):
     def step(self, action):
         self.cube.set_pose(self.cube.pose.sp * sapien.Pose([0.001, 0.0, 0.0]))
         return super().step(action)
+
+
+@register_env("NoEvaluation-v1")
+class NoEvaluation(PickCubeEnv):
+    """Forget to return something."""
+
+    def evaluate(self):
+        super().evaluate()

@@ -126,6 +126,7 @@ def test_words_and_nothing_are_no_terms():
     [
         ("NoSuccess-v1", r"'NoSuccess-v1': expected evaluate\(\) .* 'success', one boolean, got the keys"),
         ("WordSuccess-v1", "one boolean, got success='yes'"),
+        ("NoEvaluation-v1", "'NoEvaluation-v1': .*one boolean, got nothing, or something else"),
     ],
 )
 def test_a_task_that_does_not_say_when_it_is_solved_is_refused(task, message):

@@ -27,7 +27,8 @@ def make_env(task: str, render_backend: str = "none", **settings: Any) -> Any:
         UnknownNameError: If there is no such task.
         MissingAssetsError: If assets of the task or its robot are not on this machine.
         MissingRendererError: If this machine has no Vulkan device.
-        UserError: If the adapter does not support the robot of the task.
+        UserError: If the adapter does not support the robot of the task, or its `evaluate` returns no
+            dictionary.
     """
     import gymnasium
     from mani_skill import logger
@@ -51,6 +52,13 @@ def make_env(task: str, render_backend: str = "none", **settings: Any) -> Any:
             modes = str(error).partition("modes: ")[2]
             problem = f"a robot without the control mode {CONTROL_MODE} (it has {modes})"
             raise unsupported_robot(task, problem) from error
+        except TypeError as error:
+            if not _is_of_evaluate(error):
+                raise
+            raise UserError(
+                f"task '{task}': expected evaluate() to return a dictionary with 'success', one boolean, got "
+                "nothing, or something else: return whether the task is solved as 'success'"
+            ) from error
         except RuntimeError as error:
             if _NO_RENDERER not in str(error):
                 raise
@@ -60,6 +68,15 @@ def make_env(task: str, render_backend: str = "none", **settings: Any) -> Any:
             ) from error
     check_robot(task, env.agent)
     return env
+
+
+def _is_of_evaluate(error: TypeError) -> bool:
+    """Whether ManiSkill's `get_info` raised an error itself, which takes a dictionary from `evaluate`."""
+    raised = error.__context__ or error  # Gymnasium raises another one with more words
+    frame = raised.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return frame is not None and frame.tb_frame.f_code.co_name == "get_info"
 
 
 def known_tasks() -> list[str]:
