@@ -80,6 +80,8 @@ def test_from_demonstrations_to_a_comparison(folder: Path, model: str, run: Verb
     assert (found["policy"], found["model"], found["alpha"]) == (policy, model, 0.05)
     assert [threshold["value"] for threshold in found["thresholds"].values()] == [None], "not one success"
     assert read_calibration(thresholds).drift == MonitorSettings().drift
+    status, out, _ = run(*calibrate, *description[:-1])
+    assert (status, "no threshold" in out, "promises hold" in out) == (0, True, False), out
 
     results = folder / "results"
     evaluate = ["evaluate", "--policy", policy, "--monitor", model]

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Generator
 from typing import Any
 
-from failsafe.errors import MissingAssetsError, MissingRendererError, UnknownNameError
+from failsafe.errors import MissingAssetsError, MissingRendererError, UnknownNameError, UserError
 from failsafe.simulators.maniskill.robots import CONTROL_MODE, check_robot, unsupported_robot
 
 _NO_RENDERER = "failed to find a rendering device"
