@@ -40,7 +40,8 @@ class Sample:
         stage: Name of the stage that is executed at this step; empty for random exploration.
         failing: Whether the episode fails unless something is corrected; unknown, and False, for random
             exploration.
-        mode: Perturbation mode that caused the failure, "compound" for two; empty where nothing fails.
+        mode: Perturbation mode that caused the failure, "compound" for two, "none" where it is unknown;
+            empty where nothing fails.
         delay: Control steps since the failure became visible; None where nothing fails.
         actions: The proven correction, one 7-DoF action per control step; empty where there is none.
         recoverable: Whether a correction is proven; None where nothing fails or none was searched for.
