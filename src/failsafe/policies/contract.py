@@ -255,7 +255,7 @@ def check_fit(policy: Policy, control_hz: float, views: tuple[str, ...]) -> None
     """
     takes_seed(policy)
     sizes = cast(Any, policy.views)  # a user's class states what it likes
-    if not isinstance(sizes, Mapping) or not all(isinstance(one, int) for one in sizes.values()):
+    if not isinstance(sizes, Mapping) or not all(isinstance(one, int | np.integer) for one in sizes.values()):
         raise PolicyError(
             f"expected the views of {policy.name} as a dictionary from the name of a camera to the size "
             f'of its images in pixels, such as {{"front": 224}}, got {sizes!r:.80}'
