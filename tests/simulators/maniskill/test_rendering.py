@@ -7,6 +7,7 @@ import pytest
 
 from failsafe.errors import MissingRendererError, UnknownNameError
 from failsafe.records import poses
+from failsafe.simulators.cameras import look_at
 from failsafe.simulators.contract import Camera
 
 pytest.importorskip("mani_skill")
@@ -142,7 +143,7 @@ def test_a_folder_that_cannot_be_written_costs_no_mesh(tmp_path):
 
 def test_a_camera_looks_along_x_with_z_up():
     eye, target = np.array([1.0, 2.0, 3.0]), np.array([1.5, 1.0, 2.0])
-    pose = rendering.look_at(eye.tolist(), target.tolist())
+    pose = look_at(eye.tolist(), target.tolist())
     forward, left, up = (poses.rotate(pose[3:], axis) for axis in np.eye(3))
     assert np.allclose(forward, (target - eye) / 1.5)
     assert abs(left[2]) < 1e-12

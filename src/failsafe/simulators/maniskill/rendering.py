@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 import sapien
 from jaxtyping import UInt8
-from scipy.spatial.transform import Rotation
 
 from failsafe.errors import MissingRendererError, UnknownNameError, UserError
 from failsafe.records import poses
-from failsafe.records.poses import Pose
+from failsafe.simulators.cameras import look_at
 from failsafe.simulators.contract import Camera
 from failsafe.simulators.maniskill.frames import base_pose, tool_pose
 from failsafe.simulators.maniskill.meshes import MeshLibrary
@@ -32,23 +31,6 @@ _NEAR, _FAR = 0.01, 100.0
 """Near and far plane of the cameras, metres."""
 _CUDA_PROBE = "import sapien; sapien.render.RenderSystem(sapien.Device('cuda'))"
 _PROBE_SECONDS = 60
-
-
-def look_at(eye: Sequence[float], target: Sequence[float], up: Sequence[float] = (0.0, 0.0, 1.0)) -> Pose:
-    """Return the pose of a camera at one point that looks at another [7].
-
-    Args:
-        eye: Position of the camera, metres. [3]
-        target: Point on the optical axis, metres. [3]
-        up: Upward direction. [3]
-    """
-    forward = np.subtract(target, eye).astype(np.float64)
-    forward /= np.linalg.norm(forward)
-    left = np.cross(np.asarray(up, dtype=np.float64), forward)
-    left /= np.linalg.norm(left)
-    axes = np.stack([forward, left, np.cross(forward, left)], axis=1)
-    x, y, z, w = Rotation.from_matrix(axes).as_quat().tolist()
-    return poses.pose(np.array(eye), np.array([w, x, y, z]))
 
 
 # In a Panda's base frame the middle of ManiSkill's table is at x = 0.615 m. Objects lie within 0.2 m of it.
