@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
@@ -16,7 +16,8 @@ from failsafe.generation.corrections import Waypoint, to_actions
 from failsafe.generation.nominal import NominalRollout
 from failsafe.models.contract import MAX_ACTIONS, RecoveryModel
 from failsafe.monitors.waypoints import is_negligible
-from failsafe.policies.contract import ActionSpace, Policy
+from failsafe.policies.contract import Policy
+from failsafe.policies.wrapped import WrappedPolicy
 from failsafe.records.assessment import Assessment, Status, Window, WindowSpec
 from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.records.episode import Episode
@@ -185,7 +186,7 @@ class ModelAlone:
         )
 
 
-class HoldPolicy:
+class HoldPolicy(WrappedPolicy):
     """Control in place of the base policy: the arm holds its pose, and the gripper what it has.
 
     Args:
@@ -193,22 +194,13 @@ class HoldPolicy:
     """
 
     def __init__(self, policy: Policy) -> None:
-        self._base, self._widest = policy, 0.0
+        super().__init__(policy)
+        self._widest = 0.0
 
     @property
     def name(self) -> str:
         """Name in messages."""
         return f"hold in place of {self._base.name}"
-
-    @property
-    def action_space(self) -> ActionSpace:
-        """The base policy's action space, with one action per chunk."""
-        return replace(self._base.action_space, chunk=1)
-
-    @property
-    def views(self) -> Mapping[str, int]:
-        """The base policy's views."""
-        return self._base.views
 
     def reset(self, instruction: str) -> None:
         """Start an episode.

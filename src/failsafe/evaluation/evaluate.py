@@ -13,7 +13,7 @@ from failsafe.evaluation.episodes import EpisodeLimits
 from failsafe.evaluation.objects import StudyObjects, name_of
 from failsafe.evaluation.results import Results
 from failsafe.evaluation.scenarios import perturbed_scenarios
-from failsafe.evaluation.study import run_study
+from failsafe.evaluation.study import counting, run_study
 from failsafe.execution.contract import Executor
 from failsafe.execution.loading import choose_executor
 from failsafe.experts.tasks import Task
@@ -106,14 +106,7 @@ def evaluate(
         max_steps=max_steps,
     )
     _check_role(seeds, config.conditions)
-    done, total = 0, len(study_items(config, shard))
-    on_progress(0, total)
-
-    def count(_: object) -> None:
-        nonlocal done
-        done += 1
-        on_progress(done, total)
-
+    count = counting(on_progress, len(study_items(config, shard)))
     run_on = choose_executor(executor, workers, objects if objects.any else None)
     return run_study(config, Path(out), run_on, count, shard, objects)
 

@@ -9,7 +9,7 @@ is the result.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -22,7 +22,8 @@ from failsafe.experts.tasks import Task
 from failsafe.generation.corrections import Candidate, propose
 from failsafe.generation.nominal import NominalRollout, run_nominal
 from failsafe.monitors.waypoints import Waypoint, plan_waypoints
-from failsafe.policies.contract import ActionSpace, Frame, Policy, check_chunk, reset_policy
+from failsafe.policies.contract import Frame, Policy, check_chunk, reset_policy
+from failsafe.policies.wrapped import WrappedPolicy
 from failsafe.records.case import RecoveryStrategy
 from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.records.episode import Episode, EpisodeKey
@@ -95,10 +96,11 @@ def run_oracle_minimal(
             if corrected.steps >= stop:
                 events.append(Event(stop, EventKind.HAND_BACK))
             return replace(corrected, events=tuple(events))
-    return run(policy)
+    kept[:] = failing
+    return again
 
 
-class CorrectedPolicy:
+class CorrectedPolicy(WrappedPolicy):
     """A policy that acts alone but for one correction at a known step; itself a policy, one action at a time.
 
     Args:
@@ -111,25 +113,11 @@ class CorrectedPolicy:
     def __init__(
         self, policy: Policy, step: int, actions: Sequence[Sequence[float]], embodiment: EmbodimentSpec
     ) -> None:
-        self._base, self._at, self._actions, self._embodiment = policy, step, actions, embodiment
+        super().__init__(policy)
+        self._at, self._actions, self._embodiment = step, actions, embodiment
         self._queue: deque[np.ndarray] = deque()
         self._waypoints: deque[Waypoint] = deque()
         self._step = 0
-
-    @property
-    def name(self) -> str:
-        """Name in messages: the base policy's."""
-        return self._base.name
-
-    @property
-    def action_space(self) -> ActionSpace:
-        """The base policy's action space, with one action per chunk."""
-        return replace(self._base.action_space, chunk=1)
-
-    @property
-    def views(self) -> Mapping[str, int]:
-        """The base policy's views."""
-        return self._base.views
 
     def reset(self, instruction: str, seed: int | None = None) -> None:
         """Start an episode.

@@ -21,7 +21,7 @@ from failsafe.errors import UserError
 from failsafe.evaluation.code import differences, study_code
 from failsafe.evaluation.config import StudyConfig, study_items
 from failsafe.evaluation.results import Frozen, Results
-from failsafe.evaluation.study import run_study
+from failsafe.evaluation.study import counting, run_study
 from failsafe.execution.contract import Executor
 from failsafe.models.loading import fingerprint
 from failsafe.policies.loading import policy_fingerprint
@@ -166,13 +166,5 @@ def run_protocol(
             "protocol and say why"
         )
     frozen = Frozen(digest, protocol.end_point, protocol.budget_hours)
-    items = study_items(config, shard)
-    done = 0
-    on_progress(0, len(items))
-
-    def count(_: object) -> None:
-        nonlocal done
-        done += 1
-        on_progress(done, len(items))
-
+    count = counting(on_progress, len(study_items(config, shard)))
     return run_study(config, out, executor, count, shard, frozen=frozen)

@@ -77,6 +77,24 @@ def run_study(
     return results
 
 
+def counting(on_progress: Callable[[int, int], None], total: int) -> Callable[[object], None]:
+    """Report that nothing is done yet, and return a callback that reports one item more at each call.
+
+    Args:
+        on_progress: Called with the number of items done so far, and of all.
+        total: Number of all items.
+    """
+    done = 0
+
+    def count(_: object) -> None:
+        nonlocal done
+        done += 1
+        on_progress(done, total)
+
+    on_progress(0, total)
+    return count
+
+
 class StudyJob:
     """Runs the episodes of one item after the other; keeps the simulators, policies and model loaded.
 
