@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -15,7 +14,8 @@ from failsafe.errors import DivergedError, PolicyError, UserError
 from failsafe.evaluation.scenarios import Scenario
 from failsafe.experts.tasks import Task
 from failsafe.monitors.monitored import MonitoredPolicy
-from failsafe.policies.contract import Policy, check_chunk, check_fit, reset_policy
+from failsafe.policies.calls import ask, policy_errors
+from failsafe.policies.contract import Policy, check_fit, reset_policy
 from failsafe.records.episode import Ending, Episode, EpisodeKey
 from failsafe.records.observation import PolicyObservation
 from failsafe.rollouts.hooks import Command, Hook
@@ -24,8 +24,6 @@ from failsafe.rollouts.loop import ControlLoop
 from failsafe.rollouts.recording import StateRecorder
 from failsafe.rollouts.stopping import HOLD_SECONDS, StopOnSuccess
 from failsafe.simulators.contract import Camera, Simulator
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -222,8 +220,9 @@ class _PolicyRollout:
 
     def run(self, instruction: str, seed: int, limits: EpisodeLimits) -> Ending:
         """Act until the episode ends."""
-        loop, policy = self._loop, self._policy
-        self._call(lambda: reset_policy(policy, instruction, seed))
+        loop = self._loop
+        with policy_errors(self._policy):
+            reset_policy(self._policy, instruction, seed)
         actions: deque[np.ndarray] = deque()
         while self.steps < limits.max_steps:
             seen = self._sense()
@@ -249,20 +248,9 @@ class _PolicyRollout:
         seen = replace(seen, target_pose=self._controller.target)
         begun = time.perf_counter()
         try:
-            return self._call(lambda: list(self._read(self._policy.act(seen))))
+            return ask(self._policy, seen)
         finally:
             self._thinking += time.perf_counter() - begun
-
-    def _read(self, chunk: object) -> np.ndarray:
-        return check_chunk(self._policy.name, chunk, self._policy.action_space.chunk)
-
-    def _call(self, what: Callable[[], T]) -> T:
-        try:
-            return what()
-        except (PolicyError, DivergedError):
-            raise
-        except (Exception, SystemExit) as error:  # whatever a policy raises ends its episode, not the run
-            raise PolicyError(f"{self._policy.name} raised {type(error).__name__}: {error}") from error
 
     def _act(self, action: np.ndarray) -> None:
         measured = self._loop.observation.tcp_pose

@@ -15,7 +15,8 @@ from failsafe.evaluation.scenarios import Scenario
 from failsafe.experts.tasks import Task
 from failsafe.generation.corrections import Candidate
 from failsafe.perturbations.injection import Injection
-from failsafe.policies.contract import Policy, check_chunk, check_fit, reset_policy
+from failsafe.policies.calls import ask, policy_errors
+from failsafe.policies.contract import Policy, check_fit, reset_policy
 from failsafe.records.observation import PolicyObservation
 from failsafe.records.poses import Pose
 from failsafe.records.trace import Trace
@@ -112,7 +113,7 @@ class PolicyDriver:
             before = runner.observation
             seen = runner.sense(self._observe(runner))
             if not queue:
-                queue.extend(self._ask(replace(seen, target_pose=runner.intended)))
+                queue.extend(ask(self.policy, replace(seen, target_pose=runner.intended)))
             intentions.append(_intention(runner, queue))
             runner.track(*space.to_pose(queue.popleft(), runner.intended, runner.observation.tcp_pose))
             still = still + 1 if rest.update(before, runner.observation) else 0
@@ -131,7 +132,7 @@ class PolicyDriver:
         chunks: list[bytes] = []
         for _ in range(2):
             self.reset(seed)
-            chunks.append(np.stack(self._ask(self._observe(RolloutRunner(self._simulator)))).tobytes())
+            chunks.append(np.stack(ask(self.policy, self._observe(RolloutRunner(self._simulator)))).tobytes())
         return chunks[0] == chunks[1]
 
     def reset(self, seed: int) -> None:
@@ -140,27 +141,14 @@ class PolicyDriver:
         Raises:
             PolicyError: If it does not accept the instruction.
         """
-        try:
+        with policy_errors(self.policy):
             reset_policy(self.policy, self._simulator.episode.instruction, seed)
             self.policy.drop_queue()
-        except PolicyError:
-            raise
-        except (Exception, SystemExit) as error:  # whatever a policy raises ends its episode, not the run
-            raise PolicyError(f"{self.policy.name} raised {type(error).__name__}: {error}") from error
 
     def _observe(self, runner: RolloutRunner) -> PolicyObservation:
         truth = runner.observation
         views = RenderedViews(self._simulator, runner.state, self._cameras, self._sizes, self._watch)
         return PolicyObservation(views, truth.tcp_pose, runner.intended, truth.gripper_width)
-
-    def _ask(self, seen: PolicyObservation) -> list[np.ndarray]:
-        try:
-            chunk = self.policy.act(seen)
-            return list(check_chunk(self.policy.name, chunk, self.policy.action_space.chunk))
-        except (PolicyError, DivergedError):
-            raise
-        except (Exception, SystemExit) as error:  # see `reset`
-            raise PolicyError(f"{self.policy.name} raised {type(error).__name__}: {error}") from error
 
 
 def run_policy(
