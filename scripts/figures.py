@@ -22,7 +22,7 @@ from failsafe.errors import UserError
 from failsafe.evaluation.episode_table import read_episode_table
 from failsafe.evaluation.intervention import STEP_LIMITS
 from failsafe.evaluation.paired import ALL_TASKS, Row, summarise
-from failsafe.reports.evaluation_tables import probability
+from failsafe.reports.evaluation_cells import probability
 
 ROOT = Path(__file__).resolve().parents[1]
 FIGURE = re.compile(r"<!--= (?P<key>[^>]*?) -->(?P<text>.*?)<!--/-->", re.DOTALL)

@@ -244,6 +244,7 @@ def test_a_state_that_counts_several_times_is_one_unit() -> None:
     assert row.rescued == 12
     assert row.p == 2 * 0.5**3  # of three states, not of twelve pairs
     assert row.gain_interval == (1.0, 1.0)
+    assert row.interval == wilson(3, 3)
 
 
 @settings(deadline=None)  # the first call imports SciPy

@@ -26,6 +26,7 @@ from failsafe.evaluation.config import StudyItem
 from failsafe.evaluation.paired import Summary, pairs_of, summarise
 from failsafe.evaluation.replay_videos import ReplayVideo
 from failsafe.evaluation.results import Results
+from failsafe.evaluation.statistics import wilson
 from failsafe.records.episode import Ending, Episode
 from failsafe.records.event import EventKind
 from failsafe.reports.evaluation import (
@@ -35,6 +36,7 @@ from failsafe.reports.evaluation import (
     summary_markdown,
     write_report,
 )
+from failsafe.reports.evaluation_cells import probability
 from failsafe.reports.evaluation_charts import (
     alarm_chart,
     curve_charts,
@@ -48,7 +50,6 @@ from failsafe.reports.evaluation_tables import (
     curve_table,
     effort_table,
     headlines,
-    probability,
 )
 
 WORKED, FAILED = Ending.SUCCESS, Ending.FAILURE
@@ -290,7 +291,16 @@ def test_success_by_step_limit_is_of_the_records(summary: Summary) -> None:
 
 def test_perturbations_have_columns_of_their_own(summary: Summary) -> None:
     rows = tuple(
-        replace(row, onsets=7, detected=4, delay=12.0, survived=5, survived_alarms=2) for row in summary.rows
+        replace(
+            row,
+            onsets=7,
+            detected=4,
+            delay=12.0,
+            survived=5,
+            survived_alarms=2,
+            survived_interval=wilson(2, 5),
+        )
+        for row in summary.rows
     )
     overview, first, *_ = summary_markdown(Summary(rows)).strip().split("\n\n### ")
     assert "| false alarms | alarms, policy survives | delay |" in overview

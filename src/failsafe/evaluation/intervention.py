@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from failsafe.evaluation.statistics import SeedBootstrap, interval, wilson
+from failsafe.evaluation.statistics import SeedBootstrap, interval, rate_interval
 from failsafe.records.episode import Episode
 from failsafe.rollouts.stopping import HOLD_SECONDS
 
@@ -30,7 +30,7 @@ class Intervention:
         rescued_interval: Its interval.
         policy_ends: Number of rescued episodes that end under the base policy: it acts during the
             last 0.6 s, the time for which a success has to last.
-        policy_ends_interval: 95 % Wilson interval of their share.
+        policy_ends_interval: 95 % interval of their share (`failsafe.evaluation.statistics.rate_interval`).
     """
 
     share: float
@@ -54,7 +54,7 @@ class StepLimit:
     Attributes:
         steps: The limit.
         successes: Number of episodes that succeed within it.
-        interval: 95 % Wilson interval of the success rate.
+        interval: 95 % interval of the success rate (`failsafe.evaluation.statistics.rate_interval`).
     """
 
     steps: int
@@ -69,7 +69,7 @@ def measure_intervention(episodes: Sequence[Episode], rescued: Sequence[Episode]
         episodes: All episodes of a condition; at least one.
         rescued: Those of them that the policy alone fails in and that succeed.
     """
-    ends = sum(ends_under_policy(episode) for episode in rescued)
+    ends = [ends_under_policy(episode) for episode in rescued]
     share, share_interval = _share(episodes)
     rescued_share, rescued_interval = _share(rescued) if rescued else (None, None)
     return Intervention(
@@ -78,8 +78,8 @@ def measure_intervention(episodes: Sequence[Episode], rescued: Sequence[Episode]
         rescued=len(rescued),
         rescued_share=rescued_share,
         rescued_interval=rescued_interval,
-        policy_ends=ends,
-        policy_ends_interval=wilson(ends, len(rescued)),
+        policy_ends=sum(ends),
+        policy_ends_interval=rate_interval(ends, number_states(rescued)),
     )
 
 
@@ -89,13 +89,9 @@ def success_curve(episodes: Sequence[Episode]) -> tuple[StepLimit, ...]:
     Args:
         episodes: The episodes.
     """
-    counts = [
-        sum(episode.success and episode.steps <= limit for episode in episodes) for limit in STEP_LIMITS
-    ]
-    return tuple(
-        StepLimit(limit, count, wilson(count, len(episodes)))
-        for limit, count in zip(STEP_LIMITS, counts, strict=True)
-    )
+    units = number_states(episodes)
+    within = {limit: [e.success and e.steps <= limit for e in episodes] for limit in STEP_LIMITS}
+    return tuple(StepLimit(limit, sum(done), rate_interval(done, units)) for limit, done in within.items())
 
 
 def ends_under_policy(episode: Episode) -> bool:
@@ -116,12 +112,17 @@ def _share(episodes: Sequence[Episode]) -> tuple[float, tuple[float, float] | No
         return 0.0, None
     if not steps[:, 0].any():  # a bootstrap of nothing states no uncertainty
         return 0.0, None
-    states = {state: i for i, state in enumerate(dict.fromkeys(_state(episode) for episode in episodes))}
-    units = np.array([states[_state(episode)] for episode in episodes], dtype=np.int64)
-    totals = SeedBootstrap(units).total(steps)
+    totals = SeedBootstrap(np.array(number_states(episodes), dtype=np.int64)).total(steps)
     shares = totals[:, 0] / np.maximum(totals[:, 1], 1)
     return float(shares[0]), interval(shares[1:])
 
 
-def _state(episode: Episode) -> tuple[str, int]:
-    return episode.key.task, episode.key.seed
+def number_states(episodes: Sequence[Episode]) -> list[int]:
+    """Return the number of the initial state of each episode: equal for episodes that begin alike.
+
+    Args:
+        episodes: The episodes of one policy.
+    """
+    states = [(episode.key.task, episode.key.seed) for episode in episodes]
+    numbers = {state: i for i, state in enumerate(dict.fromkeys(states))}
+    return [numbers[state] for state in states]

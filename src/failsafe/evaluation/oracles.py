@@ -40,7 +40,7 @@ _FIRST_SECONDS, _EVERY_SECONDS = 0.25, 1.0
 _PER_STRATEGY = 2
 """Corrections of each strategy that are tried at one moment, shortest first."""
 _OPEN_SHARE = 0.7
-"""Share of the widest opening so far from which on a gripper counts as open."""
+"""Share of the gripper's travel from which on it counts as open."""
 
 
 def run_oracle_minimal(

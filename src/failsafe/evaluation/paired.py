@@ -11,7 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from failsafe.evaluation.conditions import CONDITIONS, MONITOR, NEVER
-from failsafe.evaluation.intervention import Intervention, StepLimit, measure_intervention, success_curve
+from failsafe.evaluation.intervention import (
+    Intervention,
+    StepLimit,
+    measure_intervention,
+    number_states,
+    success_curve,
+)
 from failsafe.evaluation.scenarios import scenario
 from failsafe.evaluation.statistics import gain_interval, rate_interval, sign_flip
 from failsafe.records.episode import Ending, Episode
@@ -113,6 +119,7 @@ class Row:
         interval: 95 % interval of the success rate: Wilson's, or a bootstrap over initial states in rows in
             which a state counts several times. The intervals of the other rates are of the same kind.
         alone: Successes of the policy alone from the same initial states.
+        alone_interval: 95 % interval of their rate.
         rescued: Initial states from which the policy alone fails and this condition succeeds.
         harmed: Initial states from which the policy alone succeeds and this condition fails.
         gain_interval: 95 % bootstrap interval over initial states of the gain in success rate.
@@ -125,6 +132,7 @@ class Row:
         false_alarm_interval: 95 % interval of `false_alarm_rate`.
         survived: Perturbed episodes in which the policy alone succeeds.
         survived_alarms: Number of those with an alarm, which may be in time and is not needed.
+        survived_interval: 95 % interval of the share of those with an alarm.
         intervention: What part the monitor has in the episodes.
         curve: Successes by step limit.
         take_overs: Take-overs per episode.
@@ -150,6 +158,7 @@ class Row:
     successes: int
     interval: tuple[float, float] | None
     alone: int
+    alone_interval: tuple[float, float] | None
     rescued: int
     harmed: int
     gain_interval: tuple[float, float] | None
@@ -161,6 +170,7 @@ class Row:
     false_alarm_interval: tuple[float, float] | None
     survived: int
     survived_alarms: int
+    survived_interval: tuple[float, float] | None
     intervention: Intervention
     curve: tuple[StepLimit, ...]
     take_overs: float
@@ -287,11 +297,9 @@ def _row(cell: tuple[str, str, str, str], pairs: Sequence[Pair]) -> Row:
     under = [pair.under for pair in pairs]
     successes = sum(episode.success for episode in under)
     alone = sum(pair.alone.success for pair in pairs)
-    states = [(pair.alone.key.task, pair.alone.key.seed) for pair in pairs]
-    number_of = {state: i for i, state in enumerate(dict.fromkeys(states))}
-    units = [number_of[state] for state in states]
+    units = number_states([pair.alone for pair in pairs])
     differences = [pair.under.success - pair.alone.success for pair in pairs]
-    per_unit = [0] * len(number_of)
+    per_unit = [0] * len(set(units))
     for unit, difference in zip(units, differences, strict=True):
         per_unit[unit] += difference
     own = [(pair, unit) for pair, unit in zip(pairs, units, strict=True) if pair.alone.success]
@@ -300,7 +308,10 @@ def _row(cell: tuple[str, str, str, str], pairs: Sequence[Pair]) -> Row:
     harmed = sum(pair.change is Change.HARMED for pair in pairs)
     quiet = [(pair, unit) for pair, unit in zip(pairs, units, strict=True) if pair.false_alarm is not None]
     false = [pair.false_alarm is True for pair, _ in quiet]
-    survived = [alarmed for pair in pairs if (alarmed := pair.survived_alarm) is not None]
+    survivors = [
+        (pair, unit) for pair, unit in zip(pairs, units, strict=True) if pair.survived_alarm is not None
+    ]
+    survived = [pair.survived_alarm is True for pair, _ in survivors]
     first = [alarm.step for pair in pairs if (alarm := pair.first_alarm)]
     late = [pair.delay for pair in pairs if pair.delays]
     delays = [delay for delay in late if delay is not None]
@@ -316,6 +327,7 @@ def _row(cell: tuple[str, str, str, str], pairs: Sequence[Pair]) -> Row:
         successes=successes,
         interval=rate_interval([episode.success for episode in under], units),
         alone=alone,
+        alone_interval=rate_interval([pair.alone.success for pair in pairs], units),
         rescued=rescued,
         harmed=harmed,
         gain_interval=gain_interval(differences, units),
@@ -327,6 +339,7 @@ def _row(cell: tuple[str, str, str, str], pairs: Sequence[Pair]) -> Row:
         false_alarm_interval=rate_interval(false, [unit for _, unit in quiet]),
         survived=len(survived),
         survived_alarms=sum(survived),
+        survived_interval=rate_interval(survived, [unit for _, unit in survivors]),
         intervention=measure_intervention(under, rescues),
         curve=success_curve(under),
         take_overs=sum(e.count(EventKind.TAKE_OVER) for e in under) / number,

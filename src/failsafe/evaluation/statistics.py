@@ -82,6 +82,8 @@ def sign_flip(differences: Sequence[int]) -> float:
 def rate_interval(outcomes: Sequence[bool], units: Sequence[int]) -> tuple[float, float] | None:
     """Compute the interval of a success rate: Wilson's, or by bootstrap where a unit has several outcomes.
 
+    If all outcomes are equal, Wilson's interval of the units is returned.
+
     Args:
         outcomes: Whether each trial succeeded. [N]
         units: Number of the independent unit, such as the initial state, of each trial. [N]
@@ -89,8 +91,11 @@ def rate_interval(outcomes: Sequence[bool], units: Sequence[int]) -> tuple[float
     Returns:
         Lower and upper end; None without trials.
     """
-    if len(set(units)) == len(units):
-        return wilson(sum(outcomes), len(outcomes))
+    number = len(set(units))
+    if number == len(units):
+        return wilson(sum(outcomes), number)
+    if len(set(outcomes)) == 1:  # a bootstrap of equal outcomes would state no uncertainty
+        return wilson(number if outcomes[0] else 0, number)
     columns = np.stack([np.array(outcomes, dtype=np.float64), np.ones(len(outcomes))], axis=1)
     total = SeedBootstrap(np.array(units, dtype=np.int64)).total(columns)
     return interval(total[1:, 0] / total[1:, 1])

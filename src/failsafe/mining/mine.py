@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from failsafe.datasets.files import remove_partials
 from failsafe.datasets.locks import locked
 from failsafe.datasets.mined import MinedManifest, MiningConfig, read_mined_manifest, write_mined_manifest
 from failsafe.datasets.store import Dataset
@@ -93,6 +94,7 @@ def mine(
     dataset = Dataset(Path(out))
     dataset.check_files()
     with locked(dataset.path):
+        remove_partials(dataset.path)
         manifest = _begin(dataset, MinedManifest(config, collect_provenance(), code=code))
         if not manifest.complete:
             run_on.run(MiningJob(config, dataset, given, objects.tasks), config.items, on_message=on_progress)

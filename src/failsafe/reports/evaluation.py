@@ -22,6 +22,7 @@ from failsafe.evaluation.scenarios import scenario
 from failsafe.evaluation.statistics import wilson
 from failsafe.records.provenance import Provenance
 from failsafe.reports.coverage_charts import Histogram
+from failsafe.reports.evaluation_cells import share
 from failsafe.reports.evaluation_charts import (
     MARKS,
     TimeLine,
@@ -40,7 +41,6 @@ from failsafe.reports.evaluation_tables import (
     headlines,
     narrow_tables,
     overview_table,
-    share,
     wide_tables,
 )
 from failsafe.reports.gallery_cases import plain_frames
