@@ -41,7 +41,7 @@ RESULT = re.compile(
     | (?<![\w.])0\.\d{3}\b                      # an accuracy
     | [+−]\d+(?:\.\d+)?\spoints?                # a gain
     | ^\|(?:.*\|)?\s*\**[\d,.]+\**\s*\|(?:.*\|)?\s*\**[\d,.]+\**\s*\|  # a row of numbers
-    | \d\s(?:a|per)\ssecond\b | \d\s/s\b        # a speed
+    | \d\s(?:\w+\s){0,2}(?:a|per)\ssecond\b | \d\s/s\b  # a speed
     """,
     re.VERBOSE,
 )
