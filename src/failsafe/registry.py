@@ -376,7 +376,9 @@ policies: Registry[Any] = Registry("policies", "policy", ["failsafe.policies.loa
 scenarios: Registry[Any] = Registry("scenarios", "scenario", ["failsafe.evaluation.scenarios"])
 conditions: Registry[Any] = Registry("conditions", "condition", ["failsafe.evaluation.conditions"])
 executors: Registry[Any] = Registry(
-    "executors", "executor", ["failsafe.execution.serial", "failsafe.execution.processes"]
+    "executors",
+    "executor",
+    ["failsafe.execution.serial", "failsafe.execution.processes", "failsafe.execution.ray_executor"],
 )
 exporters: Registry[Any] = Registry("exporters", "exporter", ["failsafe.exports.maniskill"])
 

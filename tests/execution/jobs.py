@@ -16,6 +16,10 @@ class Marks:
 
     folder: Path
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        return (self.folder,)
+
     def __setstate__(self, state: dict[str, Path]) -> None:
         if (state["folder"] / "stillborn").exists():
             os._exit(1)

@@ -21,10 +21,15 @@ from failsafe.execution.processes import ProcessExecutor
 from failsafe.execution.serial import SerialExecutor
 from failsafe.execution.threads import single_threaded
 
+EVERY = ["serial", "processes", pytest.param("ray", marks=pytest.mark.ray)]
+"""Ray takes seconds to start: see `test_ray`."""
+
 
 @dataclass(frozen=True)
 class Counting:
     """Reports its item twice."""
+
+    folders = ()
 
     def run(self, item: int, reporter: Reporter = SILENT) -> None:
         reporter.report((item, "first"))
@@ -34,7 +39,7 @@ class Counting:
         raise AssertionError(item)
 
 
-@pytest.mark.parametrize("name", list(EXECUTORS))
+@pytest.mark.parametrize("name", EVERY)
 def test_an_executor_runs_each_item_once_and_reports_before_it_is_done(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,7 +64,7 @@ def test_an_executor_runs_each_item_once_and_reports_before_it_is_done(
     assert "OMP_NUM_THREADS" not in os.environ
 
 
-@pytest.mark.parametrize("name", list(EXECUTORS))
+@pytest.mark.parametrize("name", EVERY)
 def test_an_error_of_the_job_stops_the_run(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unknown task 'Pick'"):
         load_executor(name, 1).run(Marks(tmp_path), ["unknown", "last"])
@@ -75,7 +80,7 @@ def test_serial_makes_the_bytes_of_processes(tmp_path: Path) -> None:
 
 
 def test_an_executor_is_found_by_name_or_path_or_is_one() -> None:
-    assert set(EXECUTORS.registered) == {"serial", "processes"}
+    assert set(EXECUTORS) == {"serial", "processes", "ray"}
     chosen = load_executor("processes", 3)
     assert isinstance(chosen, ProcessExecutor)
     assert chosen.workers == 3
@@ -95,6 +100,7 @@ def nothing(workers: int | None) -> list[int]:
     ("name", "workers", "message"),
     [
         ("processes", 0, "expected at least 1 worker, got 0"),
+        ("ray", 0, "expected at least 1 worker, got 0"),
         ("serial", 2, "expected 1 worker for the executor 'serial', got 2: choose 'processes'"),
     ],
 )

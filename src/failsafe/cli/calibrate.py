@@ -6,10 +6,10 @@ from pathlib import Path
 
 import tyro
 
+from failsafe.cli.execution import DEFAULT, ExecutionOptions
 from failsafe.cli.output import ProgressReporter, print_json
 from failsafe.cli.parsing import parse_names, parse_seeds
 from failsafe.evaluation.calibrate import calibrate as find_thresholds
-from failsafe.execution.loading import load_executor
 from failsafe.records import codec
 
 
@@ -22,8 +22,7 @@ def calibrate(
     tasks: str = "PickCube-v1,PushCube-v1,StackCube-v1",
     seeds: str = "800000:800100",
     max_steps: int = 400,
-    workers: int | None = None,
-    executor: str = "processes",
+    execution: ExecutionOptions = DEFAULT,
     json: bool = False,
 ) -> int:
     """Find alarm thresholds that at most a share alpha of successful episodes exceed.
@@ -40,8 +39,7 @@ def calibrate(
         tasks: Names of tasks, or MODULE:FUNCTION that returns a failsafe.Task, separated by commas.
         seeds: FIRST:LAST seeds that nothing else uses, the last not included; 800000:900000 are kept for it.
         max_steps: Control steps after which an episode is over.
-        workers: Number of processes; one per core by default.
-        executor: Where it runs: processes, serial (this process, for debugging), or MODULE:ATTRIBUTE.
+        execution: Where it runs.
         json: Print the thresholds as JSON.
     """
     with ProgressReporter("initial states", quiet=json) as reporter:
@@ -53,7 +51,7 @@ def calibrate(
             tasks=parse_names(tasks),
             seeds=parse_seeds(seeds),
             max_steps=max_steps,
-            executor=load_executor(executor, workers),
+            executor=execution.load(),
             on_progress=reporter.update,
         )
     if json:

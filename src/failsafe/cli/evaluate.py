@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from failsafe.cli.execution import DEFAULT, Execution, ExecutionOptions
 from failsafe.cli.output import ProgressReporter
 from failsafe.cli.parsing import parse_names, parse_seeds, parse_shard
 from failsafe.cli.report import print_summary, publish
@@ -17,13 +18,12 @@ from failsafe.evaluation.evaluate import plan_study
 from failsafe.evaluation.notes import find_faults, notes
 from failsafe.evaluation.protocol import freeze as make_protocol
 from failsafe.evaluation.protocol import run_protocol, write_protocol
-from failsafe.execution.loading import load_executor
 from failsafe.models.loading import COMPACT
 from failsafe.monitors.budget import InterventionBudget
 from failsafe.monitors.settings import MonitorSettings
 
-_BESIDE_A_PROTOCOL = ("protocol", "out", "workers", "executor", "shard", "videos", "json")
-"""Options that do not change what is run."""
+_BESIDE_A_PROTOCOL = ("protocol", "out", "execution", "shard", "videos", "json")
+"""Parameters that do not change what is run."""
 
 
 def evaluate(
@@ -43,8 +43,7 @@ def evaluate(
     max_steps: int = 400,
     asynchronous: bool = False,
     deadline: float = 5.0,
-    workers: int | None = None,
-    executor: str = "processes",
+    execution: ExecutionOptions = DEFAULT,
     shard: str = "0/1",
     videos: int = 3,
     freeze: Path | None = None,
@@ -63,7 +62,7 @@ def evaluate(
 
     Args:
         policy: Base policies: reference:weak, openvla://HOST:PORT, openvla-oft://..., openpi://...,
-            MODULE:CLASS. A server of a policy for LIBERO: openpi://HOST:PORT?preset=libero.
+            MODULE:CLASS.
         out: Folder of the results.
         monitor: Recovery model: "compact", a checkpoint, openai+http://HOST:PORT/v1?model=..., MODULE:CLASS.
         tasks: Names of tasks, or MODULE:FUNCTION that returns a failsafe.Task, separated by commas.
@@ -82,8 +81,7 @@ def evaluate(
         max_steps: Control steps after which an episode is over.
         asynchronous: Let the policy act while the model computes.
         deadline: Seconds after which an assessment is dropped.
-        workers: Number of processes; one per core by default.
-        executor: Where it runs: processes, serial (this process, for debugging), or MODULE:ATTRIBUTE.
+        execution: Where it runs.
         shard: I/N: run the I-th of N parts, from 0; `failsafe report` merges the parts.
         videos: Largest number of videos of each kind on the page, 0 for none; a shard has no videos.
         freeze: Write a protocol to this file, and run nothing.
@@ -96,7 +94,7 @@ def evaluate(
         UserError: If an option is missing or contradicts a protocol.
     """
     given = dict(locals())
-    part, run_on = parse_shard(shard), load_executor(executor, workers)
+    part, run_on = parse_shard(shard), execution.load()
     study: dict[str, Any] = {
         "tasks": parse_names(tasks),
         "seeds": parse_seeds(seeds),
@@ -146,9 +144,13 @@ def _check_alone(given: Mapping[str, object]) -> None:
         UserError: If one does.
     """
     defaults = inspect.signature(evaluate).parameters
+    flags: list[str] = []
+    for beside in _BESIDE_A_PROTOCOL[1:]:
+        names = Execution.__dataclass_fields__ if beside == "execution" else (beside,)
+        flags += [f"--{name.replace('_', '-')}" for name in names]
     for name, value in given.items():
         if name not in _BESIDE_A_PROTOCOL and value != defaults[name].default:
             raise UserError(
                 f"expected --protocol without --{name.replace('_', '-')}: the file says what to run; with it "
-                f"go {', '.join(f'--{beside}' for beside in _BESIDE_A_PROTOCOL[1:])}"
+                f"go {', '.join(flags)}"
             )

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import tyro
 
+from failsafe.cli.execution import DEFAULT, ExecutionOptions
 from failsafe.cli.output import ProgressReporter, print_json
 from failsafe.datasets.build import build_dataset, partitions_of
 from failsafe.datasets.manifest import read_manifest
 from failsafe.errors import UserError
-from failsafe.execution.loading import load_executor
 from failsafe.experts.tasks import check_task
 from failsafe.generation.config import (
     PARTITIONS,
@@ -40,8 +40,7 @@ def generate(
     verify_rollouts: int = 5,
     compound: float = 0.1,
     manifest: Path | None = None,
-    workers: int | None = None,
-    executor: str = "processes",
+    execution: ExecutionOptions = DEFAULT,
     shard: str = "",
     partitions: int = PARTITIONS,
     needed: bool = False,
@@ -62,8 +61,7 @@ def generate(
         verify_rollouts: Rollouts with each correction: one exact, the others with noise and delay.
         compound: Share of the cases with two perturbations at once.
         manifest: Take tasks and settings from this manifest.json, to generate its dataset again.
-        workers: Number of processes; one per core by default.
-        executor: Where it runs: processes, serial (this process, for debugging), or MODULE:ATTRIBUTE.
+        execution: Where it runs.
         shard: I/N: generate the I-th of N parts, from 0; `failsafe merge` merges the parts.
         partitions: Independent parts of the run: the most workers and shards; part of what the dataset is.
         needed: Count failures with a needed correction only: the expert fails without it, even if the cause
@@ -94,7 +92,7 @@ def generate(
     part = parse_shard(shard, config.partition_count) if shard else None
     for task in config.tasks:
         check_task(task)
-    run_on = load_executor(executor, workers)
+    run_on = execution.load()
     begun = time.monotonic()
     wanted = sum(len(partition_targets(config, partition)) for partition in partitions_of(config, part))
     categories: Counter[str] = Counter()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from failsafe.cli.execution import DEFAULT, ExecutionOptions
 from failsafe.cli.output import ProgressReporter, print_json
 from failsafe.cli.parsing import parse_names
-from failsafe.execution.loading import load_executor
 from failsafe.mining.job import Mined
 from failsafe.mining.mine import mine as run_mining
 from failsafe.reports.mining import mining_figures, mining_text, write_mining_page
@@ -24,8 +24,7 @@ def mine(
     labels: int = 2,
     verify_rollouts: int = 1,
     samples: int = 4,
-    workers: int | None = None,
-    executor: str = "processes",
+    execution: ExecutionOptions = DEFAULT,
     json: bool = False,
 ) -> int:
     """Find out how a policy fails, and prove what corrects it.
@@ -34,7 +33,7 @@ def mine(
 
     Args:
         policy: The policy: reference:weak, openvla://HOST:PORT, openvla-oft://..., openpi://...,
-            MODULE:CLASS. A server of a policy for LIBERO: openpi://HOST:PORT?preset=libero.
+            MODULE:CLASS.
         out: Folder of the mined dataset; `failsafe samples` takes it together with generated ones.
         tasks: Names of tasks, or MODULE:FUNCTION that returns a failsafe.Task, separated by commas.
         episodes: Episodes of each task.
@@ -45,11 +44,10 @@ def mine(
         labels: Steps of each failed episode to find corrections for.
         verify_rollouts: Rollouts with each correction: one exact, the others with noise and delay.
         samples: Rollouts of each branch without a correction, where the policy is not deterministic.
-        workers: Number of processes; one per core by default.
-        executor: Where it runs: processes, serial (this process, for debugging), or MODULE:ATTRIBUTE.
+        execution: Where it runs.
         json: Print the result as JSON.
     """
-    run_on, names = load_executor(executor, workers), parse_names(tasks)
+    run_on, names = execution.load(), parse_names(tasks)
     categories: Counter[str] = Counter()
     chance = False
     with ProgressReporter("episodes", episodes * len(names), quiet=json) as reporter:

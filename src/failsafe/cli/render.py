@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tyro
 
+from failsafe.cli.execution import DEFAULT, ExecutionOptions
 from failsafe.cli.output import ProgressReporter, print_json
 from failsafe.cli.parsing import parse_names
 from failsafe.datasets.cameras import parse_cameras
@@ -15,7 +16,6 @@ from failsafe.datasets.manifest import check_task_code
 from failsafe.datasets.render import PURPOSES, RenderOptions, choose_cases, estimate_images, render_dataset
 from failsafe.datasets.store import open_dataset
 from failsafe.errors import UnknownNameError, UserError
-from failsafe.execution.loading import load_executor
 from failsafe.experts.tasks import load_task
 
 
@@ -27,8 +27,7 @@ def render(
     size: int = 0,
     every: int = 0,
     categories: str = "recoverable,unrecoverable",
-    workers: int | None = None,
-    executor: str = "processes",
+    execution: ExecutionOptions = DEFAULT,
     full_meshes: bool = False,
     skip_damaged: bool = False,
     episode: str = "",
@@ -49,8 +48,7 @@ def render(
         every: Control steps from one frame to the next, in place of the purpose's; labelled steps and the end
             are always rendered.
         categories: Categories of the cases to render, separated by commas.
-        workers: Number of processes; one per core by default.
-        executor: Where it runs: processes, serial (this process, for debugging), or MODULE:ATTRIBUTE.
+        execution: Where it runs.
         full_meshes: Render the robot's full meshes instead of the decimated ones.
         skip_damaged: Skip damaged files instead of stopping at the first.
         episode: With --steps: the case of which to write single frames as PNG files.
@@ -93,7 +91,7 @@ def render(
             left = max(expected - images, 0) * reporter.seconds / max(images, 1)
             reporter.advance(new, f"about {left:.0f} s left" if images and left else "")
 
-        made = render_dataset(dataset, cases, view, load_executor(executor, workers), show)
+        made = render_dataset(dataset, cases, view, execution.load(), show)
     seconds = reporter.seconds
     if json:
         result = {"episodes": len(cases), "images": made.images, "seconds": round(seconds, 1)}

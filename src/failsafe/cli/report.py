@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tyro
 
+from failsafe.cli.execution import DEFAULT, ExecutionOptions
 from failsafe.cli.output import ProgressReporter, print_json
 from failsafe.datasets.files import write_atomically
 from failsafe.errors import UserError
@@ -16,7 +17,6 @@ from failsafe.evaluation.paired import Summary, pairs_of, summarise
 from failsafe.evaluation.replay_videos import choose, make_replay_videos
 from failsafe.evaluation.results import Results
 from failsafe.execution.contract import Executor
-from failsafe.execution.loading import load_executor
 from failsafe.records import codec
 from failsafe.reports.evaluation import VIDEOS, format_summary, tables_markdown, write_report
 
@@ -29,8 +29,7 @@ def report(
     videos: int = 3,
     tables: Path | None = None,
     episode_table: Path | None = None,
-    workers: int | None = None,
-    executor: str = "processes",
+    execution: ExecutionOptions = DEFAULT,
     json: bool = False,
 ) -> int:
     """Write the page of an evaluation, and print its tables.
@@ -43,13 +42,12 @@ def report(
             episodes are run again.
         tables: Also write the tables as Markdown to this file.
         episode_table: Also write the records of all episodes to this Parquet file.
-        workers: Number of processes; one per core by default.
-        executor: Where it runs: processes, serial (this process, for debugging), or MODULE:ATTRIBUTE.
+        execution: Where it runs.
         json: Print the summary as JSON.
     """
     study = Results(results)
     study.take_in(shards)
-    run_on = load_executor(executor, workers)
+    run_on = execution.load()
     summary, page = publish(study, out or results / "report.html", videos, run_on, json)
     if tables is not None:
         write_atomically(tables, tables_markdown(study, summary).encode())

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import tyro
 
+from failsafe.cli.execution import DEFAULT, ExecutionOptions
 from failsafe.cli.output import ProgressReporter, print_json
 from failsafe.cli.parsing import parse_names, parse_pair
 from failsafe.errors import UserError
-from failsafe.execution.loading import load_executor
 from failsafe.records.assessment import WindowSpec
 from failsafe.samples.manifest import SampleConfig
 from failsafe.samples.render import build_samples
@@ -36,8 +36,7 @@ def samples(
     every: int = 0,
     explore: int = 0,
     images: bool = True,
-    workers: int | None = None,
-    executor: str = "processes",
+    execution: ExecutionOptions = DEFAULT,
     json: bool = False,
 ) -> int:
     """Cut training windows out of datasets: rendered once, split by seed.
@@ -63,8 +62,7 @@ def samples(
         explore: Take so many samples of one random-exploration rollout per initial state, and no others, to
             train the object localizer of the compact model. With --splits train.
         images: Render the windows; the compact model learns from image-free samples, too, which are cheap.
-        workers: Number of processes; one per core by default.
-        executor: Where it runs: processes, serial (this process, for debugging), or MODULE:ATTRIBUTE.
+        execution: Where it runs.
         json: Print the result as JSON.
 
     Raises:
@@ -87,7 +85,7 @@ def samples(
         images=images,
     )
     with ProgressReporter("samples", quiet=json) as reporter:
-        count = build_samples(data, out, config, load_executor(executor, workers), reporter.update)
+        count = build_samples(data, out, config, execution.load(), reporter.update)
     made = SampleSet(out)
     by_split = Counter(sample.split for sample in made.samples)
     failing = sum(sample.failing for sample in made.samples)

@@ -1,4 +1,7 @@
-"""Files that are whole or absent: written beside their place, then renamed."""
+"""Files that are whole or absent: written beside their place, then renamed.
+
+In a worker, files of the job are written where they belong (`failsafe.records.forwarding`).
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,13 @@ import re
 from pathlib import Path
 
 from failsafe.errors import StoreError
+from failsafe.records.forwarding import forwarded
 
 LOCK = ".lock"
 """Name of the file that is locked while a dataset is being written."""
 
 
+@forwarded
 def check_inside(folder: Path, path: Path) -> None:
     """Check that a path is in a folder, and that no link on the way leads out of it.
 
@@ -36,6 +41,7 @@ def check_inside(folder: Path, path: Path) -> None:
         )
 
 
+@forwarded
 def write_atomically(path: Path, data: bytes, within: Path | None = None) -> None:
     """Write a file so that no reader, and no crash at any moment, ever sees half of it.
 
@@ -64,6 +70,12 @@ def write_atomically(path: Path, data: bytes, within: Path | None = None) -> Non
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         raise StoreError(explain_error(error, path)) from error
+
+
+@forwarded
+def remove(path: Path) -> None:
+    """Delete a file if it is there."""
+    path.unlink(missing_ok=True)
 
 
 def is_partial(path: Path) -> bool:

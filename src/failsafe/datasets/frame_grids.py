@@ -28,7 +28,7 @@ from failsafe.datasets.store import Dataset
 from failsafe.errors import RecordError, UserError
 from failsafe.records import codec
 from failsafe.records.case import NOMINAL
-from failsafe.records.files import read_bytes
+from failsafe.records.files import exists, read_bytes
 from failsafe.records.names import check_id, task_folder
 from failsafe.simulators.contract import Camera
 
@@ -170,7 +170,7 @@ def read_index(folder: Path) -> FrameIndex | None:
         RecordError: If its index is damaged or of another version.
     """
     path = folder / "index.json"
-    if not path.exists():
+    if not exists(path):
         return None
     check_inside(folder, path)
     return codec.read(FrameIndex, path)

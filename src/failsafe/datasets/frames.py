@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from failsafe.datasets.files import write_atomically
+from failsafe.datasets.files import remove, write_atomically
 from failsafe.datasets.frame_grids import (
     FrameIndex,
     TraceFrames,
@@ -31,6 +31,8 @@ from failsafe.datasets.store import Dataset
 from failsafe.errors import UnknownNameError, UserError
 from failsafe.records import codec
 from failsafe.records.case import NOMINAL, FailureCase
+from failsafe.records.files import exists
+from failsafe.records.forwarding import forwarded
 from failsafe.records.trace import Trace
 from failsafe.simulators.contract import Camera, Simulator
 
@@ -277,13 +279,13 @@ def _render(
         kept = {
             c.name: c
             for c in before.cameras
-            if all(grid_path(folder, t.trace, c.name).exists() for t in traces)
+            if all(exists(grid_path(folder, t.trace, c.name)) for t in traces)
         }
     missing = [camera for camera in cameras if kept.get(camera.name) != camera]
     if not missing:
         return []
     kept |= {camera.name: camera for camera in missing}
-    (folder / "index.json").unlink(missing_ok=True)
+    remove(folder / "index.json")
     written: list[Path] = []
     if rollouts:
         simulator.reset(seed)
@@ -305,6 +307,7 @@ def _render(
     return written
 
 
+@forwarded
 def _remove_stale(folder: Path, index: FrameIndex) -> None:
     """Delete grids of cameras and rollouts that were rendered with other settings."""
     current = {grid_path(folder, t.trace, c.name) for t in index.traces for c in index.cameras}

@@ -191,6 +191,7 @@ class RenderJob:
 
     def __init__(self, folder: Path, view: RenderOptions) -> None:
         self._folder, self._view = folder, view
+        self.folders = (folder,)
         self._tasks: dict[str, Task] = {}
         self.lost: set[str] = set()
 

@@ -27,7 +27,7 @@ from failsafe.datasets.files import LOCK, check_inside, is_partial, write_atomic
 from failsafe.errors import FailSafeError, RecordError, StoreError, UserError
 from failsafe.records import codec
 from failsafe.records.case import FAILING, NOMINAL, FailureCase, NominalRecord
-from failsafe.records.files import read_bytes
+from failsafe.records.files import exists, read_bytes
 from failsafe.records.names import task_folder
 from failsafe.records.trace import Trace, pack, trace_from_arrays, trace_to_arrays, unpack
 
@@ -84,7 +84,7 @@ class Dataset:
             task: Name of the task.
             seed: Seed of the initial state.
         """
-        return self._exploration_path(task, seed).exists()
+        return exists(self._exploration_path(task, seed))
 
     def exploration(self, task: str, seed: int) -> Trace:
         """Return the random-exploration rollout of a task and seed; errors as for `nominal`.
@@ -102,7 +102,7 @@ class Dataset:
             task: Name of the task.
             case_id: Name of the case.
         """
-        return self.case_path(task, case_id).exists()
+        return exists(self.case_path(task, case_id))
 
     def has_nominal(self, task: str, seed: int) -> bool:
         """Whether the nominal rollout of a task and seed is stored.
@@ -111,7 +111,7 @@ class Dataset:
             task: Name of the task.
             seed: Seed of the initial state.
         """
-        return self._nominal_path(task, seed).exists()
+        return exists(self._nominal_path(task, seed))
 
     def nominal(self, task: str, seed: int) -> tuple[NominalRecord, Trace]:
         """Return record and trace of the nominal rollout of a task and seed.

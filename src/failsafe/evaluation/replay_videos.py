@@ -34,6 +34,7 @@ from failsafe.execution.contract import SILENT, Executor, Reporter, ignore
 from failsafe.records import codec
 from failsafe.records.episode import Ending, Episode
 from failsafe.records.event import EventKind
+from failsafe.records.files import exists
 from failsafe.simulators.contract import Camera, Simulator
 
 KINDS = (Change.RESCUED, Change.HARMED, Change.FAILED)
@@ -146,6 +147,7 @@ class ReplayVideoJob:
 
     def __init__(self, config: StudyConfig, results: Path, folder: Path) -> None:
         self._study, self._folder = StudyJob(config, results), folder
+        self.folders = (results, folder)
 
     def run(self, item: StudyItem, reporter: Reporter = SILENT) -> None:
         """Render the videos of an item. See `Job.run`."""
@@ -165,7 +167,7 @@ class ReplayVideoJob:
     def read(self, item: StudyItem) -> ReplayVideo | None:
         """Return the record of an item's videos, None if there is none."""
         file = video_folder(self._folder, item) / "video.json"
-        return codec.read(ReplayVideo, file) if file.exists() else None
+        return codec.read(ReplayVideo, file) if exists(file) else None
 
     def _write(self, video: ReplayVideo) -> None:
         file = video_folder(self._folder, video.item) / "video.json"

@@ -21,6 +21,7 @@ from failsafe.evaluation.config import StudyConfig
 from failsafe.evaluation.paired import Summary, summarise
 from failsafe.records import codec
 from failsafe.records.episode import Episode, EpisodeKey
+from failsafe.records.files import exists
 from failsafe.records.provenance import Provenance, collect_provenance, command_line
 from failsafe.records.seeds import SeedRole, role_of
 
@@ -107,7 +108,7 @@ class Results:
 
     def has(self, key: EpisodeKey) -> bool:
         """Whether an episode has been run."""
-        return self.file(key).exists()
+        return exists(self.file(key))
 
     def write(self, episode: Episode) -> None:
         """Store the record of an episode."""

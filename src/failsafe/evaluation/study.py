@@ -106,6 +106,7 @@ class StudyJob:
 
     def __init__(self, config: StudyConfig, out: Path, objects: StudyObjects | None = None) -> None:
         self._config, self._results = config, Results(out)
+        self.folders = (out,)
         self._objects = objects or StudyObjects()
         self._tasks = TaskLoader(self._objects.tasks)
         self._policies: dict[str, Policy] = dict(self._objects.policies)

@@ -2,12 +2,14 @@
 
 An executor may run items in any order, on any number of workers, in other processes or on other machines. So
 the result of an item must depend on the job and the item alone. Workers report progress as picklable
-messages. They write results themselves, or report them as messages.
+messages. They write results themselves into the folders of the job, or report them as messages. A worker that
+has no access to these folders forwards each access (`failsafe.records.forwarding`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
+from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 Item = TypeVar("Item", bound=Hashable)
@@ -55,6 +57,11 @@ class Job(Protocol[Item_contra]):
     A job is pickled and sent to every new worker. The worker keeps the job's attributes (loaded simulators,
     models) from one item to the next.
     """
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Folders of the files that the job reads and writes."""
+        ...
 
     def run(self, item: Item_contra, reporter: Reporter = SILENT) -> None:
         """Do one item and store its result. Skip what an earlier, interrupted run of the item has stored.

@@ -12,6 +12,8 @@ UNGUARDED = 79
 """Exit status of a worker whose import of the user's script came to a call that starts workers."""
 MAX_CRASHES = 2
 """Workers that a part of an item may kill before the part is given up."""
+MAX_LOST = 4
+"""Nodes that may die while they run a part of an item before the part is blamed."""
 
 
 class Retries(Generic[Item]):
@@ -24,6 +26,7 @@ class Retries(Generic[Item]):
     def __init__(self, job: Job[Item]) -> None:
         self._job = job
         self._crashes: Counter[tuple[Item, str]] = Counter()
+        self._lost: Counter[tuple[Item, str]] = Counter()
         self._unstarted = 0
 
     def unstarted(self, status: int | None = None) -> None:
@@ -48,6 +51,19 @@ class Retries(Generic[Item]):
                 f"{MAX_CRASHES} workers died before they had started{how}: standard error says why if they "
                 "could; run `failsafe doctor` to check this machine"
             )
+
+    def lost(self, item: Item, part: str) -> bool:
+        """Note that the node of a worker died while the worker ran an item.
+
+        Args:
+            item: The item.
+            part: The part of the item that had begun, empty if none.
+
+        Returns:
+            Whether to run the item again; otherwise the item is to blame, see `crashed`.
+        """
+        self._lost[item, part] += 1
+        return self._lost[item, part] <= MAX_LOST
 
     def crashed(self, item: Item, part: str) -> bool:
         """Note that a worker died while it ran an item.

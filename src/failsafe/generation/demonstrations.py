@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from failsafe.errors import UserError
@@ -18,7 +19,13 @@ SPARE_SEEDS = 20
 
 @runtime_checkable
 class DemonstrationSink(Protocol):
-    """Where demonstrations are stored; it is sent to the processes."""
+    """Where demonstrations are stored; it is sent to the processes.
+
+    Attributes:
+        path: The folder that all of them are in.
+    """
+
+    path: Path
 
     def has(self, task: str, seed: int) -> bool:
         """Whether the demonstration of a task and seed is stored.
@@ -115,6 +122,7 @@ class DemonstrationJob:
 
     def __init__(self, sink: DemonstrationSink) -> None:
         self._sink = sink
+        self.folders = (sink.path,)
         self._tasks = TaskLoader()
 
     def run(self, item: DemonstrationItem, reporter: Reporter = SILENT) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -43,7 +44,13 @@ _TILT, _YAW = 0.25, 0.6
 
 @runtime_checkable
 class ExplorationSink(Protocol):
-    """Where random-exploration rollouts are stored."""
+    """Where random-exploration rollouts are stored.
+
+    Attributes:
+        path: The folder that all of them are in.
+    """
+
+    path: Path
 
     def has_exploration(self, task: str, seed: int) -> bool:
         """Whether the rollout of a task and seed is stored.
@@ -77,6 +84,7 @@ class ExplorationJob:
 
     def __init__(self, sink: ExplorationSink) -> None:
         self._sink = sink
+        self.folders = (sink.path,)
         self._tasks = TaskLoader()
         self.lost: list[tuple[str, int]] = []
 

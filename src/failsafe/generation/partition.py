@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from failsafe.errors import FailSafeError, UserError
@@ -30,7 +31,13 @@ SEEDS_WITHOUT_SUCCESS = 25
 
 @runtime_checkable
 class Sink(Protocol):
-    """Storage of a partition's cases and nominal rollouts."""
+    """Storage of a partition's cases and nominal rollouts.
+
+    Attributes:
+        path: The folder that all of it is in.
+    """
+
+    path: Path
 
     def has_case(self, task: str, case_id: str) -> bool:
         """Return whether a case is stored.
@@ -122,6 +129,7 @@ class PartitionJob:
     def __init__(self, config: GenerationConfig, sink: Sink, tasks: Mapping[str, Task] | None = None) -> None:
         self._config = config
         self._sink = sink
+        self.folders = (sink.path,)
         self._reporter = SILENT
         self._given_up: set[str] = set()
         given = tasks or {}

@@ -57,6 +57,7 @@ class MiningJob:
         tasks: Mapping[str, Task] | None = None,
     ) -> None:
         self._config, self._dataset, self._policy = config, dataset, policy
+        self.folders = (dataset.path,)
         given = {name: replace(task, name=name) for name, task in (tasks or {}).items()}
         self._tasks = TaskLoader(given)
         self._deterministic: dict[str, bool] = {}

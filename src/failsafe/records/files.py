@@ -1,4 +1,7 @@
-"""Read files that other people may have written: regular files of bounded size, and text as UTF-8."""
+"""Read files that other people may have written: regular files of bounded size, and text as UTF-8.
+
+In a worker, files of the job are read where they are (`failsafe.records.forwarding`).
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,13 @@ import stat
 from pathlib import Path
 
 from failsafe.errors import RecordError, UserError
+from failsafe.records.forwarding import forwarded
 
 LARGEST = 1 << 28
 """Largest file that is read whole, bytes (256 MiB). Records are some hundred kilobytes."""
 
 
+@forwarded
 def read_bytes(path: Path, absent: str = "", largest: int = LARGEST) -> bytes:
     """Return the content of a file.
 
@@ -43,6 +48,12 @@ def read_bytes(path: Path, absent: str = "", largest: int = LARGEST) -> bytes:
     if len(content) > largest:
         raise RecordError(f"{path}: expected a file of at most {largest} bytes, got a larger one")
     return content
+
+
+@forwarded
+def exists(path: Path) -> bool:
+    """Return whether there is a file or a folder at a path."""
+    return path.exists()
 
 
 def read_text(path: Path, absent: str = "", largest: int = LARGEST) -> str:

@@ -183,6 +183,7 @@ class SampleJob:
 
     def __init__(self, sources: Sequence[Path], out: Path, config: SampleConfig) -> None:
         self._sources, self._out, self._config = sources, out, config
+        self.folders = (*sources, out)
         self._tasks: dict[str, Task] = {}
         self.lost: list[SampleGroup] = []
 
