@@ -2,12 +2,13 @@
 VENV := $(or $(FAILSAFE_VENV),.venv)
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test lint bench tables clean
+.PHONY: help setup demo test test-long lint bench tables clean
 
 help:
 	@echo "make setup   .venv with all that the others need"
 	@echo "make demo    60 verified failures with their recoveries; a perturbed policy with and without the monitor; pages"
 	@echo "make test    lint, then the whole test suite"
+	@echo "make test-long  the tests that make test leaves out for their length"
 	@echo "make lint    style, types and the order of the stages"
 	@echo "make bench   the speeds and sizes that the README states, measured here; QUICK=1 to try it"
 	@echo "make tables  the full study of the monitor, and its tables into docs/tables; hours"
@@ -28,6 +29,10 @@ lint: setup
 # One thread a worker: torch would otherwise take every core for itself in each of them.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+
+# The marker "long": claims at full size, and scripts from end to end.
+test-long: setup
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m long
 
 # QUICK=1 runs everything once, to see that it works, and writes to bench-out.
 bench: setup

@@ -2,10 +2,10 @@
 
 Runs `failsafe.generation.nominal.run_nominal`, the first step of `failsafe generate`: success is judged once,
 at the end and after settling. Every (task, seed) appends one JSON line to the output file; existing pairs are
-skipped. The page is made from that file and from `maniskill_planner.jsonl` alone:
+skipped. `python -m scripts.figures` inserts the tables of that file and of `maniskill_planner.jsonl` into
+docs/experts.md.
 
     .venv/bin/python benchmarks/nominal_success.py --seeds 100
-    .venv/bin/python benchmarks/nominal_success.py --page-only
 """
 
 import argparse
@@ -32,7 +32,6 @@ Records = dict[tuple[str, int | None], Record]
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results" / "nominal_success.jsonl"
 PLANNER = FOLDER / "results" / "maniskill_planner.jsonl"
-PAGE = FOLDER.parent / "docs" / "experts.md"
 MEASURED = "2026-11-23"
 """Date of the records in `RESULTS` and `PLANNER`; update it with them."""
 
@@ -143,60 +142,17 @@ def table(ours: Records, planner: Records) -> tuple[str, str]:
     return text, "\n".join(notes) or "- none"
 
 
-def page(ours: Records, planner: Records) -> str:
-    """Write the documentation page.
-
-    Args:
-        ours: Records of FailSafe's experts by (task, seed).
-        planner: Records of ManiSkill's planner.
-
-    Returns:
-        The page as Markdown.
-    """
-    rows, notes = table(ours, planner)
-    return f"""# Experts
-
-An expert solves a task once, from ground truth. On ManiSkill the expert is the solution script that ManiSkill
-ships for the task. A stand-in replaces its planner class: straight lines of the tool and inverse kinematics
-instead of `mplib`. Each call of the planner becomes one stage with a name and a target. There is no code per
-task.
-
-Twelve tasks have such an expert. Their names are arguments of `failsafe generate`:
-
-```
-failsafe generate PickCube-v1 --failures 100 --out data/
-```
-
-[architecture.md](architecture.md#a-task) shows how to add a task with an expert of your own.
-
-## Success rates
-
-{rows}
-
-- **Success** is judged once, at the end: after the whole script, the last command is held until the scene has
-  settled, and the task's own `evaluate` decides. A success that does not last does not count. A motion
-  without a plan and a script that gives up are failures, with their reason.
-- **Settling**: 12 control steps for FailSafe, 10 for ManiSkill's planner. Since 2026-11-28 settling ends when
-  everything is at rest, after 12 control steps (0.6 s) at most; the rates were not measured again.
-- **All seeds** are {_seeds(ours)}. **Same seeds** are those that were measured with ManiSkill's planner
-  ({_seeds(planner)}): the same initial states.
-- **ms** is the median CPU time of a rollout with its reset, on one core. FailSafe drives SAPIEN directly, and
-  its time includes the settling. The planner goes through `env.step`, and its time does not.
-
-Measured on {MEASURED}. Commands: `python benchmarks/nominal_success.py --seeds 100` writes
-`benchmarks/results/nominal_success.jsonl` and this page; `python benchmarks/maniskill_planner.py --seeds 50`
-writes `benchmarks/results/maniskill_planner.jsonl`, in an environment with numpy<2 and mplib
-(`benchmarks/setup_mplib_env.sh`).
-
-## Limits
-
-- **DrawTriangle and DrawSVG**: with mani_skill 3.0.1 their two solutions raise `TypeError` as shipped,
-  because they pass one argument too many to `BaseMotionPlanningSolver.__init__`. The stand-in accepts it.
-
-Generation leaves out seeds whose nominal rollout fails. Of the seeds above:
-
-{notes}
-"""
+def figures() -> dict[str, str]:
+    """Return what docs/experts.md states of the records, by name."""
+    ours, planner = read_records(RESULTS), read_records(PLANNER)
+    rates, failed = table(ours, planner)
+    return {
+        "rates": rates,
+        "failed": failed,
+        "seeds": _seeds(ours),
+        "planner_seeds": _seeds(planner),
+        "measured": MEASURED,
+    }
 
 
 def _seeds(records: Records) -> str:
@@ -215,24 +171,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("tasks", nargs="*", metavar="TASK", help="tasks to run (default: all that have a solution)")
     add("--seeds", type=int, default=100, help="number of seeds, from 0 on (default 100)")
     add("--out", type=Path, default=RESULTS, help="JSON lines file")
-    add("--page", type=Path, default=PAGE, help="Markdown page to write")
-    add("--page-only", action="store_true", help="run nothing, make the page from what is there")
     args = parser.parse_args(arguments)
-    if not args.page_only:
-        from failsafe.experts.maniskill import maniskill_tasks
+    from failsafe.experts.maniskill import maniskill_tasks
 
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        packages = {name: version(name) for name in ("mani_skill", "sapien", "numpy")}
-        with args.out.open("a", encoding="utf-8") as file:
-            for name in args.tasks or maniskill_tasks():
-                done = read_records(args.out)
-                wanted = [seed for seed in range(args.seeds) if (name, seed) not in done]
-                for record in run_task(name, wanted) if wanted else ():
-                    file.write(json.dumps({**record, "versions": packages}) + "\n")
-                    file.flush()
-                    print(name, record["seed"], record["reason"] or "success", file=sys.stderr)
-    args.page.parent.mkdir(parents=True, exist_ok=True)
-    args.page.write_text(page(read_records(args.out), read_records(PLANNER)), encoding="utf-8")
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    packages = {name: version(name) for name in ("mani_skill", "sapien", "numpy")}
+    with args.out.open("a", encoding="utf-8") as file:
+        for name in args.tasks or maniskill_tasks():
+            done = read_records(args.out)
+            wanted = [seed for seed in range(args.seeds) if (name, seed) not in done]
+            for record in run_task(name, wanted) if wanted else ():
+                file.write(json.dumps({**record, "versions": packages}) + "\n")
+                file.flush()
+                print(name, record["seed"], record["reason"] or "success", file=sys.stderr)
 
 
 if __name__ == "__main__":

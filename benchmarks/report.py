@@ -143,6 +143,7 @@ def page(bench: Bench, facts: dict[str, str]) -> str:
     lines = [
         "# What `make bench` measured",
         "",
+        "<!-- figures: page python -m benchmarks.run -->",
         "Written by `python -m benchmarks.run`: one process on one core with one thread, unless a line says "
         "otherwise. Rates are per second of wall time; the rate per CPU second is beside it if the two "
         "differ. Rates exclude imports and the construction of the environments.",

@@ -1,117 +1,55 @@
-"""Insert figures from the records in docs/tables into the prose of README.md and docs/.
+"""Insert figures from the records into the prose of README.md and docs/, and find figures without a record.
 
-A figure stands between two comments, which Markdown does not show. The first one names the figure:
+A figure stands between two comments, which Markdown does not show. The first one holds its key:
 
     success rises to <!--= weak nominal all assist success -->80.7<!--/--> %
 
-The five words are the episode table (docs/tables/weak.parquet), the scenario, the task ("all" for all of
-them), the condition, and a name in `FIGURES`. `python scripts/figures.py` writes the figures anew from the
-records; with `--check` it writes nothing and fails if a figure differs.
+`scripts/records.py` says what keys there are. `python -m scripts.figures` writes the figures anew from the
+records; with `--check` it writes nothing, and fails if a figure differs or a result has no record.
+
+A paragraph or table whose numbers are no results of ours begins with a comment that says what they are:
+
+    <!-- figures: settings -->                    settings, definitions, facts of a format
+    <!-- figures: quoted SOURCE -->               results of others, with their source
+    <!-- figures: command COMMAND -->             results that the named command prints
+    <!-- figures: example -->                     the output of an example
+    <!-- figures: page COMMAND -->                anywhere: the command writes the whole page
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
 import re
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from failsafe.errors import UserError
-from failsafe.evaluation.episode_table import read_episode_table
-from failsafe.evaluation.intervention import STEP_LIMITS
-from failsafe.evaluation.paired import ALL_TASKS, Row, summarise
-from failsafe.reports.evaluation_cells import probability
+from scripts.records import ROOT, look_up
 
-ROOT = Path(__file__).resolve().parents[1]
+from failsafe.errors import UserError
+
 FIGURE = re.compile(r"<!--= (?P<key>[^>]*?) -->(?P<text>.*?)<!--/-->", re.DOTALL)
 """A figure of the prose: its key, and the text that a reader sees."""
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
-
-
-def _between(bounds: tuple[float, float] | None) -> str:
-    return "–" if bounds is None else f"{100 * bounds[0]:.0f} to {100 * bounds[1]:.0f}"
-
-
-def _p(row: Row) -> str:
-    text = probability(row.p)
-    return f"p {text}" if text.startswith("<") else f"p = {text}"
-
-
-def _within(limit: int) -> Callable[[Row], str]:
-    """Return the figure that states the success rate within a number of control steps."""
-    point = STEP_LIMITS.index(limit)
-    return lambda row: _percent(row.curve[point].successes / row.episodes)
-
-
-FIGURES: Mapping[str, Callable[[Row], str]] = {
-    "episodes": lambda row: str(row.episodes),
-    "alone": lambda row: _percent(row.alone / row.episodes),
-    "success": lambda row: _percent(row.successes / row.episodes),
-    "interval": lambda row: _between(row.interval),
-    "gain": lambda row: f"{100 * (row.successes - row.alone) / row.episodes:+.1f}",
-    "p": _p,
-    "rescued": lambda row: str(row.rescued),
-    "failures": lambda row: str(row.episodes - row.alone),
-    "harmed": lambda row: str(row.harmed),
-    "successes": lambda row: str(row.alone),
-    "harm": lambda row: _percent(row.harm_rate),
-    "false_alarms": lambda row: _percent(row.false_alarm_rate),
-    "intervention": lambda row: _percent(row.intervention.share),
-    "intervention_rescued": lambda row: _percent(row.intervention.rescued_share),
-    "policy_ends": lambda row: str(row.intervention.policy_ends),
-    "survived": lambda row: str(row.survived),
-    "survived_alarms": lambda row: str(row.survived_alarms),
-    **{f"success_{limit}": _within(limit) for limit in STEP_LIMITS},
-}
-"""What can be stated of a row. `failures` and `successes` are those of the policy alone; rates are in %.
-`intervention` is the share of control steps in which the monitor acts, `survived` the perturbed episodes that
-the policy alone survives, `success_100` the success within 100 control steps."""
-
-
-@functools.cache
-def rows(table: str) -> dict[tuple[str, str, str], Row]:
-    """Return the rows of an episode table, by scenario, task and condition.
-
-    Args:
-        table: Name of the file in docs/tables, without its suffix.
-
-    Raises:
-        UserError: If there is no such file, or it has several policies.
-    """
-    found: dict[tuple[str, str, str], Row] = {}
-    for row in summarise(list(read_episode_table(ROOT / "docs" / "tables" / f"{table}.parquet"))).rows:
-        if found.setdefault((row.scenario, row.task, row.condition), row) is not row:
-            raise UserError(f"expected one policy in docs/tables/{table}.parquet, got several")
-    # A table of one task has no row of all tasks, and that task is all of them.
-    for (scenario, _, condition), row in list(found.items()):
-        found.setdefault((scenario, ALL_TASKS, condition), row)
-    return found
-
-
-def figure(key: str) -> str:
-    """Return a figure as text.
-
-    Args:
-        key: Table, scenario, task, condition and name of the figure, separated by spaces.
-
-    Raises:
-        UserError: If there is no such figure.
-    """
-    words = key.split()
-    if len(words) != 5 or words[4] not in FIGURES:
-        raise UserError(
-            "expected 'TABLE SCENARIO TASK CONDITION FIGURE' with a figure of "
-            f"{', '.join(FIGURES)}, got '{key}'"
-        )
-    row = rows(words[0]).get((words[1], words[2], words[3]))
-    if row is None:
-        raise UserError(f"expected a row of docs/tables/{words[0]}.parquet, got '{key}'")
-    return FIGURES[words[4]](row)
+EXEMPT = re.compile(r"<!-- figures: (?:settings|example|quoted \S.*?|command \S.*?) -->")
+"""The comment before a paragraph whose numbers are no results, or results of a command that it names."""
+WRITTEN = re.compile(r"<!-- figures: page (?P<command>\S.*?) -->")
+"""The comment in a page that a command writes as a whole."""
+RESULT = re.compile(
+    r"""\d\s?%                                  # a share
+    | \bp\s?[<=]\s?0?\.\d                       # a p-value
+    | \b\d[\d,.]*\s(?:of|out\sof)\s(?:the\s)?\d # a count out of a total
+    | \d\s?->\s?[\d*]                           # from one rate to another
+    | (?<![\w.])0\.\d{3}\b                      # an accuracy
+    | [+−]\d+(?:\.\d+)?\spoints?                # a gain
+    | ^\|(?:.*\|)?\s*\**[\d,.]+\**\s*\|(?:.*\|)?\s*\**[\d,.]+\**\s*\|  # a row of numbers
+    | \d\s(?:\w+\s){0,2}(?:a|per)\ssecond\b | \d\s/s\b  # a speed
+    """,
+    re.VERBOSE,
+)
+"""What reads like a measured result."""
+_NO_RESULT = re.compile(
+    r"`[^`\n]*`|<!--.*?-->|\]\([^)]*\)|95 %\s(?:\w+\s)?(?:intervals?|confidence)", re.DOTALL
+)
+_FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 
 
 def insert(text: str) -> str:
@@ -123,7 +61,25 @@ def insert(text: str) -> str:
     Raises:
         UserError: If a key names no figure.
     """
-    return FIGURE.sub(lambda match: f"<!--= {match['key']} -->{figure(match['key'])}<!--/-->", text)
+    return FIGURE.sub(lambda match: f"<!--= {match['key']} -->{look_up(match['key'])}<!--/-->", text)
+
+
+def unrecorded(text: str) -> list[str]:
+    """Return the lines of a text of Markdown that state a result without its record.
+
+    Args:
+        text: The Markdown.
+    """
+    found: list[str] = []
+    if WRITTEN.search(text):
+        return found
+    bare = FIGURE.sub("", _FENCE.sub("", text))
+    for block in re.split(r"\n\s*\n", bare):
+        if EXEMPT.search(block):
+            continue
+        prose = _NO_RESULT.sub("", block)
+        found += [line for line in prose.splitlines() if RESULT.search(line)]
+    return found
 
 
 def pages() -> list[Path]:
@@ -139,14 +95,18 @@ def main() -> int:
     status = 0
     for page in pages():
         before = page.read_text(encoding="utf-8")
+        name = page.relative_to(ROOT)
         try:
             after = insert(before)
         except UserError as error:
-            print(f"{page.relative_to(ROOT)}: {error}", file=sys.stderr)
+            print(f"{name}: {error}", file=sys.stderr)
             return 2
+        for line in unrecorded(after):
+            print(f"{name}: a result without a record: {line.strip()}")
+            status = 1
         if after != before:
-            print(f"{page.relative_to(ROOT)}: {'differs from the records' if check else 'written'}")
-            status = int(check)
+            print(f"{name}: {'differs from the records' if check else 'written'}")
+            status = max(status, int(check))
             if not check:
                 page.write_text(after, encoding="utf-8")
     return status

@@ -32,8 +32,8 @@ calibrate() { # NAME SEEDS
     OMP_NUM_THREADS=1 "$bin/failsafe" calibrate compact --policy "reference:$1" --seeds "$2" \
       $(pick "" "--tasks PushCube-v1 --max-steps 20") --out "$out/$1.json"
 }
-calibrate weak "$(pick 400000:400060 400000:400001)"
+calibrate weak "$(pick 800000:800100 800000:800001)"
 if [ -z "${FAILSAFE_QUICK:-}" ]; then
-  calibrate medium 400000:400200
-  calibrate strong 420000:420100
+  calibrate medium 800000:800100
+  calibrate strong 800000:800100
 fi

@@ -80,18 +80,32 @@ install_system_packages() {
   [ -z "$failed" ] || say "some system packages are missing: 'failsafe doctor' says what needs them."
 }
 
+# All three suites, where the disk allows. LIBERO is the largest: 0.5 GB of assets to download, 1.6 GB with what it needs.
+choose_suites() {
+  suites=maniskill,metaworld
+  local free
+  free=$(df -Pk "$(dirname "$venv")" | awk 'NR == 2 { print int($4 / 1048576) }')
+  if [ "$free" -ge 12 ] || [ -d "$venv"/lib/python3*/site-packages/libero ]; then
+    suites=$suites,libero
+  else
+    say "leaving LIBERO out: $free GB are free, 12 are wanted. Later: $venv/bin/python -m pip install -c constraints.txt -e '.[libero]'"
+  fi
+}
+
 install_python_packages() {
-  local key
+  local key suites
+  choose_suites
   # The folder is part of it: an environment that was moved along with its checkout points to the old place.
-  key=$(cat pyproject.toml constraints.txt scripts/setup.sh <(pwd) | cksum)
+  key=$(cat pyproject.toml constraints.txt scripts/setup.sh <(pwd; echo "$suites") | cksum)
   if [ "$(cat "$stamp" 2>/dev/null)" = "$key" ] && [ -x "$venv/bin/failsafe" ]; then
     say "$venv is up to date"
     return
   fi
-  say "installing Python packages into $venv (some minutes the first time) ..."
+  say "installing Python packages into $venv: some minutes the first time; about 2 GB to download with a CPU wheel of torch,"
+  say "of which ManiSkill 0.3, Meta-World 0.04, LIBERO 0.5 ..."
   rm -f "$stamp"
   PIP_DISABLE_PIP_VERSION_CHECK=1 "$venv/bin/python" -m pip install --quiet --constraint constraints.txt \
-    --editable '.[maniskill,metaworld,compact,vlm,servers,dev]' </dev/null >"$log" 2>&1 || {
+    --editable ".[$suites,compact,vlm,servers,ray,dev]" </dev/null >"$log" 2>&1 || {
     tail -n 15 "$log" >&2
     die "pip could not install the Python packages; its last words are above."
   }

@@ -186,7 +186,8 @@ def test_a_disk_that_cannot_be_written_ends_in_one_sentence(
     assert content(tmp_path / "data") == content(whole)
 
 
-def test_killed_at_any_moment_nothing_is_lost_doubled_or_changed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wanted", [5, pytest.param(20, marks=pytest.mark.long)])
+def test_killed_at_any_moment_nothing_is_lost_doubled_or_changed(wanted: int, tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
@@ -206,7 +207,7 @@ def test_killed_at_any_moment_nothing_is_lost_doubled_or_changed(tmp_path: Path)
     rng = np.random.default_rng(7)
     folders: list[Path] = []
     kills = 0
-    while kills < 20:
+    while kills < wanted:
         folder = tmp_path / f"killed{len(folders)}"
         folders.append(folder)
         assert len(folders) < 12, "the runs ended before they were killed"

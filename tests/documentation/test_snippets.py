@@ -57,7 +57,7 @@ def test_the_python_of_a_page_runs(page, data, tmp_path):
     shutil.copy(THRESHOLDS / "weak.json", tmp_path / "thresholds.json")
     # A script with a main guard: worker processes import it again.
     script = tmp_path / "snippet.py"
-    body = "\n".join("    " + line for line in code.splitlines())
+    body = "\n".join("    " + line for line in (code.strip() or "pass").splitlines())
     script.write_text(f"def main():\n{body}\n\n\nif __name__ == '__main__':\n    main()\n")
     done = subprocess.run(
         [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=600

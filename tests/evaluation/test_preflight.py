@@ -62,6 +62,12 @@ class Huge(bench.Wanderer):
     views = {"front": 10**6}  # noqa: RUF012 -- never changed
 
 
+class Proprioceptive(bench.Wanderer):
+    """Is sent a reading that the toy does not state, as a client with the preset for LIBERO."""
+
+    readings = ("robot0_eef_pos",)
+
+
 class Listed(bench.Wanderer):
     views = ["front"]  # noqa: RUF012 -- never changed
 
@@ -103,6 +109,10 @@ def thresholds(*instructions: str, **changes: Any) -> Calibration:
         ),
         ({"policy": Broken()}, "wanderer cannot begin an episode of pick: KeyError: "),
         ({"policy": Listed()}, "expected the views of wanderer as a dictionary from the name of a camera to"),
+        (
+            {"policy": Proprioceptive()},
+            "expected the readings robot0_eef_pos for wanderer, got none from this task's",
+        ),
         ({"policy": Huge()}, "expected images of 1 to 4096 px for wanderer, got 1000000 for the view front"),
         (
             {"calibration": thresholds("pour the tea")},

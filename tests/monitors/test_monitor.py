@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from dataclasses import replace
 
 import hypothesis
 import numpy as np
@@ -28,6 +29,7 @@ from tests.monitors.scripted import (
     steps_of,
 )
 
+from failsafe.monitors.budget import NO_LIMIT
 from failsafe.monitors.timing import QueryTiming
 from failsafe.monitors.waypoints import waypoints
 from failsafe.policies.contract import Frame
@@ -263,6 +265,31 @@ def test_it_continues_while_there_is_no_failure():
     )
     play(again, FIRST + 1)
     assert steps_of(again, TAKE_OVER) == [FIRST]
+
+
+def test_it_goes_on_for_longer_each_time_that_a_correction_was_undone():
+    class Undone(ScriptedModel):
+        """Sees a failure whenever the policy acts, and none once it is corrected."""
+
+        def assess(self, window):
+            super().assess(window)
+            well = Assessment(failure_probability=0.1, continuation=(UP,) * 4)
+            return well if monitor.in_control else failing(actions=(UP,) * 3)
+
+    def lengths(**changes):
+        nonlocal monitor
+        changes = settings(takeovers=4, **{"escalation_seconds": seconds(4), **changes})
+        monitor = make_monitor(Undone(FINE), 0.5, changes)
+        at = play(monitor, 120)
+        starts = steps_of(monitor, TAKE_OVER)
+        return [[len(at[step]) for step in at if sum(s <= step for s in starts) == n + 1] for n in range(4)]
+
+    monitor = None
+    assert lengths() == [[3], [3, 4], [3, 4, 4], [3, 4, 4, 4, 4]]
+    assert lengths(escalation_seconds=0.0) == [[3]] * 4
+    # The budget bounds it like anything else: 3 + 7 + 11 of 24 steps are spent before the last takeover.
+    limited = replace(NO_LIMIT, takeovers=4, share=24 / 400, episode_seconds=seconds(400))
+    assert lengths(budget=limited) == [[3], [3, 4], [3, 4, 4], [3]]
 
 
 def test_a_failure_in_a_continuation_is_corrected_at_even_odds():

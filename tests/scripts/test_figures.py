@@ -1,32 +1,56 @@
-"""Figures in the prose of README and docs are those of the records."""
+"""Figures in README and docs are those of the records, and no result stands there without its record."""
+
+import json
+import re
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from tests.documentation.test_snippets import problem
 
 from failsafe.errors import UserError
-from scripts import figures
+from scripts import figures, records
+
+PAGES = pytest.mark.parametrize("page", figures.pages(), ids=lambda page: page.name)
 
 
-def test_every_figure_in_the_prose_is_that_of_the_records():
-    for page in figures.pages():
-        text = page.read_text(encoding="utf-8")
-        assert figures.insert(text) == text, f"{page.name}: run python scripts/figures.py"
+@PAGES
+def test_every_figure_is_that_of_the_records(page):
+    text = page.read_text(encoding="utf-8")
+    assert figures.insert(text) == text, "run python -m scripts.figures"
+
+
+@PAGES
+def test_every_result_names_its_record(page):
+    found = figures.unrecorded(page.read_text(encoding="utf-8"))
+    assert found == [], "insert it from a record, name its command, or delete it: see scripts/figures.py"
+
+
+@PAGES
+def test_the_commands_that_results_name_exist(page):
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(r"<!-- figures: (?:page|command) (.*?) -->", text)
+    assert [found for command in named if (found := problem(command.split()))] == []
 
 
 def test_the_readme_states_figures_of_the_records():
-    assert len(figures.FIGURE.findall((figures.ROOT / "README.md").read_text(encoding="utf-8"))) >= 10
+    assert len(figures.FIGURE.findall((records.ROOT / "README.md").read_text(encoding="utf-8"))) >= 10
 
 
 def test_a_figure_is_computed_from_the_episodes():
-    rows = pq.read_table(figures.ROOT / "docs/tables/weak.parquet").to_pylist()
+    rows = pq.read_table(records.ROOT / "docs/tables/weak.parquet").to_pylist()
     ends = {(r["condition"], r["task"], r["seed"]): r["ending"] == "success" for r in rows}
     states = {(task, seed) for _, task, seed in ends}
     rescued = sum(ends[("assist", *state)] and not ends[("never", *state)] for state in states)
     succeeded = sum(ends[("assist", *state)] for state in states)
     alone = sum(ends[("never", *state)] for state in states)
-    assert figures.figure("weak nominal all assist rescued") == str(rescued)
-    assert figures.figure("weak nominal all assist success") == f"{100 * succeeded / len(states):.1f}"
-    assert figures.figure("weak nominal all assist gain") == f"{100 * (succeeded - alone) / len(states):+.1f}"
+    assert records.look_up("weak nominal all assist rescued") == str(rescued)
+    assert records.look_up("weak nominal all assist success") == f"{100 * succeeded / len(states):.1f}"
+    gain = f"{100 * (succeeded - alone) / len(states):+.1f}"
+    assert records.look_up("weak nominal all assist gain") == gain
+    table = records.look_up("weak nominal * never,assist episodes,rescued")
+    assert f"| all | `assist` | 300 | {rescued} |" in table
+    assert "| all | `never` | 300 |  |" in table, "the policy alone rescues nothing"
 
 
 def test_a_wrong_figure_is_replaced():
@@ -34,9 +58,95 @@ def test_a_wrong_figure_is_replaced():
     assert figures.insert(text) == "from <!--= weak nominal all assist episodes -->300<!--/--> pairs"
 
 
+def test_the_first_record_that_exists_is_taken():
+    assert records.look_up("no_such_table/weak seeds") == "development seeds 5000:5100"
+    assert records.look_up("weak/no_such_table tasks") == "PickCube, PushCube and StackCube"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder of records."""
+    monkeypatch.setattr(records, "ROOT", tmp_path)
+    modes = {"slip": {"failures": 40, "share": 0.925, "interval": [0.8, 0.97], "proven": [37, 40]}}
+    modes["drift"] = {"failures": 50, "share": None, "interval": None, "proven": [49, 50]}
+    named = [{"name": "a query, one thread", "value": 12.84}]
+    (tmp_path / "run.json").write_text(json.dumps({"modes": modes, "figures": named, "total": 1060}))
+    (tmp_path / "scores.md").write_text(
+        "# T\n\n### model\n\n| f | s |\n|:---|---:|\n| right | 0.9 (0.8 to 1) |\n"
+    )
+    return tmp_path
+
+
 @pytest.mark.parametrize(
-    "key", ["weak nominal all assist", "weak nominal all assist luck", "weak nominal all telepathy success"]
+    ("key", "expected"),
+    [
+        ("run.json total", "1,060"),
+        ("run.json modes slip share:.0%", "92 %"),
+        ("run.json modes slip interval:.0%", "80 to 97 %"),
+        ("run.json modes drift interval:.0%", "–"),
+        ("run.json modes slip proven", "37 of 40"),
+        ('run.json figures "a query, one thread" value:.0f', "13"),
+        ("scores.md model right s", "0.9 (0.8 to 1)"),
+        ("scores.md model right s:point", "0.9"),
+    ],
 )
-def test_a_key_that_names_no_figure_is_one_sentence(key):
+def test_a_value_of_a_record(folder, key, expected):
+    assert records.look_up(key) == expected
+
+
+def test_several_values_of_a_record_are_a_table(folder):
+    assert records.look_up("run.json modes * failures,share:.1%").strip().splitlines() == [
+        "|  | failures | share |",
+        "|---|---:|---:|",
+        "| slip | 40 | 92.5 % |",
+        "| drift | 50 | – |",
+    ]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "weak nominal all assist",
+        "weak nominal all assist luck",
+        "weak nominal all telepathy success",
+        "run.json modes luck share",
+        "run.json luck",
+        "none.json total",
+        "scores.md model wrong s",
+        "scores.md other right s",
+        "benchmarks.nominal_success luck",
+    ],
+)
+def test_a_key_that_names_no_figure_is_one_sentence(key, request):
+    if ".json" in key or ".md" in key:
+        request.getfixturevalue("folder")
     with pytest.raises(UserError, match="expected"):
-        figures.figure(key)
+        records.look_up(key)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The monitor succeeds in 80.7 % of the episodes.",
+        "All are harmless (p = 0.38).",
+        "It rescues 11 of 40.",
+        "| weak | 31.3 -> 80.7 |",
+        "| weak | 4 | 86 |",
+        "An accuracy of 0.940 is reached.",
+        "7.1 failures a second",
+    ],
+)
+def test_a_result_without_a_record_is_found(text):
+    assert figures.unrecorded(f"# Page\n\n{text}\n") == [text]
+    assert figures.unrecorded(f"<!-- figures: settings -->\n{text}\n") == []
+    assert figures.unrecorded(f"<!-- figures: quoted -->\n{text}\n") == [text], "a quotation has a source"
+    assert figures.unrecorded(f"<!--= weak seeds -->{text}<!--/-->\n") == []
+    assert figures.unrecorded(f"```\n{text}\n```\n") == []
+
+
+def test_the_page_of_the_benchmark_is_that_of_its_record():
+    page = Path(records.ROOT / "docs/bench.md").read_text(encoding="utf-8")
+    found = json.loads((records.ROOT / "benchmarks/results/bench.json").read_text(encoding="utf-8"))
+    for row in found["figures"]:
+        assert f"| {row['name']} | {row['value']:.3g} {row['unit']} | {row['target']} |" in page
+    assert f"- commit: {found['machine']['commit']}" in page

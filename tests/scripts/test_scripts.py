@@ -59,7 +59,7 @@ def test_the_demo_runs(tmp_path):
 
 @pytest.mark.maniskill
 @pytest.mark.render
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_study_runs(tmp_path):
     folders = {"FAILSAFE_STUDY_OUT": tmp_path / "study", "FAILSAFE_STUDY_TABLES": tmp_path / "tables"}
     run("bash", "scripts/study.sh", **folders)
@@ -68,14 +68,14 @@ def test_the_study_runs(tmp_path):
 
 @pytest.mark.maniskill
 @pytest.mark.render
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_reference_policies_are_made(tmp_path):
     run("bash", "scripts/policies.sh", tmp_path)
     made = {path.name for path in tmp_path.iterdir() if path.is_file()}
     assert made == {"weak.safetensors", "weak.json", "strong.safetensors"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_compact_model_and_a_tiny_llava_are_made(tmp_path):
     run("bash", "scripts/compact.sh", FAILSAFE_COMPACT_OUT=tmp_path)
     assert (tmp_path / "run" / "compact.safetensors").is_file()

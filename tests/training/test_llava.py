@@ -273,14 +273,16 @@ def test_made_up_samples_are_samples():
     assert isinstance(MadeUpSamples(1), SampleSource)
 
 
-@pytest.mark.slow
-def test_it_learns_64_samples_by_heart(base, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "steps", "distinct"), [(24, 100, 10), pytest.param(64, 240, 24, marks=pytest.mark.long)]
+)
+def test_it_learns_samples_by_heart(number, steps, distinct, base, tmp_path):
     """Only the images tell the samples apart, so what it learns it learns by looking."""
-    samples = MadeUpSamples(64)
-    config = quick(base, batch=16, steps=240)
+    samples = MadeUpSamples(number)
+    config = quick(base, batch=16, steps=steps)
     train_llava(samples, config, tmp_path / "run", silent)
     model = LlavaModel(tmp_path / "run", "cpu")
     wanted = [format_answer(answer_of(sample)) for sample in samples.samples]
-    assert len(set(wanted)) >= 24
+    assert len(set(wanted)) >= distinct
     right = [model.assess(samples.window(i)).raw == text for i, text in enumerate(wanted)]
     assert np.mean(right) >= 0.95, f"{np.mean(right):.3f} right"

@@ -62,7 +62,7 @@ def evaluate(
 
     Args:
         policy: Base policies: reference:weak, openvla://HOST:PORT, openvla-oft://..., openpi://...,
-            MODULE:CLASS.
+            MODULE:CLASS. A server of a policy for LIBERO: openpi://HOST:PORT?preset=libero.
         out: Folder of the results.
         monitor: Recovery model: "compact", a checkpoint, openai+http://HOST:PORT/v1?model=..., MODULE:CLASS.
         tasks: Names of tasks, or MODULE:FUNCTION that returns a failsafe.Task, separated by commas.

@@ -33,7 +33,7 @@ def mine(
 
     Args:
         policy: The policy: reference:weak, openvla://HOST:PORT, openvla-oft://..., openpi://...,
-            MODULE:CLASS.
+            MODULE:CLASS. A server of a policy for LIBERO: openpi://HOST:PORT?preset=libero.
         out: Folder of the mined dataset; `failsafe samples` takes it together with generated ones.
         tasks: Names of tasks, or MODULE:FUNCTION that returns a failsafe.Task, separated by commas.
         episodes: Episodes of each task.

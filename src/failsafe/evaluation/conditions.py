@@ -33,10 +33,15 @@ from failsafe.registry import Registry
 
 NEVER, WATCH, MONITOR = "never", "watch", "monitor"
 """The policy alone; a monitor that never intervenes, for calibration; the monitor as it is by default."""
-MINIMAL, ASSIST = "minimal", "assist"
-"""A monitor that corrects once per alarm; one that goes on as the expert, without a budget."""
+MINIMAL, ESCALATE, ASSIST = "minimal", "escalate", "assist"
+"""A monitor that corrects once per alarm; one that goes on as the expert if its corrections are undone; one
+that goes on as the expert after each takeover, without a budget."""
+ESCALATION_SECONDS = 0.6
+"""Time for which `escalate` goes on as the expert in the second takeover. 0.6, 1.2 and 2.4 s, with four
+corrections of the usual length, are the 100 control steps of the default budget."""
 CONTROLS = (
     MINIMAL,
+    ESCALATE,
     ASSIST,
     "model-alone",
     "hold",
@@ -89,7 +94,11 @@ CONDITIONS.prepare = _checked
 
 
 def _minimal(settings: MonitorSettings) -> MonitorSettings:
-    return replace(settings, max_corrections=1)
+    return replace(settings, max_corrections=1, escalation_seconds=0.0)
+
+
+def _escalate(settings: MonitorSettings) -> MonitorSettings:
+    return replace(settings, escalation_seconds=ESCALATION_SECONDS)
 
 
 def _assist(settings: MonitorSettings) -> MonitorSettings:
@@ -129,6 +138,11 @@ for _name, _condition in {
     MONITOR: Condition(
         description="The monitor by default: corrections until the model sees no failure, within the budget, "
         "then hand-back."
+    ),
+    ESCALATE: Condition(
+        settings=_escalate,
+        description="The monitor; from the second takeover of an episode on, it goes on as the expert for "
+        "0.6 s after the corrections, then for twice as long each time, within the budget.",
     ),
     ASSIST: Condition(
         settings=_assist,

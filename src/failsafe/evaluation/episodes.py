@@ -241,7 +241,9 @@ class _PolicyRollout:
         truth, state = self._loop.observation, self._loop.state
         views = RenderedViews(self._simulator, state, self._cameras, self._sizes, self._rendering)
         target = self._controller.target
-        return self._loop.sense(PolicyObservation(views, truth.tcp_pose, target, truth.gripper_width))
+        return self._loop.sense(
+            PolicyObservation(views, truth.tcp_pose, target, truth.gripper_width, truth.readings)
+        )
 
     def _ask(self, seen: PolicyObservation) -> list[np.ndarray]:
         """Ask for a chunk. What is sensed may be late; what was commanded is known at once."""

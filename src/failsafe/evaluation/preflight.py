@@ -8,7 +8,7 @@ from failsafe.evaluation.config import StudyConfig, StudyItem
 from failsafe.experts.tasks import Task
 from failsafe.models.contract import RecoveryModel, accepted_instructions, check_objects, trained_on
 from failsafe.monitors.calibration import Calibration
-from failsafe.policies.contract import Policy, check_fit, reset_policy
+from failsafe.policies.contract import Policy, check_fit, check_readings, reset_policy
 from failsafe.records.seeds import text_of
 from failsafe.simulators.contract import Simulator
 from failsafe.simulators.instructed import InstructedSimulator
@@ -71,6 +71,7 @@ def check_start(
     name, policy_name = item.task, item.policy
     check_fresh(policy, policy_name, name, seeds)
     check_fit(policy, simulator.spec.embodiment.control_hz, simulator.spec.cameras)
+    check_readings(policy, simulator.observe().readings)
     _check_sizes(policy.name, dict(policy.views))
     if model is not None:
         check_fresh(model, config.monitor, name, seeds)

@@ -22,10 +22,10 @@ class DemonstrationSink(Protocol):
     """Where demonstrations are stored; it is sent to the processes.
 
     Attributes:
-        path: The folder that all of them are in.
+        folder: The folder that all of them are in.
     """
 
-    path: Path
+    folder: Path
 
     def has(self, task: str, seed: int) -> bool:
         """Whether the demonstration of a task and seed is stored.
@@ -122,7 +122,7 @@ class DemonstrationJob:
 
     def __init__(self, sink: DemonstrationSink) -> None:
         self._sink = sink
-        self.folders = (sink.path,)
+        self.folders = (sink.folder,)
         self._tasks = TaskLoader()
 
     def run(self, item: DemonstrationItem, reporter: Reporter = SILENT) -> None:

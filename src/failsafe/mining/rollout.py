@@ -16,7 +16,7 @@ from failsafe.experts.tasks import Task
 from failsafe.generation.corrections import Candidate
 from failsafe.perturbations.injection import Injection
 from failsafe.policies.calls import ask, policy_errors
-from failsafe.policies.contract import Policy, check_fit, reset_policy
+from failsafe.policies.contract import Policy, check_fit, check_readings, reset_policy
 from failsafe.records.observation import PolicyObservation
 from failsafe.records.poses import Pose
 from failsafe.records.trace import Trace
@@ -83,6 +83,7 @@ class PolicyDriver:
     def __init__(self, task: Task, policy: Policy) -> None:
         self._simulator, self.policy = task.simulator, policy
         check_fit(policy, task.simulator.spec.embodiment.control_hz, task.simulator.spec.cameras)
+        check_readings(policy, task.simulator.observe().readings)
         self._sizes = dict(policy.views)
         self._cameras = {view: task.simulator.camera(view) for view in policy.views}
         self._watch = Stopwatch()
@@ -148,7 +149,7 @@ class PolicyDriver:
     def _observe(self, runner: RolloutRunner) -> PolicyObservation:
         truth = runner.observation
         views = RenderedViews(self._simulator, runner.state, self._cameras, self._sizes, self._watch)
-        return PolicyObservation(views, truth.tcp_pose, runner.intended, truth.gripper_width)
+        return PolicyObservation(views, truth.tcp_pose, runner.intended, truth.gripper_width, truth.readings)
 
 
 def run_policy(

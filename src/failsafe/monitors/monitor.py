@@ -24,6 +24,8 @@ from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.records.event import Event, EventKind
 from failsafe.records.observation import PolicyObservation
 
+_MOST_DOUBLINGS = 16
+"""Doublings of the escalation; more would be longer than any episode."""
 EventCallback = Callable[[Event], None]
 """Called with an event of an episode."""
 
@@ -243,10 +245,21 @@ class Monitor:
         self._meter.begin()
         self._corrections = 1
         self._threshold = min(self._threshold, self._settings.repeat_threshold)
-        seconds = self._settings.continuation_seconds if self._settings.assist else 0.0
-        self._continuation_left = round(seconds * self._embodiment.control_hz)
+        self._continuation_left = self._continuation_steps()
         self._probability_before = plan.probability
         self._record(EventKind.TAKE_OVER, **{**plan.details, "actions": len(plan.waypoints)})
+
+    def _continuation_steps(self) -> int:
+        """Return the control steps for which this takeover may go on as the expert.
+
+        A policy that fails again after the smallest correction would undo the same correction again.
+        """
+        settings, repeated = self._settings, self._meter.taken_over - 1
+        seconds = settings.continuation_seconds if settings.assist else settings.escalation_seconds
+        steps = round(seconds * self._embodiment.control_hz)
+        if settings.assist:
+            return steps
+        return steps << min(repeated - 1, _MOST_DOUBLINGS) if repeated else 0
 
     def _correct_again(self, plan: _Plan) -> None:
         self._corrections += 1

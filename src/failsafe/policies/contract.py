@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import enum
 import inspect
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -72,6 +73,8 @@ class ActionSpace:
         gripper_closed: Value that closes the gripper.
         rate_hz: Actions per second.
         chunk: Rows H of a chunk. All of them are executed before the next query.
+        limit: Largest absolute value of the first six numbers. Larger ones of a policy are clipped, as the
+            robot's own controller does; a pose farther away gives an action towards it within the limit.
 
     Raises:
         PolicyError: If the values are invalid.
@@ -86,6 +89,7 @@ class ActionSpace:
     gripper_closed: float = -1.0
     rate_hz: float = 20.0
     chunk: int = 1
+    limit: float = math.inf
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -99,6 +103,8 @@ class ActionSpace:
             raise PolicyError(f"expected two numbers for the gripper, got {self.gripper_open} for both")
         if not 1 <= self.chunk <= MAX_CHUNK:
             raise PolicyError(f"expected chunks of 1 to {MAX_CHUNK} actions, got {self.chunk}")
+        if not self.limit > 0:
+            raise PolicyError(f"expected a limit above 0 of the numbers of an action, got {self.limit}")
 
     def to_pose(self, row: Float[np.ndarray, "7"], target: Pose, measured: Pose) -> tuple[Pose, float]:
         """Convert an action to a target tool pose (base frame) and a gripper command from -1 to +1.
@@ -109,8 +115,9 @@ class ActionSpace:
             measured: The measured tool pose.
         """
         anchor = target if self.anchor is Anchor.TARGET else measured
-        step = row[:3] * self.translation_scale
-        turn = self._turn(row[3:6] * self.rotation_scale)
+        numbers = np.clip(row[:6], -self.limit, self.limit)
+        step = numbers[:3] * self.translation_scale
+        turn = self._turn(numbers[3:] * self.rotation_scale)
         if self.frame is Frame.TOOL:
             step, turn = poses.rotate(anchor[3:], step), poses.rotate(anchor[3:], turn)
         share = (row[6] - self.gripper_closed) / (self.gripper_open - self.gripper_closed)
@@ -119,7 +126,7 @@ class ActionSpace:
         )
 
     def from_pose(self, pose: Pose, gripper: float, target: Pose, measured: Pose) -> Float[np.ndarray, "7"]:
-        """Convert a target tool pose to an action; the inverse of `to_pose`.
+        """Convert a target tool pose to an action; the inverse of `to_pose` within the limit.
 
         Args:
             pose: The target tool pose, base frame.
@@ -136,7 +143,13 @@ class ActionSpace:
         if self.rotation is not RotationFormat.VECTOR:
             turn = Rotation.from_rotvec(turn).as_euler(_AXES[self.rotation])
         fingers = self.gripper_closed + (gripper + 1) / 2 * (self.gripper_open - self.gripper_closed)
-        return np.array([*(step / self.translation_scale), *(turn / self.rotation_scale), fingers])
+        step, turn = (self._limited(step / self.translation_scale), self._limited(turn / self.rotation_scale))
+        return np.array([*step, *turn, fingers])
+
+    def _limited(self, numbers: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:
+        """Shorten a vector until each of its numbers is within the limit."""
+        largest = float(np.abs(numbers).max())
+        return numbers * (self.limit / largest) if largest > self.limit else numbers
 
     def _turn(self, numbers: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:
         if self.rotation is RotationFormat.VECTOR:
@@ -271,6 +284,25 @@ def check_fit(policy: Policy, control_hz: float, views: tuple[str, ...]) -> None
         raise PolicyError(
             f"expected a camera for each view of {policy.name}, got none for {', '.join(missing)}; "
             f"there are the views {', '.join(views)}"
+        )
+
+
+def check_readings(policy: Policy, readings: Collection[str]) -> None:
+    """Check before the first step that a simulator states the readings that a served policy is sent.
+
+    Args:
+        policy: The policy. Only one with an attribute `readings` needs any.
+        readings: Names of the readings in the simulator's observations.
+
+    Raises:
+        PolicyError: If one is missing.
+    """
+    missing = [name for name in getattr(policy, "readings", ()) if name not in readings]
+    if missing:
+        raise PolicyError(
+            f"expected the readings {', '.join(missing)} for {policy.name}, got "
+            f"{', '.join(readings) or 'none'} from this task's simulator: choose a task of the preset's "
+            "suite, or leave the preset out"
         )
 
 

@@ -6,7 +6,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from failsafe import registry
 from failsafe.errors import PolicyError, UnknownNameError, UserError
@@ -16,6 +16,9 @@ from failsafe.policies.contract import ActionSpace, Policy, takes_seed
 from failsafe.registry import Registry
 from failsafe.sources import fingerprint_of
 
+if TYPE_CHECKING:  # the clients need packages that other policies do not
+    from failsafe.policies.served import Preset
+
 FORMS = (
     "reference:weak, reference:medium, reference:strong",
     "openvla://HOST:PORT or openvla+https://HOST",
@@ -23,7 +26,8 @@ FORMS = (
     "openpi://HOST:PORT, ws://HOST:PORT or wss://HOST",
     "MODULE:CLASS",
 )
-"""Forms of a policy's name. The ones with a host take settings, for example `?rate_hz=20&chunk=4`."""
+"""Forms of a policy's name. The ones with a host take settings, for example `?rate_hz=20&chunk=4`, or a
+preset, `?preset=libero`."""
 
 POLICIES: Registry[Callable[..., Policy]] = registry.policies
 """Policies by name: a class or a function that returns a `Policy`.
@@ -44,7 +48,8 @@ def load_policy(name: str | Policy) -> Policy:
 
     The settings of a server, behind the `?`, are the fields of `ActionSpace`, the numbers, flags and strings
     that the client's constructor takes (`unnorm_key`, `timeout`, ...), and the images that it sends, each
-    with the view to send (`image=side`; `wrist_image=` omits it). The others keep the client's defaults.
+    with the view to send (`image=side`; `wrist_image=` omits it). The others keep the client's defaults, or
+    those of a preset (`preset=libero`).
 
     Args:
         name: One of `FORMS`, the name of a plugin's policy, or a policy, which is returned as it is.
@@ -182,17 +187,25 @@ def _settings(kind: str, factory: Any, given: Mapping[str, str]) -> dict[str, An
     """
     defaults = {key: found.default for key, found in inspect.signature(factory).parameters.items()}
     image_views: dict[str, str] = dict(defaults["image_views"])
-    space: dict[str, object] = {
-        f.name: getattr(defaults["action_space"], f.name) for f in fields(ActionSpace)
-    }
+    preset: Preset | None = None
+    if "preset" in given:
+        if given["preset"] not in factory.presets:
+            raise UnknownNameError(f"preset of {kind}", given["preset"], factory.presets)
+        preset = factory.presets[given["preset"]]
+    default_space = cast(ActionSpace, preset.action_space if preset else defaults["action_space"])
+    space: dict[str, object] = {f.name: getattr(default_space, f.name) for f in fields(ActionSpace)}
     others: dict[str, object] = {
         key: default
         for key, default in defaults.items()
         if isinstance(default, (str, bool, int, float)) and key not in _NOT_IN_URLS
     }
+    if preset is not None and "size" in given:
+        raise UserError(f"expected preset={given['preset']} or size, got both: the preset states the size")
     settings: dict[str, Any] = {}
     changed: dict[str, Any] = {}
     for key, text in given.items():
+        if key == "preset":
+            continue
         if key in image_views:
             image_views[key] = text
         elif key in space:
@@ -200,9 +213,11 @@ def _settings(kind: str, factory: Any, given: Mapping[str, str]) -> dict[str, An
         elif key in others:
             settings[key] = read_setting(key, text, others[key])
         else:
-            raise UnknownNameError(f"key of {kind}", key, [*image_views, *space, *others])
+            raise UnknownNameError(f"key of {kind}", key, ["preset", *image_views, *space, *others])
     try:
-        stated = replace(cast(ActionSpace, defaults["action_space"]), **changed)
+        stated = replace(default_space, **changed)
     except PolicyError as error:
         raise UserError(str(error)) from error
+    if preset is not None:
+        return {"image_views": image_views, "preset": replace(preset, action_space=stated), **settings}
     return {"image_views": image_views, "action_space": stated, **settings}

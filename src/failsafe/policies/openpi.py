@@ -26,7 +26,8 @@ from failsafe.errors import PolicyError, UserError
 from failsafe.models.address import check_key, hide_key
 from failsafe.policies import msgpack_numpy
 from failsafe.policies.contract import ActionSpace
-from failsafe.policies.served import LIBERO, ServedPolicy, check_url, excerpt, libero_state
+from failsafe.policies.libero import OPENPI
+from failsafe.policies.served import LIBERO, Preset, ServedPolicy, check_url, excerpt, libero_state
 from failsafe.records.observation import PolicyObservation
 
 IMAGE_VIEWS = MappingProxyType({"observation/image": "front", "observation/wrist_image": "hand"})
@@ -56,10 +57,14 @@ class OpenpiPolicy(ServedPolicy):
         pause: Seconds before the first retry; doubled for each further one.
         api_key: Sent in the header of openpi's own client, `Authorization: Api-Key KEY`; empty for none.
         name: Name in tables.
+        preset: Conversions that replace the action space, the size and the state, for example
+            `OpenpiPolicy.presets["libero"]`; None for none.
 
     Raises:
         UserError: If the URL, a number or the key is invalid.
     """
+
+    presets = MappingProxyType({"libero": OPENPI})
 
     def __init__(
         self,
@@ -74,14 +79,15 @@ class OpenpiPolicy(ServedPolicy):
         pause: float = 0.25,
         api_key: str = "",
         name: str = "openpi",
+        preset: Preset | None = None,
     ) -> None:
         if timeout <= 0 or connect_timeout <= 0 or retries < 0 or pause < 0:
             raise UserError(
                 "expected time-outs above 0, retries and pause not below, "
                 f"got {timeout}, {connect_timeout}, {retries}, {pause}"
             )
-        super().__init__(name, check_url(url, "ws", "wss"), image_views, action_space, size)
-        self._state = state
+        super().__init__(name, check_url(url, "ws", "wss"), image_views, action_space, size, preset)
+        self._state = preset.state if preset and preset.state else state
         self._timeout, self._connect_timeout = timeout, connect_timeout
         self._retries, self._pause = retries, pause
         self._key = check_key(api_key, "the API key of openpi's server")

@@ -19,7 +19,8 @@ from jaxtyping import Float, UInt8
 from failsafe.errors import PolicyError, UserError
 from failsafe.policies import json_numpy
 from failsafe.policies.contract import ActionSpace, Anchor, RotationFormat
-from failsafe.policies.served import LIBERO, ServedPolicy, check_url, excerpt, libero_state
+from failsafe.policies.libero import OPENVLA, OPENVLA_OFT
+from failsafe.policies.served import LIBERO, Preset, ServedPolicy, check_url, excerpt, libero_state
 from failsafe.records.observation import PolicyObservation
 
 BRIDGE = ActionSpace(
@@ -50,10 +51,14 @@ class OpenVlaPolicy(ServedPolicy):
         double_encode: Send the request as JSON within JSON, under the key "encoded", for servers that need
             it. The answer is encoded in the same way.
         name: Name in tables.
+        preset: Conversions that replace the action space and the size, for example
+            `OpenVlaPolicy.presets["libero"]`; None for none.
 
     Raises:
         UserError: If the URL or a number is invalid.
     """
+
+    presets = MappingProxyType({"libero": OPENVLA})
 
     def __init__(
         self,
@@ -67,8 +72,9 @@ class OpenVlaPolicy(ServedPolicy):
         pause: float = 0.25,
         double_encode: bool = False,
         name: str = "openvla",
+        preset: Preset | None = None,
     ) -> None:
-        super().__init__(name, url, image_views, action_space, size)
+        super().__init__(name, url, image_views, action_space, size, preset)
         self._unnorm_key = unnorm_key
         self._server = _ActServer(url, self._where, timeout, retries, pause, double_encode)
 
@@ -104,10 +110,14 @@ class OpenVlaOftPolicy(ServedPolicy):
         pause: Seconds before the first retry; doubled for each further one.
         double_encode: As for `OpenVlaPolicy`.
         name: Name in tables.
+        preset: Conversions that replace the action space, the size and the state, for example
+            `OpenVlaOftPolicy.presets["libero"]`; None for none.
 
     Raises:
         UserError: If the URL or a number is invalid.
     """
+
+    presets = MappingProxyType({"libero": OPENVLA_OFT})
 
     def __init__(
         self,
@@ -121,9 +131,10 @@ class OpenVlaOftPolicy(ServedPolicy):
         pause: float = 0.25,
         double_encode: bool = False,
         name: str = "openvla-oft",
+        preset: Preset | None = None,
     ) -> None:
-        super().__init__(name, url, image_views, action_space, size)
-        self._state = state
+        super().__init__(name, url, image_views, action_space, size, preset)
+        self._state = preset.state if preset and preset.state else state
         self._server = _ActServer(url, self._where, timeout, retries, pause, double_encode)
 
     def close(self) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -29,6 +31,27 @@ LIBERO = ActionSpace(
 """Actions of LIBERO, for robosuite's OSC_POSE controller: from -1 to 1, rotation vectors."""
 
 
+@dataclass(frozen=True)
+class Preset:
+    """What a suite's published evaluations do between their simulator and one kind of server.
+
+    Attributes:
+        size: Height and width of the rendered images, pixels.
+        picture: Makes the image of a request from a rendered one, which is upright and not mirrored.
+        action_space: Meaning of the actions that `actions` returns.
+        actions: Converts the rows of an answer to actions. [H, 7]
+        state: Makes the state of a request from an observation; None for the client's own.
+        readings: Readings of an observation that `state` takes.
+    """
+
+    size: int
+    picture: Callable[[UInt8[np.ndarray, "S S 3"]], UInt8[np.ndarray, "s s 3"]]
+    action_space: ActionSpace
+    actions: Callable[[Float[np.ndarray, "H 7"]], Float[np.ndarray, "H 7"]]
+    state: Callable[[PolicyObservation], Float[np.ndarray, "D"]] | None = None
+    readings: tuple[str, ...] = ()
+
+
 class ServedPolicy(abc.ABC):
     """A policy that runs behind a server, in an environment of its own.
 
@@ -42,15 +65,27 @@ class ServedPolicy(abc.ABC):
             empty view is omitted.
         action_space: Meaning of the actions. The first `chunk` rows of an answer are used.
         size: Height and width of the images to send, pixels.
+        preset: Conversions that replace the action space and the size; None for none.
 
     Raises:
         PolicyError: If there is no image, or its size is not positive.
     """
 
+    presets: ClassVar[Mapping[str, Preset]] = MappingProxyType({})
+    """Presets of the client, by name: one for each suite whose evaluations it can repeat."""
+
     def __init__(
-        self, name: str, url: str, image_views: Mapping[str, str], action_space: ActionSpace, size: int
+        self,
+        name: str,
+        url: str,
+        image_views: Mapping[str, str],
+        action_space: ActionSpace,
+        size: int,
+        preset: Preset | None = None,
     ) -> None:
-        self._name, self._url, self._action_space, self._size = name, url, action_space, size
+        self._name, self._url, self._preset = name, url, preset
+        self._action_space = preset.action_space if preset else action_space
+        self._size = preset.size if preset else size
         self._image_views = {key: view for key, view in image_views.items() if view}
         self._instruction = ""
         if size < 1 or not self._image_views:
@@ -83,6 +118,11 @@ class ServedPolicy(abc.ABC):
         """Height and width (pixels) of the images that it takes, by camera."""
         return MappingProxyType(dict.fromkeys(self._image_views.values(), self._size))
 
+    @property
+    def readings(self) -> tuple[str, ...]:
+        """Readings of the robot that an observation must have."""
+        return self._preset.readings if self._preset else ()
+
     def reset(self, instruction: str) -> None:
         """Begin an episode.
 
@@ -104,7 +144,8 @@ class ServedPolicy(abc.ABC):
             raise PolicyError(f"{self._name}: expected an instruction before the first action: reset it")
         shown = {key: self._image(observation, view) for key, view in self._image_views.items()}
         answer = self._ask(shown, observation, self._instruction)
-        return check_chunk(self._where, answer, MAX_CHUNK)[: self._action_space.chunk]
+        rows = check_chunk(self._where, answer, MAX_CHUNK)[: self._action_space.chunk]
+        return self._preset.actions(rows) if self._preset else rows
 
     def drop_queue(self) -> None:  # noqa: B027 - subclasses need not override this
         """Do nothing: there are no planned actions."""
@@ -147,11 +188,20 @@ class ServedPolicy(abc.ABC):
             raise PolicyError(
                 f"{self._name}: expected RGB of uint8 from {view}, got {image.dtype} {image.shape}"
             )
-        if image.shape[:2] == (self._size, self._size):
-            return image
-        # Pad with black instead of squeezing, as openpi's client does.
-        fitted = ImageOps.pad(Image.fromarray(image), (self._size, self._size), Image.Resampling.BILINEAR)
-        return np.asarray(fitted)
+        fitted = fit(image, self._size)
+        return self._preset.picture(fitted) if self._preset else fitted
+
+
+def fit(image: UInt8[np.ndarray, "H W 3"], size: int) -> UInt8[np.ndarray, "size size 3"]:
+    """Scale an image, and pad it with black instead of squeezing it, as openpi's client does.
+
+    Args:
+        image: RGB.
+        size: Height and width to return, pixels.
+    """
+    if image.shape[:2] == (size, size):
+        return image
+    return np.asarray(ImageOps.pad(Image.fromarray(image), (size, size), Image.Resampling.BILINEAR))
 
 
 def check_url(url: str, *schemes: str) -> str:

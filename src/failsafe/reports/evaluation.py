@@ -14,6 +14,7 @@ from markupsafe import Markup
 from failsafe.datasets.files import write_atomically
 from failsafe.evaluation.conditions import NEVER
 from failsafe.evaluation.config import StudyItem, study_items
+from failsafe.evaluation.contrasts import compare_policies
 from failsafe.evaluation.notes import find_faults, notes
 from failsafe.evaluation.paired import ALL_TASKS, NOMINAL, Change, Pair, Summary, pairs_of, summarise
 from failsafe.evaluation.replay_videos import CONDITIONS, ReplayVideo, choose, video_folder
@@ -36,6 +37,7 @@ from failsafe.reports.evaluation_tables import (
     ALARMED,
     cells_table,
     confusion_table,
+    contrast_table,
     curve_table,
     effort_table,
     headlines,
@@ -156,7 +158,9 @@ def tables_markdown(results: Results, summary: Summary) -> str:
         *thresholds,
         "",
     ]
-    return "\n".join(head) + "\n" + summary_markdown(summary) + "\n"
+    compared = contrast_table(compare_policies(results.episodes(), made.config.policies))
+    others = "" if compared is None else table_markdown(compared, intervals=True) + "\n\n"
+    return "\n".join(head) + "\n" + others + summary_markdown(summary) + "\n"
 
 
 def _commit(provenance: Provenance) -> str:
@@ -212,6 +216,7 @@ def render_report(results: Results, videos: Sequence[ReplayVideo] = ()) -> str:
         charts=success_charts(summary),
         curves=curve_charts(summary),
         curve_table=curve_table(summary),
+        compared=contrast_table(compare_policies(episodes, config.policies)),
         alarms=[_alarms(policy, pairs, config.limits.max_steps) for policy in config.policies],
         outcomes=list(ALARMED.values()),
         shown=shown,

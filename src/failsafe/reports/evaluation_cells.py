@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from failsafe.evaluation.conditions import NEVER
+from failsafe.evaluation.contrasts import Contrast
 from failsafe.evaluation.paired import Row
 from failsafe.reports.tables import TableCell
 
@@ -123,11 +124,23 @@ def success_cell(row: Row) -> TableCell:
 
 def gain_cell(row: Row) -> TableCell:
     """Return the gain in points over the policy alone."""
-    points = 100 * row.gain
-    tone = "" if row.p >= CHANCE else "good" if points > 0 else "bad"
+    return _gain(row.gain, row.gain_interval, row.p, f"{row.rescued} rescued, {row.harmed} harmed")
+
+
+def contrast_cells(contrast: Contrast | None) -> tuple[TableCell, ...]:
+    """Return the gain over another policy, its p-value, and the pairs that differ; dashes for None."""
+    if contrast is None:
+        return (TableCell("–"),) * 3
+    differ = f"{contrast.better} better, {contrast.worse} worse"
+    gain = _gain(contrast.gain, contrast.gain_interval, contrast.p, differ)
+    return gain, TableCell(probability(contrast.p), value=contrast.p), TableCell(differ)
+
+
+def _gain(gain: float, bounds: tuple[float, float] | None, p: float, description: str) -> TableCell:
+    points = 100 * gain
+    tone = "" if p >= CHANCE else "good" if points > 0 else "bad"
     text = f"{points:+.1f}".replace("-", "−") if round(points, 1) else "0.0"
-    description = f"{row.rescued} rescued, {row.harmed} harmed"
-    return TableCell(text, _points(row.gain_interval), tone, description, points)
+    return TableCell(text, _points(bounds), tone, description, points)
 
 
 def p_cell(row: Row) -> TableCell:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from failsafe.evaluation.conditions import CONDITIONS, MONITOR, NEVER
+from failsafe.evaluation.contrasts import Contrast
 from failsafe.evaluation.intervention import STEP_LIMITS
 from failsafe.evaluation.paired import ALL_TASKS, NOMINAL, PERTURBED, Change, Pair, Row, Summary
 from failsafe.evaluation.scenarios import scenario
@@ -15,6 +16,7 @@ from failsafe.reports.evaluation_cells import (
     INTERVENTION_HEAD,
     all_cells,
     between,
+    contrast_cells,
     curve_cells,
     effect_cells,
     effect_head,
@@ -189,6 +191,34 @@ def curve_table(summary: Summary) -> Table:
         for row in whole_rows(summary)
     )
     return Table("Success by step limit", "", head, rows, names=3)
+
+
+def contrast_table(contrasts: Sequence[Contrast]) -> Table | None:
+    """Return every policy against the first one, all tasks together; None without contrasts.
+
+    Args:
+        contrasts: Contrasts with the first policy, alone and with the monitor.
+    """
+    if not contrasts:
+        return None
+    found: dict[tuple[str, str, str], dict[str, Contrast]] = {}
+    for contrast in contrasts:
+        key = contrast.scenario, contrast.policy, contrast.condition
+        found.setdefault(key, {})[contrast.reference] = contrast
+    rows: list[tuple[TableCell, ...]] = []
+    for key, by_reference in found.items():
+        one = next(iter(by_reference.values()))
+        success = TableCell(share(one.successes / one.episodes), between(one.interval))
+        cells = [cell for name in (NEVER, MONITOR) for cell in contrast_cells(by_reference.get(name))]
+        rows.append((*map(TableCell, key), TableCell(str(one.episodes)), success, *cells))
+    head = ("scenario", "policy", "condition", "episodes", "success")
+    head += tuple(
+        name
+        for reference in ("alone", "with the monitor")
+        for name in (f"gain on the first policy {reference}", "p", "pairs that differ")
+    )
+    hint = f"The first policy: {contrasts[0].base}."
+    return Table("Policies compared with the first one", hint, head, tuple(rows), names=3)
 
 
 def effort_table(summary: Summary) -> Table:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,27 @@ def build_demonstrations(
     Raises:
         UserError: If a task is not available, its expert fails too often, or `out` holds something else.
     """
+    with demonstration_folder(config, out):
+        writer = DemonstrationWriter(config, out)
+        return record_demonstrations(
+            config.tasks, config.episodes, config.first_seed, writer, executor, callback
+        )
+
+
+@contextmanager
+def demonstration_folder(
+    config: DemonstrationConfig, out: Path, found: Mapping[str, int] | None = None
+) -> Generator[None]:
+    """Begin or continue a set of demonstrations, and keep its folder locked.
+
+    Args:
+        config: What the set contains.
+        out: Folder of the set.
+        found: Number of episodes of each task, of a set from a dataset.
+
+    Raises:
+        UserError: If a task is not available, or `out` holds something else.
+    """
     for task in config.tasks:
         check_task(task)
     manifest = out / "manifest.json"
@@ -59,11 +81,8 @@ def build_demonstrations(
         raise UserError(f"expected an empty folder or one of demonstrations, got {out} with other files")
     with locked(out):
         if not manifest.exists():
-            write_atomically(manifest, codec.dumps(_describe(config)).encode())
-        writer = DemonstrationWriter(config, out)
-        return record_demonstrations(
-            config.tasks, config.episodes, config.first_seed, writer, executor, callback
-        )
+            write_atomically(manifest, codec.dumps(_describe(config, dict(found or {}))).encode())
+        yield
 
 
 class DemonstrationWriter:
@@ -76,11 +95,11 @@ class DemonstrationWriter:
 
     def __init__(self, config: DemonstrationConfig, out: Path) -> None:
         self._config = config
-        self.path = out
+        self.folder = out
 
     def has(self, task: str, seed: int) -> bool:
         """Whether the demonstration of a task and seed is stored. See `DemonstrationSink.has`."""
-        return exists(self._path(task, seed))
+        return exists(self.path(task, seed))
 
     def write(self, simulator: Simulator, task: str, seed: int, trace: Trace) -> None:
         """Render a demonstration and store it.
@@ -94,8 +113,19 @@ class DemonstrationWriter:
         Raises:
             StoreError: If the folder cannot be written.
         """
-        config, path = self._config, self._path(task, seed)
-        steps = list(range(0, len(trace), config.stride))
+        self.write_from(0, simulator, self.path(task, seed), trace)
+
+    def write_from(self, first: int, simulator: Simulator, path: Path, trace: Trace) -> None:
+        """Render a rollout from one of its control steps on, and store it; errors as for `write`.
+
+        Args:
+            first: The control step.
+            simulator: Simulator of the task, reset to the seed.
+            path: File of the demonstration, see `path`.
+            trace: The whole rollout.
+        """
+        config = self._config
+        steps = list(range(first, len(trace), config.stride))
         cameras = [simulator.camera(view) for view in config.views]
         transform = ImageTransform(config.size)
         frames = np.empty((len(steps), len(cameras), config.size, config.size, 3), dtype=np.uint8)
@@ -112,11 +142,18 @@ class DemonstrationWriter:
         }
         write_atomically(path, pack(arrays))
 
-    def _path(self, task: str, seed: int) -> Path:
-        return task_folder(self.path, task) / f"{seed:08d}.npz"
+    def path(self, task: str, seed: int, recovery: str = "") -> Path:
+        """Return the file of a demonstration.
+
+        Args:
+            task: Name of the task.
+            seed: Seed of the initial state.
+            recovery: Name of the recovery, which is unique for its seed; empty for a nominal rollout.
+        """
+        return task_folder(self.folder, task) / f"{seed:08d}{'-' if recovery else ''}{recovery}.npz"
 
 
-def _describe(config: DemonstrationConfig) -> DemonstrationManifest:
+def _describe(config: DemonstrationConfig, found: dict[str, int]) -> DemonstrationManifest:
     """Return the manifest of a configuration, with the facts of its tasks."""
     simulators = {task: load_task(task).simulator for task in config.tasks}
     embodiments = [simulator.spec.embodiment for simulator in simulators.values()]
@@ -133,4 +170,5 @@ def _describe(config: DemonstrationConfig) -> DemonstrationManifest:
         },
         provenance=collect_provenance(),
         embodiment=embodiments[0],
+        found=found,
     )

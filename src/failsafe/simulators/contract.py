@@ -202,11 +202,14 @@ class Observation:
         tcp_pose: Tool pose, robot base frame. [7]
         gripper_width: Measured gripper opening, metres.
         objects: Object poses in the order of `EpisodeSpec.objects`, robot base frame. [N, 7]
+        readings: What the suite's own observations say about the robot, by the suite's names and in its
+            conventions: for policies whose training data have them. Each [n]
     """
 
     tcp_pose: Float[np.ndarray, "7"]
     gripper_width: float
     objects: Float[np.ndarray, "N 7"]
+    readings: Mapping[str, Float[np.ndarray, "n"]] = field(default_factory=dict[str, np.ndarray])
 
 
 @dataclass(frozen=True)

@@ -144,3 +144,38 @@ class MetaWorldSuite(SimulatorSuite):
         """
         module = importlib.import_module("failsafe.simulators.metaworld.simulator")
         return module.MetaWorldSimulator(task, full_meshes)
+
+
+@SIMULATORS.register("libero")
+class LiberoSuite(SimulatorSuite):
+    """LIBERO's 130 tasks and LIBERO-PRO's variants on MuJoCo, as "libero_goal/3"."""
+
+    def __init__(self) -> None:
+        if importlib.util.find_spec("libero") is None:
+            self.requirement = "pip install 'failsafe-vla[libero]'"
+
+    def tasks(self) -> Sequence[str]:
+        """List LIBERO's tasks, suite by suite."""
+        return importlib.import_module("failsafe.simulators.libero.tasks").task_names()
+
+    def has(self, task: str) -> bool:
+        """Return whether LIBERO has a task."""
+        return importlib.import_module("failsafe.simulators.libero.tasks").has_task(task)
+
+    def check(self, task: str) -> None:
+        """Check that the files of a task are on this machine."""
+        module = importlib.import_module("failsafe.simulators.libero.tasks")
+        module.task_files(task)
+        module.check_assets()
+
+    def instruction(self, task: str) -> str:
+        """Return the instruction in the BDDL file of one of LIBERO's tasks."""
+        return importlib.import_module("failsafe.simulators.libero.tasks").instruction(task)
+
+    def make(self, task: str, full_meshes: bool = False) -> Simulator:
+        """Make one of LIBERO's tasks; `full_meshes` asks for reflections and antialiasing.
+
+        See `SimulatorSuite.make`.
+        """
+        module = importlib.import_module("failsafe.simulators.libero.simulator")
+        return module.LiberoSimulator(task, full_meshes)

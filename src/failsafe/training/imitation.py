@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ from failsafe.errors import UserError
 from failsafe.models import version_1
 from failsafe.models.camera_geometry import project
 from failsafe.models.normalization import Normalization
-from failsafe.policies.reference import ReferenceMeta, save_reference
+from failsafe.policies.reference import ReferenceMeta, ReferencePolicy, save_reference
 from failsafe.policies.reference_net import Keyframes, ReferenceConfig, ReferenceNet, turn_shares
 from failsafe.records import codec
 from failsafe.records.provenance import collect_provenance
@@ -33,21 +34,23 @@ def train_reference(
     settings: ImitationTraining,
     out: Path,
     callback: Callable[[int, float], None],
+    base: ReferencePolicy | None = None,
 ) -> Path:
-    """Train a reference policy.
+    """Train a reference policy, or train one further.
 
     Args:
         demonstrations: What to imitate.
         settings: Hyperparameters.
         out: File of the checkpoint.
         callback: Called every 100 steps with the number of steps done and the mean loss since the last call.
+        base: Policy to train further: the network starts with its weights. None to start anew.
 
     Returns:
         The checkpoint.
 
     Raises:
-        UserError: If there are fewer samples than a batch, or `out` exists or has another ending than
-            ".safetensors".
+        UserError: If there are fewer samples than a batch, the demonstrations are not what `base` takes, or
+            `out` exists or has another ending than ".safetensors".
     """
     if len(demonstrations) < settings.batch:
         raise UserError(
@@ -65,7 +68,12 @@ def train_reference(
     torch.manual_seed(settings.seed)
     keep_freed_memory()
     config = _network_config(demonstrations, settings.keyframes)
+    if base is not None:
+        config = _continued_config(config, base.meta.config)
+        settings = replace(settings, keyframes=config.keyframes > 0)
     net = ReferenceNet(config)
+    if base is not None:
+        net.load_state_dict(base.net.state_dict())
     cast(Any, net).to(memory_format=torch.channels_last)
     optimization = Optimization(net, settings.rate, settings.decay, settings.average, settings.steps)
     begun, losses, reported = time.monotonic(), 0.0, 0
@@ -81,17 +89,21 @@ def train_reference(
         if step % 100 == 0 or step == settings.steps:
             callback(step, losses / (step - reported))
             losses, reported = 0.0, step
-    seeds: dict[str, set[int]] = {}
+    before = base.meta.train_seeds if base else {}
+    seeds = {task: {*known} for task, known in before.items()}
     for task, seed in zip(demonstrations.tasks, demonstrations.seeds, strict=True):
         seeds.setdefault(task, set()).add(seed)
     meta = ReferenceMeta(
         config,
-        settings.demonstrations or demonstrations.manifest.config.episodes,
+        max(map(len, seeds.values()))
+        if base
+        else settings.demonstrations or demonstrations.manifest.config.episodes,
         {task: tuple(sorted(found)) for task, found in sorted(seeds.items())},
         {
             "settings": codec.dumps(settings),
             "seconds": f"{time.monotonic() - begun:.0f}",
             "commit": collect_provenance().commit,
+            **({"base": base.name, "dataset": demonstrations.manifest.config.dataset} if base else {}),
         },
     )
     save_reference(out, optimization.averaged, meta)
@@ -133,13 +145,39 @@ def keyframe_loss(predicted: Keyframes, batch: Batch) -> Tensor:
     return 5.0 * in_space + 5.0 * in_images + turn + F.cross_entropy(predicted.following, following)
 
 
+def _continued_config(found: ReferenceConfig, base: ReferenceConfig) -> ReferenceConfig:
+    """Return the configuration of a policy that is trained further, whose tool may reach farther.
+
+    Raises:
+        UserError: If the demonstrations do not have the form of those that it was trained on.
+    """
+    for name in ("views", "size", "chunk", "rate_hz", "normalization"):
+        if getattr(found, name) != getattr(base, name):
+            raise UserError(
+                f"expected demonstrations like those of the policy, with {name} {getattr(base, name)}, got "
+                f"{getattr(found, name)}: make them with the policy's settings"
+            )
+    if unknown := sorted({*found.instructions} - {*base.instructions}):
+        raise UserError(
+            f"expected demonstrations of what the policy was trained on, got '{unknown[0]}': leave out that "
+            "task, or train a new policy"
+        )
+    if base.keyframes and found.keyframes > base.keyframes:
+        raise UserError(
+            f"expected episodes of at most {base.keyframes} keyframes, got {found.keyframes}: train a new "
+            "policy"
+        )
+    low, high = zip(found.reach, base.reach, strict=True)
+    return replace(base, reach=(tuple(map(min, *low)), tuple(map(max, *high))))
+
+
 def _network_config(demonstrations: DemonstrationSet, keyframes: bool) -> ReferenceConfig:
     made = demonstrations.manifest.config
     targets = (demonstrations.tcp_poses[:, None, :3] + demonstrations.actions[..., :3]).astype(np.float64)
     low, high = (edge.round(3).tolist() for edge in (targets.min((0, 1)), targets.max((0, 1))))
     embodiment = demonstrations.manifest.embodiment
     return ReferenceConfig(
-        views=made.views,
+        views=demonstrations.views,
         size=made.size,
         chunk=made.chunk,
         rate_hz=demonstrations.manifest.control_hz,

@@ -63,8 +63,8 @@ def batches(
     manifest = demonstrations.manifest
     codes = {task: word_codes(text) for task, text in manifest.instructions.items()}
     cameras = {
-        task: np.array([view.numbers for view in views], np.float32)
-        for task, views in manifest.cameras.items()
+        task: np.array([view.numbers for view in demonstrations.cameras(task)], np.float32)
+        for task in manifest.cameras
     }
     states = zip(demonstrations.tcp_poses, demonstrations.gripper_widths, strict=True)
     felt = np.stack(

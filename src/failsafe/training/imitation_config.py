@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from failsafe.errors import UserError
 
+FURTHER_RATE = 3e-4
+"""Highest learning rate for a policy that is trained further: a fifth of that from the start."""
+
 
 @dataclass(frozen=True)
 class ImitationTraining:
@@ -15,7 +18,7 @@ class ImitationTraining:
         demonstrations: Episodes of each task to learn from, 0 for all.
         steps: Gradient steps.
         batch: Samples in a step.
-        rate: Highest learning rate.
+        rate: Highest learning rate; `FURTHER_RATE` for a policy that is trained further.
         decay: Weight decay.
         average: Factor of the running average of the weights, per step.
         seed: Seed of all randomness.

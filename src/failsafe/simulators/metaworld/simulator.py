@@ -14,9 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32
 
-from failsafe.errors import UnknownNameError
 from failsafe.records import poses
 from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.records.poses import Pose
@@ -31,18 +30,13 @@ from failsafe.simulators.contract import (
     ObjectSpec,
     Observation,
     Role,
-    Simulator,
     SimulatorSpec,
-    resolve_cameras,
 )
 from failsafe.simulators.metaworld.environment import TaskEnvironment
 from failsafe.simulators.metaworld.tasks import instruction, object_names
 from failsafe.simulators.mujoco.bindings import mujoco
-from failsafe.simulators.mujoco.contacts import GraspDetector
-from failsafe.simulators.mujoco.forcing import Forcing
-from failsafe.simulators.mujoco.rendering import SceneRenderer
 from failsafe.simulators.mujoco.scene import find_objects, observe_objects, place_object
-from failsafe.simulators.mujoco.state import SimulationState
+from failsafe.simulators.mujoco.simulator import MujocoSimulator
 
 CONTROL_HZ = 20.0
 REPEATS = 4
@@ -69,22 +63,20 @@ _PAD = 0.003
 """Half the thickness of a finger pad, metres."""
 _GOAL = ObjectSpec("goal", Role.GOAL, (0.02, 0.02, 0.02))
 
-_CAMERAS = {
-    camera.name: camera
-    for camera in (
-        Camera("front", tuple(look_at((0.0, 1.55, 0.75), (0.0, 0.62, 0.12)).tolist()), fov=0.8),
-        Camera("side", tuple(look_at((0.85, 0.45, 0.6), (0.0, 0.65, 0.12)).tolist()), fov=0.8),
-        Camera(
-            "hand",
-            tuple(look_at((-0.12, 0.0, -0.13), (0.0, 0.0, 0.03), up=(1.0, 0.0, 0.0)).tolist()),
-            fov=1.2,
-            mounted=True,
-        ),
-    )
-}
+_CAMERAS = (
+    Camera("front", tuple(look_at((0.0, 1.55, 0.75), (0.0, 0.62, 0.12)).tolist()), fov=0.8),
+    Camera("side", tuple(look_at((0.85, 0.45, 0.6), (0.0, 0.65, 0.12)).tolist()), fov=0.8),
+    Camera(
+        "hand",
+        tuple(look_at((-0.12, 0.0, -0.13), (0.0, 0.0, 0.03), up=(1.0, 0.0, 0.0)).tolist()),
+        fov=1.2,
+        mounted=True,
+    ),
+)
+"""`front` faces the robot, `side` stands at its right, `hand` moves with the tool."""
 
 
-class MetaWorldSimulator(Simulator):
+class MetaWorldSimulator(MujocoSimulator):
     """One Meta-World task.
 
     Args:
@@ -100,29 +92,16 @@ class MetaWorldSimulator(Simulator):
 
     def __init__(self, task: str, full_quality: bool = False) -> None:
         self.environment = TaskEnvironment(task)
-        self._model, self._data = self.environment.model, self.environment.data
-        self._full_quality = full_quality
-        self._renderer: SceneRenderer | None = None
+        model, data, env = self.environment.model, self.environment.data, self.environment.env
         self._seed: int | None = None
-        env = self.environment.env
         self._low, self._high = env.mocap_low.copy(), env.mocap_high.copy()
-        self._hand = int(self._model.body("hand").id)
-        self._pads = [int(self._model.body(name).id) for name in ("leftpad", "rightpad")]
-        self._state = SimulationState(self._model, self._data)
-        mujoco.mj_forward(self._model, self._data)
-        names = object_names(self.environment.name)
-        self._objects = find_objects(self._model, self._data, _NOT_OBJECTS, names)
-        self._forcing = Forcing(self._model, self._data, self._objects, self._hand)
-        sides = [
-            [self._model.body(f"{side}{part}").id for part in ("claw", "pad")] for side in ("left", "right")
-        ]
-        left, right = (
-            {g for g in range(self._model.ngeom) if self._model.geom_bodyid[g] in bodies} for bodies in sides
-        )
-        movable = [o for o in self._objects if o.spec.role is Role.MOVABLE]
-        self._grasp = GraspDetector(self._model, self._data, (left, right), movable)
+        self._pads = [int(model.body(name).id) for name in ("leftpad", "rightpad")]
+        mujoco.mj_forward(model, data)
+        objects = find_objects(model, data, _NOT_OBJECTS, object_names(self.environment.name))
+        sides = [[model.body(f"{side}{part}").id for part in ("claw", "pad")] for side in ("left", "right")]
+        left, right = ({g for g in range(model.ngeom) if model.geom_bodyid[g] in side} for side in sides)
         reach = _SAG + _TOOL[0] * np.array([0.0, 0.0, 1.0])
-        self._spec = SimulatorSpec(
+        spec = SimulatorSpec(
             task=task,
             exactness=Exactness.RESTORE,
             embodiment=EmbodimentSpec(
@@ -137,21 +116,13 @@ class MetaWorldSimulator(Simulator):
                 work_center=(0.0, 0.65, 0.15),
             ),
             command_size=8,
-            cameras=tuple(_CAMERAS),
+            cameras=tuple(camera.name for camera in _CAMERAS),
             asset_licence="MIT (Meta-World)",
             placement_center=(0.0, 0.65),
         )
+        tool = int(model.body("hand").id), _TOOL
+        super().__init__(model, data, spec, objects, (left, right), tool, _CAMERAS, full_quality)
         self.reset(0)
-
-    @property
-    def spec(self) -> SimulatorSpec:
-        """The description of the simulator."""
-        return self._spec
-
-    @property
-    def episode(self) -> EpisodeSpec:
-        """The description of the current episode."""
-        return self._episode
 
     def reset(self, seed: int, objects: Mapping[str, Pose] | None = None) -> EpisodeSpec:
         """Begin an episode. See `Simulator.reset`."""
@@ -172,19 +143,7 @@ class MetaWorldSimulator(Simulator):
         width = float(np.linalg.norm(left - right)) - 2 * _PAD
         goal = poses.pose(self.environment.goal)
         objects = np.concatenate([observe_objects(self._objects, self._data), goal[None]])
-        return Observation(poses.compose(self._hand_pose(), _TOOL), max(width, 0.0), objects)
-
-    def held(self) -> tuple[str, ...]:
-        """Return the names of the objects that both fingers press on from opposite sides."""
-        return self._grasp.held()
-
-    def state(self) -> Float32[np.ndarray, "S"]:
-        """Return MuJoCo's integration state, rounded to float32."""
-        return self._state.read()
-
-    def restore(self, state: Float32[np.ndarray, "S"]) -> None:
-        """Set the state, exactly."""
-        self._state.write(state)
+        return Observation(self.tool_pose(), max(width, 0.0), objects)
 
     def command(self, target: Pose, gripper: float) -> Float32[np.ndarray, "D"]:
         """Return the action of each environment step, the orientation of the mocap body, and the grip.
@@ -201,69 +160,28 @@ class MetaWorldSimulator(Simulator):
         return command
 
     def step(self, command: Float32[np.ndarray, "D"], disturbances: Sequence[Disturbance] = ()) -> None:
-        """Advance one control step. See `Simulator.step`.
+        """Advance one control step. The goal has no body: disturbances do not act on it."""
+        super().step(command, [d for d in disturbances if d.object != _GOAL.name])
 
-        Raises:
-            DivergedError: If the physics diverges.
-            UnknownNameError: If a disturbance names an unknown object.
-        """
-        model, data = self._model, self._data
-        self._forcing.begin([d for d in disturbances if not self._is_goal(d.object)])
-        move, effort = command[:3] * np.float32(_SCALE), float(command[7])
+    def advance(self, command: Float32[np.ndarray, "D"]) -> None:
+        """Carry out the same action in four environment steps."""
+        data, effort = self._data, float(command[7])
+        move = command[:3] * np.float32(_SCALE)
         for _ in range(REPEATS):
             data.mocap_pos[0] = np.clip(data.mocap_pos[0] + move, self._low, self._high)
             data.mocap_quat[0] = command[3:7]
             data.ctrl[:] = effort, -effort
-            if self._forcing.acts:
-                for _ in range(_PHYSICS_STEPS):
-                    self._forcing.before_substep()
-                    mujoco.mj_step(model, data)
-                    self._forcing.after_substep()
-            else:
-                mujoco.mj_step(model, data, _PHYSICS_STEPS)
-            mujoco.mj_forward(model, data)
-        self._forcing.end()
-        self._state.round()
+            self.substeps(_PHYSICS_STEPS)
+            mujoco.mj_forward(self._model, data)
 
     def evaluate(self) -> Evaluation:
         """Evaluate Meta-World's own success criterion in the current state."""
         terms = self.environment.evaluate()
         return Evaluation(bool(terms["success"]), terms)
 
-    def render(
-        self, cameras: Sequence[str | Camera], size: int, state: Float32[np.ndarray, "S"] | None = None
-    ) -> UInt8[np.ndarray, "V H W 3"]:
-        """Render images in data of their own. See `Simulator.render`."""
-        if self._renderer is None:
-            self._renderer = SceneRenderer(self._model, self._full_quality)
-        state = self._state.read() if state is None else state
-        return self._renderer.render(resolve_cameras(self, cameras), size, state, (self._hand, _TOOL))
-
-    def camera(self, name: str) -> Camera:
-        """Return a default camera: `front` (facing the robot), `side` (at its right) or `hand`.
-
-        Raises:
-            UnknownNameError: If there is no camera of that name.
-        """
-        if name not in _CAMERAS:
-            raise UnknownNameError("camera", name, _CAMERAS)
-        return _CAMERAS[name]
-
-    def close(self) -> None:
-        """Release the renderer."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
-
-    def _hand_pose(self) -> Pose:
-        return np.concatenate([self._data.xpos[self._hand], self._data.xquat[self._hand]])
-
-    def _is_goal(self, name: str) -> bool:
-        return name == _GOAL.name
-
     def _place(self, name: str, pose: Pose) -> None:
         """Place an object or the goal. The goal of an articulated object moves with it."""
-        if self._is_goal(name):
+        if name == _GOAL.name:
             self.environment.place_goal(pose[:3])
             return
         found = self._objects[self._episode.object_index(name)]

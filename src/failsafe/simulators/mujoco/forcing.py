@@ -16,6 +16,8 @@ from failsafe.simulators.mujoco.scene import SceneObject
 
 _LEAST_ARM = 0.01
 """Distance of the center of mass from the axis of a hinge from which on it turns the part, metres."""
+_LEAST_PYRAMIDAL_FRICTION = 0.003
+"""Least friction where the model has pyramidal cones: below, MuJoCo's solver diverges with them."""
 _LARGEST_CORRECTION = np.array([0.2] * 3 + [20.0] * 3)
 """Largest correction of an imposed velocity for what contacts change in a substep, m/s and rad/s."""
 
@@ -57,6 +59,8 @@ class Forcing:
         self._forced: list[_Forced] = []
         self._friction: list[tuple[int, np.ndarray, int]] = []
         self._jacobian = np.zeros((2, 3, model.nv))
+        pyramidal = int(model.opt.cone) == int(mujoco.mjtCone.mjCONE_PYRAMIDAL)
+        self._least_friction = _LEAST_PYRAMIDAL_FRICTION if pyramidal else 0.0
 
     @property
     def acts(self) -> bool:
@@ -83,7 +87,7 @@ class Forcing:
                 for geom in found.geoms:
                     before = self._model.geom_friction[geom].copy()
                     self._friction.append((geom, before, int(self._model.geom_priority[geom])))
-                    self._model.geom_friction[geom, 0] = disturbance.friction
+                    self._model.geom_friction[geom, 0] = max(disturbance.friction, self._least_friction)
                     # The shape with the higher priority determines the friction of a contact. With equal
                     # priorities it would be the larger coefficient, that of the finger.
                     self._model.geom_priority[geom] = 1

@@ -64,6 +64,7 @@ def find_objects(
     data: MjData,
     not_objects: Collection[str],
     names: Mapping[str, str] | None = None,
+    fixtures: Collection[str] = (),
 ) -> list[SceneObject]:
     """Return the objects of a model, movable ones first, each group in the order of the model.
 
@@ -72,6 +73,8 @@ def find_objects(
         data: Its data, with positions computed.
         not_objects: Names of bodies, attached to the world, that are the robot or furniture.
         names: Names of objects by the names of their bodies, where the model's own are not readable.
+        fixtures: Names of bodies, attached to the world, that are fixtures of the task even if they carry
+            moving parts or are large.
     """
     movable: list[SceneObject] = []
     fixed: list[SceneObject] = []
@@ -86,10 +89,12 @@ def find_objects(
             movable.append(_movable(model, data, body, range(first, first + count), names or {}))
     for root in range(1, model.nbody):
         name = model.body(root).name
-        if model.body_parentid[root] or root in carriers or not name or name in not_objects:
+        if model.body_parentid[root] or not name or name in not_objects:
+            continue
+        if root in carriers and name not in fixtures:
             continue
         half, geoms = _extents(model, data, root, data.xpos[root])
-        if geoms and max(half) <= _SCENERY_SIZE:
+        if geoms and (max(half) <= _SCENERY_SIZE or name in fixtures):
             spec = ObjectSpec(_name(model, root, names or {}), Role.FIXED, half)
             fixed.append(SceneObject(spec, root, root, (), geoms, False, (root,)))
     return [*movable, *fixed]
