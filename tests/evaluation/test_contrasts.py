@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from failsafe.evaluation.contrasts import compare_policies
+from failsafe.evaluation.contrasts import compare_policies, compare_studies
 from failsafe.evaluation.statistics import mcnemar
 from failsafe.records.episode import Ending, Episode, EpisodeKey
 from failsafe.reports.evaluation_tables import contrast_table
@@ -44,6 +44,16 @@ def test_every_policy_is_compared_with_the_first_alone_and_with_the_monitor() ->
     assert (against.better, against.worse, against.gain) == (3, 1, 0.25)
     assert found["tuned", "monitor", "never"].episodes == 7
     assert compare_policies(EPISODES, ("base",)) == ()
+
+
+def test_two_studies_are_compared_on_the_states_that_they_share() -> None:
+    other = [*cell("0000", "base", "never"), *cell("1000", "base", "monitor")]
+    found = compare_studies(cell("11100", "base", "monitor"), other, "base")
+    assert [(c.condition, c.reference, c.episodes, c.better) for c in found] == [
+        ("monitor", "never", 4, 3),
+        ("monitor", "monitor", 4, 2),
+    ]
+    assert compare_studies(cell("1", "base", "monitor", "noise"), other, "base") == ()
 
 
 def test_a_state_counts_once_over_all_perturbations() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import tyro
@@ -11,6 +12,7 @@ from failsafe.cli.execution import DEFAULT, ExecutionOptions
 from failsafe.cli.output import ProgressReporter, print_json
 from failsafe.datasets.files import write_atomically
 from failsafe.errors import UserError
+from failsafe.evaluation.contrasts import compare_studies
 from failsafe.evaluation.episode_table import write_episode_table
 from failsafe.evaluation.notes import find_faults, notes
 from failsafe.evaluation.paired import Summary, pairs_of, summarise
@@ -19,6 +21,8 @@ from failsafe.evaluation.results import Results
 from failsafe.execution.contract import Executor
 from failsafe.records import codec
 from failsafe.reports.evaluation import VIDEOS, format_summary, tables_markdown, write_report
+from failsafe.reports.evaluation_tables import contrast_table
+from failsafe.reports.tables import table_text
 
 
 def report(
@@ -29,6 +33,7 @@ def report(
     videos: int = 3,
     tables: Path | None = None,
     episode_table: Path | None = None,
+    against: Path | None = None,
     execution: ExecutionOptions = DEFAULT,
     json: bool = False,
 ) -> int:
@@ -42,6 +47,8 @@ def report(
             episodes are run again.
         tables: Also write the tables as Markdown to this file.
         episode_table: Also write the records of all episodes to this Parquet file.
+        against: Results of another evaluation on the same seeds, with another recovery model for example:
+            every condition is also compared with the first policy there, alone and with the monitor.
         execution: Where it runs.
         json: Print the summary as JSON.
     """
@@ -53,8 +60,27 @@ def report(
         write_atomically(tables, tables_markdown(study, summary).encode())
     if episode_table is not None:
         write_episode_table(study.episodes(), episode_table)
-    print_summary(summary, page, json, notes(study.manifest, find_faults(study.episodes())))
+    said = notes(study.manifest, find_faults(study.episodes()))
+    if against is not None:
+        said = [*said, _comparison(study, Results(against))]
+    print_summary(summary, page, json, said)
     return 0
+
+
+def _comparison(study: Results, other: Results) -> str:
+    """Return the comparison of two studies as text.
+
+    Raises:
+        UserError: If they have no initial state in common.
+    """
+    base = other.manifest.config.policies[0]
+    table = contrast_table(compare_studies(study.episodes(), other.episodes(), base))
+    if table is None:
+        raise UserError(
+            f"expected results of the same tasks, scenarios and seeds in {other.path}, got none that "
+            f"{study.path} has as well"
+        )
+    return table_text(replace(table, title=f"Compared with {other.path}"), None)
 
 
 def publish(

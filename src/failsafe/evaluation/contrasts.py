@@ -2,6 +2,7 @@
 
 The table of a study compares each condition with the same policy alone. With several policies, every policy
 under every condition is also compared with the first policy, alone and with the monitor, on the same seeds.
+Two studies on the same seeds are compared alike.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from failsafe.evaluation.scenarios import scenario
 from failsafe.evaluation.statistics import gain_interval, rate_interval, sign_flip
 from failsafe.records.episode import Episode
 
-_Cells = dict[tuple[str, str, str], dict[tuple[str, str, int], Episode]]
-"""Episodes by scenario, policy and condition, and then by scenario, task and seed."""
+_Cell = dict[tuple[str, str, int], Episode]
+"""Episodes of a policy under a condition, by scenario, task and seed."""
+_Cells = dict[tuple[str, str, str], _Cell]
+"""Cells by scenario, policy and condition."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,29 @@ def compare_policies(episodes: Iterable[Episode], policies: Sequence[str]) -> tu
     """
     if len(policies) < 2:
         return ()
+    cells = _cells(episodes)
+    return tuple(
+        c for c in _contrasts(cells, cells, policies[0]) if (c.policy, c.condition) != (c.base, c.reference)
+    )
+
+
+def compare_studies(
+    episodes: Iterable[Episode], others: Iterable[Episode], base: str
+) -> tuple[Contrast, ...]:
+    """Compare a study with another one on the same seeds, for example with another recovery model.
+
+    Args:
+        episodes: Records of a study.
+        others: Records of the study to compare with.
+        base: Policy of `others` to compare with, alone and with the monitor.
+
+    Returns:
+        One contrast for each scenario, policy, condition and reference with common initial states.
+    """
+    return _contrasts(_cells(episodes), _cells(others), base)
+
+
+def _cells(episodes: Iterable[Episode]) -> _Cells:
     cells: _Cells = defaultdict(dict)
     for episode in episodes:
         key = episode.key
@@ -77,23 +103,30 @@ def compare_policies(episodes: Iterable[Episode], policies: Sequence[str]) -> tu
             cells[name, key.policy, key.condition][key.scenario, key.task, key.seed] = episode
     names = {name for name, _, _ in cells}
     if len({name for name in names if name != PERTURBED and scenario(name).perturbations}) < 2:
-        names.discard(PERTURBED)
+        return {cell: found for cell, found in cells.items() if cell[0] != PERTURBED}
+    return cells
+
+
+def _contrasts(cells: _Cells, others: _Cells, base: str) -> tuple[Contrast, ...]:
+    """Return the contrast of every cell with the base policy, alone and with the monitor."""
+    policies = sorted({policy for _, policy, _ in cells}, key=lambda policy: (policy != base, policy))
     found = [
-        _contrast(name, policy, condition, reference, cells, policies[0])
-        for name in sorted(names, key=lambda name: (name != NOMINAL, name == PERTURBED, name))
+        _contrast(cells.get((name, policy, condition), {}), others.get((name, base, reference), {}), *names)
+        for name in sorted(
+            {name for name, _, _ in cells}, key=lambda name: (name != NOMINAL, name == PERTURBED, name)
+        )
         for policy in policies
         for condition in CONDITIONS.in_order({condition for _, _, condition in cells})
         for reference in (NEVER, MONITOR)
-        if (policy, condition) != (policies[0], reference)
+        for names in [(name, policy, condition, base, reference)]
     ]
     return tuple(contrast for contrast in found if contrast)
 
 
 def _contrast(
-    name: str, policy: str, condition: str, reference: str, cells: _Cells, base: str
+    under: _Cell, against: _Cell, name: str, policy: str, condition: str, base: str, reference: str
 ) -> Contrast | None:
     """Return the contrast of two cells; None without a common initial state."""
-    under, against = cells.get((name, policy, condition), {}), cells.get((name, base, reference), {})
     common = sorted({*under} & {*against})
     if not common:
         return None
