@@ -28,6 +28,7 @@ from failsafe.policies.reference import (
     ReferencePolicy,
     load_reference,
     proprioception,
+    reference_orientation,
     save_reference,
     stack_views,
     to_numbers,
@@ -642,6 +643,25 @@ def test_it_leads_the_tool_nowhere_where_no_demonstration_was(tiny, monkeypatch)
         for row in policy.act(seen):
             at, _ = policy.action_space.to_pose(row, at, seen.tcp_pose)
             np.testing.assert_allclose(at[:3], edge, atol=1e-9)
+
+
+def test_a_tool_half_a_turn_from_another_has_rotations_that_a_network_can_learn():
+    """Meta-World's tool points down half a turn from ManiSkill's: +pi and -pi would average to nothing."""
+    tool = poses.pose([0.0, 0.6, 0.2], [0.0, 0.0, 1.0, 0.0])
+    turned = np.stack([poses.apply_delta(tool, [0, 0, 0, 0.02, -0.01, yaw]) for yaw in (-0.4, 0.0, 0.4)])
+    orientation = reference_orientation(turned)
+    assert orientation == (0.0, 0.0, 1.0, 0.0)
+    assert reference_orientation(np.stack([poses.pose([0.6, 0, 0.2], [0, 1, 0.1, 0])])) == (
+        0.0,
+        1.0,
+        0.0,
+        0.0,
+    )
+    for yaw in (-1e-7, 1e-7):
+        numbers = to_numbers(tool, poses.apply_delta(tool, [0, 0, 0, 0, 0, yaw]), orientation)
+        np.testing.assert_allclose(numbers, 0.0, atol=1e-6)
+    numbers = to_numbers(tool, turned[2], orientation)
+    assert max(poses.distance(to_target(tool, numbers, orientation), turned[2])) < 1e-9
 
 
 def test_numbers_stand_for_the_pose_that_they_were_made_of():

@@ -22,7 +22,8 @@ def test_a_name_that_can_be_a_folder_is_one(task: str) -> None:
         ("my_tasks.bin:make", "bin.make"),
         ("bin:make", "bin.make"),
         ("bin:Bin.make", "bin.Bin.make"),
-        ("libero_goal/4", "libero_goal-4"),
+        ("../goal/4", "goal-4"),
+        ("a//b", "a-b"),
         ("../../etc:x", "etc.x"),
         ("\u673a", "task"),
         (".hidden", "hidden"),
@@ -35,6 +36,12 @@ def test_another_name_becomes_a_short_one_and_a_folder_with_a_digest(task: str, 
     assert name.startswith(f"{short}-")
     assert len(name) == len(short) + 9
     assert not set(name) & set(":/\\ ")
+
+
+@pytest.mark.parametrize("task", ["libero_goal/4", "metaworld/drawer-open-v3"])
+def test_a_task_of_a_suite_is_shown_by_its_name(task: str) -> None:
+    assert short_names([task]) == {task: task}
+    assert folder_name(task).startswith(task.replace("/", "-") + "-")
 
 
 def test_different_tasks_have_different_folders_and_short_names() -> None:

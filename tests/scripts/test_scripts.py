@@ -84,6 +84,15 @@ def test_a_compact_model_and_a_tiny_llava_are_made(tmp_path):
     assert (tmp_path / "tiny" / "config.json").is_file()
 
 
+@pytest.mark.long
+@pytest.mark.metaworld
+@pytest.mark.slow
+def test_the_recipe_of_meta_world_runs(tmp_path):
+    run("bash", "scripts/metaworld.sh", FAILSAFE_METAWORLD_OUT=tmp_path)
+    assert (tmp_path / "model" / "compact.safetensors").is_file()
+    assert (tmp_path / "proof" / "report.html").is_file()
+
+
 @pytest.mark.maniskill
 @pytest.mark.render
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from failsafe.training.compact_config import CompactTraining, TrainingReport, is
 from failsafe.training.compact_loss import assessment_loss
 from failsafe.training.localizer_loss import localizer_loss, random_point_loss
 from failsafe.training.noise import augment_images, delay_objects
+from failsafe.training.train import train_model, training_config
 from failsafe.training.validation import evaluate, validation_batches
 
 INTRINSICS = (CameraIntrinsics(0.7, False), CameraIntrinsics(0.7, False))
@@ -59,6 +61,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def samples(folder: Path) -> SampleSet:
     return SampleSet(folder / "samples")
+
+
+@pytest.mark.parametrize("model", ["compact", "llava-hf/llava-onevision-qwen2-0.5b-ov-hf"])
+def test_suites_with_different_control_rates_are_an_error_before_training(
+    folder: Path, tmp_path: Path, model: str
+) -> None:
+    other = shutil.copytree(folder / "samples", tmp_path / "other")
+    manifest = json.loads((other / "manifest.json").read_text())
+    robot = manifest["embodiments"].pop("ToyPick-v0")
+    manifest["embodiments"]["suite/slower"] = {**robot, "control_hz": 10.0}
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"got 20 Hz, .* for ToyPick-v0 and 10 Hz, .* for suite/slower"):
+        train_model([folder / "samples", other], tmp_path / "out", training_config(model))
+    assert not (tmp_path / "out").exists()
 
 
 def test_it_learns(samples: SampleSet, tmp_path: Path) -> None:

@@ -78,8 +78,9 @@ class MetaWorldExpert:
         robot = simulator.spec.embodiment
         hold, successes, stops = robot.steps(_HOLD_SECONDS), 0, 0
         past: deque[np.ndarray] = deque(maxlen=robot.steps(_STUCK_SECONDS))
+        environment = simulator.environment
+        seen = environment.observe()
         for _ in range(robot.steps(_SECONDS)):
-            seen = simulator.environment.observe()
             if len(past) == past.maxlen and np.abs(seen - past[0]).max() < _STUCK:
                 raise PlanError("Meta-World's policy stands still, and the task is not solved")
             past.append(seen)
@@ -92,13 +93,15 @@ class MetaWorldExpert:
             effort = float(np.clip(action[3], -1.0, 1.0))
             gripper = -effort if effort > 0 else OPEN
             runner.act(_within_limits(runner.intended, target, robot.step_limits), gripper, branch)
-            successes = successes + 1 if simulator.evaluate().success else 0
+            seen = environment.observe()
+            successes = successes + 1 if environment.evaluate(seen)["success"] else 0
             if successes >= hold:
                 # What springs back has to be held where it is, by a tool that goes on pressing.
                 if _rests_in_success(runner, simulator, pressing=stops % 2 == 1):
                     return
                 successes, stops = 0, stops + 1
                 past.clear()
+                seen = environment.observe()
         raise PlanError(f"Meta-World's policy did not solve the task within {_SECONDS:g} s")
 
 

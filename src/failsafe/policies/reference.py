@@ -26,7 +26,7 @@ from failsafe.models.image_encoder import word_codes
 from failsafe.models.normalization import Normalization
 from failsafe.models.weights import Renames, fill, read_weights, save_weights
 from failsafe.policies.contract import ActionSpace
-from failsafe.policies.reference_net import ReferenceConfig, ReferenceNet
+from failsafe.policies.reference_net import DOWN, ReferenceConfig, ReferenceNet
 from failsafe.records import codec, poses
 from failsafe.records.codec import Migration
 from failsafe.records.observation import PolicyObservation
@@ -41,8 +41,6 @@ METRES = 0.1
 """Scale of displacements in the network, metres."""
 _SCALE = np.array([METRES] * 3 + [0.5] * 3)
 """Scales of displacements (m) and rotations (rad) in the network."""
-_DOWN = (0.0, 1.0, 0.0, 0.0)
-"""Reference orientation (quaternion wxyz, base frame): a tool that points down."""
 
 
 @dataclass(frozen=True)
@@ -79,28 +77,51 @@ def proprioception(tcp_pose: Pose, width: float, normalization: Normalization) -
     ).astype(np.float32)
 
 
-def to_numbers(tcp_pose: Pose, target: Pose) -> Float[np.ndarray, "6"]:
+def reference_orientation(tcp_poses: Float[np.ndarray, "N 7"]) -> tuple[float, ...]:
+    """Return the orientation from which a policy counts rotations.
+
+    A tool that points down is turned about the vertical by less than half a turn from one of `DOWN`. A
+    rotation by half a turn has two rotation vectors, whose mean is none: a network cannot learn it.
+
+    Args:
+        tcp_poses: Tool poses of the demonstrations, base frame. [N, 7]
+
+    Returns:
+        The one of `DOWN` that is nearest to most of them, quaternion wxyz.
+    """
+    # The nearer two orientations are, the larger is the absolute product of their quaternions.
+    nearness = np.abs(tcp_poses[:, 3:].astype(np.float64) @ np.array(DOWN).T)
+    return DOWN[int(np.bincount(nearness.argmax(1), minlength=len(DOWN)).argmax())]
+
+
+def to_numbers(
+    tcp_pose: Pose, target: Pose, orientation: tuple[float, ...] = DOWN[0]
+) -> Float[np.ndarray, "6"]:
     """Convert a target pose to the scaled output of the network.
 
     Args:
         tcp_pose: The measured tool pose, base frame.
         target: The target tool pose, base frame.
+        orientation: Orientation from which rotations count, quaternion wxyz, base frame.
 
     Returns:
-        Scaled displacement from the measured position (3), rotation vector from pointing down (3), base
-        frame.
+        Scaled displacement from the measured position (3), rotation vector from the reference orientation
+        (3), base frame.
     """
-    return poses.delta_between(poses.pose(tcp_pose[:3], _DOWN), target) / _SCALE
+    return poses.delta_between(poses.pose(tcp_pose[:3], orientation), target) / _SCALE
 
 
-def to_target(tcp_pose: Pose, numbers: Float[np.ndarray, "6"]) -> Pose:
+def to_target(
+    tcp_pose: Pose, numbers: Float[np.ndarray, "6"], orientation: tuple[float, ...] = DOWN[0]
+) -> Pose:
     """Convert the scaled output of the network to a target pose; the inverse of `to_numbers`.
 
     Args:
         tcp_pose: The measured tool pose, base frame.
         numbers: The output. [6]
+        orientation: Orientation from which rotations count, quaternion wxyz, base frame.
     """
-    return poses.apply_delta(poses.pose(tcp_pose[:3], _DOWN), numbers * _SCALE)
+    return poses.apply_delta(poses.pose(tcp_pose[:3], orientation), numbers * _SCALE)
 
 
 def stack_views(images: Float[np.ndarray, "B V S S 3"] | np.ndarray) -> Float[Tensor, "B V 3 S S"]:
@@ -162,7 +183,7 @@ class ReferencePolicy:
         rows = np.empty((config.chunk, 7))
         at = observation.target_pose
         for row, (number, wanted) in zip(rows, enumerate(out.astype(np.float64)), strict=True):
-            pose = to_target(observation.tcp_pose, wanted[:6])
+            pose = to_target(observation.tcp_pose, wanted[:6], config.orientation)
             pose[:3] = np.clip(pose[:3], *config.reach)
             row[:6], row[6] = poses.delta_between(at, pose), 1.0 if out[number, 6] > 0 else -1.0
             at = pose

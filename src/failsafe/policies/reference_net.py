@@ -20,6 +20,8 @@ from failsafe.models.normalization import Normalization
 
 PROPRIOCEPTION = 3 + 6 + 1
 """Size of the proprioception: position (3), two axes of the orientation (6), opening (1)."""
+DOWN = ((0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0))
+"""Orientations of a tool that points down, half a turn apart, quaternions wxyz, base frame."""
 TURNS = 36
 """Number of bins of the rotation about the vertical axis, see `turn_shares`."""
 _AHEAD = 2
@@ -43,6 +45,7 @@ class ReferenceConfig:
         widths: Channels of the encoder, from stride 2 to stride 16.
         hidden: Width of the trunk.
         keyframes: Largest number of keyframes of an episode; 0: no keyframes.
+        orientation: Orientation from which predicted rotations count, quaternion wxyz, base frame.
     """
 
     views: tuple[str, ...]
@@ -55,6 +58,7 @@ class ReferenceConfig:
     widths: tuple[int, ...] = (16, 32, 64, 96)
     hidden: int = 384
     keyframes: int = 0
+    orientation: tuple[float, ...] = DOWN[0]
 
 
 class Keyframes(NamedTuple):

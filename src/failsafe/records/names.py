@@ -13,6 +13,8 @@ from failsafe.errors import RecordError
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,179}")
 """Ids of records: they are names of files. The colon is in ids of older versions."""
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,79}")
+_IN_SUITE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,59}(/[A-Za-z0-9_.+-]{1,60}){1,3}")
+"""Names of tasks of a suite, "metaworld/drawer-open-v3" for example: readable, but no name of a folder."""
 _LONGEST = 60
 LAST_SEED = 2**62
 """Largest seed that a record may have."""
@@ -81,7 +83,9 @@ def short_names(tasks: Iterable[str]) -> dict[str, str]:
     Args:
         tasks: Names of the tasks that are shown together.
     """
-    short = {task: task if _FOLDER.fullmatch(task) else _short(task) for task in tasks}
+    tasks = list(tasks)
+    readable = {task for task in tasks if _FOLDER.fullmatch(task) or _IN_SUITE.fullmatch(task)}
+    short = {task: task if task in readable else _short(task) for task in tasks}
     count = Counter(short.values())
     return {task: name if count[name] == 1 else folder_name(task) for task, name in short.items()}
 

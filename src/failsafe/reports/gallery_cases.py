@@ -161,6 +161,7 @@ def _plain_correction(correction: Correction) -> Plain:
 def _plain_verification(verification: Verification) -> Plain:
     return {
         "exact": verification.prefix_exact,
+        "branch": verification.branch.value,
         "without": verification.without_succeeds,
         "with": verification.with_succeeds,
         "successes": verification.successes,

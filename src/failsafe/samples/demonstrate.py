@@ -26,6 +26,7 @@ from failsafe.samples.demonstrations import (
     DemonstrationManifest,
     read_demonstration_manifest,
 )
+from failsafe.samples.robots import common_robot
 from failsafe.samples.targets import chunk_targets
 from failsafe.simulators.contract import Simulator
 
@@ -156,19 +157,16 @@ class DemonstrationWriter:
 def _describe(config: DemonstrationConfig, found: dict[str, int]) -> DemonstrationManifest:
     """Return the manifest of a configuration, with the facts of its tasks."""
     simulators = {task: load_task(task).simulator for task in config.tasks}
-    embodiments = [simulator.spec.embodiment for simulator in simulators.values()]
-    rates = {embodiment.control_hz for embodiment in embodiments}
-    if len(rates) > 1:
-        raise UserError(f"expected tasks with one control rate, got {sorted(rates)} Hz")
+    robot = common_robot({task: simulator.spec.embodiment for task, simulator in simulators.items()})
     return DemonstrationManifest(
         config=config,
-        control_hz=rates.pop(),
+        control_hz=robot.control_hz,
         instructions={task: simulator.episode.instruction for task, simulator in simulators.items()},
         cameras={
             task: tuple(simulator.camera(view) for view in config.views)
             for task, simulator in simulators.items()
         },
         provenance=collect_provenance(),
-        embodiment=embodiments[0],
+        embodiment=robot,
         found=found,
     )

@@ -23,6 +23,7 @@ from failsafe.records.assessment import Window, WindowSpec
 from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.records.trace import unpack
 from failsafe.samples.manifest import read_sample_manifest
+from failsafe.samples.robots import common_robot
 from failsafe.samples.sample import Kind, Sample, sample_from_plain
 from failsafe.samples.splits import check_leaks
 
@@ -133,17 +134,7 @@ class SampleSet:
         found: dict[str, EmbodimentSpec] = {}
         for manifest in self.manifests:
             found |= manifest.embodiments
-        if not found:
-            return None
-        first, embodiment = next(iter(found.items()))
-        for task, other in found.items():
-            if _limits(other) != _limits(embodiment):
-                raise UserError(
-                    "expected samples of robots with one control rate and equal step limits, got "
-                    f"{_limits(embodiment)} for {first} and {_limits(other)} for {task}: train a model for "
-                    "each robot"
-                )
-        return embodiment
+        return common_robot(found) if found else None
 
     @property
     def spec(self) -> WindowSpec:
@@ -213,8 +204,3 @@ def _pad(objects: list[np.ndarray]) -> Float32[np.ndarray, "N O 7"]:
             for part in objects
         ]
     )
-
-
-def _limits(embodiment: EmbodimentSpec) -> str:
-    metres, radians = embodiment.step_limits
-    return f"{embodiment.control_hz:g} Hz, {metres:g} m and {radians:g} rad a step"

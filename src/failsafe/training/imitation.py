@@ -18,7 +18,12 @@ from failsafe.errors import UserError
 from failsafe.models import version_1
 from failsafe.models.camera_geometry import project
 from failsafe.models.normalization import Normalization
-from failsafe.policies.reference import ReferenceMeta, ReferencePolicy, save_reference
+from failsafe.policies.reference import (
+    ReferenceMeta,
+    ReferencePolicy,
+    reference_orientation,
+    save_reference,
+)
 from failsafe.policies.reference_net import Keyframes, ReferenceConfig, ReferenceNet, turn_shares
 from failsafe.records import codec
 from failsafe.records.provenance import collect_provenance
@@ -77,7 +82,7 @@ def train_reference(
     cast(Any, net).to(memory_format=torch.channels_last)
     optimization = Optimization(net, settings.rate, settings.decay, settings.average, settings.steps)
     begun, losses, reported = time.monotonic(), 0.0, 0
-    drawn = batches(demonstrations, config.normalization, settings)
+    drawn = batches(demonstrations, config.normalization, settings, config.orientation)
     for step in range(1, settings.steps + 1):
         batch = next(drawn)
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -185,4 +190,5 @@ def _network_config(demonstrations: DemonstrationSet, keyframes: bool) -> Refere
         reach=(tuple(low), tuple(high)),
         normalization=version_1.NORMALIZATION if embodiment is None else Normalization.of(embodiment),
         keyframes=demonstrations.keyframes.shape[1] if keyframes else 0,
+        orientation=reference_orientation(demonstrations.tcp_poses),
     )

@@ -13,7 +13,7 @@ from torch import Tensor
 from failsafe.models.image_encoder import word_codes
 from failsafe.models.normalization import Normalization
 from failsafe.policies.reference import METRES, proprioception, stack_views, to_numbers
-from failsafe.policies.reference_net import TeacherForcing
+from failsafe.policies.reference_net import DOWN, TeacherForcing
 from failsafe.records import poses
 from failsafe.samples.demonstrations import DemonstrationSet
 from failsafe.training.imitation_config import ImitationTraining
@@ -51,7 +51,10 @@ class Batch:
 
 
 def batches(
-    demonstrations: DemonstrationSet, normalization: Normalization, settings: ImitationTraining
+    demonstrations: DemonstrationSet,
+    normalization: Normalization,
+    settings: ImitationTraining,
+    orientation: tuple[float, ...] = DOWN[0],
 ) -> Iterator[Batch]:
     """Iterate over augmented batches without end, in another order in each epoch.
 
@@ -59,6 +62,7 @@ def batches(
         demonstrations: The samples.
         normalization: Scaling of tool positions and gripper openings.
         settings: Hyperparameters, of which size, shift, keyframes and seed are used.
+        orientation: Orientation from which rotations count, see `to_numbers`.
     """
     manifest = demonstrations.manifest
     codes = {task: word_codes(text) for task, text in manifest.instructions.items()}
@@ -72,7 +76,7 @@ def batches(
     )
     chunks = zip(demonstrations.tcp_poses, demonstrations.actions, strict=True)
     actions = np.stack(
-        [_as_numbers(pose.astype(np.float64), rows.astype(np.float64)) for pose, rows in chunks]
+        [_as_numbers(pose.astype(np.float64), rows.astype(np.float64), orientation) for pose, rows in chunks]
     )
     places, following = demonstrations.keyframes[..., :3], demonstrations.following
     quaternions = demonstrations.keyframes[np.arange(len(following)), following, 3:].astype(np.float64)
@@ -150,10 +154,14 @@ def perturb_tool(
 
 
 def _as_numbers(
-    tcp_pose: Float[np.ndarray, "7"], rows: Float[np.ndarray, "H 7"]
+    tcp_pose: Float[np.ndarray, "7"], rows: Float[np.ndarray, "H 7"], orientation: tuple[float, ...]
 ) -> Float32[np.ndarray, "H 7"]:
     """Return the commands of the next steps as the network predicts them."""
-    numbers = [[*to_numbers(tcp_pose, poses.apply_delta(tcp_pose, row[:6])), row[6]] for row in rows]
+    targets = [poses.apply_delta(tcp_pose, row[:6]) for row in rows]
+    numbers = [
+        [*to_numbers(tcp_pose, target, orientation), row[6]]
+        for target, row in zip(targets, rows, strict=True)
+    ]
     return np.array(numbers, dtype=np.float32)
 
 

@@ -87,11 +87,14 @@ def train_model(
                 "expected no checkpoint to resume from for the compact model: it resumes by itself"
             )
         samples = SampleSet(*data)
+        _check_robots(samples)
         checkpoint = train_compact(samples, config, out, lambda report: callback(report.describe()))
         return TrainedModel(checkpoint, best_report(out))
     from failsafe.training.llava import train_llava
 
-    train_llava(SampleSet(*data), config, out, callback, resume)
+    samples = SampleSet(*data)
+    _check_robots(samples)
+    train_llava(samples, config, out, callback, resume)
     return TrainedModel(out)
 
 
@@ -113,4 +116,15 @@ def plan_training(
         raise UserError("expected a LLaVA-OneVision to plan the training of, got the compact model")
     from failsafe.training.budget import dry_run
 
-    return dry_run(SampleSet(*data), config, strategy, gpus)
+    samples = SampleSet(*data)
+    _check_robots(samples)
+    return dry_run(samples, config, strategy, gpus)
+
+
+def _check_robots(samples: SampleSet) -> None:
+    """Check, before anything is loaded or written, that one model can be trained on the samples.
+
+    Raises:
+        UserError: If they are of robots with different control rates or step limits.
+    """
+    _ = samples.embodiment

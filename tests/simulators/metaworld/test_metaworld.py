@@ -69,14 +69,19 @@ def test_a_control_step_is_four_environment_steps_bit_for_bit(name, seed, reques
 def test_a_restored_state_goes_on_bit_for_bit_in_another_simulator(pick):
     pick.reset(5)
     puck = pick.observe().objects[0]
-    states, commands = [], []
+    states, commands, touching = [], [], set()
     for step in range(24):
         height = 0.08 if step < 8 or step > 18 else 0.0
         target = poses.pose(puck[:3] + np.array([0.0, 0.0, height]), [0, 0, 1, 0])
         commands.append(pick.command(target, 1.0 if step < 14 else -1.0))
         pick.step(commands[-1])
         states.append(pick.state())
+        env = pick.environment.env
+        theirs = type(env).touching_object(env, env._get_id_main_object())
+        assert env.touching_main_object == theirs, "ours is the same, and faster"
+        touching.add(theirs)
     assert pick.held() == ("puck",)
+    assert touching == {False, True}
     other = MetaWorldSimulator(PICK)
     for at in (6, 15, 19):
         other.reset(1)

@@ -163,9 +163,13 @@ function verificationParts(label) {
   if (!label) return [];
   const { verification } = label, { attempts } = verification;
   const fact = (ok, text) => make("li", { class: ok ? "yes" : "no" }, text);
+  const exactly = {
+    restore: ["State restored bit for bit", "State was not restored exactly"],
+    replay: ["Prefix replayed bit for bit", "Prefix did not replay exactly"],
+  };
   const ends = (success) => (success ? "ends in success" : "fails");
   const items = [
-    fact(verification.exact, verification.exact ? "Prefix replayed bit for bit" : "Prefix did not replay exactly"),
+    fact(verification.exact, exactly[verification.branch][verification.exact ? 0 : 1]),
     fact(!verification.without, `Without the correction it ${ends(verification.without)}`)];
   if (label.correction) {
     items.push(fact(verification.with, `With the correction it ${ends(verification.with)}`));

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import warnings
 from typing import Any
 
@@ -49,6 +50,8 @@ class TaskEnvironment:
         self.env._set_task_called = True
         self.model: MjModel = self.env.model
         self.data: MjData = self.env.data
+        # The task's own method looks at the contacts one by one in Python, for each term of its reward.
+        self.env.touching_object = functools.partial(touches, self.model, self.data)
         self._made = self._attributes(), self._layout()
         self._begun = self._made
         self._initial = self._full_state()
@@ -80,14 +83,19 @@ class TaskEnvironment:
         space = self.env.sawyer_observation_space
         return np.clip(np.hstack((now, now, self.env._get_pos_goal())), space.low, space.high)
 
-    def evaluate(self) -> dict[str, float]:
-        """Return Meta-World's judgement of the present state, and the values that go with it."""
+    def evaluate(self, seen: np.ndarray | None = None) -> dict[str, float]:
+        """Return Meta-World's judgement of the present state, and the values that go with it.
+
+        Args:
+            seen: What `observe` returned for this state; None: observe it. [39]
+        """
+        seen = self.observe() if seen is None else seen
         before = dict(self.env.__dict__)  # computing the reward sets attributes
         action = np.array([0.0, 0.0, 0.0, self.data.ctrl[0]], dtype=np.float32)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                _, info = self.env.evaluate_state(self.observe(), action)
+                _, info = self.env.evaluate_state(seen.copy(), action)
         finally:
             self.env.__dict__.clear()
             self.env.__dict__.update(before)
@@ -131,3 +139,20 @@ class TaskEnvironment:
         state = np.empty(mujoco.mj_stateSize(self.model, parts))
         mujoco.mj_getState(self.model, self.data, state, parts)
         return state
+
+
+def touches(model: MjModel, data: MjData, geom: int) -> bool:
+    """Return whether both finger pads press on a shape: Meta-World's `touching_object`.
+
+    Args:
+        model: The compiled model.
+        data: Its data, with contact forces computed.
+        geom: Id of the shape.
+    """
+    pairs = data.contact.geom
+    on_shape = (pairs == geom).any(1)
+    for name in ("leftpad_geom", "rightpad_geom"):
+        pressing = np.flatnonzero(on_shape & (pairs == model.geom(name).id).any(1))
+        if not sum(data.efc_force[data.contact.efc_address[pressing]]) > 0:
+            return False
+    return True

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Meta-World from nothing: failures, a compact recovery model, a reference policy by imitation, thresholds, and the paired
+# table of that policy, perturbed at run time, with and without the monitor. Nine tasks, six of them articulated. At most
+# three hours on two cores; stop it at any time, and run it again to resume.
+#
+#   FAILSAFE_METAWORLD_OUT  output folder in place of out/metaworld
+#   FAILSAFE_QUICK          set to 1: two tasks, a few failures, two steps of training, one seed: to see that everything works
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+bin=${FAILSAFE_VENV:-.venv}/bin
+out=${FAILSAFE_METAWORLD_OUT:-out/metaworld}
+pick() { [ -n "${FAILSAFE_QUICK:-}" ] && echo "$2" || echo "$1"; } # FULL QUICK
+tasks=$(for name in pick-place push $(pick shelf-place "") drawer-open $(pick "drawer-close window-open button-press faucet-open door-close" ""); do
+  echo "metaworld/$name-v3"
+done)
+list=$(paste -sd, <<<"$tasks")
+export OMP_NUM_THREADS=1
+
+# 1. Failures with proven corrections, of all modes.
+"$bin/failsafe" generate $tasks --failures "$(pick 1500 12)" --labels 2 --verify-rollouts 1 --seeds 500000:600000 --out "$out/data"
+
+# 2. Samples: with images, and of random exploration, for the object localizer; many without images for the classifier.
+one="--frames 1 $(pick "" "--views front,side --size 32")"
+"$bin/failsafe" samples "$out/data" $one --out "$out/samples/data"
+"$bin/failsafe" samples "$out/data" $one --splits train --explore "$(pick 8 1)" --out "$out/samples/exploration"
+"$bin/failsafe" samples "$out/data" $one --splits train --no-images --every 6 --failing-share 0 --out "$out/image_free"
+
+# 3. The recovery model: the localizer, then the classifier.
+unset OMP_NUM_THREADS
+"$bin/failsafe" train "$out"/samples/* --steps "$(pick 1500 2)" $(pick "" "--batch 8") --out "$out/localizer"
+"$bin/failsafe" train "$out/image_free" --localizer "$out/localizer" --steps "$(pick 4000 2)" $(pick "" "--batch 8") \
+  --out "$out/model"
+export OMP_NUM_THREADS=1
+"$bin/failsafe" score "$out/model" "$out/samples/data" $(pick "" "--limit 8 --resamples 10") --out "$out/scores"
+
+# 4. The reference policy: demonstrations of the experts, imitated.
+"$bin/failsafe" demonstrate $tasks --episodes "$(pick 150 2)" --views front,hand $(pick "" "--size 32") --out "$out/demonstrations"
+unset OMP_NUM_THREADS
+[ -e "$out/policy.safetensors" ] ||
+  "$bin/failsafe" imitate "$out/demonstrations" --steps "$(pick 3000 2)" $(pick "" "--batch 8") --out "$out/policy.safetensors"
+export OMP_NUM_THREADS=1
+
+# 5. Thresholds, on seeds that nothing else uses. They need 19 successes of each task; a policy of two steps has none.
+guarded=(--policy "reference:$out/policy.safetensors" --max-steps "$(pick 240 12)" --tasks "$list")
+[ -e "$out/thresholds.json" ] ||
+  "$bin/failsafe" calibrate "$out/model" "${guarded[@]}" --seeds "$(pick 800000:800050 800000:800001)" --out "$out/thresholds.json"
+
+# 6. The paired tables: undisturbed and perturbed at run time, on development seeds; then, by a protocol, on proof seeds.
+# Exit status 3: the monitor asked for help in some episode, which is a result like any other.
+guarded+=(--monitor "$out/model" --conditions never,monitor --perturb early_release,object_pushed)
+guarded+=($(pick "--calibration $out/thresholds.json" "--threshold 5"))
+"$bin/failsafe" evaluate "${guarded[@]}" --seeds "$(pick 5000:5010 5000:5001)" --videos "$(pick 2 1)" --out "$out/development" ||
+  [ $? -eq 3 ]
+[ -e "$out/protocol.json" ] ||
+  "$bin/failsafe" evaluate "${guarded[@]}" --seeds "$(pick 900000:900100 900000:900001)" --freeze "$out/protocol.json" --hours 3 \
+    --end-point "gain in success of the monitor over the policy alone, both perturbations, all tasks (McNemar, exact)"
+"$bin/failsafe" evaluate --protocol "$out/protocol.json" --videos "$(pick 2 0)" --out "$out/proof" || [ $? -eq 3 ]
