@@ -22,15 +22,15 @@ ADDRESS = "RAY_ADDRESS"
 """Ray's own environment variable for the address of a cluster."""
 OBJECT_STORE = 256 << 20
 """Memory of the object store of a Ray on this machine, bytes. A message is on it until it is read."""
-_TOKEN = secrets.token_hex(32)
-_LOCAL = {
+TOKEN = secrets.token_hex(32)
+"""What Ray on this machine asks every connection for. It is in no file."""
+LOOPBACK = {
     # On Linux, Ray listens on all interfaces; with this it takes the loopback address as on macOS. Ray reads
     # it when it is imported.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    # Ray asks every connection for a token. This one is in no file.
-    "RAY_AUTH_TOKEN": _TOKEN,
 }
-_ALWAYS = {
+"""Environment of a Ray on this machine."""
+ALWAYS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Ray prints the death of each worker to standard output, where JSON may be expected. The results say what
     # was lost.
@@ -38,6 +38,7 @@ _ALWAYS = {
     # Workers see the GPUs, as processes do: no item reserves one.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+"""Environment of every use of Ray, unless the user has set it."""
 _LONGEST_FOLDER = 40
 """Ray puts sockets into its temporary folder, and a socket's path has at most 107 characters."""
 
@@ -83,8 +84,8 @@ def connect(address: str | None, workers: int | None) -> Any:
             "the command on a node of the cluster, with the address 'auto'"
         )
     local = not address or address == "local"
-    os.environ.update({name: value for name, value in _ALWAYS.items() if name not in os.environ})
-    with _environment(_LOCAL if local else {}):
+    os.environ.update({name: value for name, value in ALWAYS.items() if name not in os.environ})
+    with _environment({**LOOPBACK, "RAY_AUTH_TOKEN": TOKEN} if local else {}):
         ray: Any = importlib.import_module("ray")
         cpus = workers or os.cpu_count() or 1
         if local and 0 < _local_cpus < cpus:

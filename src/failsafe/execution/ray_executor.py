@@ -166,7 +166,8 @@ class _Run(Generic[Item]):
         """Run all items."""
         try:
             self._start_workers()
-            while self._workers:
+            # A worker may still wait for a CPU when the others have done everything.
+            while self._items.left or any(w.item is not None for w in self._workers.values()):
                 ready, _ = self._ray.wait([self._mail], timeout=CHECK_SECONDS)
                 if ready:
                     self._read_mail()
