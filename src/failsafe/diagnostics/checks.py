@@ -18,7 +18,16 @@ from typing import Literal
 
 from failsafe.diagnostics import debian
 
-Purpose = Literal["generating", "ManiSkill", "rendering", "models", "FailSafe-VLM", "browser tests", "speed"]
+Purpose = Literal[
+    "generating",
+    "ManiSkill",
+    "rendering",
+    "models",
+    "FailSafe-VLM",
+    "several machines",
+    "browser tests",
+    "speed",
+]
 
 GIB = 2**30
 MINIMUM_DISK = 2 * GIB  # 20,000 episodes at 50 kB, and the decimated meshes
@@ -78,6 +87,7 @@ def run_checks() -> list[Check]:
         lambda: check_package("safetensors", "safetensors", "models"),
         lambda: check_package("transformers", "transformers", "FailSafe-VLM"),
         lambda: check_package("trl", "trl", "FailSafe-VLM"),
+        lambda: check_package("ray", "ray", "several machines"),
         check_renderer,
         check_gpu,
         check_browser,
