@@ -165,6 +165,14 @@ class Monitor:
         assessment = self._queries.assessment(wait=not self._settings.asynchronous)
         return () if assessment is None else self._weigh(assessment, observation)
 
+    def skip(self, steps: int) -> None:
+        """Return to the budget the waypoints that are left when the tool has arrived.
+
+        Args:
+            steps: Number of these waypoints.
+        """
+        self._meter.spend(-steps)
+
     def hand_back(self) -> None:
         """Return control to the policy, if the monitor has it."""
         if self.in_control:
@@ -224,7 +232,7 @@ class Monitor:
                 return self._apply(Trigger.DONE)
             return self._apply(Trigger.STILL_FAILING, _Plan(details, waypoints=waypoints))
         rows = assessment.continuation[: min(self._continuation_left, left)]
-        waypoints = self._plan(assessment, rows, observation) if rows else ()
+        waypoints = self._plan(assessment, rows, observation, settle=False) if rows else ()
         if 0 < len(waypoints) <= left:
             self._continuation_left -= len(rows)
             return self._apply(Trigger.CONTINUATION, _Plan(details, waypoints=waypoints))
@@ -295,13 +303,17 @@ class Monitor:
         return self._plan(assessment, assessment.actions[: self._settings.max_actions], observation)
 
     def _plan(
-        self, assessment: Assessment, actions: Sequence[Sequence[float]], observation: PolicyObservation
+        self,
+        assessment: Assessment,
+        actions: Sequence[Sequence[float]],
+        observation: PolicyObservation,
+        settle: bool = True,
     ) -> tuple[Waypoint, ...]:
         """Return the waypoints of some actions; none, and an event, if they cannot be executed."""
         at = observation.tcp_pose
         queried_at = at if self._queries.tcp_pose is None else self._queries.tcp_pose
         try:
-            return plan_waypoints(actions, assessment.frame, queried_at, at, self._embodiment)
+            return plan_waypoints(actions, assessment.frame, queried_at, at, self._embodiment, settle)
         except PolicyError as error:
             self._record(EventKind.FAULT, description=str(error))
             return ()

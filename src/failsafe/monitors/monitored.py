@@ -14,9 +14,16 @@ from failsafe.monitors.monitor import EventCallback, Monitor, ignore
 from failsafe.monitors.settings import MonitorSettings
 from failsafe.monitors.waypoints import Waypoint
 from failsafe.policies.contract import ActionSpace, Policy, check_chunk, reset_policy
+from failsafe.records import poses
 from failsafe.records.embodiment import MANISKILL_PANDA, EmbodimentSpec
 from failsafe.records.observation import PolicyObservation
+from failsafe.records.poses import Pose
 from failsafe.records.transforms import ImageTransform
+
+_ARRIVED = (0.003, 0.02)
+"""Metres and radians within which a tool is where a correction says."""
+_STILL = (0.001, 0.01)
+"""Metres and radians, and metres of the gripper, below which nothing moved in a control step."""
 
 
 class MonitoredPolicy:
@@ -53,6 +60,8 @@ class MonitoredPolicy:
         self.monitor = Monitor(model, embodiment, threshold, settings, on_event, on_help)
         self._queue: deque[np.ndarray] = deque()
         self._waypoints: deque[Waypoint] = deque()
+        self._executed: tuple[Waypoint, PolicyObservation] | None = None
+        """The last waypoint, and what was observed before it."""
 
     @property
     def name(self) -> str:
@@ -98,6 +107,9 @@ class MonitoredPolicy:
         Raises:
             PolicyError: If the base policy returns no action that can be used.
         """
+        if self._has_arrived(observation):
+            self.monitor.skip(len(self._waypoints))
+            self._waypoints.clear()
         if self._waypoints:
             self.monitor.observe(observation)
         elif waypoints := self.monitor.decide(observation):
@@ -106,12 +118,30 @@ class MonitoredPolicy:
             self._waypoints.extend(waypoints)
         if self._waypoints:
             waypoint = self._waypoints.popleft()
+            self._executed = waypoint, observation
             target, measured = observation.target_pose, observation.tcp_pose
             return self._space.from_pose(waypoint.pose, waypoint.gripper, target, measured)[None]
         if not self._queue:
             resized = replace(observation, images=_Resized(observation.images, self.base.views))
             self._queue.extend(check_chunk(self.base.name, self.base.act(resized), self._space.chunk))
         return self._queue.popleft()[None]
+
+    def _has_arrived(self, now: PolicyObservation) -> bool:
+        """Return whether only settling is left of a correction, and the tool has settled."""
+        if not self._waypoints or self._executed is None:
+            return False
+        last, before = self._executed
+        return (
+            all(waypoint is last for waypoint in self._waypoints)
+            and _within(now.tcp_pose, last.pose, _ARRIVED)
+            and _within(now.tcp_pose, before.tcp_pose, _STILL)
+            and abs(now.gripper_width - before.gripper_width) < _STILL[0]
+        )
+
+
+def _within(a: Pose, b: Pose, limits: tuple[float, float]) -> bool:
+    metres, radians = poses.distance(a, b)
+    return metres < limits[0] and radians < limits[1]
 
 
 class _Resized(Mapping[str, UInt8[np.ndarray, "S S 3"]]):

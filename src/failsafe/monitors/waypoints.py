@@ -1,4 +1,9 @@
-"""From the actions of an assessment to tool poses, one per control step, within the robot's limits."""
+"""From the actions of an assessment to tool poses, one per control step, within the robot's limits.
+
+An arm that arrives at each target within a control step gets one waypoint per action. One that lags behind
+gets as many as its tool can follow, and the last one again until it has arrived: a correction says where the
+tool is to be, not what it is asked for.
+"""
 
 from __future__ import annotations
 
@@ -44,6 +49,7 @@ def plan_waypoints(
     queried_at: Pose,
     tcp_pose: Pose,
     embodiment: EmbodimentSpec,
+    settle: bool = True,
 ) -> tuple[Waypoint, ...]:
     """Return the waypoints that execute the actions of an assessment.
 
@@ -53,6 +59,7 @@ def plan_waypoints(
         queried_at: Tool pose at the end of the window that the model assessed, robot base frame. [7]
         tcp_pose: Tool pose now, robot base frame. [7]
         embodiment: The robot, with its step limits and workspace.
+        settle: Whether an arm that lags behind gets the last waypoint again until it has arrived.
 
     Raises:
         PolicyError: If the frame is unknown, or the tool is far outside the workspace.
@@ -63,7 +70,28 @@ def plan_waypoints(
     if outside > OUTSIDE_STEPS * embodiment.max_translation:
         at = ", ".join(f"{x:.2f}" for x in tcp_pose[:3])
         raise PolicyError(f"the tool is outside the workspace, at {at}: is this the robot's base frame?")
-    return catch_up(waypoints(actions, Frame(frame), queried_at, embodiment), tcp_pose, embodiment)
+    planned = at_pace(waypoints(actions, Frame(frame), queried_at, embodiment), queried_at, embodiment)
+    planned = catch_up(planned, tcp_pose, embodiment)
+    settling = embodiment.steps(embodiment.settle_seconds) if settle and embodiment.settle_seconds else 0
+    return planned + planned[-1:] * settling
+
+
+def at_pace(planned: Sequence[Waypoint], start: Pose, embodiment: EmbodimentSpec) -> tuple[Waypoint, ...]:
+    """Return the waypoints with others between them, no farther apart than the tool can follow.
+
+    Args:
+        planned: Waypoints within the step limits.
+        start: Tool pose before the first of them. [7]
+        embodiment: The robot, with its pace; without one the waypoints stay as they are.
+    """
+    if embodiment.pace is None:
+        return tuple(planned)
+    found: list[Waypoint] = []
+    for waypoint in planned:
+        steps = max(1, poses.steps_between(start, waypoint.pose, *embodiment.pace))
+        found += [Waypoint(pose, waypoint.gripper) for pose in poses.interpolate(start, waypoint.pose, steps)]
+        start = waypoint.pose
+    return tuple(found)
 
 
 def waypoints(
@@ -122,8 +150,9 @@ def is_negligible(actions: Sequence[Sequence[float]], embodiment: EmbodimentSpec
         return False
     total = np.array([row[:6] for row in actions]).sum(0)
     metres, radians = float(np.linalg.norm(total[:3])), float(np.linalg.norm(total[3:]))
-    return _is_below(metres, NEGLIGIBLE_TRANSLATION * embodiment.max_translation) and _is_below(
-        radians, NEGLIGIBLE_ROTATION * embodiment.max_rotation
+    pace = embodiment.pace or embodiment.step_limits
+    return _is_below(metres, NEGLIGIBLE_TRANSLATION * pace[0]) and _is_below(
+        radians, NEGLIGIBLE_ROTATION * pace[1]
     )
 
 

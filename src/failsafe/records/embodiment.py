@@ -32,10 +32,13 @@ class EmbodimentSpec:
             center of the workspace box. Networks count tool positions from there.
         tool_axis: Direction in which the fingers point, in the tool frame, unit vector.
         action_dimensions: Which of the 7 action dimensions exist.
+        pace: Metres and radians that the tool covers in one control step at most, where the arm lags behind
+            its target; None: the step limits.
+        settle_seconds: Time that such an arm takes to arrive at its last target, seconds.
 
     Raises:
-        ValueError: If a rate or limit is not positive, the workspace box is empty, or the work center is
-            outside the box.
+        ValueError: If a rate, limit or pace is not positive, the workspace box is empty, or the work center
+            is outside the box.
     """
 
     robot: str
@@ -49,11 +52,18 @@ class EmbodimentSpec:
     work_center: tuple[float, float, float] | None = None
     tool_axis: tuple[float, float, float] = (0.0, 0.0, 1.0)
     action_dimensions: tuple[bool, ...] = ALL_DIMENSIONS
+    pace: tuple[float, float] | None = None
+    settle_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("control_hz", "max_translation", "max_rotation"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"expected {name} to be positive, got {getattr(self, name)}")
+        if not (self.settle_seconds >= 0 and all(0 < limit < float("inf") for limit in self.pace or ())):
+            raise ValueError(
+                f"expected a pace above 0 and a time to settle of at least 0, got {self.pace} and "
+                f"{self.settle_seconds}"
+            )
         if len(self.action_dimensions) != len(ALL_DIMENSIONS):
             raise ValueError(f"expected 7 action dimensions, got {len(self.action_dimensions)}")
         if self.has_gripper and not (self.gripper_travel > 0 and self.gripper_seconds > 0):

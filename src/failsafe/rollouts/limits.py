@@ -10,7 +10,8 @@ from failsafe.rollouts.hooks import Command
 from failsafe.rollouts.loop import ControlLoop
 
 TRACKING_LIMIT_METRES, TRACKING_LIMIT_RADIANS = 0.1, 0.5
-"""Largest tracking error. Without it, a blocked tool would press ever harder towards a distant target."""
+"""Largest tracking error, but at least a control step's limits. Without it, a blocked tool would press ever
+harder towards a distant target."""
 
 
 class PoseController:
@@ -62,7 +63,10 @@ def clip_target(wanted: Pose, before: Pose, measured: Pose, embodiment: Embodime
     """
     if not is_one_step(wanted, before, measured, embodiment):
         wanted = poses.limit_step(before, wanted, *embodiment.step_limits)
-    return poses.limit_step(measured, wanted, TRACKING_LIMIT_METRES, TRACKING_LIMIT_RADIANS)
+    metres, radians = embodiment.step_limits
+    return poses.limit_step(
+        measured, wanted, max(TRACKING_LIMIT_METRES, metres), max(TRACKING_LIMIT_RADIANS, radians)
+    )
 
 
 def is_one_step(wanted: Pose, before: Pose, measured: Pose, embodiment: EmbodimentSpec) -> bool:
