@@ -21,6 +21,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_LONGEST_NAME = 120
+"""Characters of an unknown name that a message repeats."""
+
 
 class FailSafeError(Exception):
     """Root of the tree above. Its message says what was expected, what was got, and what to do."""
@@ -42,6 +45,7 @@ class UnknownNameError(UserError):
 
     def __init__(self, kind: str, got: str, known: Iterable[str], hint: str = "") -> None:
         names = sorted(known)
+        got = got if len(got) <= _LONGEST_NAME else f"{got[:_LONGEST_NAME]}..."
         near = difflib.get_close_matches(got, names, n=1, cutoff=0.5)
         guess = f": did you mean '{near[0]}'?" if near else "."
         said = f"unknown {kind} '{got}'{guess} There are: {', '.join(names) or 'none'}."

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from failsafe.datasets.card import write_card
-from failsafe.datasets.files import check_inside, remove_partials, write_atomically
+from failsafe.datasets.files import remove_partials, write_atomically
 from failsafe.datasets.locks import locked
 from failsafe.datasets.manifest import (
     GENERATOR,
@@ -112,8 +112,7 @@ def merge_datasets(folder: Path, parts: Sequence[Path]) -> Dataset:
         for part in parts:
             source = Dataset(part)
             for path in [*source.nominal_files(), *source.case_files()]:
-                check_inside(part, path)
-                _copy(path, folder / path.relative_to(part), folder)
+                _copy(read_bytes(path, within=part), path, folder / path.relative_to(part), folder)
         _finish(dataset)
     return dataset
 
@@ -177,10 +176,9 @@ def _check_complete(manifests: Sequence[Manifest]) -> None:
         raise UserError(f"these shards are missing: {shown}{f' and {more} more' if more else ''}")
 
 
-def _copy(source: Path, target: Path, within: Path) -> None:
-    data = read_bytes(source)
+def _copy(data: bytes, source: Path, target: Path, within: Path) -> None:
     if target.exists():
-        if read_bytes(target) != data:
+        if read_bytes(target, within=within) != data:
             raise StoreError(f"expected equal results of one case, got others in {source} and {target}")
         return
     write_atomically(target, data, within)

@@ -7,38 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 from pathlib import Path
 
 from failsafe.errors import StoreError
+from failsafe.records.files import check_inside
 from failsafe.records.forwarding import forwarded
 
 LOCK = ".lock"
 """Name of the file that is locked while a dataset is being written."""
-
-
-@forwarded
-def check_inside(folder: Path, path: Path) -> None:
-    """Check that a path is in a folder, and that no link on the way leads out of it.
-
-    Args:
-        folder: The folder, which may be a link itself.
-        path: A path in it, which need not exist.
-
-    Raises:
-        StoreError: If the path is elsewhere.
-    """
-    try:
-        there = path.resolve()
-        inside = there.is_relative_to(folder.resolve())
-    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links, in Python < 3.13
-        raise StoreError(f"{path}: expected a path in {folder}, got one that leads nowhere") from error
-    if not inside:
-        raise StoreError(
-            f"{path}: expected a path in {folder}, got one that leads to {there}; links out of a dataset are "
-            "not followed: replace it by the files themselves"
-        )
+_LONGEST_NAME = 120
 
 
 @forwarded
@@ -114,4 +94,8 @@ def explain_error(error: OSError, path: Path) -> str:
 
 def file_name(name: str) -> str:
     """A name of a task, a policy or a model as that of a file or a folder."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
+    short = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
+    if len(short) > _LONGEST_NAME:
+        digest = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:8]
+        short = f"{short[: _LONGEST_NAME - 9]}-{digest}"
+    return short if short.strip(".") else "-"

@@ -23,13 +23,12 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from failsafe.datasets.files import check_inside
 from failsafe.datasets.store import Dataset
 from failsafe.errors import RecordError, UserError
 from failsafe.records import codec
 from failsafe.records.case import NOMINAL
-from failsafe.records.files import exists, read_bytes
-from failsafe.records.names import check_id, task_folder
+from failsafe.records.files import check_inside, exists, read_bytes
+from failsafe.records.names import check_id, check_steps, task_folder
 from failsafe.simulators.contract import Camera
 
 MAX_SIDE = 16383
@@ -54,6 +53,17 @@ class TraceFrames:
     steps: tuple[int, ...]
     columns: int
 
+    def __post_init__(self) -> None:
+        """Refuse names that are not those of files, and numbers that no grid has.
+
+        Raises:
+            RecordError: On such a name or number.
+        """
+        check_id("a name of a rollout", self.trace)
+        check_steps(*self.steps)
+        if not 1 <= self.columns <= MAX_SIDE:
+            raise RecordError(f"expected 1 to {MAX_SIDE} frames per row of a grid, got {self.columns}")
+
 
 @dataclass(frozen=True)
 class FrameIndex:
@@ -76,15 +86,15 @@ class FrameIndex:
     traces: tuple[TraceFrames, ...]
 
     def __post_init__(self) -> None:
-        """Refuse names that are not those of files.
+        """Refuse names that are not those of files, and sizes that no frame has.
 
         Raises:
-            RecordError: On such a name.
+            RecordError: On such a name or size.
         """
         for camera in self.cameras:
             check_id("a name of a camera", camera.name)
-        for frames in self.traces:
-            check_id("a name of a rollout", frames.trace)
+        if not 1 <= self.size <= MAX_SIDE:
+            raise RecordError(f"expected frames of 1 to {MAX_SIDE} pixels, got {self.size}")
 
 
 @dataclass(frozen=True)
@@ -172,8 +182,7 @@ def read_index(folder: Path) -> FrameIndex | None:
     path = folder / "index.json"
     if not exists(path):
         return None
-    check_inside(folder, path)
-    return codec.read(FrameIndex, path)
+    return codec.read(FrameIndex, path, within=folder)
 
 
 def open_grids(folder: Path, camera: str) -> Mapping[str, FrameGrid]:

@@ -103,7 +103,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / "manifest.json"
     absent = f"expected a dataset made by `failsafe generate`, got {folder}, which has no manifest.json"
-    fields = codec.parse_object(read_text(path, absent), str(path))
+    fields = codec.parse_object(read_text(path, absent, within=folder), str(path))
     if fields.get("format") == _VERSION_1:
         fields |= {"format": _VERSION_2, "generator": 1}
         try:
@@ -166,7 +166,7 @@ def explain_missing_plugins(folder: Path) -> Generator[None, None, None]:
     except UserError as error:
         path = folder / "manifest.json"
         try:
-            provenance = codec.parse_object(read_text(path), str(path)).get("provenance", {})
+            provenance = codec.parse_object(read_text(path, within=folder), str(path)).get("provenance", {})
             missing = missing_plugins(provenance.get("plugins", {}))
         except (FailSafeError, AttributeError):
             missing = []  # no manifest that says so: the error stays as it is
@@ -222,7 +222,9 @@ def check_task_code(folder: Path) -> None:
     path = folder / "manifest.json"
     if not path.exists():
         return
-    recorded = _read_code(codec.parse_object(read_text(path), str(path)).get("code", {}), f"{path}.code")
+    recorded = _read_code(
+        codec.parse_object(read_text(path, within=folder), str(path)).get("code", {}), f"{path}.code"
+    )
     before = {name: found for name, found in recorded.items() if not found.startswith("python:")}
     now: dict[str, str] = {}
     for name in before:

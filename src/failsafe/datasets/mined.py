@@ -16,6 +16,7 @@ from failsafe.datasets.manifest import read_manifest
 from failsafe.errors import RecordError, UserError
 from failsafe.perturbations.runtime import parse_runtime
 from failsafe.records import codec
+from failsafe.records.names import LAST_SEED, LAST_STEP
 from failsafe.records.provenance import Provenance
 from failsafe.records.seeds import check_trainable
 
@@ -67,8 +68,9 @@ class MiningConfig:
             ("verify_rollouts", self.verify_rollouts, 1),
             ("samples", self.samples, 1),
         ):
-            if value < least:
-                raise UserError(f"expected {name} to be at least {least}, got {value}")
+            most = LAST_SEED if name == "first_seed" else LAST_STEP
+            if not least <= value <= most:
+                raise UserError(f"expected {name} to be at least {least} and at most {most}, got {value}")
         check_trainable(range(self.first_seed, self.first_seed + self.episodes))
         for text in self.perturbations:
             parse_runtime(text)
@@ -139,7 +141,7 @@ def read_mined_manifest(folder: Path) -> MinedManifest:
         RecordError: If the folder holds something else, or its manifest is damaged.
     """
     absent = f"expected a folder made by `failsafe mine`, got {folder}, which has no manifest.json"
-    return codec.read(MinedManifest, folder / "manifest.json", absent)
+    return codec.read(MinedManifest, folder / "manifest.json", absent, within=folder)
 
 
 def read_source(folder: Path) -> tuple[str, range]:

@@ -16,14 +16,15 @@ Recovered rollouts are stored from the step at which they leave the failing roll
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from failsafe.datasets.files import LOCK, check_inside, is_partial, write_atomically
+from failsafe.datasets.files import LOCK, is_partial, write_atomically
 from failsafe.errors import FailSafeError, RecordError, StoreError, UserError
 from failsafe.records import codec
 from failsafe.records.case import FAILING, NOMINAL, FailureCase, NominalRecord
@@ -93,7 +94,10 @@ class Dataset:
             task: Name of the task.
             seed: Seed of the initial state.
         """
-        return trace_from_arrays(self._read(self._exploration_path(task, seed)))
+        path = self._exploration_path(task, seed)
+        arrays = self._read(path)
+        with _named(path):
+            return trace_from_arrays(arrays)
 
     def has_case(self, task: str, case_id: str) -> bool:
         """Whether a case is stored.
@@ -125,8 +129,7 @@ class Dataset:
             RecordError: If its file is damaged or of another version.
         """
         path = self._nominal_path(task, seed)
-        arrays = self._read(path)
-        return self._nominal(path, arrays), trace_from_arrays(arrays)
+        return self._nominal(path, self._read(path))
 
     def case(self, task: str, case_id: str) -> FailureCase:
         """Return the record of a case; errors as for `nominal`.
@@ -136,7 +139,7 @@ class Dataset:
             case_id: Name of the case.
         """
         path = self.case_path(task, case_id)
-        return self._case(path, self._read(path))
+        return self._case(path, self._read(path))[0]
 
     def traces(self, task: str, case_id: str) -> dict[str, Trace]:
         """Return the rollouts of a case by name, each from its first step; errors as for `nominal`.
@@ -146,17 +149,7 @@ class Dataset:
             case_id: Name of the case.
         """
         path = self.case_path(task, case_id)
-        arrays = self._read(path)
-        case = self._case(path, arrays)
-        if f"{FAILING}.commands" not in arrays:
-            return {}
-        failing = trace_from_arrays(arrays, f"{FAILING}.")
-        traces = {FAILING: failing}
-        for label in case.labels:
-            if label.recovery:
-                suffix = trace_from_arrays(arrays, f"{label.recovery}.")
-                traces[label.recovery] = _join(failing, suffix, label.step)
-        return traces
+        return self._case(path, self._read(path))[1]
 
     def rollouts(self, case: FailureCase) -> dict[str, Trace]:
         """Return all rollouts of a case by name, the nominal one first; errors as for `nominal`."""
@@ -200,7 +193,7 @@ class Dataset:
         self.require()
         for path in self.case_files():
             if path.stem == case_id:
-                return self._case(path, self._read(path))
+                return self._case(path, self._read(path))[0]
         raise UserError(
             f"no episode '{case_id}' in {self.path}; `failsafe gallery` and tables/cases.parquet name them"
         )
@@ -251,18 +244,19 @@ class Dataset:
         return task_folder(self.path / "nominal", task) / f"{seed:08d}.npz"
 
     def _read(self, path: Path) -> dict[str, np.ndarray]:
-        check_inside(self.path, path)
-        return unpack(read_bytes(path), str(path))
+        return unpack(read_bytes(path, within=self.path), str(path))
 
-    def _case(self, path: Path, arrays: dict[str, np.ndarray]) -> FailureCase:
+    def _case(self, path: Path, arrays: dict[str, np.ndarray]) -> tuple[FailureCase, dict[str, Trace]]:
         case = codec.loads(FailureCase, _untext(arrays, path), str(path))
         self._check_place(path, self.case_path(case.task, case.case_id))
-        return case
+        with _named(path):
+            return case, _traces(case, arrays)
 
-    def _nominal(self, path: Path, arrays: dict[str, np.ndarray]) -> NominalRecord:
+    def _nominal(self, path: Path, arrays: dict[str, np.ndarray]) -> tuple[NominalRecord, Trace]:
         nominal = codec.loads(NominalRecord, _untext(arrays, path), str(path))
         self._check_place(path, self._nominal_path(nominal.task, nominal.seed))
-        return nominal
+        with _named(path):
+            return nominal, trace_from_arrays(arrays)
 
     def _check_place(self, path: Path, expected: Path) -> None:
         """Check that a file is where its record belongs: elsewhere another record would be read for it."""
@@ -270,11 +264,14 @@ class Dataset:
             raise RecordError(f"{path}: expected the record of this file, got one that belongs to {expected}")
 
     def _records(
-        self, decode: Callable[[Path, dict[str, np.ndarray]], R], files: list[Path], skip_damaged: bool
+        self,
+        decode: Callable[[Path, dict[str, np.ndarray]], tuple[R, object]],
+        files: list[Path],
+        skip_damaged: bool,
     ) -> Iterator[R]:
         for path in files:
             try:
-                yield decode(path, self._read(path))
+                yield decode(path, self._read(path))[0]
             except FailSafeError:
                 if not skip_damaged:
                     raise
@@ -292,6 +289,30 @@ def open_dataset(path: str | Path) -> Dataset:
     dataset = Dataset(Path(path))
     dataset.require()
     return dataset
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Generator[None, None, None]:
+    """Name the file in the errors of its content."""
+    try:
+        yield
+    except RecordError as error:
+        raise RecordError(f"{path}: {error}") from error
+
+
+def _traces(case: FailureCase, arrays: dict[str, np.ndarray]) -> dict[str, Trace]:
+    """Return the rollouts in the file of a case by name, each from its first step."""
+    if f"{FAILING}.commands" not in arrays:
+        return {}
+    failing = trace_from_arrays(arrays, f"{FAILING}.")
+    traces = {FAILING: failing}
+    for label in case.labels:
+        if label.step > len(failing):
+            raise RecordError(f"expected labels up to step {len(failing)}, got one at step {label.step}")
+        if label.recovery:
+            suffix = trace_from_arrays(arrays, f"{label.recovery}.")
+            traces[label.recovery] = _join(failing, suffix, label.step)
+    return traces
 
 
 def _text(text: str) -> np.ndarray:
@@ -316,6 +337,9 @@ def _suffix(trace: Trace, start: int) -> Trace:
 
 
 def _join(head: Trace, tail: Trace, at: int) -> Trace:
+    for name in ("commands", "objects", "states"):
+        if getattr(head, name).shape[1:] != getattr(tail, name).shape[1:]:
+            raise RecordError(f"expected equal sizes of '{name}' in all rollouts of a case, got others")
     arrays = {
         f.name: np.concatenate([getattr(head, f.name)[:at], getattr(tail, f.name)])
         for f in dataclasses.fields(head)

@@ -14,6 +14,9 @@ from failsafe.monitors.calibration import Calibration
 from failsafe.monitors.settings import MonitorSettings
 from failsafe.records.episode import EpisodeKey
 
+_MOST_ITEMS = 1_000_000
+"""Largest number of initial states in a study, over all tasks, policies and scenarios."""
+
 
 @dataclass(frozen=True)
 class StudyConfig:
@@ -61,6 +64,12 @@ class StudyConfig:
         """Validate the fields."""
         if not (self.tasks and self.policies and self.scenarios) or self.first_seed >= self.last_seed:
             raise UserError("expected at least one task, policy, scenario and seed to evaluate")
+        cells = len(self.tasks) * len(self.policies) * len(self.scenarios)
+        if self.first_seed < 0 or cells * (self.last_seed - self.first_seed) > _MOST_ITEMS:
+            raise UserError(
+                f"expected seeds of at least 0, and at most {_MOST_ITEMS} episodes of each condition, got "
+                f"seeds {self.first_seed} to {self.last_seed - 1} for {cells} tasks, policies and scenarios"
+            )
         if not 0 <= self.threshold < np.inf:
             raise UserError(f"expected a finite threshold of at least 0, got {self.threshold}")
         for policy, found in self.calibrations.items():

@@ -17,6 +17,7 @@ from failsafe.monitors.monitored import MonitoredPolicy
 from failsafe.policies.calls import ask, policy_errors
 from failsafe.policies.contract import Policy, check_fit, reset_policy
 from failsafe.records.episode import Ending, Episode, EpisodeKey
+from failsafe.records.names import LAST_STEP
 from failsafe.records.observation import PolicyObservation
 from failsafe.rollouts.hooks import Command, Hook
 from failsafe.rollouts.limits import PoseController
@@ -42,8 +43,8 @@ class EpisodeLimits:
         Raises:
             UserError: If there is one.
         """
-        if self.max_steps < 1:
-            raise UserError(f"expected episodes of at least one step, got {self.max_steps}")
+        if not 1 <= self.max_steps <= LAST_STEP:
+            raise UserError(f"expected episodes of 1 to {LAST_STEP} steps, got {self.max_steps}")
 
 
 @dataclass

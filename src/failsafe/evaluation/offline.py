@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from failsafe.errors import UserError
+from failsafe.errors import RecordError, UserError
 from failsafe.evaluation.metrics import BINS, COMPOUND, Rows, compute
 from failsafe.evaluation.predictions import Prediction
 from failsafe.evaluation.statistics import RESAMPLES, SeedBootstrap, interval
@@ -165,6 +165,15 @@ class ScoreTable:
     sources: dict[str, str]
     provenance: Provenance
     checkpoint: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a table without a score.
+
+        Raises:
+            RecordError: On such a table.
+        """
+        if not self.scores:
+            raise RecordError("expected the scores of at least one model, got none")
 
 
 def score(

@@ -26,6 +26,7 @@ from failsafe.execution.contract import Executor
 from failsafe.models.loading import fingerprint
 from failsafe.policies.loading import policy_fingerprint
 from failsafe.records import codec
+from failsafe.records.files import read_text
 from failsafe.records.provenance import command_line
 from failsafe.records.seeds import RANGES, SeedRole, role_of, text_of
 from failsafe.sources import own_sources
@@ -99,8 +100,8 @@ def read_protocol(path: Path) -> tuple[Protocol, str]:
         RecordError: If it is damaged or of another version.
     """
     absent = f"expected a protocol made by `failsafe evaluate` with a file to freeze it in, got {path}"
-    protocol = codec.read(Protocol, path, absent)
-    return protocol, hashlib.sha256(path.read_bytes()).hexdigest()
+    text = read_text(path, absent)
+    return codec.loads(Protocol, text, str(path)), hashlib.sha256(text.encode()).hexdigest()
 
 
 def freeze(config: StudyConfig, end_point: str, budget_hours: float) -> Protocol:

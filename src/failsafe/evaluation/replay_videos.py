@@ -23,7 +23,7 @@ from failsafe.datasets.files import file_name, write_atomically
 from failsafe.datasets.frame_grids import FrameIndex, TraceFrames, columns_for, encode_grid, grid_path
 from failsafe.datasets.frames import EVERY, SIZE
 from failsafe.datasets.locks import locked
-from failsafe.errors import FailSafeError
+from failsafe.errors import FailSafeError, RecordError
 from failsafe.evaluation.conditions import MONITOR, NEVER
 from failsafe.evaluation.config import StudyConfig, StudyItem
 from failsafe.evaluation.paired import Change, Pair
@@ -34,7 +34,8 @@ from failsafe.execution.contract import SILENT, Executor, Reporter, ignore
 from failsafe.records import codec
 from failsafe.records.episode import Ending, Episode
 from failsafe.records.event import EventKind
-from failsafe.records.files import exists
+from failsafe.records.files import check_inside, exists
+from failsafe.records.names import check_seed
 from failsafe.simulators.contract import Camera, Simulator
 
 KINDS = (Change.RESCUED, Change.HARMED, Change.FAILED)
@@ -58,6 +59,19 @@ class ReplayVideo:
     frames: FrameIndex | None = None
     endings: tuple[Ending, ...] = ()
     description: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse videos that are not of both conditions.
+
+        Raises:
+            RecordError: On such videos.
+        """
+        check_seed(self.item.seed)
+        if self.frames is None:
+            return
+        whole = len(self.endings) == len(CONDITIONS) and all(t.steps for t in self.frames.traces)
+        if not whole or [t.trace for t in self.frames.traces] != [*CONDITIONS]:
+            raise RecordError(f"expected videos of {' and '.join(CONDITIONS)}, got others")
 
     def repeats(self, condition: str, recorded: Episode) -> bool:
         """Return whether a condition ended as recorded, after the same number of steps.
@@ -129,6 +143,7 @@ def make_replay_videos(
         return []
     items = [StudyItem(k.task, k.scenario, k.policy, k.seed) for k in (pair.alone.key for pair in pairs)]
     job = ReplayVideoJob(results.manifest.config, results.path, folder)
+    check_inside(folder.parent, folder)
     with locked(folder):
         todo = [item for item in items if (found := job.read(item)) is None or found.frames is None]
         on_progress(len(items) - len(todo))
@@ -167,11 +182,11 @@ class ReplayVideoJob:
     def read(self, item: StudyItem) -> ReplayVideo | None:
         """Return the record of an item's videos, None if there is none."""
         file = video_folder(self._folder, item) / "video.json"
-        return codec.read(ReplayVideo, file) if exists(file) else None
+        return codec.read(ReplayVideo, file, within=self._folder) if exists(file) else None
 
     def _write(self, video: ReplayVideo) -> None:
         file = video_folder(self._folder, video.item) / "video.json"
-        write_atomically(file, (codec.dumps(video) + "\n").encode())
+        write_atomically(file, (codec.dumps(video) + "\n").encode(), self._folder)
 
     def _video(self, item: StudyItem) -> ReplayVideo:
         simulator = self._study.task(item).simulator
@@ -184,9 +199,9 @@ class ReplayVideoJob:
             states: list[np.ndarray] = []
             endings.append(self._study.episode(item, condition, states).ending)
             states.append(simulator.state())
-            traces.append(
-                _write_grids(simulator, cameras, condition, states, video_folder(self._folder, item))
-            )
+            place = video_folder(self._folder, item)
+            check_inside(self._folder, place)
+            traces.append(_write_grids(simulator, cameras, condition, states, place))
         index = FrameIndex(SIZE, EVERY, "", spec.embodiment.control_hz, tuple(cameras), tuple(traces))
         return ReplayVideo(item, index, tuple(endings))
 
@@ -204,6 +219,8 @@ def _write_grids(
     columns = columns_for(len(steps), SIZE)
     images = np.stack([simulator.render(cameras, SIZE, states[step]) for step in steps])
     for i, camera in enumerate(cameras):
-        write_atomically(grid_path(folder, condition, camera.name), encode_grid(images[:, i], columns))
+        write_atomically(
+            grid_path(folder, condition, camera.name), encode_grid(images[:, i], columns), folder
+        )
     digest = hashlib.sha256(np.stack(states).tobytes()).hexdigest()[:16]
     return TraceFrames(condition, digest, tuple(steps), columns)

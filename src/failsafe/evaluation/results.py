@@ -21,7 +21,7 @@ from failsafe.evaluation.config import StudyConfig
 from failsafe.evaluation.paired import Summary, summarise
 from failsafe.records import codec
 from failsafe.records.episode import Episode, EpisodeKey
-from failsafe.records.files import exists
+from failsafe.records.files import exists, read_bytes
 from failsafe.records.provenance import Provenance, collect_provenance, command_line
 from failsafe.records.seeds import SeedRole, role_of
 
@@ -86,7 +86,7 @@ class Results:
             RecordError: If it is damaged or of another version.
         """
         absent = f"expected results made by `failsafe evaluate`, got {self.path}"
-        return codec.read(StudyManifest, self.path / "manifest.json", absent)
+        return codec.read(StudyManifest, self.path / "manifest.json", absent, within=self.path)
 
     def file(self, key: EpisodeKey) -> Path:
         """Return the path of an episode's record."""
@@ -104,7 +104,7 @@ class Results:
     def read(self, key: EpisodeKey) -> Episode | None:
         """Return the record of an episode, None if it has not been run."""
         file = self.file(key)
-        return codec.read(Episode, file) if self.has(key) else None
+        return codec.read(Episode, file, within=self.path) if self.has(key) else None
 
     def has(self, key: EpisodeKey) -> bool:
         """Whether an episode has been run."""
@@ -112,12 +112,12 @@ class Results:
 
     def write(self, episode: Episode) -> None:
         """Store the record of an episode."""
-        write_atomically(self.file(episode.key), (codec.dumps(episode) + "\n").encode())
+        write_atomically(self.file(episode.key), (codec.dumps(episode) + "\n").encode(), self.path)
 
     def episodes(self) -> Iterator[Episode]:
         """Iterate over all records in a fixed order."""
         for file in sorted(self._files()):
-            yield codec.read(Episode, file)
+            yield codec.read(Episode, file, within=self.path)
 
     def summary(self) -> Summary:
         """Compute success rates with intervals, paired tests, alarms and cost of every cell."""
@@ -182,7 +182,7 @@ class Results:
             for file in sorted(shard._files()):
                 mine = self.path / file.relative_to(shard.path)
                 if not mine.exists():
-                    write_atomically(mine, file.read_bytes())
+                    write_atomically(mine, read_bytes(file, within=shard.path), self.path)
                     taken += 1
         return taken
 

@@ -212,7 +212,7 @@ def check_free(out: Path, model: str, checkpoint: str) -> None:
     path = out / SCORES
     if not path.exists():
         return
-    before = codec.read(ScoreTable, path)
+    before = codec.read(ScoreTable, path, within=out)
     if before.scores[0].model != model or before.checkpoint not in ("", checkpoint):
         raise UserError(
             f"{path} holds the scores of {before.checkpoint or before.scores[0].model}, which would be "

@@ -177,9 +177,7 @@ def load_compact(path: Path, any_instruction: bool = False) -> CompactModel:
     """
     about, weights = read_weights(path, FORMAT, OLDER)
     meta = codec.loads(CompactMeta, about, str(path))
-    net = CompactNet(meta.config)
-    fill(net, weights, path)
-    return CompactModel(net, meta, any_instruction)
+    return CompactModel(fill(lambda: CompactNet(meta.config), weights, path), meta, any_instruction)
 
 
 def _explain(stage: str, mode: str, actions: tuple[tuple[float, ...], ...], needs_help: bool) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from failsafe.models import corrections
 from failsafe.models.camera_geometry import CameraIntrinsics
-from failsafe.models.image_encoder import Words
+from failsafe.models.image_encoder import Words, check_encoders
 from failsafe.models.normalization import Normalization
 from failsafe.models.object_localizer import POSE, Keypoints, ObjectLocalizer
 from failsafe.records import poses
@@ -46,7 +46,7 @@ class CompactConfig:
         objects: Object slots O: the most objects of a task that the network can locate.
 
     Raises:
-        ValueError: If there are no object slots.
+        ValueError: If a size is out of its range.
     """
 
     window: WindowSpec
@@ -62,8 +62,20 @@ class CompactConfig:
     objects: int = 4
 
     def __post_init__(self) -> None:
-        if self.objects < 1:
-            raise ValueError(f"expected at least 1 object slot, got {self.objects}")
+        bounds = {"objects": 256, "hidden": 65_536}
+        for name, most in bounds.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise ValueError(f"expected 1 to {most} for '{name}', got {getattr(self, name)}")
+        if not (self.modes and self.stages):
+            raise ValueError("expected at least 1 mode and 1 stage, got none")
+        window = self.window
+        if window.history < 1 or not 1 <= window.frames <= window.history + 1:
+            raise ValueError(
+                f"expected a history of at least 1 step and 1 to history + 1 frames, got {window.history} "
+                f"and {window.frames}"
+            )
+        if not self.proprioception_only:
+            check_encoders(len(window.views), window.size, self.widths)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,8 @@ WORDS = 512
 KEYPOINTS = 32
 """Keypoint maps of an encoder, unless its network needs more."""
 _MAX_WORDS = 32
+_LARGEST_MAP = 1 << 24
+"""Largest feature map of an image encoder, in numbers; the shipped model has 73,728."""
 
 
 class Words(nn.Module):
@@ -46,6 +49,26 @@ def word_codes(instruction: str) -> Int64[np.ndarray, "32"]:
     words = "".join(c if c.isalnum() else " " for c in instruction.lower()).split()[:_MAX_WORDS]
     codes = [1 + zlib.crc32(word.encode()) % (WORDS - 1) for word in words]
     return np.array(codes + [0] * (_MAX_WORDS - len(codes)), dtype=np.int64)
+
+
+def check_encoders(views: int, size: int, widths: Sequence[int]) -> None:
+    """Check that image encoders can be made and run in little memory.
+
+    Args:
+        views: Number of views.
+        size: Height and width of the images, pixels.
+        widths: Channels of the layers, from stride 2 to stride 16.
+
+    Raises:
+        ValueError: If they cannot.
+    """
+    if not 1 <= views <= 16 or not 16 <= size <= 1024:
+        raise ValueError(f"expected 1 to 16 views of 16 to 1024 pixels, got {views} of {size}")
+    if len(widths) != 4 or not all(1 <= width <= 4096 for width in widths):
+        raise ValueError(f"expected the widths of 4 layers, from 1 to 4096, got {widths!s:.80}")
+    largest = max(width * (size >> (i + 1)) ** 2 for i, width in enumerate(widths))
+    if largest > _LARGEST_MAP:
+        raise ValueError(f"expected feature maps of at most {_LARGEST_MAP} numbers, got {largest}")
 
 
 def _layer(channels_in: int, channels_out: int, kernel: int, stride: int) -> nn.Sequential:

@@ -27,6 +27,10 @@ NEVER = math.inf
 """Threshold of a monitor that never raises an alarm: too few episodes bound the false-alarm rate by alpha."""
 
 
+_SMALLEST_ALPHA = 1e-6
+"""Smallest bound: a million successful episodes can promise it."""
+
+
 @dataclass(frozen=True)
 class Threshold:
     """The threshold for one instruction.
@@ -77,6 +81,14 @@ class Calibration:
     policy_weights: str = ""
     code: dict[str, str] = field(default_factory=dict[str, str])
     seeds: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse an alpha that bounds nothing.
+
+        Raises:
+            UserError: If alpha is not between 0 and 1.
+        """
+        check_alpha(self.alpha)
 
     def threshold(self, instruction: str) -> float:
         """Return the score above which an alarm is raised; infinite if the instruction has no threshold."""
@@ -160,12 +172,12 @@ def check_known(calibration: Calibration, model: RecoveryModel) -> None:
 
 
 def check_alpha(alpha: float) -> None:
-    """Check that alpha is between 0 and 1, both excluded.
+    """Check that alpha is between 0 and 1, and that some number of episodes can promise it.
 
     Raises:
         UserError: If it is not.
     """
-    if not 0 < alpha < 1:
+    if not _SMALLEST_ALPHA <= alpha < 1:
         raise UserError(f"expected alpha between 0 and 1, got {alpha}")
 
 

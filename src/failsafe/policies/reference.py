@@ -227,6 +227,5 @@ def load_reference(name: str) -> ReferencePolicy:
     path = reference_path(name)
     about, weights = read_weights(path, FORMAT, OLDER)
     meta = codec.loads(ReferenceMeta, about, str(path))
-    net = ReferenceNet(meta.config)
-    fill(net, weights, path)
+    net = fill(lambda: ReferenceNet(meta.config), weights, path)
     return ReferencePolicy(net, meta, f"reference {path.stem}")

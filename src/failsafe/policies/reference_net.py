@@ -15,7 +15,15 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from failsafe.models.image_encoder import KEYPOINTS, WORDS, ImageEncoder, ImageFeatures, Words, mean_word
+from failsafe.models.image_encoder import (
+    KEYPOINTS,
+    WORDS,
+    ImageEncoder,
+    ImageFeatures,
+    Words,
+    check_encoders,
+    mean_word,
+)
 from failsafe.models.normalization import Normalization
 
 PROPRIOCEPTION = 3 + 6 + 1
@@ -59,6 +67,22 @@ class ReferenceConfig:
     hidden: int = 384
     keyframes: int = 0
     orientation: tuple[float, ...] = DOWN[0]
+
+    def __post_init__(self) -> None:
+        """Refuse sizes out of their range.
+
+        Raises:
+            ValueError: On such a size.
+        """
+        check_encoders(len(self.views), self.size, self.widths)
+        bounds = {"chunk": (1, 1024), "hidden": (1, 65_536), "keyframes": (0, 256)}
+        for name, (least, most) in bounds.items():
+            if not least <= getattr(self, name) <= most:
+                raise ValueError(f"expected {least} to {most} for '{name}', got {getattr(self, name)}")
+        if not self.rate_hz > 0 or any(len(corner) != 3 for corner in self.reach):
+            raise ValueError(
+                f"expected a rate above 0 Hz and corners of x, y and z, got {self.rate_hz} and {self.reach}"
+            )
 
 
 class Keyframes(NamedTuple):

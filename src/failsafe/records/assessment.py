@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from failsafe.errors import AssessmentError
+from failsafe.errors import AssessmentError, UserError
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,21 @@ class WindowSpec:
     frames: int = 3
     size: int = 96
     source: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse windows that would take more memory than any model needs.
+
+        Raises:
+            UserError: On such a window.
+        """
+        bounds = {"history": (0, 4096), "frames": (0, 64), "size": (0, 4096), "source": (0, 4096)}
+        for name, (low, high) in bounds.items():
+            if not low <= getattr(self, name) <= high:
+                raise UserError(
+                    f"expected windows with {name} from {low} to {high}, got {getattr(self, name)}"
+                )
+        if len(self.views) > 16:
+            raise UserError(f"expected windows of at most 16 views, got {len(self.views)}")
 
     @classmethod
     def from_seconds(

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from failsafe.errors import RecordError
 from failsafe.records.codec import Migration
-from failsafe.records.names import check_id, check_seed
+from failsafe.records.names import check_actions, check_id, check_seed, check_steps
 from failsafe.records.perturbation import VERSION_1_SCALES, Perturbation
 from failsafe.records.plan import StagePlan, StageSpan
 
@@ -69,6 +69,14 @@ class Times:
     failure_step: int | None = None
     detection_step: int | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse steps that no episode has.
+
+        Raises:
+            RecordError: On such a step.
+        """
+        check_steps(self.injection_step, self.onset_step, self.failure_step, self.detection_step)
+
 
 @dataclass(frozen=True)
 class Correction:
@@ -91,6 +99,14 @@ class Correction:
     resume_stage: str
     resume_index: int
     plan_stages: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse rows that are no actions.
+
+        Raises:
+            RecordError: On such a row.
+        """
+        check_actions(self.actions)
 
 
 @dataclass(frozen=True)
@@ -194,11 +210,12 @@ class Label:
     recovery: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a name of a trace that could not be that of a folder.
+        """Refuse a step that no episode has, and a name of a trace that could not be that of a folder.
 
         Raises:
-            RecordError: On such a name.
+            RecordError: On such a step or name.
         """
+        check_steps(self.step)
         if self.recovery:
             check_id("a name of a rollout", self.recovery)
 
@@ -356,6 +373,8 @@ class FailureCase:
         """
         check_id("an id of a case", self.case_id)
         check_seed(self.seed)
+        if any(len(row) != 2 for row in self.expert_steps):
+            raise RecordError(f"{self.case_id}: expected pairs of steps of the expert, got others")
         if not self.perturbations and self.policy is None:
             raise RecordError(f"{self.case_id}: expected one or two perturbations, got none")
 

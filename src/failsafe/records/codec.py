@@ -28,6 +28,9 @@ from failsafe.records.files import read_text
 T = TypeVar("T")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """Characters that no text of a record has: controls except tab and line feed, and halves of characters."""
+_LARGEST_INT = 2**63 - 1
+_LARGEST_FLOAT = 1e150
+"""Largest number of a record: its square is finite, too."""
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
 """Converts the fields of an older version of a record to the current version."""
 
@@ -60,7 +63,7 @@ def from_plain(cls: type[T], data: Any, where: str = "") -> T:
         where: Name of the file or field, for error messages.
 
     Raises:
-        RecordError: If a field is missing or has the wrong type.
+        RecordError: If a field is missing, has the wrong type, or a value that its record refuses.
         UnknownNameError: If there is a key without a field.
     """
     return cast(T, _decode(cls, data, where or cls.__name__))
@@ -90,9 +93,13 @@ def loads(cls: type[T], text: str, where: str = "") -> T:
     if got != expected:
         migrate: Migration | None = getattr(cls, "MIGRATIONS", {}).get(got)
         if migrate is not None:
-            return from_plain(cls, migrate(fields), where)
+            try:
+                fields = migrate(fields)
+            except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+                raise RecordError(f"{where}: expected the fields of '{got:.80}', got others") from error
+            return from_plain(cls, fields, where)
         raise RecordError(
-            f"{where}: expected format '{expected}', got '{got}'; "
+            f"{where}: expected format '{expected}', got '{got:.80}'; "
             "read it with the version of FailSafe that wrote it, or generate it again"
         )
     return from_plain(cls, fields, where)
@@ -119,19 +126,21 @@ def parse_object(text: str, where: str) -> dict[str, Any]:
     return cast(dict[str, Any], data)
 
 
-def read(cls: type[T], file: Path, absent: str = "") -> T:
+def read(cls: type[T], file: Path, absent: str = "", within: Path | None = None) -> T:
     """Read a record from a file of its own.
 
     Args:
         cls: Type of the record.
         file: The file.
         absent: What to say if there is no such file.
+        within: A folder that the file has to be in, links counted; None for any place.
 
     Raises:
         UserError: With `absent`, if there is no such file.
         RecordError: If it cannot be read, holds no record of the type, or one of an unknown version.
+        StoreError: If the file is outside `within`.
     """
-    return loads(cls, read_text(file, absent), str(file))
+    return loads(cls, read_text(file, absent, within=within), str(file))
 
 
 def _refuse_constant(name: str) -> float:
@@ -158,7 +167,12 @@ def _decode(hint: Any, data: Any, where: str) -> Any:
     if origin in (tuple, list):
         if not isinstance(data, list):
             raise RecordError(f"{where}: expected a list, got {type(data).__name__}")
-        items = [_decode(args[0], v, f"{where}[{i}]") for i, v in enumerate(cast(list[Any], data))]
+        values = cast(list[Any], data)
+        fixed = origin is tuple and args[-1] is not Ellipsis
+        if fixed and len(values) != len(args):
+            raise RecordError(f"{where}: expected {len(args)} values, got {len(values)}")
+        hints = args if fixed else (args[0],) * len(values)
+        items = [_decode(hints[i], value, f"{where}[{i}]") for i, value in enumerate(values)]
         return tuple(items) if origin is tuple else items
     if origin in (dict, Mapping) or (isinstance(origin, type) and issubclass(origin, Mapping)):
         if not isinstance(data, dict):
@@ -166,6 +180,8 @@ def _decode(hint: Any, data: Any, where: str) -> Any:
         return {k: _decode(args[1], v, f"{where}.{k}") for k, v in cast(dict[str, Any], data).items()}
     if hint is float and isinstance(data, int | float) and not isinstance(data, bool):
         return _decode_float(data, where)
+    if hint is int and isinstance(data, int) and abs(data) > _LARGEST_INT:
+        raise RecordError(f"{where}: expected a whole number of at most 63 bits, got a larger one")
     if hint is str and isinstance(data, str) and _CONTROL.search(data):
         raise RecordError(f"{where}: expected text without control characters, got {data!r:.80}")
     if hint is Any or (isinstance(data, hint) and not (hint is int and isinstance(data, bool))):
@@ -178,7 +194,7 @@ def _decode_float(data: Any, where: str) -> float:
         number = float(data)
     except OverflowError:
         number = math.inf
-    if not math.isfinite(number):
+    if not abs(number) <= _LARGEST_FLOAT:
         raise RecordError(f"{where}: expected a finite number, got {number}")
     return number
 
@@ -204,4 +220,7 @@ def _decode_record(cls: type[Any], data: Any, where: str) -> Any:
             values[name] = _decode(hints[name], given[name], f"{where}.{name}")
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise RecordError(f"{where}: the key '{name}' is missing")
-    return cls(**values)
+    try:
+        return cls(**values)
+    except (ValueError, ArithmeticError, RecordError) as error:  # a value out of its range
+        raise RecordError(f"{where}: {error}") from error

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from failsafe.records.codec import Migration
 from failsafe.records.event import Event, EventKind
+from failsafe.records.names import check_seed, check_steps
 from failsafe.records.perturbation import Perturbation
 
 
@@ -82,6 +83,15 @@ class Episode:
     perturbations: tuple[Perturbation, ...] = ()
     injection_step: int | None = None
     limited_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a seed and steps that no episode has.
+
+        Raises:
+            RecordError: On such a number.
+        """
+        check_seed(self.key.seed)
+        check_steps(self.steps, self.injection_step, self.limited_steps, *(e.step for e in self.events))
 
     @property
     def success(self) -> bool:

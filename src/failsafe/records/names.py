@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from failsafe.errors import RecordError
@@ -15,9 +15,12 @@ _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,179}")
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,79}")
 _IN_SUITE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,59}(/[A-Za-z0-9_.+-]{1,60}){1,3}")
 """Names of tasks of a suite, "metaworld/drawer-open-v3" for example: readable, but no name of a folder."""
+_EARLIER_FOLDER = re.compile(r"(?!\.)[^/\0]{1,200}")
 _LONGEST = 60
 LAST_SEED = 2**62
 """Largest seed that a record may have."""
+LAST_STEP = 1_000_000
+"""Largest control step of a recorded episode: half a day at 20 Hz."""
 
 
 def check_id(what: str, text: str) -> None:
@@ -47,6 +50,34 @@ def check_seed(seed: int) -> None:
         raise RecordError(f"expected a seed from 0 to 2**62, got {seed:.3g}")
 
 
+def check_steps(*steps: int | None) -> None:
+    """Check control steps of a record.
+
+    Args:
+        *steps: The steps; None is skipped.
+
+    Raises:
+        RecordError: If one is negative or larger than `LAST_STEP`.
+    """
+    for step in steps:
+        if step is not None and not 0 <= step <= LAST_STEP:
+            raise RecordError(f"expected control steps from 0 to {LAST_STEP}, got {step}")
+
+
+def check_actions(actions: Iterable[Sequence[float]]) -> None:
+    """Check the actions of a record.
+
+    Args:
+        actions: Rows `[dx, dy, dz, rx, ry, rz, gripper]`.
+
+    Raises:
+        RecordError: If a row has another number of values.
+    """
+    for row in actions:
+        if len(row) != 7:
+            raise RecordError(f"expected actions of 7 numbers, got one of {len(row)}")
+
+
 def folder_name(task: str) -> str:
     """Return the name of a task's folder: the task's name, where that can be one.
 
@@ -69,7 +100,8 @@ def task_folder(parent: Path, task: str) -> Path:
         task: Name of the task.
     """
     folder = parent / folder_name(task)
-    if folder.name != task and "/" not in task and (parent / task).is_dir():
+    earlier = _EARLIER_FOLDER.fullmatch(task) and folder.name != task
+    if earlier and (parent / task).is_dir():
         return parent / task
     return folder
 

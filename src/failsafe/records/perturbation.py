@@ -5,6 +5,11 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from failsafe.errors import RecordError
+
+_LARGEST = 1e6
+"""Largest magnitude, angle or duration, in the unit of each."""
+
 
 class Level(str, enum.Enum):
     """Level of cause: where in the robot's loop a perturbation acts."""
@@ -57,6 +62,18 @@ class Perturbation:
     delay: float = 0.0
     duration: float = 0.0
     pick: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no perturbation has.
+
+        Raises:
+            RecordError: On such a number.
+        """
+        for name in ("magnitude", "direction", "delay", "duration"):
+            if not abs(getattr(self, name)) <= _LARGEST:
+                raise RecordError(
+                    f"expected a perturbation's {name} up to {_LARGEST:g}, got {getattr(self, name):g}"
+                )
 
     @property
     def description(self) -> str:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from failsafe.errors import RecordError
+from failsafe.records.names import check_steps
 from failsafe.records.poses import Pose
 
 OPEN = 1.0
@@ -32,6 +34,16 @@ class Stage:
     hold: int
     speed: float = 1.0
     from_commanded: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a target that is no pose, and a stage that never ends.
+
+        Raises:
+            RecordError: On such a target or number of steps.
+        """
+        check_steps(self.hold)
+        if len(self.target) != 7:
+            raise RecordError(f"expected the pose of a stage as 7 numbers, got {len(self.target)}")
 
     @property
     def pose(self) -> Pose:
@@ -77,6 +89,14 @@ class StageSpan:
     gripper: float
     held: tuple[str, ...]
     held_after: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse steps that no episode has.
+
+        Raises:
+            RecordError: On such a step.
+        """
+        check_steps(self.start, self.stop)
 
     @property
     def steps(self) -> int:

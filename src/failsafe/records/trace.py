@@ -10,6 +10,7 @@ import math
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 from jaxtyping import Float32, Int16
 
 from failsafe.errors import RecordError
+from failsafe.records.arrays import check_array
 
 
 @dataclass(frozen=True)
@@ -81,16 +83,19 @@ LARGEST_EXPANDED = 1 << 27
 MOST_ARRAYS = 4096
 _DISTURBANCE_COLUMNS = 9
 """Step, six velocities, friction, `with_tool`."""
-_ARRAYS = (
-    "commands",
-    "targets",
-    "gripper_commands",
-    "stages",
-    "tcp_poses",
-    "gripper_widths",
-    "objects",
-    "states",
-)
+_ARRAYS: Mapping[str, tuple[int | None, ...]] = {
+    "commands": (None,),
+    "targets": (7,),
+    "gripper_commands": (),
+    "stages": (),
+    "tcp_poses": (7,),
+    "gripper_widths": (),
+    "objects": (None, 7),
+    "states": (None,),
+}
+"""The arrays of a trace, and their axes after the first one; None: of any length."""
+_STATES = ("tcp_poses", "gripper_widths", "objects", "states")
+"""Those with a row before every step and after the last one."""
 
 
 def trace_to_arrays(trace: Trace, prefix: str = "") -> dict[str, np.ndarray]:
@@ -120,17 +125,25 @@ def trace_from_arrays(arrays: dict[str, np.ndarray], prefix: str = "") -> Trace:
         prefix: Prefix of the names of the arrays.
 
     Raises:
-        RecordError: If an array is missing or has the wrong shape.
+        RecordError: If an array is missing, or has a shape or type that no rollout has.
     """
     missing = [n for n in (*_ARRAYS, "disturbances", "disturbed") if prefix + n not in arrays]
     if missing:
         raise RecordError(f"expected a trace, but these arrays are missing: {', '.join(missing)}")
+    _check_shapes(arrays, prefix)
     rows, names = arrays[prefix + "disturbances"], arrays[prefix + "disturbed"]
-    if rows.ndim != 2 or rows.shape[1] != _DISTURBANCE_COLUMNS or len(rows) != len(names):
+    plain = rows.ndim == 2 and rows.dtype.kind == "f" and names.ndim == 1 and names.dtype.kind == "U"
+    if not plain or rows.shape[1] != _DISTURBANCE_COLUMNS or len(rows) != len(names):
         raise RecordError(
             f"expected disturbances of {_DISTURBANCE_COLUMNS} numbers each, got an array of shape "
             f"{rows.shape}; generate the dataset again with this version"
         )
+    last = len(arrays[prefix + "commands"])
+    if not ((rows[:, 0] >= 0) & (rows[:, 0] <= last)).all():
+        raise RecordError(f"expected disturbances in the control steps 0 to {last}, got others")
+    for name in names:
+        if not str(name).isprintable():
+            raise RecordError(f"expected the names of disturbed objects as text, got {str(name)!r:.80}")
     disturbances = tuple(
         (
             int(row[0]),
@@ -144,6 +157,15 @@ def trace_from_arrays(arrays: dict[str, np.ndarray], prefix: str = "") -> Trace:
         for row, name in zip(rows, names, strict=True)
     )
     return Trace(**{name: arrays[prefix + name] for name in _ARRAYS}, disturbances=disturbances)
+
+
+def _check_shapes(arrays: dict[str, np.ndarray], prefix: str) -> None:
+    """Refuse arrays that do not fit each other: T steps are between T + 1 states."""
+    found = {name: arrays[prefix + name] for name in _ARRAYS}
+    steps = len(found["commands"]) if found["commands"].ndim else 0
+    for name, tail in _ARRAYS.items():
+        shape = (steps + (name in _STATES), *tail)
+        check_array(found, name, shape, np.int16 if name == "stages" else np.float32, prefix or "rollout")
 
 
 def pack(arrays: dict[str, np.ndarray]) -> bytes:

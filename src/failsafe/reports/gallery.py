@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from failsafe.datasets.files import check_inside, write_atomically
+from failsafe.datasets.files import write_atomically
 from failsafe.datasets.store import Dataset
 from failsafe.errors import UserError
 from failsafe.records.case import FailureCase, Outcome
-from failsafe.records.files import read_bytes
+from failsafe.records.files import check_inside, read_bytes
 from failsafe.records.names import short_names
 from failsafe.reports.gallery_cases import CATEGORIES, folders, plain_case, plain_nominal
 from failsafe.reports.pages import TEMPLATES, render
@@ -141,5 +141,5 @@ def _copy_frames(dataset: Dataset, target: Path, cases: Sequence[FailureCase]) -
     source = dataset.path / "frames"
     for folder in sorted({folder for case in cases for folder in folders(dataset, case)}):
         for grid in sorted((source / folder).glob("*/*.webp")):
-            check_inside(dataset.path, grid)
-            write_atomically(target / grid.relative_to(source), read_bytes(grid))
+            data = read_bytes(grid, within=dataset.path)
+            write_atomically(target / grid.relative_to(source), data, target.parent)

@@ -11,22 +11,27 @@ demonstrations/
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
-from failsafe.errors import UserError
+from failsafe.errors import RecordError, UserError
 from failsafe.records import codec
+from failsafe.records.arrays import check_array, map_images
 from failsafe.records.embodiment import EmbodimentSpec
+from failsafe.records.files import read_bytes
 from failsafe.records.names import task_folder
 from failsafe.records.provenance import Provenance
 from failsafe.records.seeds import check_trainable
 from failsafe.records.trace import unpack
 from failsafe.samples.targets import KeyframeIndex, find_keyframes
 from failsafe.simulators.contract import Camera
+
+_MOST_KEYFRAMES = 256
+_ARRAYS = ("tcp_poses", "gripper_widths", "actions")
 
 
 @dataclass(frozen=True)
@@ -59,8 +64,10 @@ class DemonstrationConfig:
         if (not self.dataset and not self.tasks) or self.episodes < (0 if self.dataset else 1):
             raise UserError("expected at least one task and one episode to demonstrate")
         check_trainable(range(self.first_seed, self.first_seed + self.episodes))
-        if self.stride < 1 or self.chunk < 1 or not 16 <= self.size <= 1024:
-            raise UserError("expected a stride and a chunk of at least 1 and images of 16 to 1024 pixels")
+        if self.stride < 1 or not 1 <= self.chunk <= 1024 or not 16 <= self.size <= 1024:
+            raise UserError(
+                "expected a stride of at least 1, a chunk of 1 to 1024 and images of 16 to 1024 pixels"
+            )
 
 
 @dataclass(frozen=True)
@@ -136,14 +143,16 @@ class DemonstrationSet:
             if len(files) < wanted:
                 raise UserError(f"expected {wanted} demonstrations of {task} in {path}, got {len(files)}")
             for file in files[:wanted]:
-                arrays = unpack(file.read_bytes(), str(file))
+                arrays = unpack(read_bytes(file, within=path), str(file))
+                rows = self._check(arrays, file)
                 parts.append(arrays)
                 recovered.append("-" in file.stem)
-                self._maps.append(np.load(file.with_suffix(".npy"), mmap_mode="r", allow_pickle=False))
-                rows = len(arrays["tcp_poses"])
+                made = self.manifest.config
+                shape = (rows, len(made.views), made.size, made.size, 3)
+                self._maps.append(map_images(file.with_suffix(".npy"), shape, path))
                 self._places += [(len(self._maps) - 1, row) for row in range(rows)]
                 self.tasks += [task] * rows
-                self.seeds += [int(file.stem.partition("-")[0])] * rows
+                self.seeds += [_seed_of(file)] * rows
         self.tcp_poses: Float32[np.ndarray, "N 7"] = np.concatenate([p["tcp_poses"] for p in parts])
         self.gripper_widths: Float32[np.ndarray, "N"] = np.concatenate([p["gripper_widths"] for p in parts])
         self.actions: Float32[np.ndarray, "N H 7"] = np.concatenate([p["actions"] for p in parts])
@@ -158,6 +167,8 @@ class DemonstrationSet:
             for task, of, later in zip(names, found, recovered, strict=True)
         ]
         most = max(keyframes, *(len(of.rows) for of in found))
+        if most > _MOST_KEYFRAMES:
+            raise RecordError(f"{path}: expected at most {_MOST_KEYFRAMES} keyframes an episode, got {most}")
         rows = [np.pad(of.rows, (0, most - len(of.rows)), mode="edge") for of in found]
         self.keyframes: Float32[np.ndarray, "N K 7"] = np.concatenate(
             [
@@ -167,6 +178,16 @@ class DemonstrationSet:
         )
         self.following: Int64[np.ndarray, "N"] = np.concatenate([of.following for of in found])
         self.at_keyframe: Bool[np.ndarray, "N"] = np.concatenate([k.commanded for k in found])
+
+    def _check(self, arrays: Mapping[str, np.ndarray], file: Path) -> int:
+        """Check that arrays are those of an episode, and return their number of rows."""
+        check_array(arrays, "gripper_widths", (None,), np.float32, file)
+        rows = len(arrays["gripper_widths"])
+        check_array(arrays, "tcp_poses", (rows, 7), np.float32, file)
+        check_array(arrays, "actions", (rows, self.manifest.config.chunk, 7), np.float32, file)
+        if not rows or not all(np.isfinite(arrays[name]).all() for name in _ARRAYS):
+            raise RecordError(f"{file}: expected at least one row of finite numbers, got others")
+        return rows
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -197,6 +218,13 @@ def _last_keyframes(found: KeyframeIndex, count: int) -> KeyframeIndex:
     return found._replace(rows=rows, following=np.maximum(found.following + ahead, 0))
 
 
+def _seed_of(file: Path) -> int:
+    seed = file.stem.partition("-")[0]
+    if not seed.isdecimal() or len(seed) > 19:
+        raise RecordError(f"{file}: expected a file named by its seed, got another")
+    return int(seed)
+
+
 def read_demonstration_manifest(path: Path) -> DemonstrationManifest:
     """Read the manifest of a set of demonstrations.
 
@@ -205,4 +233,4 @@ def read_demonstration_manifest(path: Path) -> DemonstrationManifest:
         RecordError: If it is damaged or of an unknown version.
     """
     absent = f"expected demonstrations made by `failsafe demonstrate`, got {path}"
-    return codec.read(DemonstrationManifest, path / "manifest.json", absent)
+    return codec.read(DemonstrationManifest, path / "manifest.json", absent, within=path)

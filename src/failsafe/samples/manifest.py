@@ -142,7 +142,7 @@ def read_sample_manifest(path: Path) -> SampleManifest:
         RecordError: If it is damaged or of an unknown version.
     """
     absent = f"expected samples made by `failsafe samples`, got {path}, without them"
-    return codec.read(SampleManifest, path / "manifest.json", absent)
+    return codec.read(SampleManifest, path / "manifest.json", absent, within=path)
 
 
 def _from_version_1(fields: dict[str, Any]) -> dict[str, Any]:

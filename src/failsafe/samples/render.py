@@ -120,7 +120,7 @@ def _embodiments(samples: Sequence[Sample]) -> dict[str, EmbodimentSpec]:
 
 
 def _write_manifest(out: Path, manifest: SampleManifest) -> None:
-    write_atomically(out / "manifest.json", codec.dumps(manifest).encode())
+    write_atomically(out / "manifest.json", codec.dumps(manifest).encode(), out)
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ class SampleJob:
             cameras = [window_cameras(simulator, config, sample.name) for sample in samples]
             buffer = io.BytesIO()
             np.save(buffer, _images(simulator, config, samples, chosen, cameras), allow_pickle=False)
-            write_atomically(path.with_suffix(".npy"), buffer.getvalue())
+            write_atomically(path.with_suffix(".npy"), buffer.getvalue(), self._out)
             camera_rows[:] = [[camera.numbers for camera in views] for views in cameras]
         records = json.dumps([codec.to_plain(sample) for sample in samples], sort_keys=True).encode()
         arrays = {
@@ -239,7 +239,7 @@ class SampleJob:
             "cameras": camera_rows,
             "continuation": continuation,
         }
-        write_atomically(path, pack(arrays))
+        write_atomically(path, pack(arrays), self._out)
 
     def give_up(self, item: SampleGroup, part: str = "") -> bool:
         """Leave out the samples of an initial state that killed its worker twice. See `Job.give_up`."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from failsafe.records import codec
+from failsafe.records.names import check_actions, check_seed, check_steps
 
 
 class Kind(str, enum.Enum):
@@ -64,8 +65,18 @@ class Sample:
     actions: tuple[tuple[float, ...], ...] = ()
     recoverable: bool | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse numbers that no sample has.
 
-def sample_from_plain(fields: dict[str, Any], where: str) -> Sample:
+        Raises:
+            RecordError: On such a number.
+        """
+        check_seed(self.seed)
+        check_steps(self.step)
+        check_actions(self.actions)
+
+
+def sample_from_plain(fields: object, where: str) -> Sample:
     """Return the sample that plain JSON types describe; version 1 named one kind otherwise.
 
     Args:
@@ -75,6 +86,6 @@ def sample_from_plain(fields: dict[str, Any], where: str) -> Sample:
     Raises:
         RecordError: If a field is missing, unknown or of another type.
     """
-    if fields.get("kind") == "wandering":
-        fields = {**fields, "kind": Kind.EXPLORATION.value, "rollout": "exploration"}
+    if isinstance(fields, dict) and cast(dict[str, Any], fields).get("kind") == "wandering":
+        fields = {**cast(dict[str, Any], fields), "kind": Kind.EXPLORATION.value, "rollout": "exploration"}
     return codec.from_plain(Sample, fields, where)

@@ -10,22 +10,28 @@ samples/
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
 from failsafe.errors import RecordError, UserError
+from failsafe.records import codec
+from failsafe.records.arrays import check_array, map_images
 from failsafe.records.assessment import Window, WindowSpec
 from failsafe.records.embodiment import EmbodimentSpec
+from failsafe.records.files import read_bytes
 from failsafe.records.trace import unpack
 from failsafe.samples.manifest import read_sample_manifest
 from failsafe.samples.robots import common_robot
 from failsafe.samples.sample import Kind, Sample, sample_from_plain
 from failsafe.samples.splits import check_leaks
+
+
+_MOST_OBJECTS = 64
 
 
 class SampleSet:
@@ -64,6 +70,8 @@ class SampleSet:
                 )
         self.samples: list[Sample] = []
         self._groups: list[Path | None] = []
+        self._folders: list[int] = []
+        self._rows: list[int] = []
         self._places: list[tuple[int, int]] = []
         tcp: list[np.ndarray] = []
         widths: list[np.ndarray] = []
@@ -72,27 +80,32 @@ class SampleSet:
         continuation: list[np.ndarray] = []
         files = [(i, file) for i, folder in enumerate(self.paths) for file in sorted(folder.glob("*/*.npz"))]
         for group, (folder, file) in enumerate(files):
-            arrays = unpack(file.read_bytes(), str(file))
-            if "cameras" not in arrays:
-                raise RecordError(
-                    f"{file}: expected cameras beside every sample, got none (an earlier version made these "
-                    "samples): make them again with `failsafe samples`"
-                )
-            records: Any = json.loads(arrays["records"].tobytes().decode())
+            inside = self.paths[folder]
+            arrays = unpack(read_bytes(file, within=inside), str(file))
+            records = _read_records(arrays, self.spec, file)
             images = self.manifests[folder].config.images
             self._groups.append(file.with_suffix(".npy") if images else None)
+            self._folders.append(folder)
+            self._rows.append(len(records))
             for row, record in enumerate(records):
-                sample = sample_from_plain(record, str(file))
+                sample = sample_from_plain(record, f"{file}, row {row}")
                 self.samples.append(replace(sample, name=f"{folder}/{sample.name}") if more else sample)
                 self._places.append((group, row))
             tcp.append(arrays["tcp_poses"])
             widths.append(arrays["gripper_widths"])
             objects.append(arrays["objects"])
             cameras.append(arrays["cameras"])
-            # "ahead" is the name in sample sets of version 1.
-            continuation.append(arrays["continuation" if "continuation" in arrays else "ahead"])
+            continuation.append(arrays[_name_continuation(arrays)])
         if not self.samples:
             raise UserError(f"expected samples, got none in {', '.join(map(str, self.paths))}")
+        if (
+            len({part.shape[1] for part in continuation}) > 1
+            or max(p.shape[1] for p in objects) > _MOST_OBJECTS
+        ):
+            raise RecordError(
+                f"expected at most {_MOST_OBJECTS} objects and equally long continuations in all files of "
+                f"{', '.join(map(str, self.paths))}, got others: make them again with `failsafe samples`"
+            )
         self.tcp_poses = np.concatenate(tcp)
         self.gripper_widths = np.concatenate(widths)
         self.objects = _pad(objects)
@@ -174,7 +187,9 @@ class SampleSet:
                     f"expected samples with images, got {self.samples[index].name} without: "
                     "image-free samples can only train the compact model"
                 )
-            self._maps[group] = np.load(path, mmap_mode="r", allow_pickle=False)
+            spec = self.spec
+            shape = (self._rows[group], len(spec.views), spec.frames, spec.size, spec.size, 3)
+            self._maps[group] = map_images(path, shape, self.paths[self._folders[group]])
         return self._maps[group][row]
 
     def window(self, index: int, images: bool = True) -> Window:
@@ -193,6 +208,41 @@ class SampleSet:
             gripper_widths=self.gripper_widths[index],
             name=sample.name,
         )
+
+
+def _name_continuation(arrays: Mapping[str, np.ndarray]) -> str:
+    """Return the name of an array, which was another in sample sets of version 1."""
+    return "continuation" if "continuation" in arrays else "ahead"
+
+
+def _read_records(arrays: Mapping[str, np.ndarray], spec: WindowSpec, file: Path) -> list[object]:
+    """Return the records of a file as plain JSON types, and check that the other arrays fit them.
+
+    Raises:
+        RecordError: If an array is missing, or has a shape or type that does not fit.
+    """
+    if "cameras" not in arrays:
+        raise RecordError(
+            f"{file}: expected cameras beside every sample, got none (an earlier version made these "
+            "samples): make them again with `failsafe samples`"
+        )
+    try:
+        text = arrays["records"].tobytes().decode()
+    except (KeyError, UnicodeDecodeError) as error:
+        raise RecordError(f"{file}: expected records of samples in UTF-8, got none") from error
+    records: Any = codec.parse_object(f'{{"records":{text}}}', str(file)).get("records")
+    if not isinstance(records, list):
+        raise RecordError(f"{file}: expected a list of samples, got {type(records).__name__}")
+    shapes = {
+        "tcp_poses": (spec.history + 1, 7),
+        "gripper_widths": (spec.history + 1,),
+        "objects": (None, 7),
+        "cameras": (len(spec.views), 9),
+        _name_continuation(arrays): (None, 7),
+    }
+    for name, tail in shapes.items():
+        check_array(arrays, name, (len(cast(list[object], records)), *tail), np.float32, file)
+    return cast(list[object], records)
 
 
 def _pad(objects: list[np.ndarray]) -> Float32[np.ndarray, "N O 7"]:

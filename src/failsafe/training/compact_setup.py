@@ -88,7 +88,8 @@ def network_config(
         kept: The model whose localizer is kept, if any.
 
     Raises:
-        UserError: If the samples are of robots with different step limits or control rates.
+        UserError: If the samples are of robots with different step limits or control rates, or no network
+            can be made for them.
     """
     chosen = [samples.samples[i] for i in rows]
     seen = {s.mode for s in chosen}
@@ -99,19 +100,22 @@ def network_config(
     else:
         intrinsics = () if settings.proprioception_only else _intrinsics(samples, rows)
         normalization, objects = Normalization.of(embodiment), samples.objects.shape[1]
-    return CompactConfig(
-        window=samples.spec,
-        modes=tuple(name for name in MODES if name in seen),
-        stages=tuple(sorted({s.stage for s in chosen})),
-        instructions=tuple(sorted({s.instruction for s in chosen})),
-        embodiment=embodiment,
-        normalization=normalization,
-        widths=kept.meta.config.widths if kept else settings.widths,
-        hidden=settings.hidden,
-        intrinsics=intrinsics,
-        proprioception_only=settings.proprioception_only,
-        objects=objects,
-    )
+    try:
+        return CompactConfig(
+            window=samples.spec,
+            modes=tuple(name for name in MODES if name in seen),
+            stages=tuple(sorted({s.stage for s in chosen})),
+            instructions=tuple(sorted({s.instruction for s in chosen})),
+            embodiment=embodiment,
+            normalization=normalization,
+            widths=kept.meta.config.widths if kept else settings.widths,
+            hidden=settings.hidden,
+            intrinsics=intrinsics,
+            proprioception_only=settings.proprioception_only,
+            objects=objects,
+        )
+    except ValueError as error:
+        raise UserError(f"expected samples that a network can be made for, got others: {error}") from error
 
 
 def describe(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from failsafe.datasets.files import write_atomically
 from failsafe.errors import AssessmentError, RecordError, UserError
 from failsafe.models.llava.prompt import PROMPT_VERSION
 from failsafe.records import codec
@@ -62,7 +63,7 @@ def write_card(folder: Path, card: LlavaCard) -> None:
         folder: Folder of the checkpoint.
         card: The card.
     """
-    (folder / CARD).write_text(codec.dumps(card) + "\n", encoding="utf-8")
+    write_atomically(folder / CARD, (codec.dumps(card) + "\n").encode())
 
 
 def read_card(folder: Path) -> LlavaCard:

@@ -199,6 +199,7 @@ def copy_processor(source: str, folder: Path) -> None:
             _raise_exceptions_for_connection_errors=False,
         )
         if found is not None and Path(found).resolve() != (folder / name).resolve():
+            (folder / name).unlink(missing_ok=True)  # `copyfile` would follow a link
             shutil.copyfile(found, folder / name)
 
 
