@@ -5,11 +5,13 @@ from __future__ import annotations
 import json as json_module
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import IO, cast
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from failsafe.cli.streams import StyledOutput
 from failsafe.diagnostics.checks import Check, run_checks
 
 
@@ -27,7 +29,7 @@ def doctor(*, json: bool = False) -> int:
     if json:
         print(json_module.dumps({"ok": ready, "checks": [asdict(check) for check in checks]}, indent=2))
     else:
-        _print_report(checks, Console())
+        _print_report(checks, Console(file=cast(IO[str], StyledOutput())))
     return 0 if ready else 1
 
 

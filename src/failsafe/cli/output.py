@@ -12,6 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from failsafe.cli.streams import printable
+
 _SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -83,6 +85,7 @@ class ProgressReporter:
             note: What else to show.
         """
         self._done += pieces
+        note = printable(note)
         if self._bar is not None:
             self._bar.update(self._task, advance=pieces, note=note)
             return

@@ -1,4 +1,4 @@
-"""Standard output and standard error: any text can be printed, and no reader is a reason for a traceback."""
+"""Standard output and standard error: any text can be printed, no reader is a reason for a traceback."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import contextlib
 import io
 import os
 import sys
+import traceback
 import unicodedata
+from types import TracebackType
 
 LONGEST = 4000
 """Most characters of an error message that are printed."""
@@ -19,11 +21,19 @@ class OutputLostError(Exception):
 
 
 class _Output(io.TextIOWrapper):
-    """Standard output, whose errors cannot be mistaken for those of other files."""
+    """Standard output: shows control characters, and its errors cannot be mistaken for those of other files.
+
+    Everything that a verb prints passes here, text of datasets, records and messages included.
+    """
 
     def write(self, text: str, /) -> int:
+        self.write_styled(show_controls(text))
+        return len(text)
+
+    def write_styled(self, text: str) -> None:
+        """Write text of FailSafe's own with its control characters, which set colours."""
         try:
-            return super().write(text)
+            super().write(text)
         except OSError as error:
             raise OutputLostError from error
 
@@ -32,6 +42,35 @@ class _Output(io.TextIOWrapper):
             super().flush()
         except OSError as error:
             raise OutputLostError from error
+
+
+class StyledOutput(io.TextIOBase):
+    """Standard output for a table of FailSafe's own text, in colours where it is a terminal."""
+
+    def write(self, text: str, /) -> int:
+        """Write text with its control characters."""
+        if isinstance(sys.stdout, _Output):
+            sys.stdout.write_styled(text)
+        else:
+            sys.stdout.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is waiting."""
+        sys.stdout.flush()
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return sys.stdout.isatty()
+
+    def fileno(self) -> int:
+        """Return the number of the file, by which its width is found."""
+        return sys.stdout.fileno()
+
+    @property
+    def encoding(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The encoding."""
+        return sys.stdout.encoding
 
 
 def prepare_streams() -> None:
@@ -46,6 +85,13 @@ def prepare_streams() -> None:
         sys.stdout = _Output(old.detach(), encoding, "backslashreplace", line_buffering=at_once)
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(errors="backslashreplace")
+    sys.excepthook = _print_bug
+
+
+def _print_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print the traceback of a bug. Its message may quote others."""
+    with contextlib.suppress(OSError):
+        print(show_controls("".join(traceback.format_exception(kind, error, trace))), file=sys.stderr)
 
 
 def complain(message: str) -> None:
@@ -68,8 +114,26 @@ def printable(text: str) -> str:
     Returns:
         The text with control characters as escapes, and at most `LONGEST` characters of it.
     """
-    shown = "".join(
-        c.encode("unicode_escape").decode("ascii") if unicodedata.category(c) in _ESCAPED else c
-        for c in text[:LONGEST]
-    )
+    shown = show_controls(text[:LONGEST], keep="")
     return shown if len(text) <= LONGEST else f"{shown} ... ({len(text)} characters)"
+
+
+def show_controls(text: str, keep: str = "\n\t") -> str:
+    """Return a text with its control characters as escapes.
+
+    Args:
+        text: The text.
+        keep: Those that stay as they are.
+    """
+
+    def shown(part: str) -> str:
+        if part.isprintable():
+            return part
+        return "".join(
+            c.encode("unicode_escape").decode("ascii")
+            if c not in keep and unicodedata.category(c) in _ESCAPED
+            else c
+            for c in part
+        )
+
+    return "\n".join(map(shown, text.split("\n"))) if "\n" in keep else shown(text)

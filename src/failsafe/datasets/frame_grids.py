@@ -33,6 +33,8 @@ from failsafe.simulators.contract import Camera
 
 MAX_SIDE = 16383
 """Longest side that WebP allows, pixels."""
+_MOST_PIXELS = 1 << 26
+"""Largest grid that is decoded, in pixels: 192 MiB."""
 _QUALITY, _METHOD = 75, 2
 """WebP's quality, and its effort: a higher one takes longer than the rendering and saves a few percent."""
 
@@ -116,6 +118,8 @@ class FrameGrid:
         data = read_bytes(self.path, f"{self.path} is missing: run `failsafe render` again")
         try:
             with Image.open(io.BytesIO(data), formats=["WEBP"]) as image:
+                if image.width * image.height > _MOST_PIXELS:
+                    raise ValueError(f"{image.width} x {image.height} pixels are too many")
                 return np.asarray(image.convert("RGB"))
         except (OSError, ValueError, Image.DecompressionBombError) as error:
             raise RecordError(

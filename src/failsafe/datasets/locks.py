@@ -11,8 +11,9 @@ from collections.abc import Generator
 from pathlib import Path
 
 from failsafe.datasets.files import LOCK, explain_error
-from failsafe.errors import StoreError
+from failsafe.errors import RecordError, StoreError
 from failsafe.execution.processes import exit_if_imported_by_worker
+from failsafe.records.files import check_regular
 
 LOCK_FOLDER = "FAILSAFE_LOCKS"
 """Environment variable with a folder for the locks, for datasets on a file system that has none."""
@@ -34,10 +35,14 @@ def locked(folder: Path) -> Generator[None, None, None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         path = _lock_path(folder)
+        if path.exists():
+            check_regular(path, path.parent)
         # Not truncated: it names the process that holds the lock.
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "r+b")
     except OSError as error:
         raise StoreError(explain_error(error, folder / LOCK)) from error
+    except RecordError as error:
+        raise StoreError(str(error)) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

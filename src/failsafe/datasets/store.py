@@ -175,10 +175,20 @@ class Dataset:
     def cases(self, skip_damaged: bool = False) -> Iterator[FailureCase]:
         """Yield the records of all cases, in the order of task and name.
 
+        Args:
+            skip_damaged: Leave out damaged files, and cases whose nominal rollout is damaged.
+
         Raises:
             RecordError: On a damaged file, unless they are to be skipped.
         """
-        yield from self._records(self._case, self.case_files(), skip_damaged)
+        damaged: dict[tuple[str, int], bool] = {}
+        for case in self._records(self._case, self.case_files(), skip_damaged):
+            key = case.task, case.seed
+            if skip_damaged and key not in damaged:
+                path = self._nominal_path(*key)
+                damaged[key] = path.exists() and not [*self._records(self._nominal, [path], skip_damaged)]
+            if not damaged.get(key):
+                yield case
 
     def nominals(self, skip_damaged: bool = False) -> Iterator[NominalRecord]:
         """Yield the records of all nominal rollouts, in the order of task and seed; errors as for `cases`."""

@@ -13,8 +13,9 @@ from failsafe.datasets.files import write_atomically
 from failsafe.errors import RecordError
 from failsafe.records import codec
 from failsafe.records.episode import Episode
-from failsafe.records.files import read_bytes
+from failsafe.records.files import LARGEST, read_bytes
 
+_BATCH, _MOST_ROWS = 256, 1_000_000
 _COLUMNS = ("task", "scenario", "policy", "condition", "seed", "ending", "steps", "record")
 
 
@@ -56,11 +57,27 @@ def read_episode_table(path: Path) -> Iterator[Episode]:
         RecordError: If it holds something else.
     """
     data = read_bytes(path, f"expected an episode table, got {path}, which does not exist")
+    row = 0
     try:
-        table = pq.read_table(pa.BufferReader(data))
-    except (OSError, pa.ArrowInvalid) as error:  # pyarrow raises OSError for damaged pages
-        raise RecordError(f"{path}: expected Parquet, got a damaged file ({error})") from error
-    if tuple(table.column_names) != _COLUMNS:
-        raise RecordError(f"{path}: expected the columns {', '.join(_COLUMNS)}, got {table.column_names}")
-    for row, text in enumerate(table["record"].to_pylist()):
-        yield codec.loads(Episode, str(text), f"{path}, row {row}")
+        file = pq.ParquetFile(pa.BufferReader(data))
+        _check_table(file, path)
+        # Only the text is read, and little of it at a time.
+        for batch in file.iter_batches(_BATCH, columns=["record"]):
+            for text in batch["record"].to_pylist():
+                yield codec.loads(Episode, str(text), f"{path}, row {row}")
+                row += 1
+    except (OSError, ValueError, MemoryError, pa.ArrowException) as error:  # OSError for damaged pages
+        raise RecordError(f"{path}: expected Parquet, got a damaged file ({error!s:.200})") from error
+
+
+def _check_table(file: pq.ParquetFile, path: Path) -> None:
+    """Refuse other columns, and more rows or bytes than a study has, before anything is expanded."""
+    names, rows = file.schema_arrow.names, file.metadata.num_rows
+    if tuple(names) != _COLUMNS or file.schema_arrow.field("record").type != pa.string():
+        raise RecordError(f"{path}: expected the columns {', '.join(_COLUMNS)}, got {names!s:.200}")
+    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+    size = sum(group.total_byte_size for group in groups)
+    if rows > _MOST_ROWS or not 0 <= size <= LARGEST:
+        raise RecordError(
+            f"{path}: expected at most {_MOST_ROWS} episodes of {LARGEST} bytes in all, got {rows} of {size}"
+        )

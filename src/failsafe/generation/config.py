@@ -17,7 +17,7 @@ from failsafe.records.files import read_text
 from failsafe.records.names import LAST_SEED
 from failsafe.records.seeds import check_unmixed
 
-_LARGEST_YAML = 1 << 20
+_LARGEST_YAML = 1 << 15
 """Largest file of modes that is read, bytes."""
 PARTITIONS = 16
 """Independent parts of a run, by default. A shard is a set of partitions."""

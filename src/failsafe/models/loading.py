@@ -76,7 +76,7 @@ def fingerprint(name: str | RecoveryModel) -> str:
         return MODELS.identify(name)
     path = checkpoint_path(name)
     digest = hashlib.sha256()
-    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    files = [path] if path.is_file() else sorted(f for f in path.glob("*.safetensors") if f.is_file())
     for file in files:
         with file.open("rb") as stream:
             while part := stream.read(1 << 22):

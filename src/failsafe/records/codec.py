@@ -28,6 +28,8 @@ from failsafe.records.files import read_text
 T = TypeVar("T")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """Characters that no text of a record has: controls except tab and line feed, and halves of characters."""
+LARGEST = 1 << 23
+"""Longest JSON text, characters: three of them can be a list, which takes 64 bytes in memory."""
 _LARGEST_INT = 2**63 - 1
 _LARGEST_FLOAT = 1e150
 """Largest number of a record: its square is finite, too."""
@@ -113,8 +115,11 @@ def parse_object(text: str, where: str) -> dict[str, Any]:
         where: Name of the file, for error messages.
 
     Raises:
-        RecordError: If the text is not a JSON object, is nested too deeply, or has a number that is none.
+        RecordError: If the text is not a JSON object, is too long, is nested too deeply, or has a number that
+            is none.
     """
+    if len(text) > LARGEST:
+        raise RecordError(f"{where}: expected JSON of at most {LARGEST} characters, got {len(text)}")
     try:
         data = json.loads(text, parse_constant=_refuse_constant)
     except RecursionError as error:

@@ -82,11 +82,11 @@ def read_bytes(path: Path, absent: str = "", largest: int = LARGEST, within: Pat
         # Without O_NONBLOCK, opening a named pipe would wait for a writer.
         number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            mode = os.fstat(number).st_mode
+            mode, size = os.fstat(number).st_mode, os.fstat(number).st_size
             if not stat.S_ISREG(mode):
                 raise RecordError(f"{path}: expected a regular file, got {_kind(mode)}")
             with os.fdopen(number, "rb", closefd=False) as file:
-                content = file.read(largest + 1)
+                content = file.read(min(size, largest) + 1)
         finally:
             os.close(number)
     except FileNotFoundError as error:

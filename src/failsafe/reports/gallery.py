@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from failsafe.datasets.files import write_atomically
 from failsafe.datasets.store import Dataset
-from failsafe.errors import UserError
+from failsafe.errors import FailSafeError, UserError
 from failsafe.records.case import FailureCase, Outcome
 from failsafe.records.files import check_inside, read_bytes
 from failsafe.records.names import short_names
@@ -71,10 +71,14 @@ def write_gallery(
     nominals: dict[str, Any] = {}
     names = short_names(case.task for case in every_case)
     for case in shown:
-        own, nominal = (quote(folder.as_posix()) for folder in folders(dataset, case))
-        if nominal not in nominals:
-            nominals[nominal] = plain_nominal(dataset, case.task, case.seed)
-        cases.append({**plain_case(dataset, case, names[case.task]), "folder": own, "nominal": nominal})
+        try:
+            own, nominal = (quote(folder.as_posix()) for folder in folders(dataset, case))
+            if nominal not in nominals:
+                nominals[nominal] = plain_nominal(dataset, case.task, case.seed)
+            cases.append({**plain_case(dataset, case, names[case.task]), "folder": own, "nominal": nominal})
+        except FailSafeError:  # its frames: the records were read before
+            if not skip_damaged:
+                raise
         if progress is not None:
             progress(1)
     data = {"base": quote(base), "categories": CATEGORIES, "nominals": nominals, "cases": cases}

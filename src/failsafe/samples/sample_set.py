@@ -30,7 +30,6 @@ from failsafe.samples.robots import common_robot
 from failsafe.samples.sample import Kind, Sample, sample_from_plain
 from failsafe.samples.splits import check_leaks
 
-
 _MOST_OBJECTS = 64
 
 

@@ -23,7 +23,10 @@ from typing import Any, cast
 import numpy as np
 
 from failsafe.errors import UserError
+from failsafe.records.files import read_text
 
+_LARGEST = 1 << 32
+"""Largest file of visual questions, bytes."""
 _PLACEHOLDER = "<image>"
 _ROLES = {"human": "user", "gpt": "assistant"}
 
@@ -146,14 +149,11 @@ def mixed_order(own: int, others: int, share: float, seed: int) -> list[tuple[bo
 
 
 def _rows(path: Path) -> Sequence[object]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"expected a file of visual questions at {path}: {error.strerror}") from error
+    text = read_text(path, f"expected a file of visual questions at {path}, got none", _LARGEST)
     if text.lstrip().startswith("["):
         try:
             return cast(list[object], json.loads(text))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path}: expected a JSON list, it does not parse ({error})") from error
     rows: list[object] = []
     # Not `splitlines`, which splits at U+2028 as well, within a JSON text.
@@ -161,7 +161,7 @@ def _rows(path: Path) -> Sequence[object]:
         if line.strip():
             try:
                 rows.append(json.loads(line))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise UserError(f"{path}, line {number}: expected a JSON object, got {error}") from error
     return rows
 
