@@ -135,13 +135,13 @@ class DemonstrationWriter:
             frames[row] = transform.all(simulator.render(cameras, transform.rendered))
         buffer = io.BytesIO()
         np.save(buffer, frames, allow_pickle=False)
-        write_atomically(path.with_suffix(".npy"), buffer.getvalue(), self._out)
+        write_atomically(path.with_suffix(".npy"), buffer.getvalue(), self.folder)
         arrays = {
             "tcp_poses": trace.tcp_poses[steps],
             "gripper_widths": trace.gripper_widths[steps],
             "actions": np.stack([chunk_targets(trace, step, config.chunk) for step in steps]),
         }
-        write_atomically(path, pack(arrays), self._out)
+        write_atomically(path, pack(arrays), self.folder)
 
     def path(self, task: str, seed: int, recovery: str = "") -> Path:
         """Return the file of a demonstration.

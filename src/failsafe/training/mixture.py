@@ -202,7 +202,7 @@ def _questions(row: dict[str, Any], images: tuple[Path, ...], where: str) -> lis
 def _turn(turn: object, where: str) -> Turn:
     fields = cast(dict[str, Any], turn) if isinstance(turn, dict) else {}
     role, value = fields.get("from"), fields.get("value")
-    if role not in _ROLES or not isinstance(value, str):
+    if not isinstance(role, str) or role not in _ROLES or not isinstance(value, str):
         raise UserError(f"{where}: expected turns with 'from' (human or gpt) and 'value', got {turn!r:.80}")
     if role == "gpt" and _PLACEHOLDER in value:
         raise UserError(f"{where}: expected {_PLACEHOLDER} in questions only, got one in an answer")
