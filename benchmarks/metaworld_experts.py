@@ -1,9 +1,12 @@
-"""Measure how often Meta-World's experts succeed at rest, and write the table of `failsafe tasks`.
+"""Measure Meta-World's experts at rest and exact branches, and write the tables of `failsafe tasks` and docs.
 
-    python benchmarks/metaworld_experts.py --seeds 10
+    python benchmarks/metaworld_experts.py --first 1000 --seeds 20
 
 A rollout counts if the plan that was cut from the policy's rollout, carried out open loop, ends in success
-after settling: what generation starts from.
+after settling: what generation starts from. A branch is a state of the first rollout, restored in another
+simulator and continued with the recorded commands; it counts if every state is the recorded one, bit for bit.
+
+Every rollout is a line of the results file. Started again, the same command goes on where it was.
 """
 
 from __future__ import annotations
@@ -12,30 +15,92 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any
 
-from failsafe.experts.tasks import load_task
-from failsafe.generation.nominal import run_nominal
+from failsafe.experts.tasks import Task, load_task
+from failsafe.generation.nominal import NominalRollout, run_nominal
+from failsafe.rollouts.loop import repeat
+from failsafe.simulators.contract import Simulator
 from failsafe.simulators.metaworld.tasks import task_names
 
 TABLE = Path(__file__).parents[1] / "src/failsafe/experts/success_rates.json"
+RESULTS = Path(__file__).parent / "results" / "metaworld_experts.jsonl"
+BRANCHES, BRANCH_STEPS = 50, 12
+"""Branches of each task, and control steps for which each is continued."""
 
 
 def main() -> None:
-    """Measure all tasks, print a row for each, and update the table."""
+    """Measure what is not yet in the results, print a row for each task, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=10)
-    seeds: int = parser.parse_args().seeds
+    parser.add_argument("--first", type=int, default=1000)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    seeds = range(options.first, options.first + options.seeds)
+    lines: list[dict[str, Any]] = []
+    if options.results.exists():
+        text = options.results.read_text(encoding="utf-8")
+        lines = [json.loads(line) for line in text.splitlines() if line.endswith("}")]
     rates = json.loads(TABLE.read_text(encoding="utf-8"))
-    for name in task_names():
-        task, began = load_task(name), time.process_time()
-        runs = [run_nominal(task, seed) for seed in range(seeds)]
-        milliseconds = 1000 * (time.process_time() - began) / seeds
-        successes = sum(run.record.success for run in runs)
-        stages = sorted({stage.name for run in runs for stage in run.record.plan.stages})
-        rates[name] = [successes, seeds]
-        print(f"| {name} | {successes}/{seeds} | {milliseconds:.0f} | {', '.join(stages)} |", flush=True)
-        task.simulator.close()
+    with options.results.open("a", encoding="utf-8") as file:
+        for name in task_names():
+            done = {line["seed"] for line in lines if line["task"] == name}
+            if missing := [seed for seed in seeds if seed not in done]:
+                for line in _measure(load_task(name), missing):
+                    lines.append(line)
+                    file.write(json.dumps(line) + "\n")
+                    file.flush()
+            found = [line for line in lines if line["task"] == name and line["seed"] in seeds]
+            rates[name] = [sum(line["success"] for line in found), len(found)]
+            print(_row(name, found), flush=True)
     TABLE.write_text(json.dumps(rates, indent=0, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _measure(task: Task, seeds: list[int]) -> list[dict[str, Any]]:
+    """Return a line for each rollout; that of the first one has the branches."""
+    lines: list[dict[str, Any]] = []
+    for seed in seeds:
+        began = time.process_time()
+        run = run_nominal(task, seed)
+        lines.append(
+            {
+                "task": task.name,
+                "seed": seed,
+                "success": run.record.success,
+                "reason": run.record.reason,
+                "milliseconds": round(1000 * (time.process_time() - began)),
+                "stages": sorted({stage.name for stage in run.record.plan.stages}),
+                "exact_branches": _exact_branches(task, run) if seed == seeds[0] else None,
+            }
+        )
+    task.simulator.close()
+    return lines
+
+
+def _exact_branches(task: Task, run: NominalRollout) -> int:
+    """Return how many branches of a rollout have its future, bit for bit, in another simulator."""
+    other = load_task(task.name).simulator
+    last = max(0, len(run.trace) - BRANCH_STEPS)
+    return sum(_is_exact(other, run, round(i * last / (BRANCHES - 1))) for i in range(BRANCHES))
+
+
+def _is_exact(simulator: Simulator, run: NominalRollout, step: int) -> bool:
+    simulator.reset(run.record.seed)
+    simulator.restore(run.trace.states[step])
+    return all(
+        simulator.state().tobytes() == run.trace.states[at + 1].tobytes()
+        for at in repeat(simulator, run.trace, step, min(step + BRANCH_STEPS, len(run.trace)))
+    )
+
+
+def _row(name: str, lines: list[dict[str, Any]]) -> str:
+    successes, stages = sum(line["success"] for line in lines), {s for line in lines for s in line["stages"]}
+    milliseconds = sum(line["milliseconds"] for line in lines) / len(lines)
+    exact = next(line["exact_branches"] for line in lines if line["exact_branches"] is not None)
+    return (
+        f"| {name} | {successes}/{len(lines)} | {exact}/{BRANCHES} | {milliseconds:.0f} | "
+        f"{', '.join(sorted(stages))} |"
+    )
 
 
 if __name__ == "__main__":

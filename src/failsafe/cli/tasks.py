@@ -36,4 +36,6 @@ def _expert(task: TaskDescription) -> str:
 
 
 def _remark(task: TaskDescription) -> str:
-    return f"not ready: {task.missing}" if task.missing else task.instruction
+    if task.missing:
+        return f"not ready: {task.missing}"
+    return f"{task.instruction} (hard to judge at rest: {task.caution})" if task.caution else task.instruction

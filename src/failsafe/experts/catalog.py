@@ -27,6 +27,7 @@ class TaskDescription:
         seeds: Seeds that it was measured on.
         missing: What has to be done before the task can be made, for example a command that downloads its
             assets; empty if it can be made.
+        caution: Why it can hardly be judged at rest; empty if it can.
     """
 
     name: str
@@ -36,6 +37,7 @@ class TaskDescription:
     successes: int | None
     seeds: int
     missing: str
+    caution: str = ""
 
 
 def describe_tasks(simulator: str | None = None) -> list[TaskDescription]:
@@ -71,6 +73,7 @@ def describe_tasks(simulator: str | None = None) -> list[TaskDescription]:
                     successes,
                     seeds,
                     _missing(name, task),
+                    suite.caution(task),
                 )
             )
     return found

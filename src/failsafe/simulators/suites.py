@@ -49,6 +49,14 @@ class SimulatorSuite(ABC):
         """
         return ""
 
+    def caution(self, task: str) -> str:
+        """Return why a task can hardly be judged at rest; empty if it can.
+
+        Args:
+            task: Name of the task.
+        """
+        return ""
+
     @abstractmethod
     def make(self, task: str, full_meshes: bool = False) -> Simulator:
         """Make a simulator of a task.
@@ -136,6 +144,10 @@ class MetaWorldSuite(SimulatorSuite):
     def instruction(self, task: str) -> str:
         """Return FailSafe's instruction of one of Meta-World's tasks."""
         return importlib.import_module("failsafe.simulators.metaworld.tasks").instruction(task)
+
+    def caution(self, task: str) -> str:
+        """Return why the success of one of Meta-World's tasks seldom lasts."""
+        return importlib.import_module("failsafe.simulators.metaworld.tasks").HARD_TO_JUDGE.get(task, "")
 
     def make(self, task: str, full_meshes: bool = False) -> Simulator:
         """Make one of Meta-World's tasks; `full_meshes` asks for shadows, reflections and antialiasing.

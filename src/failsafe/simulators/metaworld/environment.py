@@ -123,7 +123,7 @@ class TaskEnvironment:
         return {
             name: copy.deepcopy(value)
             for name, value in self.env.__dict__.items()
-            if isinstance(value, _KEPT) and not (isinstance(value, np.ndarray) and value.base is not None)
+            if isinstance(value, _KEPT) and not (isinstance(value, np.ndarray) and _is_live(value))
         }
 
     def _layout(self) -> dict[str, np.ndarray]:
@@ -139,6 +139,13 @@ class TaskEnvironment:
         state = np.empty(mujoco.mj_stateSize(self.model, parts))
         mujoco.mj_getState(self.model, self.data, state, parts)
         return state
+
+
+def _is_live(array: np.ndarray) -> bool:
+    """Return whether an array is a view of MuJoCo's memory, and not of a NumPy array (a drawn vector)."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array.base is not None
 
 
 def touches(model: MjModel, data: MjData, geom: int) -> bool:

@@ -62,6 +62,16 @@ INSTRUCTIONS = {
 }
 """What the robot is told to do, by Meta-World's name of the task. Meta-World has no instructions."""
 
+HARD_TO_JUDGE = {
+    PREFIX + "handle-press-v3": "the handle is pressed through the accepted height, and stays below it",
+    PREFIX + "handle-press-side-v3": "the handle is pressed through the accepted height, and stays below it",
+    PREFIX + "lever-pull-v3": "the lever goes on past the accepted angle",
+    PREFIX + "sweep-into-v3": "the puck is swept through the accepted place to the far wall",
+    PREFIX + "stick-pull-v3": "the container is within the accepted distance only while the stick is pulled",
+}
+"""Tasks whose success seldom lasts until everything is at rest, with the reason: Meta-World's policies drive
+through the goal."""
+
 _NAMES = {
     "RoundNut": "nut",
     "boxbodytop": "lid",
