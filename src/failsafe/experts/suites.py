@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from failsafe import registry
 from failsafe.experts.contract import Expert
 from failsafe.registry import Registry
-from failsafe.simulators.suites import ManiSkillSuite, MetaWorldSuite
+from failsafe.simulators.suites import LiberoSuite, ManiSkillSuite, MetaWorldSuite
 
 
 class ExpertSuite(ABC):
@@ -79,3 +79,20 @@ class MetaWorldExperts(ExpertSuite):
     def make(self, task: str) -> Expert:
         """Make the expert that runs a task's scripted policy."""
         return importlib.import_module("failsafe.experts.metaworld").MetaWorldExpert(task)
+
+
+@EXPERTS.register("libero")
+class LiberoExperts(ExpertSuite):
+    """One expert for all of LIBERO's tasks, from their goals and the geometry of their scenes."""
+
+    def tasks(self) -> Sequence[str]:
+        """List LIBERO's tasks."""
+        return LiberoSuite().tasks()
+
+    def has(self, task: str) -> bool:
+        """Whether LIBERO has a task."""
+        return LiberoSuite().has(task)
+
+    def make(self, task: str) -> Expert:
+        """Make the expert of one of LIBERO's tasks."""
+        return importlib.import_module("failsafe.experts.libero.expert").LiberoExpert(task)

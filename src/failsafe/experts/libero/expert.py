@@ -50,7 +50,9 @@ class LiberoExpert:
         motion = Motion(scene, runner)
         goals = in_order(scene, simulator.episode.goals)
         if missing := without_expert(goals):
-            raise PlanError("no expert for " + ", ".join(" ".join([g.relation, *g.arguments]) for g in missing))
+            raise PlanError(
+                "no expert for " + ", ".join(" ".join([g.relation, *g.arguments]) for g in missing)
+            )
         tried: dict[GoalPredicate, int] = {}
         failed: set[int] = set()
         for _ in range(_LONGEST):
@@ -125,6 +127,6 @@ def goals_without_expert(task: str) -> str:
         task: Name of the task.
     """
     simulator = LiberoSimulator(task)
-    return ", ".join(" ".join([g.relation, *g.arguments]) for g in without_expert(simulator.environment.goals))
-
-
+    return ", ".join(
+        " ".join([g.relation, *g.arguments]) for g in without_expert(simulator.environment.goals)
+    )

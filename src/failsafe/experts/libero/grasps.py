@@ -68,8 +68,8 @@ def find_grasps(
 ) -> list[HandPose]:
     """Return candidate grasps, best first.
 
-    A candidate has a part of the surface between the open fingers, and no point where the fingers and the palm
-    are. What else is in the way is not known here.
+    A candidate has a part of the surface between the open fingers, and no point where the fingers and the
+    palm are. What else is in the way is not known here.
 
     Args:
         points: Points on the surface, world frame, metres. [N, 3]
@@ -116,7 +116,9 @@ def _in_slab(local: np.ndarray, x: float, rotation: np.ndarray, center: np.ndarr
             if not left or not right:
                 continue
             position = rotation @ np.array([x, y, tips - _TIP]) + center
-            arm = float(np.linalg.norm((position - center) - rotation[:, 2] * ((position - center) @ rotation[:, 2])))
+            arm = float(
+                np.linalg.norm((position - center) - rotation[:, 2] * ((position - center) @ rotation[:, 2]))
+            )
             tilt = float(np.arccos(np.clip(-rotation[2, 2], -1.0, 1.0)))
             score = min(left, right, 8) / 8 - 6 * arm - 0.5 * tilt - 4 * max(width - 0.06, 0.0)
             found.append(HandPose(position, rotation, float(width), score))

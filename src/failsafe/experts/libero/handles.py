@@ -107,9 +107,7 @@ def operate(motion: Motion, goal: GoalPredicate, handle: Handle) -> None:
     motion.wait(lambda: abs(float(scene.data.qvel[int(scene.model.jnt_dofadr[joint])])) < _STILL)
 
 
-def _path(
-    scene: LiberoScene, joint: int, body: int, target: float, beyond: bool = False
-) -> list[Pose]:
+def _path(scene: LiberoScene, joint: int, body: int, target: float, beyond: bool = False) -> list[Pose]:
     """Return poses of a part, world frame, from the present joint position to another, without the first."""
     at = int(scene.model.jnt_qposadr[joint])
     slides = int(scene.model.jnt_type[joint]) == int(mujoco.mjtJoint.mjJNT_SLIDE)
@@ -233,4 +231,3 @@ def _follows(scene: LiberoScene, path: list[Pose], offset: Pose, geoms: tuple[in
     """Return whether the arm reaches the tool poses of a path without hitting anything but the part."""
     middle = path[len(path) // 2]
     return all(scene.arm.free(poses.compose(pose, offset), 0.3, None, geoms) for pose in (middle, path[-1]))
-

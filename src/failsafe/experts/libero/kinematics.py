@@ -73,7 +73,9 @@ class ArmKinematics:
         self._low = model.jnt_range[list(arm), 0] + _MARGIN
         self._high = model.jnt_range[list(arm), 1] - _MARGIN
         self._finger_qpos = [int(model.jnt_qposadr[j]) for j in fingers]
-        self._finger_open = [float(model.jnt_range[j][np.argmax(np.abs(model.jnt_range[j]))]) for j in fingers]
+        self._finger_open = [
+            float(model.jnt_range[j][np.argmax(np.abs(model.jnt_range[j]))]) for j in fingers
+        ]
         # The first link stands on the base; it cannot collide with what is on a table.
         links = subtree(model, int(model.jnt_bodyid[arm[1]]), joints=True)
         self._mover = np.zeros(model.ngeom, dtype=bool)

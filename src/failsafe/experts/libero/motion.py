@@ -53,7 +53,7 @@ class Motion:
 
     @property
     def tool(self) -> Pose:
-        """Tool pose, world frame. [7]"""
+        """Tool pose [7] in the world frame."""
         return self.scene.world(self.runner.observation.tcp_pose)
 
     def go(self, name: str, target: Pose, gripper: float, hold: int = 0, speed: float = 1.0) -> None:
@@ -126,13 +126,14 @@ class Motion:
         back[:3] -= distance * self.scene.forward(tool)
         return back
 
-    def pick(self, name: str, body: int, grasp: Pose) -> None:
+    def pick(self, name: str, body: int, grasp: Pose, aside: np.ndarray | None = None) -> None:
         """Grasp an object and raise it a little.
 
         Args:
             name: What to call the object.
             body: Id of its body.
             grasp: Tool pose of the grasp, world frame. [7]
+            aside: Vector by which the object is moved before it rises further, metres. [3]
 
         Raises:
             PlanError: If the object is not held afterwards.
@@ -142,10 +143,14 @@ class Motion:
         self.go("close gripper", grasp, CLOSED, hold=self._fingers)
         before = float(self.scene.data.xpos[body][2])
         raised = grasp.copy()
-        raised[2] += 0.05
+        rise = 0.03 if aside is not None and aside.any() else 0.05
+        raised[2] += rise
         self.go(f"lift {name}", raised, CLOSED, hold=2, speed=_SLOW)
-        if float(self.scene.data.xpos[body][2]) - before < 0.02:
+        if float(self.scene.data.xpos[body][2]) - before < 0.5 * rise:
             raise PlanError(f"the grasp of {name} did not hold")
+        if aside is not None and aside.any():
+            raised[:3] += aside
+            self.go(f"lift {name}", raised, CLOSED, hold=2, speed=_SLOW)
 
     def close_gripper(self) -> None:
         """Close the gripper where the tool is."""

@@ -117,7 +117,9 @@ def _settle(scene: LiberoScene, name: str, goal: GoalPredicate, pose: Pose) -> f
     dof = int(scene.model.body_dofadr[body])
     data.qvel[dof : dof + 6] = 0.0
     mujoco.mj_forward(scene.model, data)
-    others = {o: scene.pose(o) for o in range(1, scene.model.nbody) if o != body and scene.free_address(o) >= 0}
+    others = {
+        o: scene.pose(o) for o in range(1, scene.model.nbody) if o != body and scene.free_address(o) >= 0
+    }
     tool = simulator.observe().tcp_pose
     for _ in range(simulator.spec.embodiment.steps(_SETTLE_SECONDS)):
         simulator.step(simulator.command(tool, OPEN))

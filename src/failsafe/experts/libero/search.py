@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from failsafe.errors import DivergedError, PlanError
-from failsafe.experts.libero.goals import JOINTS, in_order, opened_first
+from failsafe.experts.libero.goals import JOINTS, opened_first
 from failsafe.experts.libero.grasps import find_grasps, orientations
 from failsafe.experts.libero.handles import Handle, find_handles, operate
 from failsafe.experts.libero.kinematics import Attachment, Distinct
@@ -22,7 +21,7 @@ from failsafe.experts.libero.motion import BACK_OFF, Motion
 from failsafe.experts.libero.placements import Placement, find_placements
 from failsafe.experts.libero.scene import LiberoScene
 from failsafe.records import poses
-from failsafe.records.plan import CLOSED, OPEN
+from failsafe.records.plan import OPEN
 from failsafe.records.poses import Pose
 from failsafe.rollouts.runner import RolloutRunner
 from failsafe.simulators.contract import GoalPredicate
@@ -49,6 +48,18 @@ _DEPARTURES = (
     np.array([0.0, -0.17, 0.02]),
 )
 """Ways out of a place, world frame, metres: up, towards the robot, sideways."""
+_RISES = (0.03, 0.1, 0.2)
+"""Heights to which an object has to rise without touching anything, metres."""
+_ASIDES = (
+    np.zeros(3),
+    np.array([-0.1, 0.0, 0.0]),
+    np.array([0.0, 0.1, 0.0]),
+    np.array([0.0, -0.1, 0.0]),
+    np.array([-0.2, 0.0, 0.0]),
+    np.array([0.0, 0.2, 0.0]),
+    np.array([0.0, -0.2, 0.0]),
+)
+"""Ways from under something, world frame, metres."""
 
 
 @dataclass
@@ -72,11 +83,14 @@ class PickAndPlace:
         grasp: The grasp; None if the object is in the grip.
         placement: Where the object is released.
         departure: Vector from there to where the object comes from, world frame, metres. [3]
+        aside: Vector by which the object is moved before it rises, world frame, metres; None: it rises at
+            once. [3]
     """
 
     grasp: Grasp | None
     placement: Placement
     departure: np.ndarray
+    aside: np.ndarray | None = None
 
 
 @dataclass
@@ -239,7 +253,8 @@ def choose(
     arm.begin()
     targets = [poses.compose(reference, p.offset) for p in known.placements]
     costs = [
-        p.cost + _TURN_COST * poses.distance(now, t)[1] for p, t in zip(known.placements, targets, strict=True)
+        p.cost + _TURN_COST * poses.distance(now, t)[1]
+        for p, t in zip(known.placements, targets, strict=True)
     ]
     if attached is not None:
         for i in np.argsort(costs, kind="stable"):
@@ -255,6 +270,7 @@ def choose(
         for j in range(len(targets))
     )
     reachable: dict[int, bool] = {}
+    lifts: dict[int, np.ndarray | None] = {}
     for _, i, j in pairs:
         grasp = known.grasps[i]
         tool = poses.compose(now, grasp.tool)
@@ -265,9 +281,13 @@ def choose(
             continue
         arm.begin()
         held = Attachment(body, poses.relative(tool, now))
+        if i not in lifts:
+            lifts[i] = _way_up(scene, tool, held)
+        if lifts[i] is None:
+            continue
         departure = _departure(scene, _tool_at(targets[j], held), held)
         if departure is not None:
-            return PickAndPlace(grasp, known.placements[j], departure)
+            return PickAndPlace(grasp, known.placements[j], departure, lifts[i])
     return None
 
 
@@ -285,7 +305,7 @@ def carry_out(motion: Motion, goal: GoalPredicate, way: PickAndPlace) -> None:
     scene, name = motion.scene, goal.arguments[0]
     body, called = scene.body(name), readable(name)
     if way.grasp is not None:
-        motion.pick(called, body, poses.compose(scene.pose(body), way.grasp.tool))
+        motion.pick(called, body, poses.compose(scene.pose(body), way.grasp.tool), way.aside)
     attached = motion.attachment(body)
     target = poses.compose(scene.reference(goal.arguments[1]), way.placement.offset)
     motion.place(called, _tool_at(target, attached), way.departure, attached)
@@ -311,6 +331,20 @@ def _backed_off(scene: LiberoScene, tool: Pose) -> Pose:
     return back
 
 
+def _way_up(scene: LiberoScene, tool: Pose, held: Attachment) -> np.ndarray | None:
+    """Return the vector by which a held object is moved before it rises: zero if nothing is above it."""
+    for aside in _ASIDES:
+        free = True
+        for height in _RISES:
+            out = tool.copy()
+            out[:3] += aside
+            out[2] += height
+            free = free and scene.arm.free(out, 0.5, held)
+        if free:
+            return aside
+    return None
+
+
 def _departure(scene: LiberoScene, tool: Pose, attached: Attachment) -> np.ndarray | None:
     """Return the way out of a place, if the arm can hold the object there and move it that way."""
     slightly_up = tool.copy()
@@ -326,4 +360,3 @@ def _departure(scene: LiberoScene, tool: Pose, attached: Attachment) -> np.ndarr
         if free:
             return departure
     return None
-
