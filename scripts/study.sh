@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# The full study: every reference policy with the monitor and with assist; the weak one with every control, and on
-# every axis of generalisation; the strong one, which has successes to lose, with run-time perturbations. Takes
-# a night or more on two cores; stop it at any time, and run it again to resume.
-# Writes docs/tables/*.md and the records behind them, docs/tables/*.parquet.
+# Every table in docs/tables, and the figures of README and docs that come from them.
 #
+# A table whose records (docs/tables/NAME.parquet) are there is made from them, in minutes. Otherwise its episodes
+# are run first: delete the Parquet file, or set FAILSAFE_STUDY_ANEW=1, to run a study again. All of them take a
+# night or more on two cores; stop at any time, and run the same command to resume.
+#
+#   FAILSAFE_STUDY_ANEW    set to 1: run all episodes again
 #   FAILSAFE_STUDY_OUT     folder of the results in place of out/study
 #   FAILSAFE_STUDY_TABLES  folder of the tables in place of docs/tables
-#   FAILSAFE_STUDY_SEEDS   first and last (exclusive) seed in place of 5000:5100
+#   FAILSAFE_STUDY_SEEDS   first and last (exclusive) seed of all studies, in place of their own
 #   FAILSAFE_QUICK         set to 1: one short episode of two of the studies, to see that everything works
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -14,28 +16,38 @@ bin="${FAILSAFE_VENV:-.venv}/bin"
 out="${FAILSAFE_STUDY_OUT:-out/study}"
 tables="${FAILSAFE_STUDY_TABLES:-docs/tables}"
 pick() { [ -n "${FAILSAFE_QUICK:-}" ] && echo "$2" || echo "$1"; } # FULL QUICK
-seeds="${FAILSAFE_STUDY_SEEDS:-$(pick 5000:5100 5000:5001)}"
 mkdir -p "$tables"
 
 study() { # NAME ARGUMENTS...
   local name=$1
   shift
+  if [ -f "$tables/$name.parquet" ] && [ -z "${FAILSAFE_STUDY_ANEW:-}" ]; then
+    return
+  fi
   # Exit status 3: the monitor asked for help in some episode, which is a result like any other.
-  "$bin/failsafe" evaluate "$@" $(pick "" "--max-steps 20") --seeds "$seeds" --videos 0 --out "$out/$name" ||
-    [ $? -eq 3 ]
+  "$bin/failsafe" evaluate "$@" --videos 0 --out "$out/$name" || [ $? -eq 3 ]
   "$bin/failsafe" report "$out/$name" --videos "$(pick 3 0)" --tables "$tables/$name.md" \
     --episode-table "$tables/$name.parquet"
 }
 
+seeds() { echo "--seeds ${FAILSAFE_STUDY_SEEDS:-$(pick "$1" 5000:5001)} $(pick "" "--max-steps 20")"; } # SEEDS
+
 push=$(pick "" "--tasks PushCube-v1")
 for strength in $(pick "weak medium strong" medium); do
-  study "$strength" --policy "reference:$strength" $push --conditions never,monitor,assist
+  study "$strength" --policy "reference:$strength" $push $(seeds 5000:5100) --conditions never,monitor,assist
 done
 if [ -z "${FAILSAFE_QUICK:-}" ]; then
-  study controls --policy reference:weak --controls
-  study axes --policy reference:weak --conditions never,monitor,assist \
+  study controls --policy reference:weak $(seeds 5000:5100) --controls
+  study axes --policy reference:weak $(seeds 5000:5100) --conditions never,monitor,assist \
     --scenarios farther,camera-5,camera-15,small-cube,large-cube,tall-cube,blue-cube,sphere,fetch,heavy,slippery,noise,delay-1,delay-2,delay-3
+  study hand_back --policy reference:strong --tasks PickCube-v1,StackCube-v1 $(seeds 6000:6012) \
+    --scenarios object_dropped,object_pushed --conditions never,minimal,monitor,assist,model-alone
+  # The proof: its protocol holds policy, seeds, conditions, thresholds and the end point.
+  [ ! -f docs/protocols/perturbed-strong.json ] || study proof --protocol docs/protocols/perturbed-strong.json
 fi
-study perturbed --policy reference:strong --tasks "$(pick PickCube-v1,StackCube-v1 PickCube-v1)" \
+study perturbed --policy reference:strong --tasks "$(pick PickCube-v1,StackCube-v1 PickCube-v1)" $(seeds 5000:5100) \
   --scenarios "$(pick nominal,pushed,dropped nominal,pushed)" \
   --conditions never,minimal,monitor,assist,model-alone,oracle-minimal
+
+"$bin/python" -m scripts.tables "$tables"
+[ "$tables" != docs/tables ] || "$bin/python" -m scripts.figures
