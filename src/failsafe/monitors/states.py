@@ -44,8 +44,8 @@ class Trigger(str, enum.Enum):
     HOPELESS_ALARM = "alarm, but the model sees no way back"
     SPENT_ALARM = "alarm, but the intervention budget does not allow the correction"
     STILL_FAILING = "all actions done, the next query still sees a failure, corrections are left"
-    CONTINUATION = "all actions done, no further correction, continuation time is left (`assist`, escalation)"
-    DONE = "all actions done, neither a further correction nor a continuation, or the budget allows neither"
+    CONTINUATION = "all actions done, no further correction, `assist` or escalation has time left"
+    DONE = "all actions done, neither a further correction nor time to assist, or the budget allows neither"
     INTERRUPTED = "the policy's action queue was dropped, or a request could not be read"
     COOLED_DOWN = "the cool-down is over"
 
