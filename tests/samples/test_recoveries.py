@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from failsafe.cli.demonstrate import demonstrate
+from failsafe.cli.execution import Execution
 from failsafe.cli.imitate import imitate
 from failsafe.datasets.build import build_dataset
 from failsafe.datasets.store import Dataset
@@ -139,7 +140,12 @@ def test_a_policy_that_is_trained_further_starts_as_its_base(folder, tmp_path, m
 
 def test_the_verb_takes_a_dataset(dataset, folder, tmp_path, capsys):
     out = tmp_path / "few"
-    assert demonstrate((), out, dataset.path, episodes=1, size=16, stride=9, executor="serial") == 0
+    assert (
+        demonstrate(
+            (), out, dataset.path, episodes=1, size=16, stride=9, execution=Execution(executor="serial")
+        )
+        == 0
+    )
     assert "2 episodes" in capsys.readouterr().out
     assert DemonstrationSet(out).manifest.found == {"ToyPick-v0": 2}
     with pytest.raises(UserError, match="the dataset has seeds of its own"):
