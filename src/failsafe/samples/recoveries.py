@@ -178,5 +178,5 @@ class RecoveryJob:
             self._writer.write_from(step, simulator, path, trace)
 
     def give_up(self, item: StateRecoveries, part: str = "") -> bool:
-        """Leave out a state that killed its worker twice; reading the set names the gap. See `Job.give_up`."""
+        """Leave out a state; reading the set names the gap. See `Job.give_up`."""
         return False
