@@ -1,3 +1,4 @@
+import inspect
 import subprocess
 import sys
 
@@ -87,6 +88,20 @@ def test_an_attribute_that_cannot_be_imported_is_a_users_mistake(name, cause):
         UserError, match=f"expected the name of a thing or MODULE:ATTRIBUTE, got '{name}': .*{cause}"
     ):
         made()[name]
+
+
+def needs_a_file(path=None):
+    raise FileNotFoundError(2, "No such file", "scene.xml")
+
+
+def test_a_function_that_raises_is_one_sentence_that_says_where():
+    line = inspect.getsourcelines(needs_a_file)[1] + 1
+    with pytest.raises(UserError) as caught:
+        registry.tasks.make("tests.test_registry:needs_a_file")
+    assert str(caught.value) == (
+        "expected a task from 'tests.test_registry:needs_a_file', got FileNotFoundError: [Errno 2] No such "
+        f"file: 'scene.xml' (test_registry.py, line {line}): its code has to be mended"
+    )
 
 
 def test_an_argument_may_stand_behind_a_name():

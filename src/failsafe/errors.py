@@ -19,7 +19,9 @@ FailSafeError
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 _LONGEST_NAME = 120
 """Characters of an unknown name that a message repeats."""
@@ -90,3 +92,15 @@ class AssessmentError(FailSafeError):
 
 class PolicyError(FailSafeError):
     """A policy does not fit what it is to run on, or gave no answer that can be used."""
+
+
+def cause_of(error: BaseException) -> str:
+    """Return on one line what a user's own code raised, and where: "KeyError: 'x' (my_task.py, line 12)".
+
+    Args:
+        error: The exception, as caught.
+    """
+    text = " ".join(str(error).split())[:300]
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}{f': {text}' if text else ''}{place}"

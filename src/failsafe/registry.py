@@ -36,7 +36,7 @@ from functools import cached_property
 from importlib import metadata
 from typing import Any, Generic, TypeVar, cast
 
-from failsafe.errors import PluginError, UnknownNameError, UserError
+from failsafe.errors import FailSafeError, PluginError, UnknownNameError, UserError, cause_of
 from failsafe.imports import import_attribute, import_path, require_import
 from failsafe.sources import fingerprint_of_module
 
@@ -207,7 +207,8 @@ class Registry(Mapping[str, T], Generic[T]):
 
         Raises:
             UnknownNameError, PluginError: As `registry[name]`.
-            UserError: If the entry cannot be called like that, or returns something else than `result`.
+            UserError: If the entry cannot be called like that, raises an exception, or returns something else
+                than `result`.
         """
         entry, argument = self.split(text)
         given = () if argument is None else (argument,)
@@ -220,7 +221,16 @@ class Registry(Mapping[str, T], Generic[T]):
             raise UserError(
                 f"expected a {self.noun} that can be made {how}, got '{text}': {error}"
             ) from error
-        made = cast(Any, entry)(*given, **taken)
+        try:
+            made = cast(Any, entry)(*given, **taken)
+        except FailSafeError:
+            raise
+        except Exception as error:
+            if str(getattr(entry, "__module__", "")).partition(".")[0] == "failsafe":
+                raise  # a bug of ours keeps its traceback
+            raise UserError(
+                f"expected a {self.noun} from '{text}', got {cause_of(error)}: its code has to be mended"
+            ) from error
         if self.result is not None and not isinstance(made, self.result):
             members = [m for m in dir(self.result) if not m.startswith("_") and not hasattr(made, m)]
             missing = f"; missing: {', '.join(members)}" if members else ""

@@ -13,6 +13,7 @@ from failsafe.datasets.store import Dataset
 from failsafe.errors import StoreError, UnknownNameError, UserError
 from failsafe.exports.contract import EXPORTERS
 from failsafe.exports.export import export
+from failsafe.imports import require_import
 
 
 @pytest.fixture
@@ -83,3 +84,15 @@ def test_the_verb_prints_the_counts(
 
 def test_maniskill_is_built_in() -> None:
     assert "maniskill" in EXPORTERS.registered
+
+
+def load_the_tasks(dataset: Dataset, out: Path) -> None:
+    for task in ("tests.exports.test_export:a_task_of_the_dataset",):
+        require_import(task)
+
+
+def test_an_exporter_imports_no_name_that_only_the_dataset_states(dataset: Dataset, tmp_path: Path) -> None:
+    """In a script, too, where the exporter's own name is the user's."""
+    with pytest.raises(UserError, match="a_task_of_the_dataset', which comes from a file: its module is not"):
+        export(dataset, "tests.exports.test_export:load_the_tasks", tmp_path / "out")
+    require_import("tests.exports.test_export:a_task_of_the_dataset")  # outside of it the script's rules hold

@@ -8,6 +8,7 @@ from pathlib import Path
 from failsafe.datasets.store import Dataset, open_dataset
 from failsafe.errors import StoreError, UserError
 from failsafe.exports.contract import EXPORTERS, Exporter
+from failsafe.imports import names_from_files
 
 
 def export(dataset: Dataset | str | Path, format: str | Exporter, out: str | Path) -> Mapping[str, int]:
@@ -38,7 +39,8 @@ def export(dataset: Dataset | str | Path, format: str | Exporter, out: str | Pat
         raise UserError(f"expected a new path or an empty folder, got {out}, {found}; choose another path")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        return exporter(dataset, out) or {}
+        with names_from_files():  # the exporter is the user's, the tasks are the dataset's
+            return exporter(dataset, out) or {}
     except OSError as error:
         raise StoreError(
             f"could not write {error.filename or out}: {error.strerror or error}; "

@@ -15,6 +15,8 @@ from mani_skill.envs.tasks.tabletop.pick_cube import PickCubeEnv
 from mani_skill.utils.registration import register_env
 
 from failsafe.errors import MissingAssetsError, MissingRendererError, UserError
+from failsafe.simulators.maniskill.instructions import find_instruction
+from failsafe.simulators.maniskill.task_code import TaskCode
 from failsafe.simulators.maniskill.tasks import check_known, make_env
 
 pytestmark = pytest.mark.maniskill
@@ -103,3 +105,79 @@ def test_without_a_vulkan_device_there_is_one_sentence():
     assert message.startswith("expected a Vulkan device (ManiSkill needs one to build 'PickCube-v1', even")
     assert "`failsafe doctor`" in message
     assert issubclass(MissingRendererError, UserError)
+
+
+class Faulty(PickCubeEnv):
+    """A task whose own code raises exceptions. It is never built: its methods are called alone."""
+
+    def __init__(self):
+        self.agent = object.__new__(Panda)
+
+    def __del__(self):
+        pass
+
+    def get_language_instruction(self, env_idx):
+        return "lift"
+
+    def _before_control_step(self):
+        raise KeyError("fan")
+
+    def _before_simulation_step(self):
+        raise RuntimeError("no wind\nat all")
+
+    def _after_simulation_step(self):
+        raise ZeroDivisionError
+
+    def _after_control_step(self):
+        raise IndexError("list index out of range")
+
+    def get_info(self):
+        return self.evaluate()
+
+    def evaluate(self):
+        raise AttributeError("no attribute 'lid'")
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (
+            lambda code, env: find_instruction("Faulty-v1", env),
+            r"get_language_instruction() to run, got TypeErr",
+        ),
+        (
+            lambda code, env: code.before_control_step(),
+            "_before_control_step() to run, got KeyError: 'fan' (test",
+        ),
+        (
+            lambda code, env: code.before_substep(),
+            "_before_simulation_step() to run, got RuntimeError: no wind at",
+        ),
+        (
+            lambda code, env: code.after_substep(),
+            "_after_simulation_step() to run, got ZeroDivisionError (test_",
+        ),
+        (
+            lambda code, env: code.after_control_step(),
+            "_after_control_step() to run, got IndexError: list index",
+        ),
+        (
+            lambda code, env: code.evaluate(),
+            "evaluate() to run, got AttributeError: no attribute 'lid' (test_ref",
+        ),
+    ],
+)
+def test_a_task_whose_code_raises_is_one_sentence(call, sentence):
+    env = Faulty()
+    with pytest.raises(UserError) as caught:
+        call(TaskCode("Faulty-v1", env), env)
+    assert str(caught.value).startswith(f"task 'Faulty-v1': expected its {sentence}")
+    assert str(caught.value).endswith(": its code has to be mended")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_task_that_needs_a_renderer_to_be_built_is_one_sentence():
+    with pytest.raises(
+        UserError, match=r"task 'PushT-v1': expected a scene, which FailSafe builds without a ren"
+    ):
+        make_env("PushT-v1")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+from collections.abc import Generator
 from typing import Any
+
+from failsafe.errors import FailSafeError, UserError, cause_of
 
 _HEADING = "**Task Description:**"
 """Heading that ManiSkill's documentation puts before the description of a task."""
@@ -60,6 +64,27 @@ def is_checked(task: str, task_class: type[Any]) -> bool:
     )
 
 
+@contextlib.contextmanager
+def task_code(task: str, name: str) -> Generator[None, None, None]:
+    """Raise whatever a task's own code raises in the context as one sentence.
+
+    Args:
+        task: Name of the environment.
+        name: Name of the code that runs.
+
+    Raises:
+        UserError: If it raises anything.
+    """
+    try:
+        yield
+    except FailSafeError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"task '{task}': expected its {name} to run, got {cause_of(error)}: its code has to be mended"
+        ) from error
+
+
 def find_instruction(task: str, env: Any) -> str:
     """Return the instruction of the current episode; empty if the task states none.
 
@@ -70,11 +95,15 @@ def find_instruction(task: str, env: Any) -> str:
     Args:
         task: Name of the environment.
         env: The unwrapped environment.
+
+    Raises:
+        UserError: If the method raises an exception; it may take no arguments.
     """
     if is_checked(task, type(env)):
         return INSTRUCTIONS[task]
     if hasattr(env, "get_language_instruction"):
-        stated: Any = env.get_language_instruction()
+        with task_code(task, "get_language_instruction()"):
+            stated: Any = env.get_language_instruction()
         # ManiSkill's own tasks return a list, with one instruction for each environment.
         first: Any = stated if isinstance(stated, str) else next(iter(stated or ()), "")
         if isinstance(first, str) and first.strip():

@@ -88,7 +88,8 @@ class ManiSkillSimulator(Simulator):
         """Let ManiSkill draw the initial state of a seed, and store it."""
         if not self._code.checked and self._seed is not None:
             self._undo_episode()
-        info = self._resets.reset(seed)
+        with self._code.own_code(f"reset to seed {seed}"):
+            info = self._resets.reset(seed)
         if info["reconfigure"] or self._seed is None:
             self._entities = list(self.env.scene.sub_scenes[0].entities)
             self._layout = StateLayout(self.env, everything=not self._code.checked)

@@ -6,6 +6,7 @@ hook pays for none of this: its steps are physics only, and it is evaluated when
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from failsafe.errors import PlanError, UserError
 from failsafe.simulators.contract import Evaluation
-from failsafe.simulators.maniskill.instructions import is_checked
+from failsafe.simulators.maniskill.instructions import is_checked, task_code
 
 _NOT_TERMS = ("elapsed_steps", "reconfigure")
 
@@ -53,17 +54,20 @@ class TaskCode:
     def before_control_step(self) -> None:
         """Run the task's code before a control step, after its command has been set."""
         if self._before_control is not None:
-            self._before_control()
+            with self.own_code("_before_control_step()"):
+                self._before_control()
 
     def before_substep(self) -> None:
         """Run the robot's and the task's code before a physics substep."""
         for hook in self._before_substep:
-            hook()
+            with self.own_code(f"{hook.__name__}()"):
+                hook()
 
     def after_substep(self) -> None:
         """Run the task's code after a physics substep."""
         for hook in self._after_substep:
-            hook()
+            with self.own_code(f"{hook.__name__}()"):
+                hook()
 
     def after_control_step(self) -> Evaluation | None:
         """Run the task's code after a control step, count the step, and evaluate the task.
@@ -73,18 +77,18 @@ class TaskCode:
 
         Raises:
             PlanError: If a drawing task has run out of steps.
-            UserError: If `evaluate` does not say whether the task is solved.
+            UserError: If the task's code raises an exception, or `evaluate` does not say whether the task is
+                solved.
         """
         if not self.stateful:
             return None
         try:
             if self._after_control is not None:
-                self._after_control()
+                with self.own_code("_after_control_step()"):
+                    self._after_control()
             self._env._elapsed_steps += 1
             return self.evaluate()
         except IndexError as error:
-            if not self.checked:
-                raise
             # ManiSkill's drawing tasks have a fixed number of dots, one per step.
             raise PlanError(
                 f"{self._task} has no steps left: it supports a fixed number of control steps"
@@ -94,9 +98,19 @@ class TaskCode:
         """Evaluate the task in the current state.
 
         Raises:
-            UserError: If `evaluate` does not say whether the task is solved.
+            UserError: If `evaluate` raises an exception, or does not say whether the task is solved.
         """
-        return self.read(self._env.get_info() if self.stateful else self._env.evaluate())
+        with self.own_code("evaluate()"):
+            info = self._env.get_info() if self.stateful else self._env.evaluate()
+        return self.read(info)
+
+    def own_code(self, name: str) -> contextlib.AbstractContextManager[None]:
+        """Return a context in which an error of a task that no test covers is one sentence.
+
+        Args:
+            name: Name of the code that runs.
+        """
+        return contextlib.nullcontext() if self.checked else task_code(self._task, name)
 
     def read(self, info: Mapping[str, Any]) -> Evaluation:
         """Return what ManiSkill's info says about success. Words, None and arrays are left out.

@@ -8,7 +8,14 @@ import logging
 from collections.abc import Generator
 from typing import Any
 
-from failsafe.errors import MissingAssetsError, MissingRendererError, UnknownNameError, UserError
+from failsafe.errors import (
+    FailSafeError,
+    MissingAssetsError,
+    MissingRendererError,
+    UnknownNameError,
+    UserError,
+    cause_of,
+)
 from failsafe.simulators.maniskill.robots import CONTROL_MODE, check_robot, unsupported_robot
 
 _NO_RENDERER = "failed to find a rendering device"
@@ -27,8 +34,8 @@ def make_env(task: str, render_backend: str = "none", **settings: Any) -> Any:
         UnknownNameError: If there is no such task.
         MissingAssetsError: If assets of the task or its robot are not on this machine.
         MissingRendererError: If this machine has no Vulkan device.
-        UserError: If the adapter does not support the robot of the task, or its `evaluate` returns no
-            dictionary.
+        UserError: If the adapter does not support the robot of the task, the task cannot be built, without a
+            renderer for example, or its `evaluate` returns no dictionary.
     """
     import gymnasium
     from mani_skill import logger
@@ -36,7 +43,7 @@ def make_env(task: str, render_backend: str = "none", **settings: Any) -> Any:
     # ManiSkill logs hints about default poses for every environment. They do not concern users.
     logger.setLevel(logging.ERROR)
     check_known(task)
-    with _without_questions(task):
+    with _building(task, render_backend), _without_questions(task):
         try:
             env: Any = gymnasium.make(
                 task,
@@ -68,6 +75,21 @@ def make_env(task: str, render_backend: str = "none", **settings: Any) -> Any:
             ) from error
     check_robot(task, env.agent)
     return env
+
+
+@contextlib.contextmanager
+def _building(task: str, render_backend: str) -> Generator[None, None, None]:
+    """Raise whatever the task's own code raises while it is built as one sentence."""
+    try:
+        yield
+    except FailSafeError:
+        raise
+    except Exception as error:
+        without = ", which FailSafe builds without a renderer" if render_backend == "none" else ""
+        raise UserError(
+            f"task '{task}': expected a scene{without}, got {cause_of(error)}: choose another task, or mend "
+            "its code"
+        ) from error
 
 
 def _is_of_evaluate(error: TypeError) -> bool:
