@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from failsafe.errors import PlanError
-from failsafe.experts.libero.goals import JOINTS, in_order, opened_first, without_expert
+from failsafe.errors import PlanError, UserError
+from failsafe.experts.libero.goals import JOINTS, PLACES, in_order, opened_first, without_expert
 from failsafe.experts.libero.handles import operate
 from failsafe.experts.libero.motion import Motion
 from failsafe.experts.libero.scene import LiberoScene
@@ -17,6 +17,7 @@ from failsafe.experts.libero.search import (
 )
 from failsafe.rollouts.runner import RolloutRunner
 from failsafe.simulators.contract import GoalPredicate
+from failsafe.simulators.libero.environment import task_environment
 from failsafe.simulators.libero.simulator import LiberoSimulator
 
 _ROUNDS = 3
@@ -30,9 +31,17 @@ class LiberoExpert:
 
     Args:
         task: Name of the task.
+
+    Raises:
+        UserError: If a part of the task's goal has no expert. The message says which.
     """
 
     def __init__(self, task: str) -> None:
+        if missing := without_expert(task_environment(task).goals):
+            raise UserError(
+                f"task '{task}' has no expert for {', '.join(map(_sentence, missing))}: expected goals about "
+                f"{', '.join((*PLACES, *JOINTS))}; give an expert of your own with MODULE:FUNCTION"
+            )
         self._task = task
         self._scene: LiberoScene | None = None
 
@@ -49,10 +58,6 @@ class LiberoExpert:
         scene = self._scene
         motion = Motion(scene, runner)
         goals = in_order(scene, simulator.episode.goals)
-        if missing := without_expert(goals):
-            raise PlanError(
-                "no expert for " + ", ".join(" ".join([g.relation, *g.arguments]) for g in missing)
-            )
         tried: dict[GoalPredicate, int] = {}
         failed: set[int] = set()
         for _ in range(_LONGEST):
@@ -61,8 +66,7 @@ class LiberoExpert:
                 break
             tried[goal] = tried.get(goal, 0) + 1
             if tried[goal] > _ROUNDS:
-                text = " ".join([goal.relation, *goal.arguments])
-                raise PlanError(f"the goal '{text}' was not achieved in {_ROUNDS} tries")
+                raise PlanError(f"the goal '{_sentence(goal)}' was not achieved in {_ROUNDS} tries")
             if goal.relation in JOINTS:
                 self._move_joint(motion, goal, tried[goal] - 1)
             else:
@@ -91,7 +95,7 @@ class LiberoExpert:
         body = scene.body(name)
         known = search_of(self._task).manipulation(goal)
         if not known.placements:
-            raise PlanError(f"no place was found for {' '.join([goal.relation, *goal.arguments])}")
+            raise PlanError(f"no place was found for {_sentence(goal)}")
         if name in scene.simulator.held():
             way = choose(scene, goal, known, attached=motion.attachment(body))
             if way is not None:
@@ -103,9 +107,10 @@ class LiberoExpert:
             # The object lies in another way than in the search.
             fresh = Manipulation(geometric_grasps(scene, body), known.placements)
             way = choose(scene, goal, fresh)
+        else:
+            failed.add(id(way.grasp))
         if way is None:
-            raise PlanError(f"the arm finds no way for {' '.join([goal.relation, *goal.arguments])}")
-        failed.add(id(way.grasp))
+            raise PlanError(f"the arm finds no way for {_sentence(goal)}")
         try:
             carry_out(motion, goal, way)
         except PlanError:
@@ -120,13 +125,5 @@ class LiberoExpert:
                 motion.release()
 
 
-def goals_without_expert(task: str) -> str:
-    """Return which part of a task's goal has no expert; empty if every part has one.
-
-    Args:
-        task: Name of the task.
-    """
-    simulator = LiberoSimulator(task)
-    return ", ".join(
-        " ".join([g.relation, *g.arguments]) for g in without_expert(simulator.environment.goals)
-    )
+def _sentence(goal: GoalPredicate) -> str:
+    return " ".join([goal.relation, *goal.arguments])
