@@ -6,6 +6,7 @@ from failsafe.errors import PlanError, UserError
 from failsafe.experts.libero.goals import JOINTS, PLACES, in_order, opened_first, without_expert
 from failsafe.experts.libero.handles import operate
 from failsafe.experts.libero.motion import Motion
+from failsafe.experts.libero.placements import free_placements
 from failsafe.experts.libero.scene import LiberoScene
 from failsafe.experts.libero.search import (
     Manipulation,
@@ -105,8 +106,11 @@ class LiberoExpert:
         way = choose(scene, goal, known, without=failed)
         if way is None:
             # The object lies in another way than in the search.
-            fresh = Manipulation(geometric_grasps(scene, body), known.placements)
-            way = choose(scene, goal, fresh)
+            grasps = geometric_grasps(scene, body)
+            way = choose(scene, goal, Manipulation(grasps, known.placements))
+            if way is None:
+                # What was put there before is in the way.
+                way = choose(scene, goal, Manipulation(grasps, free_placements(scene, name, goal)))
         else:
             failed.add(id(way.grasp))
         if way is None:

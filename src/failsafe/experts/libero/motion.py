@@ -141,12 +141,12 @@ class Motion:
         self.travel(("rise", f"reach {name}"), self.back_off(grasp), OPEN)
         self.go(f"grasp {name}", grasp, OPEN, hold=self._rest, speed=_SLOW)
         self.go("close gripper", grasp, CLOSED, hold=self._fingers)
-        before = float(self.scene.data.xpos[body][2])
         raised = grasp.copy()
         rise = 0.03 if aside is not None and aside.any() else 0.05
         raised[2] += rise
         self.go(f"lift {name}", raised, CLOSED, hold=2, speed=_SLOW)
-        if float(self.scene.data.xpos[body][2]) - before < 0.5 * rise:
+        held = self.scene.simulator.held()
+        if not any(self.scene.is_loose(other) and self.scene.body(other) == body for other in held):
             raise PlanError(f"the grasp of {name} did not hold")
         if aside is not None and aside.any():
             raised[:3] += aside

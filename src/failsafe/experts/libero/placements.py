@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -41,19 +42,22 @@ class Placement:
     cost: float
 
 
-def find_placements(scene: LiberoScene, name: str, goal: GoalPredicate) -> list[Placement]:
+def find_placements(
+    scene: LiberoScene, name: str, goal: GoalPredicate, share: tuple[int, int] = (0, 1)
+) -> list[Placement]:
     """Return placements after which a goal holds at rest, best first. The state is the same afterwards.
 
     Args:
         scene: The scene.
         name: Name of the object.
         goal: The goal; its last argument is a region, or the object on which the first one is put.
+        share: Number of this object among those that are put there, and how many there are.
     """
     simulator = scene.simulator
     state = simulator.state()
     reference = scene.reference(goal.arguments[1])
     found: list[Placement] = []
-    for tries, (pose, cost) in enumerate(_candidates(scene, name, goal)):
+    for tries, (pose, cost) in enumerate(_candidates(scene, name, goal, share)):
         if tries == _MOST_TRIES or len(found) == _ENOUGH:
             break
         moved = _settle(scene, name, goal, pose)
@@ -63,7 +67,22 @@ def find_placements(scene: LiberoScene, name: str, goal: GoalPredicate) -> list[
     return sorted(found, key=lambda placement: placement.cost)
 
 
-def _candidates(scene: LiberoScene, name: str, goal: GoalPredicate) -> Iterator[tuple[Pose, float]]:
+def free_placements(scene: LiberoScene, name: str, goal: GoalPredicate) -> list[Placement]:
+    """Return placements in space that is free now. Whether the object rests there is not tried.
+
+    Args:
+        scene: The scene.
+        name: Name of the object.
+        goal: The goal.
+    """
+    reference = scene.reference(goal.arguments[1])
+    poses_and_costs = itertools.islice(_candidates(scene, name, goal, (0, 1)), _MOST_TRIES)
+    return [Placement(poses.relative(reference, pose), cost) for pose, cost in poses_and_costs]
+
+
+def _candidates(
+    scene: LiberoScene, name: str, goal: GoalPredicate, share: tuple[int, int]
+) -> Iterator[tuple[Pose, float]]:
     """Yield poses of an object in free space, lowest first, with a cost for unusual ones."""
     body = scene.body(name)
     at = scene.free_address(body)
@@ -77,9 +96,7 @@ def _candidates(scene: LiberoScene, name: str, goal: GoalPredicate) -> Iterator[
     else:
         heights = np.arange(-0.03, _ABOVE[scene.is_region(target)], _STEP)
     for turn, turn_cost in _turns(now[3:]):
-        for dx, dy in ((0.0, 0.0), (0.5, 0.0), (-0.5, 0.0), (0.0, 0.5), (0.0, -0.5)):
-            if (dx or dy) and max(half[:2]) < 0.02:
-                continue
+        for dx, dy, spot_cost in _spots(half, share):
             spot = center + np.array([dx * half[0], dy * half[1], 0.0])
             scene.arm.begin()
             free: list[bool] = []
@@ -91,7 +108,26 @@ def _candidates(scene: LiberoScene, name: str, goal: GoalPredicate) -> Iterator[
             for i in starts[:3]:
                 height = heights[i] + _CLEAR
                 pose = poses.pose(spot + np.array([0.0, 0.0, height]), turn)
-                yield pose, turn_cost + 0.1 * float(bool(dx or dy))
+                yield pose, turn_cost + spot_cost
+
+
+def _spots(half: np.ndarray, share: tuple[int, int]) -> list[tuple[float, float, float]]:
+    """Return places in a region, as shares of half its size, each with a cost.
+
+    Args:
+        half: Half the size of the region, metres. [3]
+        share: Number of an object among those that are put there, and how many there are.
+    """
+    if max(half[:2]) < 0.02:
+        return [(0.0, 0.0, 0.0)]
+    beside = [(0.5, 0.0, 0.1), (-0.5, 0.0, 0.1), (0.0, 0.5, 0.1), (0.0, -0.5, 0.1)]
+    number, count = share
+    if count == 1:
+        return [(0.0, 0.0, 0.0), *beside]
+    # Several objects share the region: each has a place of its own along the longer side.
+    along = -0.6 + 1.2 * number / (count - 1)
+    own = (along, 0.0, 0.0) if half[0] > half[1] + 1e-3 else (0.0, along, 0.0)
+    return [own, *beside, (0.0, 0.0, 0.2)]
 
 
 def _turns(now: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:

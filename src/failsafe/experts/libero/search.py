@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from failsafe.errors import DivergedError, PlanError
-from failsafe.experts.libero.goals import JOINTS, opened_first
+from failsafe.experts.libero.goals import JOINTS, PLACES, opened_first
 from failsafe.experts.libero.grasps import find_grasps, orientations
 from failsafe.experts.libero.handles import Handle, find_handles, operate
 from failsafe.experts.libero.kinematics import Attachment, Distinct
@@ -153,7 +153,11 @@ class TaskSearch:
     def _search(self, goal: GoalPredicate) -> Manipulation:
         scene, name = self._scene, goal.arguments[0]
         body = scene.body(name)
-        found = Manipulation(geometric_grasps(scene, body), find_placements(scene, name, goal))
+        goals = self._simulator.environment.goals
+        sharing = [g for g in goals if g.relation in PLACES and g.arguments[1] == goal.arguments[1]]
+        share = (sharing.index(goal), len(sharing)) if goal in sharing else (0, 1)
+        placements = find_placements(scene, name, goal, share)
+        found = Manipulation(geometric_grasps(scene, body), placements)
         state = self._simulator.state()
         failed: set[int] = set()
         for _ in range(MOST_TRIES):
