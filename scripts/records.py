@@ -5,7 +5,7 @@ A key is some words; words with spaces stand in quotation marks. The first word 
 - `TABLE seeds` and `TABLE tasks`: the seeds of an episode table with their role, and its tasks.
 - `TABLE SCENARIO TASK CONDITION FIGURE`: a figure of an episode table, docs/tables/TABLE.parquet. The task is
   "all" for all of them; the figures are those of `FIGURES`. `TABLE/OTHER` is TABLE if that record exists, and
-  OTHER otherwise.
+  OTHER otherwise; `TABLE?` is "not measured yet" if it does not exist.
 - `FILE.json KEY ... KEY:FORMAT`: a value of a JSON file. A list of objects is read by their names. The format
   is one of Python's (`:.1f`, `:.0%`).
 - `benchmarks.MODULE NAME`: what `figures()` of that module has under this name.
@@ -148,7 +148,9 @@ def _episodes(words: Sequence[str]) -> str:
             "expected 'TABLE SCENARIO TASK CONDITION FIGURE' with a figure of "
             f"{', '.join(FIGURES)}, or 'TABLE seeds', or 'TABLE tasks', got '{' '.join(words)}'"
         )
-    tables = [_existing(name) for name in words[0].split(",")]
+    if words[0].endswith("?") and not _path(words[0][:-1]).is_file():
+        return "not measured yet"
+    tables = [_existing(name.removesuffix("?")) for name in words[0].split(",")]
     wanted = words[1:4]
     found = [((row.policy, *where), row) for table in tables for where, row in _in_order(rows(table), wanted)]
     if not found:
@@ -188,8 +190,12 @@ def _shown(name: str) -> str:
 def _existing(table: str) -> str:
     """Return the first of some alternatives that is a file."""
     names = table.split("/")
-    there = [name for name in names if (ROOT / "docs" / "tables" / f"{name}.parquet").is_file()]
+    there = [name for name in names if _path(name).is_file()]
     return there[0] if there else names[-1]
+
+
+def _path(table: str) -> Path:
+    return ROOT / "docs" / "tables" / f"{table}.parquet"
 
 
 @functools.cache
@@ -214,7 +220,7 @@ def rows(table: str) -> dict[tuple[str, ...], Row]:
 
 @functools.cache
 def _episodes_of(table: str) -> list[Episode]:
-    return list(read_episode_table(ROOT / "docs" / "tables" / f"{table}.parquet"))
+    return list(read_episode_table(_path(table)))
 
 
 def _seeds(table: str) -> str:

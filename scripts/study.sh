@@ -42,8 +42,9 @@ if [ -z "${FAILSAFE_QUICK:-}" ]; then
     --scenarios farther,camera-5,camera-15,small-cube,large-cube,tall-cube,blue-cube,sphere,fetch,heavy,slippery,noise,delay-1,delay-2,delay-3
   study hand_back --policy reference:strong --tasks PickCube-v1,StackCube-v1 $(seeds 6000:6012) \
     --scenarios object_dropped,object_pushed --conditions never,minimal,monitor,assist,model-alone
-  # The proof: its protocol holds policy, seeds, conditions, thresholds and the end point.
-  [ ! -f docs/protocols/perturbed-strong.json ] || study proof --protocol docs/protocols/perturbed-strong.json
+  # The proof: the protocols hold policy, seeds, conditions, thresholds and the end point.
+  study proof --protocol docs/protocols/perturbed-strong.json
+  study proof_oracle --protocol docs/protocols/oracle-minimal.json
 fi
 study perturbed --policy reference:strong --tasks "$(pick PickCube-v1,StackCube-v1 PickCube-v1)" $(seeds 5000:5100) \
   --scenarios "$(pick nominal,pushed,dropped nominal,pushed)" \

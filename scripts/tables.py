@@ -29,10 +29,11 @@ def rewrite(page: Path) -> bool:
             f"expected a table under a heading, got {page}, which has none: write it by failsafe report"
         )
     tables = summary_markdown(summarise(read_episode_table(page.with_suffix(".parquet"))))
-    after = f"{head}\n{tables}\n"
-    if after != before:
+    after = f"{head}\n{tables.rstrip()}\n"
+    differs = after.rstrip() != before.rstrip()
+    if differs:
         page.write_text(after, encoding="utf-8")
-    return after != before
+    return differs
 
 
 def main() -> None:

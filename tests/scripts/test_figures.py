@@ -61,6 +61,7 @@ def test_a_wrong_figure_is_replaced():
 def test_the_first_record_that_exists_is_taken():
     assert records.look_up("no_such_table/weak seeds") == "development seeds 5000:5100"
     assert records.look_up("weak/no_such_table tasks") == "PickCube, PushCube and StackCube"
+    assert records.look_up("no_such_table? nominal all monitor gain") == "not measured yet"
 
 
 @pytest.fixture
