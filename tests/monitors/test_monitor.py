@@ -216,7 +216,7 @@ def test_a_correction_in_the_tool_frame_is_rotated():
     np.testing.assert_allclose(planned[0], poses.apply_delta(start, (0.01, -0.005, -0.02, 0.0, 0.0, -0.1)))
 
 
-def test_a_continuation_takes_as_long_as_the_settings_say():
+def test_assisting_takes_as_long_as_the_settings_say():
     assessment, well = failing(actions=(UP,) * 3), Assessment(failure_probability=0.1, continuation=(UP,) * 5)
     for wanted, lengths in (
         ({"assist": True, "continuation_seconds": seconds(72)}, [3, 5]),
@@ -239,7 +239,7 @@ def test_a_correction_that_was_not_enough_is_followed_by_another():
         settings(max_corrections=3, assist=True, continuation_seconds=seconds(72)),
     )
     ways = play(monitor, FIRST + 1)
-    # Two corrections, then the continuation.
+    # Two corrections, then the expert's next actions.
     assert [len(planned) for planned in ways.values()] == [3, 1, 4]
     assert steps_of(monitor, EventKind.TAKE_OVER) == [FIRST]
     assert steps_of(monitor, EventKind.AGAIN) == [FIRST + 3]
@@ -257,7 +257,7 @@ def test_it_continues_while_there_is_no_failure():
     assert [len(planned) for planned in play(monitor, FIRST + 1).values()] == [3, 4, 4, 2]
     assert steps_of(monitor, QUERY) == [FIRST, FIRST + 3, FIRST + 7, FIRST + 11]
     assert steps_of(monitor, HAND_BACK) == [FIRST + 13]
-    assert monitor._continuation_left == 0
+    assert monitor._assist_left == 0
     again = make_monitor(
         ScriptedModel(failing(actions=(UP,) * 3), well),
         0.5,
@@ -292,7 +292,7 @@ def test_it_goes_on_for_longer_each_time_that_a_correction_was_undone():
     assert lengths(budget=limited) == [[3], [3, 4], [3, 4, 4], [3]]
 
 
-def test_a_failure_in_a_continuation_is_corrected_at_even_odds():
+def test_a_failure_while_assisting_is_corrected_at_even_odds():
     well = Assessment(failure_probability=0.1, continuation=(UP,) * 4)
     sure, likely = failing(0.99, actions=(UP,) * 3), failing(0.6, actions=(UP,))
     monitor = make_monitor(

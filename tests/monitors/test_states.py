@@ -50,7 +50,7 @@ def test_every_trigger_and_action_is_used():
     "triggers",
     [
         {Trigger.ALARM, Trigger.REFUSED_ALARM, Trigger.HOPELESS_ALARM, Trigger.SPENT_ALARM},
-        {Trigger.STILL_FAILING, Trigger.CONTINUATION, Trigger.DONE, Trigger.INTERRUPTED},
+        {Trigger.STILL_FAILING, Trigger.ASSIST, Trigger.DONE, Trigger.INTERRUPTED},
         {Trigger.COOLED_DOWN},
     ],
     ids=["policy in control", "monitor in control", "cooling down"],
@@ -77,7 +77,7 @@ def test_the_monitor_passes_through_the_states():
     assert states == [
         *[MonitorState.WATCHING] * FIRST,
         *[MonitorState.TAKING_OVER] * 2,
-        *[MonitorState.CONTINUING] * 2,
+        *[MonitorState.ASSISTING] * 2,
         *[MonitorState.COOLING_DOWN] * 4,
         *[MonitorState.WATCHING] * 4,
     ]

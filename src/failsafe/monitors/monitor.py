@@ -93,7 +93,7 @@ class Monitor:
             MonitorAction.NONE: lambda _: None,
             MonitorAction.TAKE_OVER: self._take_over,
             MonitorAction.CORRECT_AGAIN: self._correct_again,
-            MonitorAction.CONTINUE: lambda _: None,  # the query before it is the event
+            MonitorAction.ASSIST: lambda _: None,  # the query before it is the event
             MonitorAction.HAND_BACK: self._start_cool_down,
             MonitorAction.ASK_FOR_HELP: self._ask_for_help,
         }
@@ -114,7 +114,7 @@ class Monitor:
         self._cool_down_end = 0
         self._meter.reset()
         self._corrections = 0
-        self._continuation_left = 0
+        self._assist_left = 0
         self._probability_before: float | None = None
         self._asked_for_help = False
 
@@ -215,7 +215,7 @@ class Monitor:
         """Decide what follows when all waypoints of a takeover are done."""
         left = self._meter.steps_left_in_row
         correction_left = self._corrections < self._settings.max_corrections
-        if not (left and (correction_left or self._continuation_left)):
+        if not (left and (correction_left or self._assist_left)):
             return self._apply(Trigger.DONE)
         self._queries.submit(self.step, observation)
         # The robot stands still until the answer comes, asynchronous or not: the policy is not in control.
@@ -231,11 +231,11 @@ class Monitor:
             if len(waypoints) > left:  # half a correction is none
                 return self._apply(Trigger.DONE)
             return self._apply(Trigger.STILL_FAILING, _Plan(details, waypoints=waypoints))
-        rows = assessment.continuation[: min(self._continuation_left, left)]
+        rows = assessment.continuation[: min(self._assist_left, left)]
         waypoints = self._plan(assessment, rows, observation, settle=False) if rows else ()
         if 0 < len(waypoints) <= left:
-            self._continuation_left -= len(rows)
-            return self._apply(Trigger.CONTINUATION, _Plan(details, waypoints=waypoints))
+            self._assist_left -= len(rows)
+            return self._apply(Trigger.ASSIST, _Plan(details, waypoints=waypoints))
         return self._apply(Trigger.DONE)
 
     # ------------------------------------------------------------------ actions
@@ -253,11 +253,11 @@ class Monitor:
         self._meter.begin()
         self._corrections = 1
         self._threshold = min(self._threshold, self._settings.repeat_threshold)
-        self._continuation_left = self._continuation_steps()
+        self._assist_left = self._assist_steps()
         self._probability_before = plan.probability
         self._record(EventKind.TAKE_OVER, **{**plan.details, "actions": len(plan.waypoints)})
 
-    def _continuation_steps(self) -> int:
+    def _assist_steps(self) -> int:
         """Return the control steps for which this takeover may go on as the expert.
 
         A policy that fails again after the smallest correction would undo the same correction again.

@@ -20,7 +20,7 @@ class MonitorState(str, enum.Enum):
     """The policy acts. Queries add to the score, and a score above the threshold is an alarm."""
     TAKING_OVER = "taking over"
     """The monitor acts: it executes a correction."""
-    CONTINUING = "continuing"
+    ASSISTING = "assisting"
     """The monitor acts: it executes the actions that the expert would take next."""
     COOLING_DOWN = "cooling down"
     """The policy acts. Queries do not count, because their windows still show the failure."""
@@ -33,7 +33,7 @@ class MonitorState(str, enum.Enum):
     @property
     def in_control(self) -> bool:
         """Whether the monitor acts in place of the policy."""
-        return self in (MonitorState.TAKING_OVER, MonitorState.CONTINUING)
+        return self in (MonitorState.TAKING_OVER, MonitorState.ASSISTING)
 
 
 class Trigger(str, enum.Enum):
@@ -44,7 +44,7 @@ class Trigger(str, enum.Enum):
     HOPELESS_ALARM = "alarm, but the model sees no way back"
     SPENT_ALARM = "alarm, but the intervention budget does not allow the correction"
     STILL_FAILING = "all actions done, the next query still sees a failure, corrections are left"
-    CONTINUATION = "all actions done, no further correction, `assist` or escalation has time left"
+    ASSIST = "all actions done, no further correction, `assist` or escalation has time left"
     DONE = "all actions done, neither a further correction nor time to assist, or the budget allows neither"
     INTERRUPTED = "the policy's action queue was dropped, or a request could not be read"
     COOLED_DOWN = "the cool-down is over"
@@ -56,7 +56,7 @@ class MonitorAction(str, enum.Enum):
     NONE = "none"
     TAKE_OVER = "drop the policy's action queue and execute the correction"
     CORRECT_AGAIN = "execute the next correction"
-    CONTINUE = "execute the expert's next actions"
+    ASSIST = "execute the expert's next actions"
     HAND_BACK = "hand back to the policy and start the cool-down"
     ASK_FOR_HELP = "ask for help, once per episode"
 
@@ -74,7 +74,7 @@ class Transition:
     action: MonitorAction
 
 
-_WATCHING, _TAKING_OVER, _CONTINUING, _COOLING_DOWN, _GAVE_UP, _STAYING_OUT = MonitorState
+_WATCHING, _TAKING_OVER, _ASSISTING, _COOLING_DOWN, _GAVE_UP, _STAYING_OUT = MonitorState
 
 TRANSITIONS: Mapping[tuple[MonitorState, Trigger], Transition] = {
     (_WATCHING, Trigger.ALARM): Transition(_TAKING_OVER, MonitorAction.TAKE_OVER),
@@ -82,13 +82,13 @@ TRANSITIONS: Mapping[tuple[MonitorState, Trigger], Transition] = {
     (_WATCHING, Trigger.HOPELESS_ALARM): Transition(_GAVE_UP, MonitorAction.ASK_FOR_HELP),
     (_WATCHING, Trigger.SPENT_ALARM): Transition(_STAYING_OUT, MonitorAction.ASK_FOR_HELP),
     (_TAKING_OVER, Trigger.STILL_FAILING): Transition(_TAKING_OVER, MonitorAction.CORRECT_AGAIN),
-    (_TAKING_OVER, Trigger.CONTINUATION): Transition(_CONTINUING, MonitorAction.CONTINUE),
+    (_TAKING_OVER, Trigger.ASSIST): Transition(_ASSISTING, MonitorAction.ASSIST),
     (_TAKING_OVER, Trigger.DONE): Transition(_COOLING_DOWN, MonitorAction.HAND_BACK),
     (_TAKING_OVER, Trigger.INTERRUPTED): Transition(_COOLING_DOWN, MonitorAction.HAND_BACK),
-    (_CONTINUING, Trigger.STILL_FAILING): Transition(_TAKING_OVER, MonitorAction.CORRECT_AGAIN),
-    (_CONTINUING, Trigger.CONTINUATION): Transition(_CONTINUING, MonitorAction.CONTINUE),
-    (_CONTINUING, Trigger.DONE): Transition(_COOLING_DOWN, MonitorAction.HAND_BACK),
-    (_CONTINUING, Trigger.INTERRUPTED): Transition(_COOLING_DOWN, MonitorAction.HAND_BACK),
+    (_ASSISTING, Trigger.STILL_FAILING): Transition(_TAKING_OVER, MonitorAction.CORRECT_AGAIN),
+    (_ASSISTING, Trigger.ASSIST): Transition(_ASSISTING, MonitorAction.ASSIST),
+    (_ASSISTING, Trigger.DONE): Transition(_COOLING_DOWN, MonitorAction.HAND_BACK),
+    (_ASSISTING, Trigger.INTERRUPTED): Transition(_COOLING_DOWN, MonitorAction.HAND_BACK),
     (_COOLING_DOWN, Trigger.COOLED_DOWN): Transition(_WATCHING, MonitorAction.NONE),
     (_GAVE_UP, Trigger.ALARM): Transition(_TAKING_OVER, MonitorAction.TAKE_OVER),
     (_GAVE_UP, Trigger.REFUSED_ALARM): Transition(_GAVE_UP, MonitorAction.NONE),
