@@ -127,6 +127,16 @@ class TaskEnvironment:
         wanted = self.goals if goals is None else goals
         return {goal: bool(self.env._eval_predicate([goal.relation, *goal.arguments])) for goal in wanted}
 
+    def site_colors(self, positions: Float[np.ndarray, "nq"]) -> Float[np.ndarray, "sites 4"]:
+        """Return the colors of the sites in a state: a stove that is on has a glowing burner.
+
+        Args:
+            positions: Positions of all joints, as MuJoCo orders them.
+        """
+        self._data.qpos[:] = positions
+        self.env._post_process()
+        return self.model.site_rgba
+
     def joints_of(self, name: str) -> tuple[str, ...]:
         """Return the names of the joints that a predicate about an object or region looks at.
 
@@ -171,10 +181,11 @@ def _build(bddl: str) -> Any:
         before = np.random.get_state()  # noqa: NPY002  (the constructor draws a state)
         np.random.seed(0)  # noqa: NPY002
         try:
-            made = module.ControlEnv(bddl, has_offscreen_renderer=False, use_camera_obs=False)
+            env = module.ControlEnv(bddl, has_offscreen_renderer=False, use_camera_obs=False).env
         finally:
             np.random.set_state(before)  # noqa: NPY002
-    return made.env
+    env.visualize(vis_settings=dict.fromkeys(env._visualizations, False))  # as its `reset` does
+    return env
 
 
 def _prepare_robosuite() -> None:

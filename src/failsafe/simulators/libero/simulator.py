@@ -61,18 +61,13 @@ from failsafe.simulators.mujoco.state import SimulationState
 
 CONTROL_HZ = 20.0
 _PHYSICS_STEPS = 25
-PACE = (0.0125, 0.065)
-"""Metres and radians that the arm covers in a control step at an action of 1; about x it turns faster."""
-SETTLE_SECONDS = 1.0
-"""Time until the tool is within 5 mm and 2 degrees of its last target: measured were 5 control steps after a
-translation along an axis, up to 16 after one along three, and 19 after a turn by 30 degrees about y."""
 WAIT_STEPS = 10
 """Control steps without motion with which every LIBERO evaluation begins."""
 _REST_SPEED, _REST_TURN = 0.02, 0.3
 """Speed up to which an object is at rest, m/s and rad/s."""
 _NO_MOTION = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0], dtype=np.float32)
-_NO_ROTATION = 1e-7
-"""Numbers of a rotation up to which a command has none."""
+_HIDDEN_GROUPS = (0,)
+"""robosuite's group of the shapes that collide, which its cameras do not show."""
 _EXTRA = 10
 """Numbers of the controller in the state: the orientation to reach, and the target of the fingers."""
 _ARM = [f"robot0_joint{i}" for i in range(1, 8)]
@@ -148,8 +143,6 @@ class LiberoSimulator(Simulator):
                 max_rotation=MAX_ROTATION * 3**0.5,
                 gripper_travel=0.08,
                 gripper_seconds=0.5,
-                pace=PACE,
-                settle_seconds=SETTLE_SECONDS,
                 workspace_low=(0.05, -0.65, -0.1),
                 workspace_high=(0.95, 0.65, 0.8),
                 work_center=(0.6, 0.0, 0.15),
@@ -201,12 +194,7 @@ class LiberoSimulator(Simulator):
             mujoco.mju_mat2Quat(row[3:], self.data.site_xmat[region.site])
         rows[:, :3] -= self.base
         first, second = (float(self.data.joint(f"gripper0_finger_joint{i}").qpos[0]) for i in (1, 2))
-        readings = {
-            "robot0_eef_pos": self.data.site_xpos[self._site].copy(),
-            "robot0_eef_quat": self.data.xquat[self._hand][[1, 2, 3, 0]],
-            "robot0_gripper_qpos": np.array([first, second]),
-        }
-        return Observation(self._tool_pose(), max(first - second, 0.0), rows, readings)
+        return Observation(self._tool_pose(), max(first - second, 0.0), rows)
 
     def held(self) -> tuple[str, ...]:
         """Return the names of the objects that both fingers press on from opposite sides."""
@@ -244,8 +232,6 @@ class LiberoSimulator(Simulator):
         command = np.empty(7, dtype=np.float32)
         command[:3] = np.clip(delta[:3] / MAX_TRANSLATION, -1.0, 1.0)
         command[3:6] = np.clip(delta[3:] / MAX_ROTATION, -1.0, 1.0)
-        # An action without rotation holds the last orientation; a rounding error would replace it.
-        command[3:6][np.abs(command[3:6]) < _NO_ROTATION] = 0.0
         command[6] = -min(max(gripper, -1.0), 1.0)
         return command
 
@@ -297,8 +283,9 @@ class LiberoSimulator(Simulator):
     ) -> UInt8[np.ndarray, "V H W 3"]:
         """Render images in data of their own. See `Simulator.render`."""
         if self._renderer is None:
-            self._renderer = SceneRenderer(self.model, self._full_quality)
+            self._renderer = SceneRenderer(self.model, self._full_quality, _HIDDEN_GROUPS, True)
         state = self._state.read() if state is None else state[: len(self._state.read())]
+        self.model.site_rgba[:] = self.environment.site_colors(state[1 : 1 + self.model.nq])
         found = [self._in_world(camera) for camera in resolve_cameras(self, cameras)]
         return self._renderer.render(found, size, state, (self._hand, self._tool_in_hand))
 

@@ -7,7 +7,7 @@ import importlib
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,9 @@ _MOST_SHAPES = 2000
 
 def _context_class() -> type[Any]:
     """Return MuJoCo's class of OpenGL contexts: EGL where there is no display, or what MUJOCO_GL asks for."""
-    if sys.platform == "linux" and not os.environ.get("DISPLAY") and not os.environ.get("MUJOCO_GL"):
+    wanted = os.environ.get("MUJOCO_GL", "").lower()
+    # `mujoco` reads MUJOCO_GL when it is imported; robosuite sets it to "egl" later.
+    if sys.platform == "linux" and (wanted == "egl" or not (wanted or os.environ.get("DISPLAY"))):
         return importlib.import_module("mujoco.egl").GLContext
     return mujoco.gl_context.GLContext
 
@@ -42,18 +44,30 @@ class SceneRenderer:
     Args:
         model: The compiled model.
         full_quality: Render shadows, reflections and antialiasing.
+        hidden_groups: Groups of shapes that are not shown, such as those for collisions.
+        moving_headlight: Let the headlight shine from the camera, as MuJoCo's own cameras do, instead of
+            from one place for all cameras.
 
     Raises:
         MissingRendererError: If this machine has no renderer.
     """
 
-    def __init__(self, model: MjModel, full_quality: bool = False) -> None:
-        self._model = model
+    def __init__(
+        self,
+        model: MjModel,
+        full_quality: bool = False,
+        hidden_groups: Collection[int] = (),
+        moving_headlight: bool = False,
+    ) -> None:
+        self._model, self._moving_headlight = model, moving_headlight
         self._data = mujoco.MjData(model)
         self._state = SimulationState(model, self._data)
         self._scene: Any = mujoco.MjvScene(model, maxgeom=_MOST_SHAPES)
         for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
             self._scene.flags[flag] = int(full_quality)
+        self._options: Any = mujoco.MjvOption()
+        for group in hidden_groups:
+            self._options.geomgroup[group] = 0
         self._context: Any = None
         self._buffers: Any = None
         if not full_quality:
@@ -75,7 +89,7 @@ class SceneRenderer:
         body, offset = tool
         hand = np.concatenate([self._data.xpos[body], self._data.xquat[body]])
         self._open()
-        options, free = mujoco.MjvOption(), mujoco.MjvCamera()
+        options, free = self._options, mujoco.MjvCamera()
         everything, area = mujoco.mjtCatBit.mjCAT_ALL, mujoco.MjrRect(0, 0, size, size)
         mujoco.mjv_updateScene(self._model, self._data, options, None, free, everything, self._scene)
         images = np.empty((len(cameras), size, size, 3), dtype=np.uint8)
@@ -119,3 +133,6 @@ class SceneRenderer:
             half = camera.frustum_near * math.tan(fov / 2)
             camera.frustum_bottom, camera.frustum_top = -half, half
             camera.frustum_center, camera.frustum_width = 0.0, 0.0
+        for light in scene.lights[: scene.nlight]:
+            if light.headlight and self._moving_headlight:
+                light.pos[:], light.dir[:] = pose[:3], forward
