@@ -10,6 +10,7 @@ from failsafe.cli.execution import DEFAULT, ExecutionOptions
 from failsafe.cli.output import ProgressReporter, print_json
 from failsafe.cli.parsing import parse_names
 from failsafe.errors import UserError
+from failsafe.experts.tasks import expand_tasks, task_name
 from failsafe.samples.demonstrate import build_demonstrations
 from failsafe.samples.demonstrations import DemonstrationConfig
 from failsafe.samples.recoveries import build_recovery_demonstrations
@@ -35,8 +36,8 @@ def demonstrate(
     of the same initial states. Interrupted at any time, the same command resumes.
 
     Args:
-        tasks: Names of the tasks, or MODULE:FUNCTION that returns a failsafe.Task. With --dataset: none for
-            all tasks of the dataset.
+        tasks: Names of tasks and of whole suites, or MODULE:FUNCTION that returns a failsafe.Task. With
+            --dataset: none for all tasks of the dataset.
         out: Folder of the demonstrations.
         dataset: Dataset made by `failsafe generate` or `failsafe mine`, whose recoveries to demonstrate.
         episodes: Successful episodes of each task (300 by default). With --dataset: the most recoveries of
@@ -61,6 +62,7 @@ def demonstrate(
     elif not tasks:
         raise UserError("expected at least one task to demonstrate, or --dataset, got none")
     source = "" if dataset is None else str(dataset)
+    tasks = tuple(task_name(task) for task in expand_tasks(tasks))
     config = DemonstrationConfig(tasks, count, first, names, size, stride, chunk, source)
     with ProgressReporter("episodes", quiet=json) as reporter:
         if dataset is None:

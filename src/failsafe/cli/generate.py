@@ -13,7 +13,7 @@ from failsafe.cli.output import ProgressReporter, print_json
 from failsafe.datasets.build import build_dataset, partitions_of
 from failsafe.datasets.manifest import read_manifest
 from failsafe.errors import UserError
-from failsafe.experts.tasks import check_task
+from failsafe.experts.tasks import check_task, expand_tasks, task_name
 from failsafe.generation.config import (
     PARTITIONS,
     GenerationConfig,
@@ -51,7 +51,7 @@ def generate(
     Interrupted at any time, the same command resumes.
 
     Args:
-        tasks: Names of the tasks, or MODULE:FUNCTION that returns a failsafe.Task.
+        tasks: Names of tasks and of whole suites, or MODULE:FUNCTION that returns a failsafe.Task.
         out: Folder of the dataset.
         failures: Failures with a proven correction to generate; harmless and unrecoverable ones are extra.
         modes: Failure modes to use, separated by commas; all by default.
@@ -78,7 +78,7 @@ def generate(
     else:
         first, last = parse_seeds(seeds)
         config = GenerationConfig(
-            tasks=tasks,
+            tasks=tuple(task_name(task) for task in expand_tasks(tasks)),
             failures=failures,
             modes=_modes(modes, modes_file),
             first_seed=first,

@@ -10,7 +10,7 @@ from failsafe.datasets.store import Dataset
 from failsafe.errors import UserError
 from failsafe.execution.contract import Executor, ignore
 from failsafe.execution.loading import choose_executor
-from failsafe.experts.tasks import Task, task_name
+from failsafe.experts.tasks import Task, expand_tasks, task_name
 from failsafe.generation.config import PARTITIONS, GenerationConfig, ModeConfig, default_modes
 from failsafe.generation.partition import Progress
 from failsafe.imports import trust
@@ -38,7 +38,7 @@ def generate(
     Interrupted at any moment, the same call resumes. The dataset does not depend on the number of workers.
 
     Args:
-        tasks: One task or several, by name or as objects.
+        tasks: One task or several, by name or as objects. The name of a suite stands for all of its tasks.
         out: Folder of the dataset.
         failures: Failures with a verified correction to generate; harmless and unrecoverable ones are extra.
         modes: Failure modes to draw from with equal weight, or the settings of each. Default: all modes.
@@ -66,7 +66,7 @@ def generate(
     """
     if seeds.step != 1:
         raise UserError(f"expected seeds in steps of 1, got {seeds}: give range(first, last)")
-    given = (tasks,) if isinstance(tasks, str | Task) else tuple(tasks)
+    given = expand_tasks([tasks] if isinstance(tasks, str | Task) else tasks)
     trust(*(task_name(task) for task in given), *modes)  # by name in a script: the user's own
     objects = {task_name(task): task for task in given if isinstance(task, Task)}
     config = GenerationConfig(

@@ -16,7 +16,7 @@ from failsafe.evaluation.scenarios import perturbed_scenarios
 from failsafe.evaluation.study import counting, run_study
 from failsafe.execution.contract import Executor
 from failsafe.execution.loading import choose_executor
-from failsafe.experts.tasks import Task
+from failsafe.experts.tasks import Task, expand_tasks
 from failsafe.models.contract import RecoveryModel
 from failsafe.models.loading import COMPACT
 from failsafe.monitors.calibration import Calibration
@@ -63,7 +63,7 @@ def evaluate(
             arguments other names, or another `out`.
         model: Recovery model: a name as for `load_model`, or an object.
         out: Folder of the results.
-        tasks: One task or several: names, or objects.
+        tasks: One task or several: names, or objects. The name of a suite stands for all of its tasks.
         seeds: Seeds of the initial states, in steps of 1, all of one role (`failsafe.records.seeds`). Proof
             seeds need a protocol (`failsafe.evaluation.protocol`).
         scenarios: What is unlike training: names of scenarios; several in one episode are joined by "+".
@@ -136,7 +136,7 @@ def plan_study(
         raise UserError(f"expected seeds in steps of 1, got {seeds}: give range(first, last)")
     role_of(seeds)  # refuses seeds of two roles
     policies = [policy] if isinstance(policy, (str, Policy)) else list(policy)
-    given_tasks = [tasks] if isinstance(tasks, (str, Task)) else list(tasks)
+    given_tasks = expand_tasks([tasks] if isinstance(tasks, (str, Task)) else tasks)
     objects = StudyObjects.of(policies, model, given_tasks)
     one = isinstance(calibration, (str, Path, Calibration))
     given = [calibration] if one else list(calibration)

@@ -7,7 +7,7 @@ The name of a task is one of the registry's `tasks`, or a task of one of its `si
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from failsafe import registry
@@ -67,6 +67,21 @@ def task_names() -> list[str]:
     names = [name for suite in SIMULATORS.values() for name in suite.tasks()]
     solved = {name for suite in EXPERTS.values() for name in suite.tasks()}
     return [*TASKS, *(name for name in names if name in solved)]
+
+
+def expand_tasks(tasks: Sequence[str | Task]) -> list[str | Task]:
+    """Return tasks in which the name of a suite stands for all of its tasks.
+
+    Args:
+        tasks: Tasks, by name or as objects, and names of suites such as "libero_spatial".
+    """
+    expanded: list[str | Task] = []
+    for task in tasks:
+        group: list[str] = []
+        if isinstance(task, str) and not _is_registered(task):
+            group = [member for suite in SIMULATORS.values() for member in suite.group(task)]
+        expanded += group or [task]
+    return list(dict.fromkeys(expanded))
 
 
 def load_task(name: str, full_meshes: bool = False) -> Task:

@@ -41,6 +41,14 @@ class SimulatorSuite(ABC):
             UserError: If something is missing, for example assets. The message says what to do.
         """
 
+    def group(self, name: str) -> Sequence[str]:
+        """List the tasks that a name stands for together, such as a whole suite; empty if there are none.
+
+        Args:
+            name: What the names of the tasks begin with, up to a slash.
+        """
+        return ()
+
     def instruction(self, task: str) -> str:
         """Return the instruction of a task without making it; empty if it differs between episodes.
 
@@ -141,6 +149,10 @@ class MetaWorldSuite(SimulatorSuite):
             return []
         return importlib.import_module("failsafe.simulators.metaworld.tasks").task_names()
 
+    def group(self, name: str) -> Sequence[str]:
+        """List all of Meta-World's tasks for "metaworld"."""
+        return self.tasks() if name == "metaworld" else ()
+
     def instruction(self, task: str) -> str:
         """Return FailSafe's instruction of one of Meta-World's tasks."""
         return importlib.import_module("failsafe.simulators.metaworld.tasks").instruction(task)
@@ -179,6 +191,10 @@ class LiberoSuite(SimulatorSuite):
         module = importlib.import_module("failsafe.simulators.libero.tasks")
         module.task_files(task)
         module.check_assets()
+
+    def group(self, name: str) -> Sequence[str]:
+        """List the tasks of a suite, "libero_spatial" for example."""
+        return [task for task in self.tasks() if task.startswith(f"{name}/")]
 
     def instruction(self, task: str) -> str:
         """Return the instruction in the BDDL file of one of LIBERO's tasks."""

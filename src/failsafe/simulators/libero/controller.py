@@ -106,6 +106,11 @@ class OscController:
         self.grip = 0.0
         self._is_first = True
 
+    def round(self) -> None:
+        """Round what the controller keeps to float32, as the state is."""
+        self.orientation[:] = self.orientation.astype(np.float32)
+        self.grip = float(np.float32(self.grip))
+
     def set_goal(self, action: Float[np.ndarray, "6"]) -> None:
         """Begin an action. Positions must be those of the present state.
 

@@ -27,8 +27,10 @@ _FIRST_WRONG = (3, 4)
 """First version of MuJoCo with which objects settle differently: in libero_spatial/5 a bowl falls down."""
 _TOUCH = 2e-5
 """Distance up to which two shapes touch, metres."""
-_KEPT = 12
-"""Environments kept in a process: one takes about 100 MB."""
+LAYOUT = ("body_pos", "body_quat", "site_pos")
+"""Arrays of the model that a reset changes, and that are not part of MuJoCo's state."""
+_KEPT = 4
+"""Environments kept in a process: each has 220 MB, mostly textures."""
 _DRAWS = 100
 """Attempts to draw an initial state without overlaps."""
 _TABLES = ("table", "kitchen_table", "living_room_table", "study_table", "coffee_table", "floor")
@@ -66,6 +68,7 @@ class TaskEnvironment:
         )
         with np.load(files.initial_states, allow_pickle=False) as stored:
             self.stored: Float[np.ndarray, "K N"] = stored["states"]
+        self._layout = {name: getattr(self.model, name).copy() for name in LAYOUT}
         size = 1 + self.model.nq + self.model.nv
         if self.stored.ndim != 2 or self.stored.shape[1] != size:
             raise UserError(
@@ -90,6 +93,7 @@ class TaskEnvironment:
         Raises:
             UserError: If objects overlap in each of 100 attempts.
         """
+        self._set_layout(self._layout)
         before = np.random.get_state()  # noqa: NPY002  (LIBERO's samplers use the global generator)
         np.random.seed(seed)  # noqa: NPY002
         try:
@@ -116,7 +120,7 @@ class TaskEnvironment:
             data: Its data.
             goals: Predicates about any objects and regions of the BDDL file; None: those of the task.
         """
-        self.model.body_pos[:], self.model.body_quat[:] = model.body_pos, model.body_quat
+        self._set_layout({name: getattr(model, name) for name in LAYOUT})
         self._data.qpos[:], self._data.qvel[:] = data.qpos, data.qvel
         # A light object rests with a depth of contact below the rounding of the state: in a third of the
         # states in which it lies still, MuJoCo finds no contact.
@@ -136,6 +140,10 @@ class TaskEnvironment:
         self._data.qpos[:] = positions
         self.env._post_process()
         return self.model.site_rgba
+
+    def _set_layout(self, layout: Mapping[str, np.ndarray]) -> None:
+        for name, values in layout.items():
+            getattr(self.model, name)[:] = values
 
     def joints_of(self, name: str) -> tuple[str, ...]:
         """Return the names of the joints that a predicate about an object or region looks at.

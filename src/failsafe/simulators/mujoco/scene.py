@@ -7,7 +7,7 @@ without joints that is attached to the world. Names, sizes, joints and limits co
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +41,8 @@ class SceneObject:
         geoms: Ids of its shapes.
         is_free: Whether it moves freely.
         parts: Ids of the bodies that move as one: its own, and those attached to it without a joint.
+        middle: Middle of the shapes of an articulated part in the frame of its body, metres; None: its center
+            of mass stands for it. [3]
     """
 
     spec: ObjectSpec
@@ -50,12 +52,16 @@ class SceneObject:
     geoms: tuple[int, ...]
     is_free: bool
     parts: tuple[int, ...]
+    middle: tuple[float, float, float] | None = None
 
     def position(self, data: MjData) -> np.ndarray:
         """Return the position of the object in the world, metres [3].
 
-        For an articulated part it is the center of mass: the origin of a hinged body stays in its place.
+        For an articulated part it is the center of mass, or the middle of its shapes: the origin of a hinged
+        body stays in its place.
         """
+        if self.middle is not None:
+            return data.xpos[self.body] + data.xmat[self.body].reshape(3, 3) @ self.middle
         return data.xipos[self.body] if self.joint_ids and not self.is_free else data.xpos[self.body]
 
 
@@ -65,6 +71,7 @@ def find_objects(
     not_objects: Collection[str],
     names: Mapping[str, str] | None = None,
     fixtures: Collection[str] = (),
+    by_shape: bool = False,
 ) -> list[SceneObject]:
     """Return the objects of a model, movable ones first, each group in the order of the model.
 
@@ -75,6 +82,8 @@ def find_objects(
         names: Names of objects by the names of their bodies, where the model's own are not readable.
         fixtures: Names of bodies, attached to the world, that are fixtures of the task even if they carry
             moving parts or are large.
+        by_shape: Let the middle of its shapes stand for an articulated part, not its center of mass, where
+            the masses of the model are not those of the shapes.
     """
     movable: list[SceneObject] = []
     fixed: list[SceneObject] = []
@@ -86,7 +95,8 @@ def find_objects(
         first, count = int(model.body_jntadr[body]), int(model.body_jntnum[body])
         if count:
             carriers.add(root)
-            movable.append(_movable(model, data, body, range(first, first + count), names or {}))
+            joints = range(first, first + count)
+            movable.append(_movable(model, data, body, joints, names or {}, by_shape))
     for root in range(1, model.nbody):
         name = model.body(root).name
         if model.body_parentid[root] or not name or name in not_objects:
@@ -100,10 +110,16 @@ def find_objects(
     return [*movable, *fixed]
 
 
-def _movable(model: MjModel, data: MjData, body: int, joints: range, names: Mapping[str, str]) -> SceneObject:
+def _movable(
+    model: MjModel, data: MjData, body: int, joints: range, names: Mapping[str, str], by_shape: bool
+) -> SceneObject:
     kinds = [int(model.jnt_type[j]) for j in joints]
     free = kinds == [_FREE]
     reference = data.xpos[body] if free else data.xipos[body]
+    middle = None
+    if by_shape and not free:
+        middle = _middle(model, data, body)
+        reference = data.xpos[body] + data.xmat[body].reshape(3, 3) @ middle
     half, geoms = _extents(model, data, body, reference)
     joint = None
     if not free and kinds[0] in _TYPES:
@@ -119,6 +135,7 @@ def _movable(model: MjModel, data: MjData, body: int, joints: range, names: Mapp
         geoms,
         free,
         tuple(sorted(_parts(model, body))),
+        middle,
     )
 
 
@@ -168,18 +185,41 @@ def _extents(
 
     Bodies attached to it without a joint count as parts of it.
     """
-    parts = _parts(model, body)
-    geoms = [g for g in range(model.ngeom) if int(model.geom_bodyid[g]) in parts]
-    colliding = [g for g in geoms if model.geom_contype[g] or model.geom_conaffinity[g]]
+    geoms = _shapes(model, body)
     back = poses.quaternion_inverse(data.xquat[body].copy())
     reach = np.zeros(3)
-    for geom in colliding or geoms:
+    for corner in _corners(model, data, geoms):
+        reach = np.maximum(reach, np.abs(poses.rotate(back, corner - center)))
+    return (float(reach[0]), float(reach[1]), float(reach[2])), geoms
+
+
+def _middle(model: MjModel, data: MjData, body: int) -> tuple[float, float, float]:
+    """Return the middle of the bounding box of a body, in its frame."""
+    back = poses.quaternion_inverse(data.xquat[body].copy())
+    corners = _corners(model, data, _shapes(model, body))
+    inside = np.array([poses.rotate(back, corner - data.xpos[body]) for corner in corners])
+    x, y, z = ((inside.min(axis=0) + inside.max(axis=0)) / 2).tolist()
+    return x, y, z
+
+
+def _shapes(model: MjModel, body: int) -> tuple[int, ...]:
+    """Return the shapes of a body that collide, or all of them if none does."""
+    parts = _parts(model, body)
+    geoms = [g for g in range(model.ngeom) if int(model.geom_bodyid[g]) in parts]
+    return tuple([g for g in geoms if model.geom_contype[g] or model.geom_conaffinity[g]] or geoms)
+
+
+def _corners(model: MjModel, data: MjData, geoms: Sequence[int]) -> list[np.ndarray]:
+    """Return the corners of the bounding boxes of shapes, in the world."""
+    corners: list[np.ndarray] = []
+    for geom in geoms:
         middle, size = model.geom_aabb[geom, :3], model.geom_aabb[geom, 3:]
         axes = data.geom_xmat[geom].reshape(3, 3)
-        for sign in np.ndindex(2, 2, 2):
-            corner = data.geom_xpos[geom] + axes @ (middle + size * (2 * np.array(sign) - 1)) - center
-            reach = np.maximum(reach, np.abs(poses.rotate(back, corner)))
-    return (float(reach[0]), float(reach[1]), float(reach[2])), tuple(colliding or geoms)
+        corners += [
+            data.geom_xpos[geom] + axes @ (middle + size * (2 * np.array(sign) - 1))
+            for sign in np.ndindex(2, 2, 2)
+        ]
+    return corners
 
 
 def _parts(model: MjModel, body: int) -> set[int]:

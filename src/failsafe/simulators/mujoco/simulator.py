@@ -129,9 +129,13 @@ class MujocoSimulator(Simulator):
     ) -> UInt8[np.ndarray, "V H W 3"]:
         """Render images in data of their own. See `Simulator.render`."""
         if self._renderer is None:
-            self._renderer = SceneRenderer(self._model, self._full_quality)
+            self._renderer = self.make_renderer()
         state = self._state.read() if state is None else state
         return self._renderer.render(resolve_cameras(self, cameras), size, state, self._tool)
+
+    def make_renderer(self) -> SceneRenderer:
+        """Make the renderer. Override this for a scene with shapes that are not to be shown."""
+        return SceneRenderer(self._model, self._full_quality)
 
     def camera(self, name: str) -> Camera:
         """Return a camera of the spec.
