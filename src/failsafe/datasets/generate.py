@@ -47,8 +47,8 @@ def generate(
         verify_rollouts: Rollouts with each correction: one exact, the others with noise and delay.
         compound: Share of cases with two perturbations at once, 0 to 1.
         workers: Number of workers. Default: one per core.
-        executor: Where the work runs: "processes", "serial", "MODULE:ATTRIBUTE", or an object. Default:
-            "processes"; "serial" for tasks given as objects, unless there are several workers.
+        executor: Where the work runs: "processes", "serial", "ray", "MODULE:ATTRIBUTE", or an object.
+            Default: "processes"; "serial" for tasks given as objects, unless there are several workers.
         shard: Part (i, n) of the dataset to generate here, i from 0. Default: the whole dataset.
         partitions: Independent parts of the run: the most workers and shards. Another number gives another
             dataset.

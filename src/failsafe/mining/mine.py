@@ -59,8 +59,8 @@ def mine(
         verify_rollouts: Rollouts with each correction: one exact, the others with noise and delay.
         samples: Rollouts of each branch without a correction, where the policy is not deterministic.
         workers: Number of workers. Default: one per core.
-        executor: Where the work runs: "processes", "serial", "MODULE:ATTRIBUTE", or an object. Default:
-            "processes"; "serial" for objects, unless there are several workers.
+        executor: Where the work runs: "processes", "serial", "ray", "MODULE:ATTRIBUTE", or an object.
+            Default: "processes"; "serial" for objects, unless there are several workers.
         on_progress: Called in this process after every episode.
 
     Returns:
