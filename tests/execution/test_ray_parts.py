@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from tests.execution.jobs import Marks
 
 from failsafe.cli.execution import Execution
 from failsafe.errors import UserError
@@ -71,3 +73,20 @@ def test_a_node_that_dies_is_not_blamed_on_its_item_unless_it_happens_again_and_
     assert retries.lost("a", "two")
     assert retries.crashed("a", "one"), "and then it has two tries, as after a crash"
     assert not retries.crashed("a", "one")
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("ray://127.0.0.1:10001", "expected the address HOST:PORT of a cluster that this machine belongs to"),
+        ("127.0.0.1:1", "expected a Ray cluster at '127.0.0.1:1', got an error .*refused"),
+        ("127.0.0.1:port", "expected a Ray cluster at '127.0.0.1:port', got an error"),
+    ],
+)
+def test_an_address_without_a_cluster_is_one_sentence(address: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        RayExecutor(1, address).run(Marks(tmp_path), ["first"])
+
+
+def test_without_items_no_cluster_is_needed(tmp_path: Path) -> None:
+    RayExecutor(1, "127.0.0.1:1").run(Marks(tmp_path), [])

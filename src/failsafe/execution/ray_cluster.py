@@ -9,6 +9,7 @@ import importlib.util
 import os
 import secrets
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Generator
@@ -39,6 +40,8 @@ ALWAYS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 """Environment of every use of Ray, unless the user has set it."""
+CONNECT_SECONDS = 10.0
+"""Longest time to wait for an answer from the address of a cluster, seconds."""
 _LONGEST_FOLDER = 40
 """Ray puts sockets into its temporary folder, and a socket's path has at most 107 characters."""
 
@@ -84,6 +87,8 @@ def connect(address: str | None, workers: int | None) -> Any:
             "the command on a node of the cluster, with the address 'auto'"
         )
     local = not address or address == "local"
+    if address and ":" in address:
+        _check_port(address)
     os.environ.update({name: value for name, value in ALWAYS.items() if name not in os.environ})
     with _environment({**LOOPBACK, "RAY_AUTH_TOKEN": TOKEN} if local else {}):
         ray: Any = importlib.import_module("ray")
@@ -106,6 +111,23 @@ def connect(address: str | None, workers: int | None) -> Any:
                 f"expected {where}, got an error ({said[0] if said else type(error).__name__}): {how}"
             ) from error
     return ray
+
+
+def _check_port(address: str) -> None:
+    """Check that something answers at an address: Ray would try for many minutes.
+
+    Raises:
+        UserError: If nothing does.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS):
+            return
+    except (OSError, ValueError, OverflowError) as error:
+        raise UserError(
+            f"expected a Ray cluster at '{address}', got an error ({error}): start one with "
+            "`ray start --head`"
+        ) from error
 
 
 def disconnect() -> None:
