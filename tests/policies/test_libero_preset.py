@@ -2,18 +2,26 @@
 
 import numpy as np
 import pytest
+from tests.monitors.scripted import FINE, ScriptedModel
 from tests.policies import libero_evaluations as reference
 from tests.policies.act_server import ActServer, encode
 from tests.policies.made_up import DOWN
 from tests.policies.websocket_server import WebsocketServer, pack
 
 from failsafe.errors import PolicyError, UserError
+from failsafe.evaluation.episodes import EpisodeLimits, run_episode
+from failsafe.evaluation.scenarios import SCENARIOS
+from failsafe.experts.tasks import Task
+from failsafe.experts.toy import ToyPickExpert
+from failsafe.monitors.monitored import MonitoredPolicy
 from failsafe.policies import jpeg, resampling
-from failsafe.policies.contract import check_readings
+from failsafe.policies.contract import ActionSpace, check_readings, needs_full_quality
 from failsafe.policies.libero import rotation_vector
 from failsafe.policies.loading import load_policy
 from failsafe.records import poses
+from failsafe.records.episode import EpisodeKey
 from failsafe.records.observation import PolicyObservation
+from failsafe.simulators.toy import ToyPick
 
 WORDS = "put the bowl on the plate"
 MEASURED = poses.pose([0.45, -0.1, 0.25], DOWN)
@@ -153,6 +161,45 @@ def test_what_is_needed_is_known_before_the_first_episode():
     ):
         check_readings(load_policy("openpi://127.0.0.1:9?preset=libero"), {})
     check_readings(load_policy("openvla://127.0.0.1:9?preset=libero"), {})  # it sends no state
+
+
+class Toy(ToyPick):
+    """A simulator that has two qualities of images."""
+
+    full = None
+
+    def render_fully(self, full):
+        self.full = full
+
+
+class Blind:
+    """A policy without images."""
+
+    name, views, action_space = "blind", {}, ActionSpace(rate_hz=ToyPick().spec.embodiment.control_hz)
+
+    def __init__(self, full_quality):
+        self.full_quality = full_quality
+
+    def reset(self, instruction): ...
+
+    def act(self, observation):
+        return np.zeros((1, 7))
+
+    def drop_queue(self): ...
+
+
+def test_images_have_the_quality_of_the_suites_own_with_a_preset_only():
+    """Also where a monitor is around the policy, and again after an episode of another policy."""
+    for name, expected in (("openvla://127.0.0.1:9?preset=libero", True), ("openvla://127.0.0.1:9", False)):
+        assert needs_full_quality(load_policy(name)) is expected
+    simulator = Toy()
+    task, key = Task(simulator, ToyPickExpert()), EpisodeKey("ToyPick-v0", "nominal", "blind", "never", 0)
+    for full in (True, False, True):
+        monitored = MonitoredPolicy(Blind(full), ScriptedModel(FINE))
+        for policy in (Blind(full), monitored):
+            simulator.full = None
+            run_episode(task, policy, key, SCENARIOS["nominal"], EpisodeLimits(1))
+            assert simulator.full is full
 
 
 def test_settings_beside_a_preset():

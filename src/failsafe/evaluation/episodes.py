@@ -15,7 +15,7 @@ from failsafe.evaluation.scenarios import Scenario
 from failsafe.experts.tasks import Task
 from failsafe.monitors.monitored import MonitoredPolicy
 from failsafe.policies.calls import ask, policy_errors
-from failsafe.policies.contract import Policy, check_fit, reset_policy
+from failsafe.policies.contract import Policy, check_fit, needs_full_quality, reset_policy
 from failsafe.records.episode import Ending, Episode, EpisodeKey
 from failsafe.records.names import LAST_STEP
 from failsafe.records.observation import PolicyObservation
@@ -24,7 +24,7 @@ from failsafe.rollouts.limits import PoseController
 from failsafe.rollouts.loop import ControlLoop
 from failsafe.rollouts.recording import StateRecorder
 from failsafe.rollouts.stopping import HOLD_SECONDS, StopOnSuccess
-from failsafe.simulators.contract import Camera, Simulator
+from failsafe.simulators.contract import Camera, RendersFully, Simulator
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,8 @@ def run_episode(
     simulator = task.simulator
     spec = simulator.spec
     check_fit(policy, spec.embodiment.control_hz, spec.cameras)
+    if isinstance(simulator, RendersFully):
+        simulator.render_fully(needs_full_quality(policy))
     scenario.start(simulator, key.seed)
     injections = scenario.injections(simulator, key.seed)
     recorder = StateRecorder()

@@ -16,7 +16,13 @@ from failsafe.experts.tasks import Task
 from failsafe.generation.corrections import Candidate
 from failsafe.perturbations.injection import Injection
 from failsafe.policies.calls import ask, policy_errors
-from failsafe.policies.contract import Policy, check_fit, check_readings, reset_policy
+from failsafe.policies.contract import (
+    Policy,
+    check_fit,
+    check_readings,
+    needs_full_quality,
+    reset_policy,
+)
 from failsafe.records.observation import PolicyObservation
 from failsafe.records.poses import Pose
 from failsafe.records.trace import Trace
@@ -24,6 +30,7 @@ from failsafe.rollouts.hooks import Hook
 from failsafe.rollouts.rest import RestDetector
 from failsafe.rollouts.runner import RolloutRunner, settle_steps
 from failsafe.rollouts.stopping import StopOnSuccess
+from failsafe.simulators.contract import RendersFully
 
 STILL_SECONDS = 1.5
 """Time without any motion after which a branch of a deterministic policy is over: it will not move again."""
@@ -84,6 +91,8 @@ class PolicyDriver:
         self._simulator, self.policy = task.simulator, policy
         check_fit(policy, task.simulator.spec.embodiment.control_hz, task.simulator.spec.cameras)
         check_readings(policy, task.simulator.observe().readings)
+        if isinstance(task.simulator, RendersFully):
+            task.simulator.render_fully(needs_full_quality(policy))
         self._sizes = dict(policy.views)
         self._cameras = {view: task.simulator.camera(view) for view in policy.views}
         self._watch = Stopwatch()

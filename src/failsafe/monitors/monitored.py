@@ -13,7 +13,13 @@ from failsafe.models.contract import RecoveryModel
 from failsafe.monitors.monitor import EventCallback, Monitor, ignore
 from failsafe.monitors.settings import MonitorSettings
 from failsafe.monitors.waypoints import Waypoint
-from failsafe.policies.contract import ActionSpace, Policy, check_chunk, reset_policy
+from failsafe.policies.contract import (
+    ActionSpace,
+    Policy,
+    check_chunk,
+    needs_full_quality,
+    reset_policy,
+)
 from failsafe.records import poses
 from failsafe.records.embodiment import MANISKILL_PANDA, EmbodimentSpec
 from failsafe.records.observation import PolicyObservation
@@ -72,6 +78,11 @@ class MonitoredPolicy:
     def action_space(self) -> ActionSpace:
         """The base policy's action space, with one action per chunk."""
         return replace(self._space, chunk=1)
+
+    @property
+    def full_quality(self) -> bool:
+        """Whether the base policy is shown images of the suite's own quality."""
+        return needs_full_quality(self.base)
 
     @property
     def views(self) -> Mapping[str, int]:

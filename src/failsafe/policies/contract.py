@@ -287,6 +287,14 @@ def check_fit(policy: Policy, control_hz: float, views: tuple[str, ...]) -> None
         )
 
 
+def needs_full_quality(policy: Policy) -> bool:
+    """Return whether a policy, or the one that it acts around, is shown images of the suite's own quality.
+
+    Only a served policy with a preset has such an attribute: the images of its training data had it.
+    """
+    return bool(getattr(policy, "full_quality", False))
+
+
 def check_readings(policy: Policy, readings: Collection[str]) -> None:
     """Check before the first step that a simulator states the readings that a served policy is sent.
 

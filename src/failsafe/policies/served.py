@@ -119,6 +119,11 @@ class ServedPolicy(abc.ABC):
         return MappingProxyType(dict.fromkeys(self._image_views.values(), self._size))
 
     @property
+    def full_quality(self) -> bool:
+        """Whether images are rendered as by the suite's own evaluations, whatever that takes."""
+        return self._preset is not None
+
+    @property
     def readings(self) -> tuple[str, ...]:
         """Readings of the robot that an observation must have."""
         return self._preset.readings if self._preset else ()

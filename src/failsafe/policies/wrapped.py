@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from failsafe.policies.contract import ActionSpace, Policy
+from failsafe.policies.contract import ActionSpace, Policy, needs_full_quality
 
 
 class WrappedPolicy:
@@ -27,6 +27,11 @@ class WrappedPolicy:
     def action_space(self) -> ActionSpace:
         """The base policy's action space, with one action per chunk."""
         return replace(self._base.action_space, chunk=1)
+
+    @property
+    def full_quality(self) -> bool:
+        """Whether the base policy is shown images of the suite's own quality."""
+        return needs_full_quality(self._base)
 
     @property
     def views(self) -> Mapping[str, int]:

@@ -344,6 +344,20 @@ class Simulator(Protocol):
 
 
 @runtime_checkable
+class RendersFully(Protocol):
+    """A simulator that leaves out what takes long to render, unless it is asked for all of it."""
+
+    def render_fully(self, full: bool) -> None:
+        """Choose the quality of the images from now on.
+
+        Args:
+            full: Whether images have the shadows, reflections and antialiasing of the suite's own ones;
+                False: the quality that the simulator was made with.
+        """
+        ...
+
+
+@runtime_checkable
 class ComparesOwnStep(Protocol):
     """A simulator that can compare its steps with those of the library that it drives.
 

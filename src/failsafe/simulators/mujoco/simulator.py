@@ -59,7 +59,8 @@ class MujocoSimulator(Simulator):
         full_quality: bool = False,
     ) -> None:
         self._model, self._data, self._spec, self._objects = model, data, spec, list(objects)
-        self._tool, self._full_quality = tool, full_quality
+        self._tool, self._full_quality, self._made_full = tool, full_quality, full_quality
+        self._samples = int(model.vis.quality.offsamples)
         self._cameras = {camera.name: camera for camera in cameras}
         self._state = SimulationState(model, data)
         self._forcing = Forcing(model, data, objects, tool[0])
@@ -136,6 +137,13 @@ class MujocoSimulator(Simulator):
     def make_renderer(self) -> SceneRenderer:
         """Make the renderer. Override this for a scene with shapes that are not to be shown."""
         return SceneRenderer(self._model, self._full_quality)
+
+    def render_fully(self, full: bool) -> None:
+        """Choose the quality of the images. See `RendersFully`."""
+        if (wanted := full or self._made_full) != self._full_quality:
+            self.close()
+            self._full_quality = wanted
+            self._model.vis.quality.offsamples = self._samples  # an economical renderer sets it to 0
 
     def camera(self, name: str) -> Camera:
         """Return a camera of the spec.
