@@ -2,13 +2,14 @@
 VENV := $(or $(FAILSAFE_VENV),.venv)
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test test-long lint bench tables clean
+.PHONY: help setup demo test test-long fuzz lint bench tables clean
 
 help:
 	@echo "make setup   .venv with all that the others need"
 	@echo "make demo    60 verified failures with their recoveries; a perturbed policy with and without the monitor; pages"
 	@echo "make test    lint, then the whole test suite"
 	@echo "make test-long  the tests that make test leaves out for their length"
+	@echo "make fuzz    10,000 mutations of what others may write: datasets, checkpoints, settings, messages; for the night"
 	@echo "make lint    style, types and the order of the stages"
 	@echo "make bench   the speeds and sizes that the README states, measured here; QUICK=1 to try it"
 	@echo "make tables  the full study of the monitor, and its tables into docs/tables; hours"
@@ -33,6 +34,10 @@ test: lint
 # The marker "long": claims at full size, and scripts from end to end.
 test-long: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m long
+
+# Fifteen mutations of each kind of file and message are tried by make test, 280 of each here.
+fuzz: setup
+	OMP_NUM_THREADS=1 FAILSAFE_FUZZ=280 $(BIN)/pytest tests/hostile
 
 # QUICK=1 runs everything once, to see that it works, and writes to bench-out.
 bench: setup

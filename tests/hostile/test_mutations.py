@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from tests.hostile.mutations import array_maps, byte_strings, plain_values
-from tests.hostile.targets import Target, make_targets
+from tests.hostile.targets import Target
 
 from failsafe.cli.streams import printable
 from failsafe.errors import FailSafeError
@@ -37,21 +37,6 @@ NAMES = (
 )
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("hostile")
-
-
-@pytest.fixture(scope="module")
-def targets(place: Path) -> dict[str, Target]:
-    (place / "outside").mkdir()
-    (place / "outside" / "kept").write_text("kept")
-    (place / "inside" / "scratch").mkdir(parents=True)
-    found = make_targets(place / "inside")
-    assert tuple(found) == NAMES
-    return found
-
-
 def mutated(valid: Any) -> Any:
     if isinstance(valid, bytes):
         return byte_strings(valid)
@@ -62,6 +47,7 @@ def mutated(valid: Any) -> Any:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_others_wrote_is_read_or_refused(name: str, targets: dict[str, Target], place: Path) -> None:
+    assert tuple(targets) == NAMES
     target = targets[name]
     check(target.use, target.valid, place)  # the valid one, which also pays for what is made once
 
