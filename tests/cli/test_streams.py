@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from failsafe.cli.main import PIPE_CLOSED
-from failsafe.cli.streams import LONGEST, printable
+from failsafe.cli.streams import LONGEST, _Output, _print_bug, printable
 
 FAILSAFE = (sys.executable, "-m", "failsafe")
 
@@ -95,3 +96,16 @@ def test_a_message_shows_control_characters_and_ends() -> None:
     assert printable("a\x1b[2Jb\nc\u202e\x9b") == "a\\x1b[2Jb\\nc\\u202e\\x9b"
     assert printable("caf\u00e9 \u673a \U0001f916") == "caf\u00e9 \u673a \U0001f916"
     assert printable("x" * (LONGEST + 1)) == "x" * LONGEST + f" ... ({LONGEST + 1} characters)"
+
+
+def test_standard_output_shows_control_characters() -> None:
+    raw = io.BytesIO()
+    output = _Output(raw, "utf-8")
+    print("a\x1b[2J\u202eb\r\nc\td \u673a\x9b", file=output)
+    output.flush()
+    assert raw.getvalue() == "a\\x1b[2J\\u202eb\\r\nc\td \u673a\\x9b\n".encode()
+
+
+def test_the_traceback_of_a_bug_shows_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    _print_bug(ValueError, ValueError("\x1b[2Jhello"), None)
+    assert capsys.readouterr().err == "ValueError: \\x1b[2Jhello\n\n"

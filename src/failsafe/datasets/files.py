@@ -63,6 +63,11 @@ def is_partial(path: Path) -> bool:
     return path.name.startswith(".") and path.name.endswith(".partial")
 
 
+def is_leftover(path: Path) -> bool:
+    """Whether a file is a lock or was being written: a folder with no others may be begun anew."""
+    return path.name == LOCK or is_partial(path)
+
+
 def remove_partials(folder: Path) -> None:
     """Clear away what a killed process left half-written."""
     for partial in folder.rglob(".*.partial"):

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from failsafe.datasets.files import file_name, write_atomically
+from failsafe.datasets.files import file_name, remove_partials, write_atomically
 from failsafe.datasets.frame_grids import FrameIndex, TraceFrames, columns_for, encode_grid, grid_path
 from failsafe.datasets.frames import EVERY, SIZE
 from failsafe.datasets.locks import locked
@@ -145,6 +145,7 @@ def make_replay_videos(
     job = ReplayVideoJob(results.manifest.config, results.path, folder)
     check_inside(folder.parent, folder)
     with locked(folder):
+        remove_partials(folder)
         todo = [item for item in items if (found := job.read(item)) is None or found.frames is None]
         on_progress(len(items) - len(todo))
         executor.run(job, todo, lambda _: on_progress(1))

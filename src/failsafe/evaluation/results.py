@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from failsafe.datasets.files import file_name, write_atomically
+from failsafe.datasets.files import file_name, is_leftover, write_atomically
 from failsafe.errors import StoreError
 from failsafe.evaluation.code import differences
 from failsafe.evaluation.config import StudyConfig
@@ -157,7 +157,7 @@ class Results:
                     present = replace(present, continued=(*present.continued, run))
                     self._write_manifest(present)
             return
-        if present is None and self.path.exists() and any(p.name != ".lock" for p in self.path.iterdir()):
+        if present is None and self.path.exists() and not all(map(is_leftover, self.path.iterdir())):
             raise StoreError(f"expected an empty folder or one of results, got {self.path} with other files")
         if made is None:
             role = role_of(range(config.first_seed, config.last_seed))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
+from failsafe.datasets.files import remove_partials
 from failsafe.datasets.locks import locked
 from failsafe.evaluation.conditions import CONDITIONS, NEVER
 from failsafe.evaluation.config import StudyConfig, StudyItem, conditions_to_run, study_items
@@ -66,6 +67,7 @@ def run_study(
     check_calibrations(config)
     results = Results(out)
     with locked(out):
+        remove_partials(out)
         results.begin(config, frozen=frozen)
         todo: list[StudyItem] = []
         for item in study_items(config, shard):

@@ -152,11 +152,11 @@ def config_from_plain(plain: Mapping[str, Any], where: str) -> GenerationConfig:
             values[key] = _parse_modes(value, where)
         elif key == "tasks":
             if not isinstance(value, list) or not all(isinstance(v, str) for v in cast(list[Any], value)):
-                raise UserError(f"{where}.tasks: expected a list of names, got {value!r}")
+                raise UserError(f"{where}.tasks: expected a list of names, got {value!r:.80}")
             values[key] = tuple(cast(list[str], value))
         elif key == "needed":
             if not isinstance(value, bool):
-                raise UserError(f"{where}.{key}: expected true or false, got {value!r}")
+                raise UserError(f"{where}.{key}: expected true or false, got {value!r:.80}")
             values[key] = value
         else:
             kinds = (int, float) if key == "compound" else (int,)
@@ -237,18 +237,18 @@ def _parse_modes(data: Any, where: str) -> dict[str, ModeConfig]:
     if not isinstance(data, Mapping):
         raise UserError(f"{where}: expected modes by name, got {type(data).__name__}")
     modes: dict[str, ModeConfig] = {}
-    for name, raw in cast(Mapping[str, Any], data).items():
-        if name not in MODES and ":" not in name:
+    for name, raw in cast(Mapping[Any, Any], data).items():
+        if not isinstance(name, str) or (name not in MODES and ":" not in name):
             raise UnknownNameError(f"mode in {where}", str(name), MODES)
         settings = cast(Mapping[str, Any], raw if isinstance(raw, Mapping) else {})
         if raw is not None and not isinstance(raw, Mapping):
-            raise UserError(f"{where}.{name}: expected weight, magnitude or moment, got {raw!r}")
+            raise UserError(f"{where}.{name}: expected weight, magnitude or moment, got {raw!r:.80}")
         for key in settings:
             if key not in ("weight", "magnitude", "moment"):
                 raise UnknownNameError(f"key in {where}.{name}", str(key), ("weight", "magnitude", "moment"))
         weight = settings.get("weight", 1.0)
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < 1e9:
-            raise UserError(f"{where}.{name}.weight: expected a number of at least 0, got {weight!r}")
+            raise UserError(f"{where}.{name}.weight: expected a number of at least 0, got {weight!r:.80}")
         magnitude, moment = MODES[name].magnitude, Uniform(0.0, 1.0)
         if "magnitude" in settings:
             magnitude = parse_distribution(settings["magnitude"], f"{where}.{name}.magnitude")

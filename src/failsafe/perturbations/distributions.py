@@ -119,6 +119,7 @@ class Choice(Distribution):
         return {"choice": list(self.values)}
 
 
+_LARGEST = 1e12
 _KINDS = {"uniform": 2, "normal": 2, "choice": None}
 
 
@@ -134,23 +135,27 @@ def parse_distribution(data: Any, where: str) -> Distribution:
         UserError: If it is none of these.
         UnknownNameError: If there is no distribution of that name.
     """
-    if isinstance(data, int | float) and not isinstance(data, bool):
+    if _is_number(data):
         return _make("choice", [float(data)], where)
     if not isinstance(data, Mapping) or len(cast(Mapping[str, Any], data)) != 1:
         raise UserError(
-            f"{where}: expected a number or one of uniform, normal, choice with a list, got {data!r}"
+            f"{where}: expected a number or one of uniform, normal, choice with a list, got {data!r:.80}"
         )
     kind, raw = next(iter(cast(Mapping[str, Any], data).items()))
     if kind not in _KINDS:
         raise UnknownNameError(f"distribution at {where}", str(kind), _KINDS)
     values = cast(list[Any], raw) if isinstance(raw, list) else [raw]
-    if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
-        raise UserError(f"{where}.{kind}: expected a list of numbers, got {raw!r}")
+    if not all(map(_is_number, values)):
+        raise UserError(f"{where}.{kind}: expected a list of numbers, got {raw!r:.80}")
     numbers = [float(v) for v in values]
     wanted = _KINDS[kind]
     if wanted is not None and len(numbers) != wanted:
         raise UserError(f"{where}.{kind}: expected {wanted} numbers, got {len(numbers)}")
     return _make(kind, numbers, where)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
 def _make(kind: str, numbers: list[float], where: str) -> Distribution:

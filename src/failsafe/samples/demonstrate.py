@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from failsafe.datasets.files import LOCK, is_partial, write_atomically
+from failsafe.datasets.files import is_leftover, remove_partials, write_atomically
 from failsafe.datasets.locks import locked
 from failsafe.errors import UserError
 from failsafe.execution.contract import Executor, ignore
@@ -78,9 +78,10 @@ def demonstration_folder(
     if manifest.exists():
         if read_demonstration_manifest(out).config != config:
             raise UserError(f"{out} holds demonstrations made with other settings: choose another folder")
-    elif out.is_dir() and any(p.name != LOCK and not is_partial(p) for p in out.iterdir()):
+    elif out.is_dir() and not all(map(is_leftover, out.iterdir())):
         raise UserError(f"expected an empty folder or one of demonstrations, got {out} with other files")
     with locked(out):
+        remove_partials(out)
         if not manifest.exists():
             write_atomically(manifest, codec.dumps(_describe(config, dict(found or {}))).encode())
         yield

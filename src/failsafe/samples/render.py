@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from failsafe.datasets.files import write_atomically
+from failsafe.datasets.files import is_leftover, remove_partials, write_atomically
 from failsafe.datasets.locks import locked
 from failsafe.datasets.manifest import check_task_code
 from failsafe.datasets.mined import read_source
@@ -92,7 +92,7 @@ def _build(
             )
         if same and before.complete:
             return len(SampleSet(out))
-    elif out.exists() and any(out.iterdir()):
+    elif out.exists() and not all(map(is_leftover, out.iterdir())):
         raise UserError(f"expected an empty folder or one of samples, got {out} with other files in it")
     for dataset in datasets:
         check_task_code(dataset.path)
@@ -105,6 +105,7 @@ def _build(
     samples = select_samples(datasets, config)
     check_leaks(samples)
     with locked(out):
+        remove_partials(out)
         manifest = replace(manifest, embodiments=_embodiments(samples))
         _write_manifest(out, manifest)
         groups = _render_groups([d.path for d in datasets], out, config, samples, executor, callback)
