@@ -3,7 +3,8 @@
 #
 # A table whose records (docs/tables/NAME.parquet) are there is made from them, in minutes. Otherwise its episodes
 # are run first: delete the Parquet file, or set FAILSAFE_STUDY_ANEW=1, to run a study again. All of them take a
-# night or more on two cores; stop at any time, and run the same command to resume.
+# night or more on two cores; stop at any time, and run the same command to resume. The table `further` is of a
+# policy that is trained first: docs/policies.md has the commands.
 #
 #   FAILSAFE_STUDY_ANEW    set to 1: run all episodes again
 #   FAILSAFE_STUDY_OUT     folder of the results in place of out/study
@@ -42,6 +43,7 @@ if [ -z "${FAILSAFE_QUICK:-}" ]; then
     --scenarios farther,camera-5,camera-15,small-cube,large-cube,tall-cube,blue-cube,sphere,fetch,heavy,slippery,noise,delay-1,delay-2,delay-3
   study hand_back --policy reference:strong --tasks PickCube-v1,StackCube-v1 $(seeds 6000:6012) \
     --scenarios object_dropped,object_pushed --conditions never,minimal,monitor,assist,model-alone
+  study medium_hand_back --policy reference:medium $(seeds 6100:6115) --conditions never,monitor,assist
   # The proof: the protocols hold policy, seeds, conditions, thresholds and the end point.
   study proof --protocol docs/protocols/perturbed-strong.json
   study proof_oracle --protocol docs/protocols/oracle-minimal.json

@@ -1,6 +1,7 @@
 """The scripts that make the records of README and docs."""
 
 import json
+import re
 import sys
 
 import pytest
@@ -57,3 +58,9 @@ def test_a_table_is_written_from_its_records(tmp_path):
     page.write_text(right.replace("95.8%", "99.9%"))
     assert tables.rewrite(page) is True
     assert page.read_text().rstrip() == right.rstrip()
+
+
+def test_every_table_has_its_step_in_the_study():
+    text = (ROOT / "scripts" / "study.sh").read_text()
+    names = [path.stem for path in (ROOT / "docs" / "tables").glob("*.parquet")]
+    assert [name for name in names if not re.search(rf"\b{name}\b", text)] == []
