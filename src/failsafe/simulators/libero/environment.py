@@ -131,6 +131,21 @@ class TaskEnvironment:
         wanted = self.goals if goals is None else goals
         return {goal: bool(self.env._eval_predicate([goal.relation, *goal.arguments])) for goal in wanted}
 
+    def begin_own(self, start: Float[np.ndarray, "N"]) -> Any:
+        """Begin an episode of LIBERO's environment, to compare its `step` with the simulator's.
+
+        Args:
+            start: Initial state: time, positions and velocities. [1 + nq + nv]
+
+        Returns:
+            The environment, after which come the ten steps without motion.
+        """
+        self.draw(0)
+        self.env.robots[0].gripper.current_action = np.zeros(1)  # its own reset would load the model again
+        self.env.sim.set_state_from_flattened(start)
+        self.env.sim.forward()
+        return self.env
+
     def site_colors(self, positions: Float[np.ndarray, "nq"]) -> Float[np.ndarray, "sites 4"]:
         """Return the colors of the sites in a state: a stove that is on has a glowing burner.
 

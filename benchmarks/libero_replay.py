@@ -1,0 +1,101 @@
+"""Replay LIBERO's experts: their commands in the official `env.step`, and branches of their rollouts.
+
+    python benchmarks/libero_replay.py libero_spatial libero_object libero_goal --seeds 2
+
+Every rollout appends a line to `benchmarks/results/libero_replay.jsonl`; those that exist are skipped. A line
+says whether the rollout succeeds, whether LIBERO's criterion holds after the same commands in `env.step`, how
+far the tool is off at most, and how many of its branches, restored and carried on to the end, repeat the
+recorded states bit for bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from failsafe.experts.libero.search import search_of
+from failsafe.experts.tasks import Task, load_task
+from failsafe.generation.nominal import run_nominal
+from failsafe.records.trace import Trace
+from failsafe.simulators.libero.environment import task_environment
+from failsafe.simulators.libero.simulator import WAIT_STEPS, LiberoSimulator
+from failsafe.simulators.libero.tasks import task_names
+
+RESULTS = Path(__file__).parent / "results" / "libero_replay.jsonl"
+
+
+def main() -> None:
+    """Measure the tasks of some suites, and print the totals."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("suites", nargs="*", help="suites or tasks; none: only print the totals")
+    parser.add_argument("--seeds", type=int, default=2, help="stored initial states 0 to SEEDS - 1")
+    parser.add_argument("--branches", type=int, default=2, help="branches of each rollout")
+    arguments = parser.parse_args()
+    done = {(line["task"], line["seed"]) for line in _lines()}
+    for name in task_names():
+        if {name, name.split("/")[0]} & set(arguments.suites):
+            seeds = [seed for seed in range(arguments.seeds) if (name, seed) not in done]
+            if seeds:
+                _measure(name, seeds, arguments.branches)
+    solved = [line for line in _lines() if line["success"]]
+    print(f"{sum(line['official'] for line in solved)} of {len(solved)} succeed in env.step")
+    print(f"{sum(line['exact'] for line in _lines())} of {sum(line['branches'] for line in _lines())} exact")
+    print(f"tool off by at most {max((line['tool_mm'] for line in solved), default=0.0):.4f} mm")
+
+
+def _measure(name: str, seeds: list[int], branches: int) -> None:
+    """Run a task from some seeds, one line each."""
+    task = load_task(name)
+    for seed in seeds:
+        nominal = run_nominal(task, seed)
+        line: dict[str, Any] = {"task": name, "seed": seed, "success": nominal.record.success}
+        line |= _replay(task, seed, nominal.trace) | _branch(task, seed, nominal.trace, branches)
+        with RESULTS.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+    task.simulator.close()
+    task_environment.cache_clear()
+    search_of.cache_clear()
+
+
+def _replay(task: Task, seed: int, trace: Trace) -> dict[str, Any]:
+    """Apply the commands of a rollout in `env.step`."""
+    simulator = task.simulator
+    assert isinstance(simulator, LiberoSimulator)
+    env = simulator.environment.begin_own(simulator.environment.stored[seed])
+    for _ in range(WAIT_STEPS):
+        env.step([0.0] * 6 + [-1.0])
+    off = 0.0
+    for command, pose in zip(trace.commands, trace.tcp_poses[1:], strict=True):
+        env.step(command)
+        env.sim.forward()
+        tool = env.sim.data.site_xpos[env.robots[0].eef_site_id] - simulator.base
+        off = max(off, float(np.abs(tool - pose[:3]).max()))
+    return {"official": bool(env._check_success()), "tool_mm": round(1000 * off, 4)}
+
+
+def _branch(task: Task, seed: int, trace: Trace, count: int) -> dict[str, Any]:
+    """Restore a rollout in the middle and carry it on to its end."""
+    simulator, exact = task.simulator, 0
+    for start in np.linspace(0, len(trace), count + 2, dtype=int)[1:-1].tolist():
+        simulator.reset(seed + 1)
+        simulator.reset(seed)
+        simulator.restore(trace.states[start])
+        same = True
+        for step in range(start, len(trace)):
+            simulator.step(trace.commands[step])
+            same = same and simulator.state().tobytes() == trace.states[step + 1].tobytes()
+        exact += same
+    return {"branches": count, "exact": exact}
+
+
+def _lines() -> list[dict[str, Any]]:
+    text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+if __name__ == "__main__":
+    main()
