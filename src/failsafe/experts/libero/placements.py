@@ -125,9 +125,11 @@ def _spots(half: np.ndarray, share: tuple[int, int]) -> list[tuple[float, float,
     if count == 1:
         return [(0.0, 0.0, 0.0), *beside]
     # Several objects share the region: each has a place of its own along the longer side.
-    along = -0.6 + 1.2 * number / (count - 1)
-    own = (along, 0.0, 0.0) if half[0] > half[1] + 1e-3 else (0.0, along, 0.0)
-    return [own, *beside, (0.0, 0.0, 0.2)]
+    side = -1.0 + 2.0 * number / (count - 1)
+    own = [(0.8 * side, 0.0, 0.0), (0.6 * side, 0.0, 0.02)]
+    if half[0] <= half[1] + 1e-3:
+        own = [(y, x, cost) for x, y, cost in own]
+    return [*own, *beside, (0.0, 0.0, 0.2)]
 
 
 def _turns(now: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:

@@ -32,7 +32,10 @@ MOST_TRIES = 12
 """Most grasps, or ways to move a joint, that are tried in simulation for one goal."""
 ENOUGH = 2
 """Successes after which the search ends."""
-_TILTS, _AZIMUTHS, _ROLLS = (0.0, 0.5), 8, 8
+_TILTS, _SIDEWAYS = (0.0, 0.5), (1.0, 1.4)
+"""Angles of the fingers from straight down, radians; the second ones where the first ones do not serve, as
+for what is put under a roof."""
+_AZIMUTHS, _ROLLS = 8, 8
 _MOST_GRASPS, _MOST_TESTED = 24, 120
 """Grasps of an object that are kept, and for which the arm's kinematics are computed."""
 _SIMILAR = (0.012, 0.35)
@@ -52,12 +55,11 @@ _RISES = (0.03, 0.1, 0.2)
 """Heights to which an object has to rise without touching anything, metres."""
 _ASIDES = (
     np.zeros(3),
-    np.array([-0.1, 0.0, 0.0]),
-    np.array([0.0, 0.1, 0.0]),
-    np.array([0.0, -0.1, 0.0]),
-    np.array([-0.2, 0.0, 0.0]),
-    np.array([0.0, 0.2, 0.0]),
-    np.array([0.0, -0.2, 0.0]),
+    *(
+        distance * np.array([np.cos(angle), np.sin(angle), 0.0])
+        for distance in (0.05, 0.1, 0.2)
+        for angle in np.pi * np.array([1.0, 0.5, -0.5, 0.75, -0.75, 0.25, -0.25, 0.0])
+    ),
 )
 """Ways from under something, world frame, metres."""
 
@@ -160,10 +162,15 @@ class TaskSearch:
         found = Manipulation(geometric_grasps(scene, body), placements)
         state = self._simulator.state()
         failed: set[int] = set()
+        sideways: list[Grasp] = []
         for _ in range(MOST_TRIES):
             if sum(g.successes for g in found.grasps) >= ENOUGH:
                 break
             way = choose(scene, goal, found, without=failed)
+            if way is None and not sideways:
+                sideways = geometric_grasps(scene, body, _SIDEWAYS)
+                found.grasps += sideways
+                way = choose(scene, goal, found, without=failed)
             if way is None or way.grasp is None:
                 break
             failed.add(id(way.grasp))
@@ -209,12 +216,13 @@ def search_of(task: str) -> TaskSearch:
     return TaskSearch(task)
 
 
-def geometric_grasps(scene: LiberoScene, body: int) -> list[Grasp]:
+def geometric_grasps(scene: LiberoScene, body: int, tilts: tuple[float, ...] = _TILTS) -> list[Grasp]:
     """Return grasps that fit the shape of an object, and that the arm reaches now, best first.
 
     Args:
         scene: The scene.
         body: Id of the object's body.
+        tilts: Angles of the fingers from straight down, radians.
     """
     surface = scene.surface(body)
     center = surface.points.mean(axis=0)
@@ -222,7 +230,7 @@ def geometric_grasps(scene: LiberoScene, body: int) -> list[Grasp]:
     at = scene.pose(body)
     kept: list[Pose] = []
     tested = Distinct(*_SIMILAR)
-    for hand in find_grasps(surface.points, center, orientations(_TILTS, _AZIMUTHS, _ROLLS)):
+    for hand in find_grasps(surface.points, center, orientations(tilts, _AZIMUTHS, _ROLLS)):
         tool = scene.tool_of(hand)
         if not tested.add(tool):
             continue
@@ -339,9 +347,9 @@ def _way_up(scene: LiberoScene, tool: Pose, held: Attachment) -> np.ndarray | No
     """Return the vector by which a held object is moved before it rises: zero if nothing is above it."""
     for aside in _ASIDES:
         free = True
-        for height in _RISES:
+        for share, height in ((0.5, _RISES[0]), *((1.0, rise) for rise in _RISES)):
             out = tool.copy()
-            out[:3] += aside
+            out[:3] += share * aside
             out[2] += height
             free = free and scene.arm.free(out, 0.5, held)
         if free:
