@@ -44,6 +44,11 @@ def main() -> None:
         successes[line["task"]][line["seed"]] = line["success"]
     for name, by_seed in successes.items():
         rates[name] = [sum(by_seed.values()), len(by_seed)]
+    for suite in dict.fromkeys(name.split("/")[0] for name in task_names()):
+        tried = [rates[name] for name in successes if name.split("/")[0] == suite]
+        if tried:
+            solved, rollouts = (sum(column) for column in zip(*tried, strict=True))
+            print(f"| {suite} | {len(tried)} | {sum(s > 0 for s, _ in tried)} | {solved} | {rollouts} |")
     TABLE.write_text(json.dumps(rates, indent=0, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -25,6 +25,8 @@ _SETTLE_SECONDS = 0.8
 _MOST_TRIES = 40
 _ENOUGH = 10
 """Placements after which the search ends."""
+_PUSHED = 0.02
+"""Distance by which no other object may move, metres."""
 _STILL = 0.02
 """Speed (m/s) below which an object is at rest."""
 
@@ -56,11 +58,15 @@ def find_placements(
     simulator = scene.simulator
     state = simulator.state()
     reference = scene.reference(goal.arguments[1])
+    # What moves by itself at the beginning does not count as pushed.
+    _wait(scene)
+    others = _others(scene, name)
+    simulator.restore(state)
     found: list[Placement] = []
     for tries, (pose, cost) in enumerate(_candidates(scene, name, goal, share)):
         if tries == _MOST_TRIES or len(found) == _ENOUGH:
             break
-        moved = _settle(scene, name, goal, pose)
+        moved = _settle(scene, name, goal, pose, others)
         simulator.restore(state)
         if moved is not None:
             found.append(Placement(poses.relative(reference, pose), cost + moved))
@@ -147,24 +153,35 @@ def _turns(now: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
             yield turned, cost + 0.05 * abs(yaw)
 
 
-def _settle(scene: LiberoScene, name: str, goal: GoalPredicate, pose: Pose) -> float | None:
+def _others(scene: LiberoScene, name: str) -> dict[int, Pose]:
+    """Return the poses of all free bodies but one, by their ids."""
+    bodies = range(1, scene.model.nbody)
+    return {o: scene.pose(o) for o in bodies if o != scene.body(name) and scene.free_address(o) >= 0}
+
+
+def _wait(scene: LiberoScene) -> None:
+    """Let everything settle while the tool stands still."""
+    simulator = scene.simulator
+    tool = simulator.observe().tcp_pose
+    for _ in range(simulator.spec.embodiment.steps(_SETTLE_SECONDS)):
+        simulator.step(simulator.command(tool, OPEN))
+
+
+def _settle(
+    scene: LiberoScene, name: str, goal: GoalPredicate, pose: Pose, others: dict[int, Pose]
+) -> float | None:
     """Let an object fall from a pose; return how far it moves if the goal holds at rest, else None."""
-    simulator, data, body = scene.simulator, scene.data, scene.body(name)
+    data, body = scene.data, scene.body(name)
     at = scene.free_address(body)
     data.qpos[at : at + 7] = pose
     dof = int(scene.model.body_dofadr[body])
     data.qvel[dof : dof + 6] = 0.0
     mujoco.mj_forward(scene.model, data)
-    others = {
-        o: scene.pose(o) for o in range(1, scene.model.nbody) if o != body and scene.free_address(o) >= 0
-    }
-    tool = simulator.observe().tcp_pose
-    for _ in range(simulator.spec.embodiment.steps(_SETTLE_SECONDS)):
-        simulator.step(simulator.command(tool, OPEN))
+    _wait(scene)
     speed = float(np.abs(data.qvel[dof : dof + 3]).max())
     if speed > _STILL or not scene.holds(goal):
         return None
-    if any(poses.distance(before, scene.pose(o))[0] > 0.02 for o, before in others.items()):
+    if any(poses.distance(rest, scene.pose(o))[0] > _PUSHED for o, rest in others.items()):
         return None
     metres, radians = poses.distance(pose, scene.pose(body))
     return 5 * metres + radians
