@@ -82,18 +82,6 @@ def test_generation_gives_the_same_bytes_without_a_common_file_system(elsewhere:
     assert all("127.0.0.1" in address for address in addresses), addresses
 
 
-@pytest.mark.ray
-def test_every_job_gives_the_same_bytes_without_a_common_file_system(elsewhere: Executor) -> None:
-    build(Path("data"), SerialExecutor())
-    for make in (demonstrate, render, sample, explore, evaluate, mine):
-        make(Path("ray"), elsewhere)
-        make(Path("serial"), SerialExecutor())
-        found, expected = content(Path("ray")), content(Path("serial"))
-        assert found.keys() == expected.keys(), make.__name__
-        differ = [name for name in found if found[name] != expected[name]]
-        assert not differ, make.__name__
-
-
 def demonstrate(out: Path, executor: Executor) -> None:
     config = DemonstrationConfig(("ToyPick-v0",), 3, first_seed=50, views=("front",), size=16, stride=20)
     build_demonstrations(config, out / "demonstrations", executor)
@@ -121,6 +109,7 @@ def explore(out: Path, executor: Executor) -> None:
         only_split="train",
         explore=2,
     )
+    build(out / "data", SerialExecutor())
     assert build_samples([out / "data"], out / "explored", config, executor)
 
 
@@ -129,7 +118,7 @@ def evaluate(out: Path, executor: Executor) -> None:
         POLICY,
         MODEL,
         out=out / "results",
-        tasks="ToyPick-v0",
+        tasks="tests.evaluation.toy_study:pick",
         seeds=range(5000, 5003),
         threshold=0.5,
         max_steps=60,
@@ -149,6 +138,19 @@ def mine(out: Path, executor: Executor) -> None:
         out=out / "mined",
         executor=executor,
     )
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("make", [demonstrate, render, sample, explore, evaluate, mine])
+def test_every_job_gives_the_same_bytes_without_a_common_file_system(
+    make: Callable[[Path, Executor], None], elsewhere: Executor
+) -> None:
+    build(Path("data"), SerialExecutor())
+    make(Path("ray"), elsewhere)
+    make(Path("serial"), SerialExecutor())
+    found, expected = content(Path("ray")), content(Path("serial"))
+    assert found.keys() == expected.keys()
+    assert [name for name in found if found[name] != expected[name]] == []
 
 
 @pytest.mark.ray

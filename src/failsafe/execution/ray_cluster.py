@@ -103,7 +103,7 @@ def connect(address: str | None, workers: int | None) -> Any:
                 _local_cpus = cpus
             else:
                 _init(ray, address=address)
-        except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
+        except Exception as error:  # Ray raises plain ones, too: a node that does not start within 30 s
             said = str(error).strip().splitlines()
             where = "Ray to start on this machine" if local else f"a Ray cluster at '{address}'"
             how = "see `failsafe doctor`" if local else "start one with `ray start --head`"
