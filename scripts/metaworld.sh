@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Meta-World from nothing: failures, a compact recovery model, a reference policy by imitation, thresholds, and the paired
-# table of that policy, perturbed at run time, with and without the monitor. Nine tasks, six of them articulated. At most
-# three hours on two cores; stop it at any time, and run it again to resume.
+# table of that policy, perturbed at run time, with and without the monitor. Nine tasks, six of them articulated. About two
+# and a half hours on two cores (an estimate); stop it at any time, and run it again to resume.
 #
 #   FAILSAFE_METAWORLD_OUT  output folder in place of out/metaworld
+#   FAILSAFE_PROOF          set to 1: also run the protocol on proof seeds, once; another two hours
 #   FAILSAFE_QUICK          set to 1: two tasks, a few failures, two steps of training, one seed: to see that everything works
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -46,7 +47,7 @@ guarded=(--policy "reference:$out/policy.safetensors" --max-steps "$(pick 240 12
 [ -e "$out/thresholds.json" ] ||
   "$bin/failsafe" calibrate "$out/model" "${guarded[@]}" --seeds "$(pick 800000:800050 800000:800001)" --out "$out/thresholds.json"
 
-# 6. The paired tables: undisturbed and perturbed at run time, on development seeds; then, by a protocol, on proof seeds.
+# 6. The paired table, undisturbed and perturbed at run time, on development seeds; and the protocol for proof seeds.
 # Exit status 3: the monitor asked for help in some episode, which is a result like any other.
 guarded+=(--monitor "$out/model" --conditions never,monitor --perturb early_release,object_pushed)
 guarded+=($(pick "--calibration $out/thresholds.json" "--threshold 5"))
@@ -55,4 +56,5 @@ guarded+=($(pick "--calibration $out/thresholds.json" "--threshold 5"))
 [ -e "$out/protocol.json" ] ||
   "$bin/failsafe" evaluate "${guarded[@]}" --seeds "$(pick 900000:900100 900000:900001)" --freeze "$out/protocol.json" --hours 3 \
     --end-point "gain in success of the monitor over the policy alone, both perturbations, all tasks (McNemar, exact)"
+[ -n "${FAILSAFE_PROOF:-}${FAILSAFE_QUICK:-}" ] || { echo "next: FAILSAFE_PROOF=1 bash scripts/metaworld.sh"; exit 0; }
 "$bin/failsafe" evaluate --protocol "$out/protocol.json" --videos "$(pick 2 0)" --out "$out/proof" || [ $? -eq 3 ]
