@@ -41,7 +41,7 @@ def main() -> None:
     if options.results.exists():
         text = options.results.read_text(encoding="utf-8")
         lines = [json.loads(line) for line in text.splitlines() if line.endswith("}")]
-    rates = json.loads(TABLE.read_text(encoding="utf-8"))
+    measured: dict[str, list[int]] = {}
     with options.results.open("a", encoding="utf-8") as file:
         for name in task_names():
             done = {line["seed"] for line in lines if line["task"] == name}
@@ -51,8 +51,9 @@ def main() -> None:
                     file.write(json.dumps(line) + "\n")
                     file.flush()
             found = [line for line in lines if line["task"] == name and line["seed"] in seeds]
-            rates[name] = [sum(line["success"] for line in found), len(found)]
+            measured[name] = [sum(line["success"] for line in found), len(found)]
             print(_row(name, found), flush=True)
+    rates = json.loads(TABLE.read_text(encoding="utf-8")) | measured
     TABLE.write_text(json.dumps(rates, indent=0, sort_keys=True) + "\n", encoding="utf-8")
 
 

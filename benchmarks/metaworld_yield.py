@@ -2,12 +2,14 @@
 
     python benchmarks/metaworld_yield.py --failures 3 --out out/metaworld-yield
 
-Started again, the same command goes on where it was.
+The rows are also written to `benchmarks/results/metaworld_yield.json`. Started again, the same command goes
+on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from failsafe.records.case import Outcome
 from failsafe.records.names import folder_name
 from failsafe.simulators.metaworld.tasks import HARD_TO_JUDGE, task_names
 
+RESULTS = Path(__file__).parent / "results" / "metaworld_yield.json"
+
 
 def main() -> None:
     """Generate the datasets, and print a row for each task and the sum."""
@@ -25,6 +29,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/metaworld-yield"))
     options = parser.parse_args()
     total: Counter[str] = Counter()
+    rows: dict[str, dict[str, int]] = {}
     tasks = [name for name in task_names() if name not in HARD_TO_JUDGE]
     for name in tasks:
         data = fs.generate(
@@ -43,7 +48,9 @@ def main() -> None:
             verified=sum(case.verified for case in cases),
         )
         total += found
+        rows[name] = dict(found)
         total["tasks"] += found["verified"] > 0
+        RESULTS.write_text(json.dumps(rows, indent=0) + "\n", encoding="utf-8")
         print(f"| {name} | {found['attempts']} | {found['failures']} | {found['verified']} |", flush=True)
     print(
         f"{total['tasks']} of {len(tasks)} tasks with verified failures; "
