@@ -13,9 +13,10 @@ from typing import ClassVar
 
 from failsafe.datasets.files import write_atomically
 from failsafe.datasets.manifest import read_manifest
-from failsafe.errors import RecordError, UserError
+from failsafe.errors import UserError
 from failsafe.perturbations.runtime import parse_runtime
 from failsafe.records import codec
+from failsafe.records.files import read_text
 from failsafe.records.names import LAST_SEED, LAST_STEP
 from failsafe.records.provenance import Provenance
 from failsafe.records.seeds import check_trainable
@@ -154,10 +155,12 @@ def read_source(folder: Path) -> tuple[str, range]:
         UserError: If the folder has no manifest.
         RecordError: If its manifest is damaged or of an unknown version.
     """
-    try:
-        mined = read_mined_manifest(folder)
-    except (RecordError, UserError):
+    path = folder / "manifest.json"
+    absent = f"expected a dataset made by `failsafe generate`, got {folder}, which has no manifest.json"
+    form = codec.parse_object(read_text(path, absent, within=folder), str(path)).get("format")
+    if not str(form).startswith("MinedManifest/"):
         made = read_manifest(folder)
         return made.command, range(made.config.first_seed, made.config.last_seed)
+    mined = read_mined_manifest(folder)
     first = mined.config.first_seed
     return mined.command, range(first, first + mined.config.episodes)
