@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from failsafe.datasets.build import build_dataset
+from failsafe.datasets.store import Dataset
 from failsafe.execution.serial import SerialExecutor
 from failsafe.generation.config import GenerationConfig, default_modes
 from failsafe.records.assessment import WindowSpec
+from failsafe.reports.gallery import write_gallery
 from failsafe.samples.demonstrate import build_demonstrations
 from failsafe.samples.demonstrations import DemonstrationConfig
 from failsafe.samples.manifest import SampleConfig
@@ -39,6 +41,10 @@ def sample(folder: Path) -> object:
 def demonstrate(folder: Path) -> object:
     config = DemonstrationConfig((TASK,), 2, views=("front",), size=16, stride=12)
     return build_demonstrations(config, folder / "demonstrations", SerialExecutor())
+
+
+def gallery(folder: Path) -> object:
+    return write_gallery(Dataset(folder.parent / "made" / "data"), folder / "gallery")
 
 
 def killed(verb: Verb, folder: Path, writes: int) -> None:
@@ -67,7 +73,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("verb", "moments"), [(generate, (1, 4, 7)), (sample, (1, 2, 4)), (demonstrate, (2, 4))]
+    ("verb", "moments"),
+    [(generate, (1, 4, 7)), (sample, (1, 2, 4)), (demonstrate, (2, 4)), (gallery, (1, 8))],
 )
 def test_a_killed_run_is_completed_by_the_same_call(
     verb: Verb, moments: tuple[int, ...], folder: Path
@@ -82,6 +89,6 @@ def test_a_killed_run_is_completed_by_the_same_call(
         assert child.exitcode == -signal.SIGKILL, "it is killed before it is done"
         assert list((folder / f"{verb.__name__}-{writes}").rglob(".*.partial"))
         verb(folder / f"{verb.__name__}-{writes}")
-        name = {generate: "data", sample: "samples", demonstrate: "demonstrations"}[verb]
+        name = {generate: "data", sample: "samples", demonstrate: "demonstrations"}.get(verb, "gallery")
         got = content(folder / f"{verb.__name__}-{writes}" / name)
         assert got == content(folder / "made" / name)

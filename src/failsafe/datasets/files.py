@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from failsafe.errors import StoreError
@@ -73,6 +74,28 @@ def remove_partials(folder: Path) -> None:
     for partial in folder.rglob(".*.partial"):
         if partial.is_symlink() or partial.is_file():
             partial.unlink(missing_ok=True)
+
+
+def remove_abandoned(partials: Iterable[Path]) -> None:
+    """Clear away what killed processes left half-written, where other processes may be at work.
+
+    Args:
+        partials: Files that were being written, of this machine.
+    """
+    for partial in partials:
+        pid = partial.name.split(".")[-2]
+        if is_partial(partial) and pid.isdecimal() and not _runs(int(pid)):
+            partial.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def explain_error(error: OSError, path: Path) -> str:

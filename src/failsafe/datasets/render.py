@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from failsafe.datasets.cameras import parse_cameras
+from failsafe.datasets.files import remove_abandoned
 from failsafe.datasets.frames import (
     count_case_images,
     count_nominal_images,
@@ -21,6 +22,7 @@ from failsafe.execution.contract import SILENT, Executor, Reporter, ignore
 from failsafe.experts.tasks import Task, load_task
 from failsafe.imports import names_from_files
 from failsafe.records.case import FailureCase
+from failsafe.records.files import check_inside
 
 CATEGORIES = ("recoverable", "unrecoverable", "harmless", "diverged", "plan_failed", "crashed")
 
@@ -160,6 +162,9 @@ def render_dataset(
     with explain_missing_plugins(dataset.path), names_from_files():
         check_task_code(dataset.path)
         executor.run(job, items, on_message=count)
+    frames = dataset.path / "frames"
+    check_inside(dataset.path, frames)
+    remove_abandoned(frames.rglob(".*.partial"))
     return RenderSummary(total, tuple(sorted(job.lost)))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from failsafe.datasets.files import write_atomically
+from failsafe.datasets.files import remove_abandoned, write_atomically
 from failsafe.datasets.store import Dataset
 from failsafe.errors import FailSafeError, UserError
 from failsafe.records.case import FailureCase, Outcome
@@ -89,6 +89,7 @@ def write_gallery(
         write_atomically(out / name, (TEMPLATES / name).read_bytes())
     page = out / "index.html"
     write_atomically(page, _page(every_case, cases, nominals).encode())
+    remove_abandoned(out.glob(".*.partial"))
     return page
 
 
