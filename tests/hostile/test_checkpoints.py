@@ -27,7 +27,15 @@ COMPACT = (
 )
 REFERENCE = (
     *({name: value} for name in ("hidden", "chunk", "size") for value in (0, -1, 1000, 10**9)),
-    *({"keyframes": -1}, {"keyframes": 200}, {"views": []}, {"rate_hz": 0.0}, {"reach": [[], []]}),
+    *(
+        {"keyframes": -1},
+        {"keyframes": 200},
+        {"views": []},
+        {"rate_hz": 0.0},
+        {"reach": [[], []]},
+        {"orientation": [1.0]},
+        {"orientation": [0.0] * 4},
+    ),
 )
 
 

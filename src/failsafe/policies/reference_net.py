@@ -79,6 +79,8 @@ class ReferenceConfig:
         for name, (least, most) in bounds.items():
             if not least <= getattr(self, name) <= most:
                 raise ValueError(f"expected {least} to {most} for '{name}', got {getattr(self, name)}")
+        if len(self.orientation) != 4 or not 0.5 < sum(x * x for x in self.orientation) < 2:
+            raise ValueError(f"expected an orientation as a unit quaternion, got {self.orientation}")
         if not self.rate_hz > 0 or any(len(corner) != 3 for corner in self.reach):
             raise ValueError(
                 f"expected a rate above 0 Hz and corners of x, y and z, got {self.rate_hz} and {self.reach}"
