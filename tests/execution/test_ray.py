@@ -207,8 +207,7 @@ def interruptible() -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_no_process_outlives_the_command(number: signal.Signals, tmp_path: Path) -> None:
+def test_no_process_outlives_a_command_that_is_interrupted(tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
@@ -229,10 +228,10 @@ def test_no_process_outlives_the_command(number: signal.Signals, tmp_path: Path)
             signal.sigtimedwait([], 0.2)
         others = processes_of(process.pid)
         assert any(others)
-        process.send_signal(number)
+        process.send_signal(signal.SIGINT)
         status = process.wait(30)
     finally:
         process.kill()
         process.stderr.close()
-    assert status == {signal.SIGINT: 130, signal.SIGTERM: 15, signal.SIGKILL: -9}[number]
+    assert status == 130
     assert wait_for_end(others, 30) == []
