@@ -1,5 +1,7 @@
+import errno
 import json
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +23,7 @@ from failsafe.models.compact_net import CompactConfig, CompactNet
 from failsafe.models.loading import fingerprint
 from failsafe.models.version_1 import EMBODIMENT, NORMALIZATION
 from failsafe.monitors.calibration import Calibration, Threshold, write_calibration
+from failsafe.monitors.listener import Listener
 from failsafe.monitors.proxy import Proxy
 
 UPSTREAM = ("--upstream", "ws://127.0.0.1:8000")
@@ -176,6 +179,36 @@ def test_thresholds_of_another_monitor(checkpoint: Path, tmp_path: Path, run: Ve
     status, _, err = run("serve", "--monitor", str(checkpoint), *UPSTREAM, "--calibration", str(path))
     assert status == 2
     assert f"expected thresholds of the monitor {checkpoint}, got another's" in err
+
+
+def test_a_proxy_that_must_stop_says_why_and_exits_with_an_error(
+    checkpoint: Path, run: Verb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not with status 0, which says that somebody stopped it."""
+
+    clients: list[socket.socket] = []
+
+    def listen(listener: Listener) -> None:
+        socket.socket.listen(listener)
+        clients.append(socket.create_connection(listener.getsockname()))
+
+    def fail(listener: Listener) -> None:
+        listener.problem = "Bad file descriptor"
+        raise OSError(errno.EBADF, listener.problem)
+
+    monkeypatch.setattr(Listener, "listen", listen)
+    monkeypatch.setattr(Listener, "accept", fail)
+    with WebsocketServer(lambda observation: {"actions": ACTIONS}) as upstream:
+        status, _, err = run(
+            *("serve", "--monitor", str(checkpoint), "--threshold", "0.5"),
+            *("--upstream", upstream.url, "--listen", "127.0.0.1:0"),
+        )
+    clients.pop().close()
+    assert status == 2
+    assert err.splitlines()[-1] == (
+        "failsafe: expected to go on accepting clients, got a listening socket that fails: Bad file "
+        "descriptor"
+    )
 
 
 def test_other_machines_are_let_in_with_a_warning(
