@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 
 help:
 	@echo "make setup   .venv with all that the others need"
-	@echo "make demo    60 verified failures with their recoveries; a perturbed policy with and without the monitor; pages"
+	@echo "make demo    60 verified failures of three suites, with their recoveries; a perturbed policy with and without the monitor; pages"
 	@echo "make test    lint, then the whole test suite"
 	@echo "make test-long  the tests that make test leaves out for their length"
 	@echo "make fuzz    10,000 mutations of what others may write: datasets, checkpoints, settings, messages; for the night"

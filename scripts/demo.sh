@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sixty verified failures on three tasks, rendered if this machine can; then a good policy that is perturbed at run time,
+# Sixty verified failures on tasks of all suites that are installed, rendered if this machine can; then a good policy that is perturbed at run time,
 # with and without the monitor from the same initial states; and the pages to open. Running it again resumes.
 #
 #   FAILSAFE_DEMO_OUT  output folder in place of out/demo
@@ -12,7 +12,12 @@ out=${FAILSAFE_DEMO_OUT:-out/demo}
 guarded=$out-guarded
 pick() { [ -n "${FAILSAFE_QUICK:-}" ] && echo "$2" || echo "$1"; } # FULL QUICK
 
-"$bin/failsafe" generate $(pick "PickCube-v1 PushCube-v1 StackCube-v1" PushCube-v1) --failures "$(pick 60 1)" \
+installed() { "$bin/python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)' "$1"; }
+tasks="PickCube-v1 PushCube-v1 StackCube-v1"
+! installed metaworld || tasks="$tasks metaworld/pick-place-v3 metaworld/drawer-open-v3"
+! installed libero || tasks="$tasks libero_object/0"
+
+"$bin/failsafe" generate $(pick "$tasks" PushCube-v1) --failures "$(pick 60 1)" \
   --labels 2 --out "$out"
 
 if { "$bin/failsafe" doctor --json || true; } | "$bin/python" -c '
