@@ -173,7 +173,7 @@ def _images(row: dict[str, Any], folder: Path, where: str) -> tuple[Path, ...]:
         raise UserError(f"{where}: expected 'image' to be a file name or a list of them, got {named!r:.80}")
     paths = tuple(folder / name for name in cast(list[str], names))
     for path in paths:
-        if not path.is_file():
+        if len(path.name) > 255 or not path.is_file():
             raise UserError(
                 f"{where}: expected an image at {path}, got none; paths start at the file's folder"
             )
