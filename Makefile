@@ -2,7 +2,7 @@
 VENV := $(or $(FAILSAFE_VENV),.venv)
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test test-long fuzz lint bench tables clean
+.PHONY: help setup demo test test-long test-ray fuzz lint bench tables clean
 
 help:
 	@echo "make setup   .venv with all that the others need"
@@ -10,6 +10,7 @@ help:
 	@echo "make test    lint, then the whole test suite"
 	@echo "make test-long  the tests that make test leaves out for their length"
 	@echo "make fuzz    10,000 mutations of what others may write: datasets, checkpoints, settings, messages; for the night"
+	@echo "make test-ray   the tests that start clusters of Ray"
 	@echo "make lint    style, types and the order of the stages"
 	@echo "make bench   the speeds and sizes that the README states, measured here; QUICK=1 to try it"
 	@echo "make tables  the full study of the monitor, and its tables into docs/tables; hours"
@@ -38,6 +39,9 @@ test-long: setup
 # Fifteen mutations of each kind of file and message are tried by make test, 280 of each here.
 fuzz: setup
 	OMP_NUM_THREADS=1 FAILSAFE_FUZZ=280 $(BIN)/pytest tests/hostile
+
+test-ray: setup
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m ray
 
 # QUICK=1 runs everything once, to see that it works, and writes to bench-out.
 bench: setup

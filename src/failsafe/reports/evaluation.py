@@ -16,7 +16,16 @@ from failsafe.evaluation.conditions import NEVER
 from failsafe.evaluation.config import StudyItem, study_items
 from failsafe.evaluation.contrasts import compare_policies
 from failsafe.evaluation.notes import find_faults, notes
-from failsafe.evaluation.paired import ALL_TASKS, NOMINAL, Change, Pair, Summary, pairs_of, summarise
+from failsafe.evaluation.paired import (
+    ALL_TASKS,
+    NOMINAL,
+    Change,
+    Pair,
+    Row,
+    Summary,
+    pairs_of,
+    summarise,
+)
 from failsafe.evaluation.replay_videos import CONDITIONS, ReplayVideo, choose, video_folder
 from failsafe.evaluation.results import Results, StudyManifest
 from failsafe.evaluation.scenarios import scenario
@@ -110,11 +119,14 @@ def limited_notes(summary: Summary) -> list[str]:
     Args:
         summary: Summary of the results.
     """
+    largest: dict[str, Row] = {}
+    for row in summary.rows:
+        if row.condition == NEVER and row.task != ALL_TASKS and row.limited:
+            largest[row.policy] = max(row, largest.get(row.policy, row), key=lambda found: found.limited)
     return [
-        f"{row.policy}, {row.task}, scenario {row.scenario}: {share(row.limited)} of the control steps asked "
-        "for more than the robot's step limits, and were shortened"
-        for row in summary.rows
-        if row.condition == NEVER and row.task != ALL_TASKS and row.limited
+        f"{policy}, {row.task}, scenario {row.scenario}: {share(row.limited)} of the control steps asked for "
+        "more than the robot's step limits, and were shortened; no other task or scenario has a larger share"
+        for policy, row in largest.items()
     ]
 
 
