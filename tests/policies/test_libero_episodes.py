@@ -15,6 +15,7 @@ from failsafe.experts.tasks import Task
 from failsafe.experts.toy import ToyPickExpert
 from failsafe.monitors.monitored import MonitoredPolicy
 from failsafe.policies.libero import OPENPI
+from failsafe.policies.libero_sentences import SENTENCES, evaluation_sentence
 from failsafe.policies.loading import load_policy
 from failsafe.records import poses
 from failsafe.records.episode import EpisodeKey
@@ -23,6 +24,7 @@ from failsafe.records.observation import PolicyObservation
 from failsafe.rollouts.limits import PoseController
 from failsafe.rollouts.loop import ControlLoop
 from failsafe.simulators.libero.simulator import LiberoSimulator
+from failsafe.simulators.libero.tasks import SUITES, instruction, task_files, task_names
 
 pytestmark = pytest.mark.libero
 
@@ -95,7 +97,7 @@ def test_an_episode_sends_and_executes_what_the_evaluation_does(simulator, wire)
     first = {**reference.robosuite(), **simulator.observe().readings}
     if wire == "openpi":
         sent = {**server.observations[0]}
-        official = reference.openpi_request(first, simulator.episode.instruction)
+        official = reference.openpi_request(first, evaluation_sentence(simulator.episode.instruction))
         assert sent.keys() == official.keys()
         assert all(np.array_equal(sent[name], official[name]) for name in official)
         assert len(server.observations) == 3
@@ -167,3 +169,15 @@ def test_corrections_are_valid_actions_that_move_the_tool_where_they_say(simulat
     assert width > 0.07 if rows[-1][6] > 0 else width < 0.005
     assert taken <= longest
     assert [event.kind for event in policy.monitor.events][-1] is EventKind.HAND_BACK
+
+
+def test_the_sentences_are_those_in_the_names_of_the_files():
+    stated = {}
+    for task in task_names():
+        if task.partition("/")[0] in SUITES:
+            name = task_files(task).bddl.stem
+            scene, found, rest = name.partition("SCENE")
+            words = (rest.partition("_")[2] if found and scene.isupper() else name).replace("_", " ")
+            assert stated.setdefault(instruction(task), words) == words, "one instruction, one sentence"
+    assert len(stated) > 100
+    assert {own: words for own, words in stated.items() if own != words} == SENTENCES

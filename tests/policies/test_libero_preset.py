@@ -23,7 +23,10 @@ from failsafe.records.episode import EpisodeKey
 from failsafe.records.observation import PolicyObservation
 from failsafe.simulators.toy import ToyPick
 
-WORDS = "put the bowl on the plate"
+STATED = "pick the alphabet soup and place it in the basket"
+"""The instruction in the file of libero_object/0."""
+WORDS = "pick up the alphabet soup and place it in the basket"
+"""The sentence of its evaluations, from the name of the file."""
 MEASURED = poses.pose([0.45, -0.1, 0.25], DOWN)
 WIRES = ("openpi", "openvla", "openvla-oft")
 
@@ -51,7 +54,7 @@ def ask(name, answer, found):
         server = ActServer(lambda request: answer[0] if wire == "openvla" else list(answer))
     with server:
         policy = load_policy(name.replace("SERVER", server.url.partition("//")[2]))
-        policy.reset(WORDS)
+        policy.reset(STATED)
         actions = policy.act(observe(found))
         policy.close()
     return actions, (server.messages if wire == "openpi" else server.bodies)[0], policy

@@ -3,7 +3,7 @@
 All three render 256 x 256 pixels and turn robosuite's pictures, which are upside down, by half a turn. So a
 policy sees the scene upright and mirrored left-right. They execute LIBERO's own actions: numbers from -1 to
 1, and a gripper that opens at -1 and closes at +1. The ten steps without motion with which they begin
-belong to the reset of LIBERO's tasks.
+belong to the reset of LIBERO's tasks. The instruction is the sentence in the name of the task's file.
 
 Sources: `examples/libero/main.py` of openpi, `experiments/robot/libero/run_libero_eval.py` of OpenVLA and of
 OpenVLA-OFT.
@@ -19,6 +19,7 @@ from jaxtyping import Float, UInt8
 
 from failsafe.errors import PolicyError
 from failsafe.policies import jpeg, resampling
+from failsafe.policies.libero_sentences import evaluation_sentence
 from failsafe.policies.served import LIBERO, Preset, fit
 from failsafe.records.observation import PolicyObservation
 
@@ -94,6 +95,10 @@ def openvla_actions(rows: Float[np.ndarray, "H 7"]) -> Float[np.ndarray, "H 7"]:
     return np.column_stack([rows[:, :6], -np.sign(2.0 * rows[:, 6] - 1.0)])
 
 
-OPENPI = Preset(RENDERED, openpi_picture, _SPACE, openpi_actions, state, READINGS)
-OPENVLA = Preset(RENDERED, openvla_picture, replace(_SPACE, chunk=1), openvla_actions)
-OPENVLA_OFT = Preset(RENDERED, oft_picture, replace(_SPACE, chunk=8), openvla_actions, state, READINGS)
+OPENPI = Preset(RENDERED, openpi_picture, _SPACE, openpi_actions, state, READINGS, evaluation_sentence)
+OPENVLA = Preset(
+    RENDERED, openvla_picture, replace(_SPACE, chunk=1), openvla_actions, sentence=evaluation_sentence
+)
+OPENVLA_OFT = Preset(
+    RENDERED, oft_picture, replace(_SPACE, chunk=8), openvla_actions, state, READINGS, evaluation_sentence
+)

@@ -42,6 +42,7 @@ class Preset:
         actions: Converts the rows of an answer to actions. [H, 7]
         state: Makes the state of a request from an observation; None for the client's own.
         readings: Readings of an observation that `state` takes.
+        sentence: Makes the instruction of a request from a task's; None for the task's own.
     """
 
     size: int
@@ -50,6 +51,7 @@ class Preset:
     actions: Callable[[Float[np.ndarray, "H 7"]], Float[np.ndarray, "H 7"]]
     state: Callable[[PolicyObservation], Float[np.ndarray, "D"]] | None = None
     readings: tuple[str, ...] = ()
+    sentence: Callable[[str], str] | None = None
 
 
 class ServedPolicy(abc.ABC):
@@ -148,7 +150,9 @@ class ServedPolicy(abc.ABC):
         if not self._instruction:
             raise PolicyError(f"{self._name}: expected an instruction before the first action: reset it")
         shown = {key: self._image(observation, view) for key, view in self._image_views.items()}
-        answer = self._ask(shown, observation, self._instruction)
+        sentence = self._preset.sentence if self._preset else None
+        instruction = sentence(self._instruction) if sentence else self._instruction
+        answer = self._ask(shown, observation, instruction)
         rows = check_chunk(self._where, answer, MAX_CHUNK)[: self._action_space.chunk]
         return self._preset.actions(rows) if self._preset else rows
 

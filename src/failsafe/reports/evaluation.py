@@ -122,7 +122,8 @@ def limited_notes(summary: Summary) -> list[str]:
     largest: dict[str, Row] = {}
     for row in summary.rows:
         if row.condition == NEVER and row.task != ALL_TASKS and row.limited:
-            largest[row.policy] = max(row, largest.get(row.policy, row), key=lambda found: found.limited)
+            known = largest.get(row.policy, row)
+            largest[row.policy] = row if row.limited > (known.limited or 0.0) else known
     return [
         f"{policy}, {row.task}, scenario {row.scenario}: {share(row.limited)} of the control steps asked for "
         "more than the robot's step limits, and were shortened; no other task or scenario has a larger share"
