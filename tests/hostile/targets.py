@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from tests.monitors import openpi_client
 from tests.monitors.test_requests import Guarded
 from tests.policies.websocket_server import unpack as unpack_message
 from tests.reports import evaluation_data, gallery_data
+from websockets.sync.client import ClientConnection
 
 from failsafe.datasets.frame_grids import FrameIndex, TraceFrames, read_index
 from failsafe.datasets.manifest import Manifest, check_task_code, read_manifest, write_manifest
@@ -471,7 +471,8 @@ def _wires() -> dict[str, Target]:
             of_request(msgpack_numpy.packb({**arrays, "prompt": "pick"}), place)
 
     def of_chunk(data: bytes, _: Path) -> None:
-        connection: Any = SimpleNamespace(recv=lambda timeout: data)
+        connection: Any = ClientConnection.__new__(ClientConnection)
+        connection.recv = lambda timeout: data
         found = policy._receive(connection, 1.0, "actions")
         check_chunk("policy", found.get("actions"), 64)
 
