@@ -61,8 +61,8 @@ def cpu_seconds() -> dict[str, float]:
     found = {"driver": time.process_time()}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            title = (folder / "cmdline").read_text()
-            user, system = (folder / "stat").read_text().rpartition(")")[2].split()[11:13]
+            title = (folder / "cmdline").read_text(encoding="utf-8")
+            user, system = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[11:13]
         except OSError:
             continue
         if title.startswith("ray::Desk"):

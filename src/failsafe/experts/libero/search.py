@@ -40,7 +40,8 @@ _MOST_GRASPS, _MOST_TESTED = 24, 120
 """Grasps of an object that are kept, and for which the arm's kinematics are computed."""
 _SIMILAR = (0.012, 0.35)
 """Distance (m, rad) up to which two grasps count as the same."""
-_STEPS = 900
+_SECONDS = 45.0
+"""Longest rollout of a try, seconds."""
 _TURN_COST = 0.15
 """Cost of turning the object by one radian while it is carried."""
 _UNTRIED_COST, _RANK_COST = 0.4, 0.02
@@ -120,6 +121,7 @@ class TaskSearch:
         self._scene = LiberoScene(self._simulator)
         self._manipulations: dict[GoalPredicate, Manipulation] = {}
         self._handles: dict[GoalPredicate, list[Handle]] = {}
+        self._most_steps = round(_SECONDS * self._simulator.spec.embodiment.control_hz)
 
     def manipulation(self, goal: GoalPredicate) -> Manipulation:
         """Return grasps and placements for a goal."""
@@ -174,7 +176,7 @@ class TaskSearch:
             if way is None or way.grasp is None:
                 break
             failed.add(id(way.grasp))
-            runner = RolloutRunner(self._simulator, record=False, max_steps=_STEPS)
+            runner = RolloutRunner(self._simulator, record=False, max_steps=self._most_steps)
             with contextlib.suppress(PlanError, DivergedError):
                 carry_out(Motion(scene, runner), goal, way)
                 runner.settle()
@@ -192,7 +194,7 @@ class TaskSearch:
         good: list[Handle] = []
         state = self._simulator.state()
         for handle in candidates[:MOST_TRIES]:
-            runner = RolloutRunner(self._simulator, record=False, max_steps=_STEPS)
+            runner = RolloutRunner(self._simulator, record=False, max_steps=self._most_steps)
             succeeds = False
             with contextlib.suppress(PlanError, DivergedError):
                 operate(Motion(scene, runner), goal, handle)
