@@ -63,8 +63,8 @@ def serve(
         base: Position of the robot's base in the frame of the positions in "observation/state", metres.
         deadline: Seconds after which an assessment is dropped.
         any_instruction: Also assess instructions that the model was not trained on.
-        idle_timeout: Seconds without a request after which a client gives up its seat, if all 16 are taken
-            and another client needs it.
+        idle_timeout: Seconds without a request after which a client is disconnected, if all 16 places are
+            taken and another client needs one.
         allow: Host names, separated by commas, that clients may use for this machine beside its addresses,
             and from which web pages may connect.
         budget: Largest share of 20 seconds of an episode in which the monitor acts, 0 to 1; with 0 it only

@@ -11,7 +11,7 @@ def tasks(*, simulator: str | None = None, json: bool = False) -> int:
     """List the tasks, with instruction, expert, the success of the expert, and what is missing.
 
     Args:
-        simulator: List the tasks of one simulator only, for example maniskill or metaworld.
+        simulator: List the tasks of one simulator only, for example maniskill, metaworld or libero.
         json: Print the list as JSON.
 
     Returns:
