@@ -209,6 +209,6 @@ def test_memory_is_what_is_available(tmp_path, kilobytes, ok):
 def test_every_check_runs_on_this_machine():
     pytest.importorskip("sapien")
     checks = {check.name: check for check in machine.run_checks()}
-    assert len(checks) == 17
+    assert len(checks) == 18
     assert checks["mani_skill"].ok, checks["mani_skill"]
     assert all(check.ok or check.fix for check in checks.values())

@@ -32,7 +32,7 @@ VERBS: dict[str, str] = {
     "score": "Score a model offline on held-out samples, beside the baselines.",
     "assess": "Assess one step of a recorded episode, and write an image of the model's input.",
     "demonstrate": "Record and render successful episodes of the experts.",
-    "imitate": "Train a reference policy on demonstrations.",
+    "imitate": "Train a reference policy on demonstrations, or train one further.",
     "calibrate": "Find alarm thresholds that at most a share alpha of successful episodes exceed.",
     "evaluate": "Evaluate a policy with and without the monitor, from the same initial states.",
     "mine": "Find out how a policy fails, and prove what corrects it.",
