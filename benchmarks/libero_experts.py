@@ -15,7 +15,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from failsafe.experts.libero.search import search_of
+from failsafe.experts.libero.search import search_of, workspace
 from failsafe.experts.tasks import load_task
 from failsafe.generation.nominal import run_nominal
 from failsafe.simulators.libero.environment import task_environment
@@ -72,6 +72,7 @@ def _measure(name: str, seeds: list[int]) -> None:
     task.simulator.close()
     task_environment.cache_clear()
     search_of.cache_clear()
+    workspace.cache_clear()
 
 
 def _lines() -> list[dict[str, Any]]:

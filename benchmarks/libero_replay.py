@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from failsafe.experts.libero.search import search_of
+from failsafe.experts.libero.search import search_of, workspace
 from failsafe.experts.tasks import Task, load_task
 from failsafe.generation.nominal import run_nominal
 from failsafe.records.trace import Trace
@@ -59,6 +59,7 @@ def _measure(name: str, seeds: list[int], branches: int) -> None:
     task.simulator.close()
     task_environment.cache_clear()
     search_of.cache_clear()
+    workspace.cache_clear()
 
 
 def _replay(task: Task, seed: int, trace: Trace) -> dict[str, Any]:

@@ -264,7 +264,10 @@ CALIBRATE = ("calibrate", "{model}", "--policy", toy_study.POLICY, "--tasks", TA
             "expected the name of a task or MODULE:ATTRIBUTE",
         ),
         ((*EVALUATE, "--threshold", "nan"), "expected a finite threshold of at least 0, got nan"),
-        ((*EVALUATE, "--threshold", "0.5", "--max-steps", "0"), "expected episodes of 1 to 1000000 steps, got 0"),
+        (
+            (*EVALUATE, "--threshold", "0.5", "--max-steps", "0"),
+            "expected episodes of 1 to 1000000 steps, got 0",
+        ),
         (
             (*EVALUATE, "--threshold", "0.5", "--takeovers", "-1"),
             "expected an intervention budget of at least 0 takeovers, got -1",

@@ -357,5 +357,5 @@ def test_settings_that_make_no_sense(change: dict, sentence: str) -> None:
 
 
 def test_episodes_shorter_than_the_history_are_an_error(dataset: Dataset) -> None:
-    with pytest.raises(UserError, match="episodes longer than 5000 steps"):
-        select_samples([dataset], SampleConfig(WindowSpec(history=5000)))
+    with pytest.raises(UserError, match="episodes longer than 4000 steps"):
+        select_samples([dataset], SampleConfig(WindowSpec(history=4000)))

@@ -13,6 +13,8 @@ from failsafe.records.plan import OPEN
 from failsafe.rollouts.runner import RolloutRunner
 from failsafe.simulators.contract import ComparesOwnStep, StepComparison
 
+_MOST_TASKS = 8
+"""Loaded tasks that are kept. A task of LIBERO takes half a gigabyte."""
 _FEWEST = 20
 """Control steps to compare at least. The tool holds still after a shorter rollout of the expert."""
 
@@ -25,7 +27,8 @@ class TaskLoader:
     """
 
     def __init__(self, tasks: Mapping[str, Task] | None = None) -> None:
-        self._tasks = dict(tasks or {})
+        self._given = dict(tasks or {})
+        self._loaded: dict[str, Task] = {}
         self._compared: set[str] = set()
 
     def load(self, name: str, seed: int) -> Task:
@@ -38,12 +41,17 @@ class TaskLoader:
         Raises:
             UserError: If the task cannot be loaded, or differs from its simulator's own step.
         """
-        if name not in self._tasks:
-            self._tasks[name] = load_task(name)
+        task = self._given.get(name) or self._loaded.pop(name, None)
+        if task is None:
+            while len(self._loaded) >= _MOST_TASKS:  # the one that has not been asked for the longest time
+                self._loaded.pop(next(iter(self._loaded))).simulator.close()
+            task = load_task(name)
+        if name not in self._given:
+            self._loaded[name] = task
         if name not in self._compared:
-            require_own_step(self._tasks[name], seed)
+            require_own_step(task, seed)
             self._compared.add(name)
-        return self._tasks[name]
+        return task
 
 
 def require_own_step(task: Task, seed: int) -> None:

@@ -72,6 +72,8 @@ class LiberoExpert:
                 self._move_joint(motion, goal, tried[goal] - 1)
             else:
                 self._put(motion, goal, failed)
+        else:
+            raise PlanError(f"the goals were not achieved in {_LONGEST} motions")
         self._empty_hand(motion)
 
     def _next(self, scene: LiberoScene, goals: list[GoalPredicate]) -> GoalPredicate | None:

@@ -13,6 +13,7 @@ from failsafe.experts.libero.surfaces import Surface, contact_geoms, subtree, su
 from failsafe.records import poses
 from failsafe.records.poses import Pose
 from failsafe.simulators.contract import GoalPredicate
+from failsafe.simulators.libero.scene import GRIP_SITE
 from failsafe.simulators.libero.simulator import LiberoSimulator
 from failsafe.simulators.mujoco.bindings import MjData, MjModel, mujoco
 
@@ -39,11 +40,19 @@ class LiberoScene:
         self._sites: Mapping[str, Any] = env.object_sites_dict
         self.model: MjModel = simulator.model
         self.data: MjData = simulator.data
-        model, data = self.model, self.data
+        # Measured in the model's own state, so that the numbers do not depend on the present one.
+        model, data = self.model, mujoco.MjData(self.model)
+        grip = [int(model.joint(f"gripper0_finger_joint{i}").id) for i in (1, 2)]
+        for joint in grip:  # open: closed fingers are in the same place
+            reach = model.jnt_range[joint]
+            data.qpos[int(model.jnt_qposadr[joint])] = reach[np.argmax(np.abs(reach))]
+        mujoco.mj_kinematics(model, data)
         base = int(model.body("robot0_base").id)
         self.base: Pose = np.concatenate([data.xpos[base], data.xquat[base]])
         hand = int(model.body("gripper0_right_gripper").id)
-        tool = self.world(simulator.observe().tcp_pose)
+        tool = np.concatenate(
+            [data.site_xpos[int(model.site(GRIP_SITE).id)], data.xquat[simulator.tool_body]]
+        )
         offset = poses.relative(np.concatenate([data.xpos[hand], data.xquat[hand]]), tool)
         fingers = [int(model.body(f"gripper0_{side}finger").id) for side in ("left", "right")]
         across = poses.rotate(
@@ -53,8 +62,7 @@ class LiberoScene:
         forward = np.asarray(simulator.spec.embodiment.tool_axis)
         self._hand_axes = np.stack([np.cross(across, forward), across, forward], axis=1)
         arm = [int(model.joint(f"robot0_joint{i}").id) for i in range(1, 8)]
-        grip = [int(model.joint(f"gripper0_finger_joint{i}").id) for i in (1, 2)]
-        self.arm = ArmKinematics(model, data, hand, offset, arm, (grip[0], grip[1]))
+        self.arm = ArmKinematics(model, self.data, hand, offset, arm, (grip[0], grip[1]))
         self._robot = set(subtree(model, base, joints=True))
         self._surfaces: dict[int, Surface] = {}
 
@@ -95,7 +103,7 @@ class LiberoScene:
     def surface(self, body: int) -> Surface:
         """Return points on the surface of a body, world frame."""
         if body not in self._surfaces:
-            self._surfaces[body] = surface_of(self.model, self.data, body)
+            self._surfaces[body] = surface_of(self.model, body)
         return self._surfaces[body].placed(self.data.xpos[body], self.data.xmat[body].reshape(3, 3))
 
     def geoms(self, body: int) -> tuple[int, ...]:

@@ -117,11 +117,9 @@ class TaskSearch:
     """
 
     def __init__(self, task: str) -> None:
-        self._simulator = LiberoSimulator(task)
-        self._scene = LiberoScene(self._simulator)
+        self._task = task
         self._manipulations: dict[GoalPredicate, Manipulation] = {}
         self._handles: dict[GoalPredicate, list[Handle]] = {}
-        self._most_steps = round(_SECONDS * self._simulator.spec.embodiment.control_hz)
 
     def manipulation(self, goal: GoalPredicate) -> Manipulation:
         """Return grasps and placements for a goal."""
@@ -139,8 +137,9 @@ class TaskSearch:
 
     def _begin(self, goal: GoalPredicate) -> None:
         """Begin from the initial state of seed 0, with what has to be open first."""
-        self._simulator.reset(0)
-        scene = self._scene
+        scene = workspace(self._task)
+        simulator = scene.simulator
+        simulator.reset(0)
         first = opened_first(scene, goal)
         joint = None
         if first is not None and not scene.holds(first) and (part := scene.part(first.arguments[0])):
@@ -152,17 +151,18 @@ class TaskSearch:
             scene.data.qpos[int(scene.model.jnt_qposadr[joint[0]])] = joint[1]
             mujoco.mj_forward(scene.model, scene.data)
             for _ in range(5):
-                self._simulator.step(self._simulator.command(self._simulator.observe().tcp_pose, OPEN))
+                simulator.step(simulator.command(simulator.observe().tcp_pose, OPEN))
 
     def _search(self, goal: GoalPredicate) -> Manipulation:
-        scene, name = self._scene, goal.arguments[0]
+        scene, name = workspace(self._task), goal.arguments[0]
+        simulator = scene.simulator
         body = scene.body(name)
-        goals = self._simulator.environment.goals
+        goals = simulator.environment.goals
         sharing = [g for g in goals if g.relation in PLACES and g.arguments[1] == goal.arguments[1]]
         share = (sharing.index(goal), len(sharing)) if goal in sharing else (0, 1)
         placements = find_placements(scene, name, goal, share)
         found = Manipulation(geometric_grasps(scene, body), placements)
-        state = self._simulator.state()
+        state = simulator.state()
         failed: set[int] = set()
         sideways: list[Grasp] = []
         for _ in range(MOST_TRIES):
@@ -176,31 +176,32 @@ class TaskSearch:
             if way is None or way.grasp is None:
                 break
             failed.add(id(way.grasp))
-            runner = RolloutRunner(self._simulator, record=False, max_steps=self._most_steps)
+            runner = RolloutRunner(simulator, record=False, max_steps=_most_steps(scene))
             with contextlib.suppress(PlanError, DivergedError):
                 carry_out(Motion(scene, runner), goal, way)
                 runner.settle()
-                if scene.holds(goal) and not self._simulator.held():
+                if scene.holds(goal) and not simulator.held():
                     way.grasp.successes += 1
-            self._simulator.restore(state)
+            simulator.restore(state)
         # What was tried in vain is not tried again.
         found.grasps = [g for g in found.grasps if g.successes or id(g) not in failed]
         found.grasps.sort(key=lambda grasp: -grasp.successes)
         return found
 
     def _search_handles(self, goal: GoalPredicate) -> list[Handle]:
-        scene = self._scene
+        scene = workspace(self._task)
+        simulator = scene.simulator
         candidates = find_handles(scene, goal)
         good: list[Handle] = []
-        state = self._simulator.state()
+        state = simulator.state()
         for handle in candidates[:MOST_TRIES]:
-            runner = RolloutRunner(self._simulator, record=False, max_steps=self._most_steps)
+            runner = RolloutRunner(simulator, record=False, max_steps=_most_steps(scene))
             succeeds = False
             with contextlib.suppress(PlanError, DivergedError):
                 operate(Motion(scene, runner), goal, handle)
                 runner.settle()
                 succeeds = scene.holds(goal)
-            self._simulator.restore(state)
+            simulator.restore(state)
             if succeeds:
                 good.append(handle)
             if len(good) == ENOUGH:
@@ -208,7 +209,23 @@ class TaskSearch:
         return good
 
 
-@functools.lru_cache(maxsize=12)
+@functools.lru_cache(maxsize=1)
+def workspace(task: str) -> LiberoScene:
+    """Return the scene of a simulator in which the search for a task tries things.
+
+    One is kept in a process, because a simulator takes half a gigabyte.
+
+    Args:
+        task: Name of the task.
+    """
+    return LiberoScene(LiberoSimulator(task))
+
+
+def _most_steps(scene: LiberoScene) -> int:
+    return scene.simulator.spec.embodiment.steps(_SECONDS)
+
+
+@functools.cache
 def search_of(task: str) -> TaskSearch:
     """Return the search for a task, one in a process.
 

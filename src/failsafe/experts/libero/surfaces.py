@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from failsafe.simulators.mujoco.bindings import MjData, MjModel, mujoco
+from failsafe.records import poses
+from failsafe.simulators.mujoco.bindings import MjModel, mujoco
 
 _SPACING = 0.008
 """Distance of neighbouring points, metres."""
@@ -63,17 +64,16 @@ def contact_geoms(model: MjModel, bodies: Collection[int]) -> tuple[int, ...]:
     return tuple(g for g in range(model.ngeom) if solid[g] and int(model.geom_bodyid[g]) in bodies)
 
 
-def surface_of(model: MjModel, data: MjData, body: int) -> Surface:
+def surface_of(model: MjModel, body: int) -> Surface:
     """Return points on the surface of a body, with what is attached to it without a joint.
 
-    A shape that is no box counts as its bounding box.
+    A shape that is no box counts as its bounding box. The points come from the model alone: those of a state
+    would be rounded in another way in each state, and nearly equal grasps would change places.
 
     Args:
         model: The compiled model.
-        data: Its data, with positions computed.
         body: Id of the body.
     """
-    origin, axes = data.xpos[body], data.xmat[body].reshape(3, 3)
     points, normals = [np.zeros((0, 3))], [np.zeros((0, 3))]
     plane = int(mujoco.mjtGeom.mjGEOM_PLANE)
     for geom in contact_geoms(model, subtree(model, body)):
@@ -81,8 +81,14 @@ def surface_of(model: MjModel, data: MjData, body: int) -> Surface:
             continue
         middle, half = model.geom_aabb[geom, :3], model.geom_aabb[geom, 3:]
         local, outward = _box(half)
-        turn = axes.T @ data.geom_xmat[geom].reshape(3, 3)
-        shift = axes.T @ (data.geom_xpos[geom] - origin)
+        at = poses.pose(model.geom_pos[geom], model.geom_quat[geom])
+        part = int(model.geom_bodyid[geom])
+        while part != body:
+            at = poses.compose(poses.pose(model.body_pos[part], model.body_quat[part]), at)
+            part = int(model.body_parentid[part])
+        matrix = np.empty(9)
+        mujoco.mju_quat2Mat(matrix, at[3:])
+        turn, shift = matrix.reshape(3, 3), at[:3]
         points.append((local + middle) @ turn.T + shift)
         normals.append(outward @ turn.T)
     return Surface(np.concatenate(points), np.concatenate(normals))

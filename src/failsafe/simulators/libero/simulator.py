@@ -273,7 +273,7 @@ class LiberoSimulator(MujocoSimulator):
 
     def _set_initial_state(self, seed: int) -> None:
         stored, own, model, data = self.environment.stored, self.environment.model, self.model, self.data
-        start = self.environment.draw(0 if seed < len(stored) else seed)
+        start = self.environment.draw(0 if 0 <= seed < len(stored) else seed)
         if seed < len(stored):
             start = stored[seed]
         for array in LAYOUT:
@@ -325,6 +325,11 @@ class LiberoSimulator(MujocoSimulator):
             return abs(float(self.data.qvel[at])) <= _REST_SPEED
         linear, angular = self.data.qvel[at : at + 3], self.data.qvel[at + 3 : at + 6]
         return float(np.linalg.norm(linear)) <= _REST_SPEED and float(np.linalg.norm(angular)) <= _REST_TURN
+
+    @property
+    def tool_body(self) -> int:
+        """Id of the body that has the orientation of the tool."""
+        return self._tool[0]
 
     def _tool_in_base(self) -> Pose:
         hand, _ = self._tool
