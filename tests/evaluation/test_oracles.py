@@ -48,7 +48,7 @@ def test_one_correction_is_found_after_which_the_policy_itself_succeeds() -> Non
 def test_what_no_correction_helps_is_left_to_the_policy_and_so_are_successes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(oracles, "MAX_TRIALS", 4)  # each trial is a whole episode
+    monkeypatch.setattr(oracles, "MAX_TRIALS", 2)  # each trial is a whole episode
     for seed in (1, 3):
         alone, corrected = search(seed)
         assert (corrected.ending, corrected.steps, corrected.events) == (alone.ending, alone.steps, ())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,9 +13,9 @@ from scipy.stats import binom
 from failsafe.evaluation.episode_table import read_episode_table
 from failsafe.evaluation.paired import summarise
 from failsafe.monitors.calibration import shipped_calibration
-from failsafe.reports.evaluation import summary_markdown
 
-TABLES = Path(__file__).parents[2] / "docs" / "tables"
+ROOT = Path(__file__).parents[2]
+TABLES = ROOT / "docs" / "tables"
 NAMES = sorted(path.stem for path in TABLES.glob("*.parquet"))
 
 
@@ -20,11 +23,13 @@ def test_there_are_tables() -> None:
     assert set(NAMES) >= {"weak", "medium", "strong", "controls", "axes", "perturbed"}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_number_is_of_the_records(name: str) -> None:
-    written = (TABLES / f"{name}.md").read_text()
-    again = summary_markdown(summarise(read_episode_table(TABLES / f"{name}.parquet")))
-    assert written.rstrip().endswith(again.rstrip())
+def test_every_number_is_of_the_records(tmp_path: Path) -> None:
+    """In a process of its own: the check of types in this one takes ten times as long as the tables."""
+    copy = shutil.copytree(TABLES, tmp_path / "tables")
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts.tables", str(copy)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr[-2000:]
 
 
 @pytest.mark.parametrize("strength", ["weak", "medium", "strong"])

@@ -300,6 +300,7 @@ def test_image_free_samples_improve_the_classifier(folder: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_proprioception_alone_gives_far_less_away(tmp_path: Path) -> None:
     """The same samples and classifier, with object positions and without."""
     config = GenerationConfig(

@@ -167,7 +167,7 @@ def explain_missing_plugins(folder: Path) -> Generator[None, None, None]:
         path = folder / "manifest.json"
         try:
             provenance = codec.parse_object(read_text(path, within=folder), str(path)).get("provenance", {})
-            missing = missing_plugins(provenance.get("plugins", {}))
+            missing = missing_plugins(_read_code(provenance.get("plugins", {}), "plugins"))
         except (FailSafeError, AttributeError):
             missing = []  # no manifest that says so: the error stays as it is
         if not missing:

@@ -164,7 +164,7 @@ def config_from_plain(plain: Mapping[str, Any], where: str) -> GenerationConfig:
                 raise UserError(f"{where}.{key}: expected a number, got {value!r:.80}")
             if abs(value) > LAST_SEED:
                 raise UserError(f"{where}.{key}: expected a number up to 2**62, got a larger one")
-            values[key] = value
+            values[key] = float(value) if key == "compound" else value
     missing = {"tasks", "failures"} - values.keys()
     if missing:
         raise UserError(f"{where}: expected the keys {', '.join(sorted(missing))}, which are absent")

@@ -61,7 +61,7 @@ def missing_plugins(plugins: Mapping[str, str]) -> list[str]:
     for name, version in sorted(plugins.items()):
         try:
             importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
+        except (importlib.metadata.PackageNotFoundError, ValueError):  # ValueError: an empty name
             missing.append(f"{name}=={version}")
     return missing
 
