@@ -27,9 +27,11 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset of the toy with three verified failures, which no test may change."""
+    from failsafe.cli.execution import Execution
     from failsafe.cli.generate import generate
 
     folder = tmp_path_factory.mktemp("verbs") / "data"
     modes = "object_dropped,translation_x"
-    generate(("ToyPick-v0",), out=folder, failures=3, labels=1, verify_rollouts=1, modes=modes, workers=1)
+    one = Execution(workers=1)
+    generate(("ToyPick-v0",), out=folder, failures=3, labels=1, verify_rollouts=1, modes=modes, execution=one)
     return folder

@@ -385,8 +385,8 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"episodes": 0}, "expected episodes to be at least 1, got 0"),
-        ({"samples": 0}, "expected samples to be at least 1, got 0"),
+        ({"episodes": 0}, "expected episodes to be at least 1 and at most 1000000, got 0"),
+        ({"samples": 0}, "expected samples to be at least 1 and at most 1000000, got 0"),
         ({"perturbations": ("translation_x",)}, "expected a mode that needs no plan"),
         ({"tasks": (PICK, PICK)}, "expected tasks with different names"),
         ({"first_seed": 900_001, "episodes": 1}, "900000:1000000 are kept for 'proof'"),

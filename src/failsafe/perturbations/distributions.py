@@ -139,14 +139,15 @@ def parse_distribution(data: Any, where: str) -> Distribution:
         return _make("choice", [float(data)], where)
     if not isinstance(data, Mapping) or len(cast(Mapping[str, Any], data)) != 1:
         raise UserError(
-            f"{where}: expected a number or one of uniform, normal, choice with a list, got {data!r:.80}"
+            f"{where}: expected a finite number or one of uniform, normal, choice with a list, "
+            f"got {data!r:.80}"
         )
     kind, raw = next(iter(cast(Mapping[str, Any], data).items()))
     if kind not in _KINDS:
         raise UnknownNameError(f"distribution at {where}", str(kind), _KINDS)
     values = cast(list[Any], raw) if isinstance(raw, list) else [raw]
     if not all(map(_is_number, values)):
-        raise UserError(f"{where}.{kind}: expected a list of numbers, got {raw!r:.80}")
+        raise UserError(f"{where}.{kind}: expected a list of finite numbers, got {raw!r:.80}")
     numbers = [float(v) for v in values]
     wanted = _KINDS[kind]
     if wanted is not None and len(numbers) != wanted:
