@@ -49,7 +49,7 @@ def test_a_script_is_bash(script):
 
 @pytest.mark.maniskill
 @pytest.mark.render
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_demo_runs(tmp_path):
     out = run("bash", "scripts/demo.sh", FAILSAFE_DEMO_OUT=tmp_path / "demo")
     pages = [Path(line.partition(":")[2].strip()) for line in out.splitlines() if line.startswith("Open the")]
