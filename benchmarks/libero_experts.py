@@ -15,10 +15,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from failsafe.experts.libero.search import search_of, workspace
 from failsafe.experts.tasks import load_task
 from failsafe.generation.nominal import run_nominal
-from failsafe.simulators.libero.environment import task_environment
 from failsafe.simulators.libero.tasks import task_names
 
 RESULTS = Path(__file__).parent / "results" / "libero_experts.jsonl"
@@ -70,9 +68,6 @@ def _measure(name: str, seeds: list[int]) -> None:
         with RESULTS.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
     task.simulator.close()
-    task_environment.cache_clear()
-    search_of.cache_clear()
-    workspace.cache_clear()
 
 
 def _lines() -> list[dict[str, Any]]:

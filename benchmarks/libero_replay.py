@@ -17,11 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from failsafe.experts.libero.search import search_of, workspace
 from failsafe.experts.tasks import Task, load_task
 from failsafe.generation.nominal import run_nominal
 from failsafe.records.trace import Trace
-from failsafe.simulators.libero.environment import task_environment
 from failsafe.simulators.libero.simulator import WAIT_STEPS, LiberoSimulator
 from failsafe.simulators.libero.tasks import task_names
 
@@ -57,9 +55,6 @@ def _measure(name: str, seeds: list[int], branches: int) -> None:
         with RESULTS.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
     task.simulator.close()
-    task_environment.cache_clear()
-    search_of.cache_clear()
-    workspace.cache_clear()
 
 
 def _replay(task: Task, seed: int, trace: Trace) -> dict[str, Any]:

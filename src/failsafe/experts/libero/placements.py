@@ -10,8 +10,8 @@ import numpy as np
 
 from failsafe.experts.libero.scene import LiberoScene
 from failsafe.records import poses
-from failsafe.records.plan import OPEN
 from failsafe.records.poses import Pose
+from failsafe.rollouts.runner import RolloutRunner
 from failsafe.simulators.contract import GoalPredicate
 from failsafe.simulators.mujoco.bindings import mujoco
 
@@ -162,9 +162,7 @@ def _others(scene: LiberoScene, name: str) -> dict[int, Pose]:
 def _wait(scene: LiberoScene) -> None:
     """Let everything settle while the tool stands still."""
     simulator = scene.simulator
-    tool = simulator.observe().tcp_pose
-    for _ in range(simulator.spec.embodiment.steps(_SETTLE_SECONDS)):
-        simulator.step(simulator.command(tool, OPEN))
+    RolloutRunner(simulator, record=False).settle(simulator.spec.embodiment.steps(_SETTLE_SECONDS))
 
 
 def _settle(

@@ -179,14 +179,9 @@ class LiberoScene:
             joint: Id of the joint.
         """
         low, high = self.model.jnt_range[joint].tolist()
-        at = int(self.model.jnt_qposadr[joint])
-        before = float(self.data.qpos[at])
-        found: list[float] = []
-        for value in (low + 0.05 * (high - low), high - 0.05 * (high - low)):
-            self.data.qpos[at] = value
-            if not self.holds(goal):
-                found.append(value)
-        self.data.qpos[at] = before
+        ends = (low + 0.05 * (high - low), high - 0.05 * (high - low))
+        found = [value for value in ends if not self._holds_at(goal, joint, value)]
+        before = self._joint_position(joint)
         return max(found, key=lambda value: abs(value - before)) if found else None
 
     def joint_target(self, goal: GoalPredicate, joint: int) -> float | None:
@@ -197,16 +192,21 @@ class LiberoScene:
             joint: Id of the joint.
         """
         low, high = self.model.jnt_range[joint].tolist()
-        at = int(self.model.jnt_qposadr[joint])
-        before = float(self.data.qpos[at])
-        values = np.linspace(low, high, _SAMPLES + 1)
-        satisfied: list[float] = []
-        for value in values:
-            self.data.qpos[at] = value
-            if self.holds(goal):
-                satisfied.append(float(value))
-        self.data.qpos[at] = before
+        values = np.linspace(low, high, _SAMPLES + 1).tolist()
+        satisfied = [value for value in values if self._holds_at(goal, joint, value)]
         if not satisfied:
             return None
+        before = self._joint_position(joint)
         near, far = sorted((satisfied[0], satisfied[-1]), key=lambda value: abs(value - before))
         return far if abs(far - near) < _SHORT else near + _INSIDE * (far - near)
+
+    def _joint_position(self, joint: int) -> float:
+        return float(self.data.qpos[int(self.model.jnt_qposadr[joint])])
+
+    def _holds_at(self, goal: GoalPredicate, joint: int, position: float) -> bool:
+        """Whether a goal would be satisfied with a joint in another position."""
+        at, before = int(self.model.jnt_qposadr[joint]), self._joint_position(joint)
+        self.data.qpos[at] = position
+        holds = self.holds(goal)
+        self.data.qpos[at] = before
+        return holds

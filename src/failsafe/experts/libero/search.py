@@ -21,7 +21,6 @@ from failsafe.experts.libero.motion import BACK_OFF, Motion
 from failsafe.experts.libero.placements import Placement, find_placements
 from failsafe.experts.libero.scene import LiberoScene
 from failsafe.records import poses
-from failsafe.records.plan import OPEN
 from failsafe.records.poses import Pose
 from failsafe.rollouts.runner import RolloutRunner
 from failsafe.simulators.contract import GoalPredicate
@@ -42,6 +41,8 @@ _SIMILAR = (0.012, 0.35)
 """Distance (m, rad) up to which two grasps count as the same."""
 _SECONDS = 45.0
 """Longest rollout of a try, seconds."""
+_PAUSE = 0.25
+"""Time for everything to settle after a joint has been set, seconds."""
 _TURN_COST = 0.15
 """Cost of turning the object by one radian while it is carried."""
 _UNTRIED_COST, _RANK_COST = 0.4, 0.02
@@ -124,22 +125,19 @@ class TaskSearch:
     def manipulation(self, goal: GoalPredicate) -> Manipulation:
         """Return grasps and placements for a goal."""
         if goal not in self._manipulations:
-            self._begin(goal)
-            self._manipulations[goal] = self._search(goal)
+            self._manipulations[goal] = self._search(self._begin(goal), goal)
         return self._manipulations[goal]
 
     def handles(self, goal: GoalPredicate) -> list[Handle]:
         """Return ways to move the joint of a goal, best first."""
         if goal not in self._handles:
-            self._begin(goal)
-            self._handles[goal] = self._search_handles(goal)
+            self._handles[goal] = self._search_handles(self._begin(goal), goal)
         return self._handles[goal]
 
-    def _begin(self, goal: GoalPredicate) -> None:
-        """Begin from the initial state of seed 0, with what has to be open first."""
+    def _begin(self, goal: GoalPredicate) -> LiberoScene:
+        """Return the scene in the initial state of seed 0, with what has to be open first."""
         scene = workspace(self._task)
-        simulator = scene.simulator
-        simulator.reset(0)
+        scene.simulator.reset(0)
         first = opened_first(scene, goal)
         joint = None
         if first is not None and not scene.holds(first) and (part := scene.part(first.arguments[0])):
@@ -150,11 +148,12 @@ class TaskSearch:
         if joint is not None and joint[1] is not None:
             scene.data.qpos[int(scene.model.jnt_qposadr[joint[0]])] = joint[1]
             mujoco.mj_forward(scene.model, scene.data)
-            for _ in range(5):
-                simulator.step(simulator.command(simulator.observe().tcp_pose, OPEN))
+            pause = scene.simulator.spec.embodiment.steps(_PAUSE)
+            RolloutRunner(scene.simulator, record=False).settle(pause)
+        return scene
 
-    def _search(self, goal: GoalPredicate) -> Manipulation:
-        scene, name = workspace(self._task), goal.arguments[0]
+    def _search(self, scene: LiberoScene, goal: GoalPredicate) -> Manipulation:
+        name = goal.arguments[0]
         simulator = scene.simulator
         body = scene.body(name)
         goals = simulator.environment.goals
@@ -188,8 +187,7 @@ class TaskSearch:
         found.grasps.sort(key=lambda grasp: -grasp.successes)
         return found
 
-    def _search_handles(self, goal: GoalPredicate) -> list[Handle]:
-        scene = workspace(self._task)
+    def _search_handles(self, scene: LiberoScene, goal: GoalPredicate) -> list[Handle]:
         simulator = scene.simulator
         candidates = find_handles(scene, goal)
         good: list[Handle] = []
