@@ -15,6 +15,7 @@ import failsafe as fs
 from failsafe.errors import StoreError, UserError
 from failsafe.evaluation.evaluate import plan_study
 from failsafe.evaluation.protocol import Protocol, freeze, read_protocol, run_protocol, write_protocol
+from failsafe.evaluation.results import Results
 from failsafe.execution.serial import SerialExecutor
 from failsafe.models.loading import fingerprint
 from failsafe.monitors.calibration import Calibration, Threshold, write_calibration
@@ -104,6 +105,29 @@ def test_a_protocol_that_makes_no_sense(thresholds: Path, changes: dict[str, Any
     config = plan(thresholds, **({"seeds": changes["seeds"]} if "seeds" in changes else {}))
     with pytest.raises(UserError, match=sentence):
         Protocol(config, changes.get("end_point", "gain"), changes.get("budget_hours", 1.0))
+
+
+PROTOCOLS = sorted((Path(__file__).parents[2] / "docs" / "protocols").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", PROTOCOLS, ids=lambda path: path.stem)
+def test_a_shipped_protocol_is_read_and_bound_to_the_source_that_it_froze(path: Path, tmp_path: Path) -> None:
+    settings = read_protocol(path)[0].config.settings
+    assert (
+        settings.assist_seconds == json.loads(path.read_text())["config"]["settings"]["continuation_seconds"]
+    )
+    with pytest.raises(UserError, match="froze"):
+        run_protocol(path, tmp_path / "out", SerialExecutor())
+
+
+def test_results_from_before_a_setting_was_renamed_can_be_continued(tmp_path: Path, thresholds: Path) -> None:
+    config = plan(thresholds, seeds=range(5000, 5001), conditions=("never",))
+    results = Results(tmp_path / "out")
+    results.begin(config)
+    file = results.path / "manifest.json"
+    text = file.read_text().replace("assist_seconds", "continuation_seconds")
+    file.write_text(text.replace("StudyManifest/5", "StudyManifest/4"))
+    assert results.manifest.config == config
 
 
 def test_objects_have_no_place_in_a_protocol(thresholds: Path) -> None:

@@ -219,9 +219,9 @@ def test_a_correction_in_the_tool_frame_is_rotated():
 def test_assisting_takes_as_long_as_the_settings_say():
     assessment, well = failing(actions=(UP,) * 3), Assessment(failure_probability=0.1, continuation=(UP,) * 5)
     for wanted, lengths in (
-        ({"assist": True, "continuation_seconds": seconds(72)}, [3, 5]),
-        ({"assist": True, "continuation_seconds": seconds(2)}, [3, 2]),
-        ({"continuation_seconds": seconds(72), "max_actions": 2}, [2]),
+        ({"assist": True, "assist_seconds": seconds(72)}, [3, 5]),
+        ({"assist": True, "assist_seconds": seconds(2)}, [3, 2]),
+        ({"assist_seconds": seconds(72), "max_actions": 2}, [2]),
     ):
         monitor = make_monitor(ScriptedModel(assessment, well, FINE), 0.5, settings(**wanted))
         assert [len(planned) for planned in play(monitor, FIRST + 1).values()] == lengths
@@ -236,7 +236,7 @@ def test_a_correction_that_was_not_enough_is_followed_by_another():
     monitor = make_monitor(
         ScriptedModel(first, second, well, FINE),
         0.5,
-        settings(max_corrections=3, assist=True, continuation_seconds=seconds(72)),
+        settings(max_corrections=3, assist=True, assist_seconds=seconds(72)),
     )
     ways = play(monitor, FIRST + 1)
     # Two corrections, then the expert's next actions.
@@ -252,7 +252,7 @@ def test_it_continues_while_there_is_no_failure():
     monitor = make_monitor(
         ScriptedModel(failing(actions=(UP,) * 3), well),
         0.5,
-        settings(assist=True, continuation_seconds=seconds(10)),
+        settings(assist=True, assist_seconds=seconds(10)),
     )
     assert [len(planned) for planned in play(monitor, FIRST + 1).values()] == [3, 4, 4, 2]
     assert steps_of(monitor, QUERY) == [FIRST, FIRST + 3, FIRST + 7, FIRST + 11]
@@ -261,7 +261,7 @@ def test_it_continues_while_there_is_no_failure():
     again = make_monitor(
         ScriptedModel(failing(actions=(UP,) * 3), well),
         0.5,
-        settings(assist=True, continuation_seconds=seconds(10), takeovers=1),
+        settings(assist=True, assist_seconds=seconds(10), takeovers=1),
     )
     play(again, FIRST + 1)
     assert steps_of(again, TAKE_OVER) == [FIRST]
@@ -298,7 +298,7 @@ def test_a_failure_while_assisting_is_corrected_at_even_odds():
     monitor = make_monitor(
         ScriptedModel(sure, well, likely, well),
         0.95,
-        settings(max_corrections=2, assist=True, continuation_seconds=seconds(8)),
+        settings(max_corrections=2, assist=True, assist_seconds=seconds(8)),
     )
     assert [len(planned) for planned in play(monitor, FIRST + 1).values()] == [3, 4, 1, 4]
     assert steps_of(monitor, EventKind.AGAIN) == [FIRST + 7]
@@ -322,7 +322,7 @@ def test_without_a_second_correction_the_takeover_ends(answer):
     monitor = make_monitor(
         ScriptedModel(first, answer, FINE),
         0.5,
-        settings(max_corrections=3, assist=True, continuation_seconds=seconds(72)),
+        settings(max_corrections=3, assist=True, assist_seconds=seconds(72)),
     )
     assert [len(planned) for planned in play(monitor, FIRST + 1).values()] == [3]
     assert steps_of(monitor, EventKind.AGAIN) == []
@@ -339,7 +339,7 @@ def test_a_negligible_correction_is_not_repeated():
         (((0.0, 0.0, 0.0, 0.0, 0.12, 0.0, 1.0),), [3, 1]),
     ):
         stuck = failing(actions=rows, continuation=(UP,) * 4)
-        changes = settings(max_corrections=2, assist=True, continuation_seconds=seconds(9))
+        changes = settings(max_corrections=2, assist=True, assist_seconds=seconds(9))
         monitor = make_monitor(ScriptedModel(failing(actions=(UP,) * 3), stuck, FINE), 0.5, changes)
         assert [len(planned) for planned in play(monitor, FIRST + 1).values()] == lengths
 

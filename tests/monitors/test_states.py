@@ -65,7 +65,7 @@ def test_a_state_knows_all_triggers_that_occur_in_it(triggers):
 
 def test_the_monitor_passes_through_the_states():
     model = ScriptedModel(failing(), failing(0.1, continuation=((0.0,) * 7,) * 2), failing(0.1))
-    monitor = make_monitor(model, 0.5, settings(assist=True, continuation_seconds=0.1, cool_down_seconds=0.2))
+    monitor = make_monitor(model, 0.5, settings(assist=True, assist_seconds=0.1, cool_down_seconds=0.2))
     states, left = [], 0
     for step in range(FIRST + 12):
         if left > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -126,6 +127,13 @@ def study_items(config: StudyConfig, shard: tuple[int, int] = (0, 1)) -> list[St
         if not scenario(name).tasks or task in scenario(name).tasks
     ]
     return items[shard[0] :: shard[1]]
+
+
+def rename_assist_seconds(fields: dict[str, Any]) -> dict[str, Any]:
+    """Convert a record of a study in which the setting had the name `continuation_seconds`."""
+    settings: dict[str, Any] = fields["config"]["settings"]
+    settings["assist_seconds"] = settings.pop("continuation_seconds")
+    return fields
 
 
 def conditions_to_run(config: StudyConfig) -> list[str]:

@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -19,7 +19,7 @@ from typing import ClassVar
 from failsafe.datasets.files import write_atomically
 from failsafe.errors import UserError
 from failsafe.evaluation.code import differences, study_code
-from failsafe.evaluation.config import StudyConfig, study_items
+from failsafe.evaluation.config import StudyConfig, rename_assist_seconds, study_items
 from failsafe.evaluation.results import Frozen, Results
 from failsafe.evaluation.study import counting, run_study
 from failsafe.execution.contract import Executor
@@ -47,7 +47,8 @@ class Protocol:
         UserError: If the seeds are not proof seeds, there is no end point, or the budget is not above 0.
     """
 
-    FORMAT: ClassVar[int] = 1
+    FORMAT: ClassVar[int] = 2
+    MIGRATIONS: ClassVar[Mapping[str, codec.Migration]] = {"Protocol/1": rename_assist_seconds}
 
     config: StudyConfig
     end_point: str

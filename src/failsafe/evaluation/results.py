@@ -9,7 +9,7 @@ results/
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -17,7 +17,7 @@ from typing import ClassVar
 from failsafe.datasets.files import file_name, is_leftover, write_atomically
 from failsafe.errors import StoreError
 from failsafe.evaluation.code import differences
-from failsafe.evaluation.config import StudyConfig
+from failsafe.evaluation.config import StudyConfig, rename_assist_seconds
 from failsafe.evaluation.paired import Summary, summarise
 from failsafe.records import codec
 from failsafe.records.episode import Episode, EpisodeKey
@@ -57,7 +57,8 @@ class StudyManifest:
     # Earlier formats: 1 (scores were means over queries), 2 (other names of the monitor's settings), 3 (the
     # condition "monitor" went on as the expert). Their episodes were made with other settings, so they cannot
     # be resumed.
-    FORMAT: ClassVar[int] = 4
+    FORMAT: ClassVar[int] = 5
+    MIGRATIONS: ClassVar[Mapping[str, codec.Migration]] = {"StudyManifest/4": rename_assist_seconds}
 
     config: StudyConfig
     command: str

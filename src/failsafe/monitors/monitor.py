@@ -263,7 +263,7 @@ class Monitor:
         A policy that fails again after the smallest correction would undo the same correction again.
         """
         settings, repeated = self._settings, self._meter.taken_over - 1
-        seconds = settings.continuation_seconds if settings.assist else settings.escalation_seconds
+        seconds = settings.assist_seconds if settings.assist else settings.escalation_seconds
         steps = round(seconds * self._embodiment.control_hz)
         if settings.assist:
             return steps

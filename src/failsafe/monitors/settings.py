@@ -28,7 +28,7 @@ class MonitorSettings:
         max_actions: Largest number of actions executed of one correction.
         assist: Whether the monitor goes on as the expert after the corrections, in place of handing back at
             once.
-        continuation_seconds: With `assist`, time in a takeover for which the monitor executes the actions
+        assist_seconds: With `assist`, time in a takeover for which the monitor executes the actions
             that the expert would take next, with a query whenever they are done.
         escalation_seconds: Without `assist`, the same time in the second takeover of an episode, when the
             policy has failed again after a correction; it doubles with each further takeover. The first
@@ -48,7 +48,7 @@ class MonitorSettings:
     max_corrections: int = 6
     max_actions: int = 24
     assist: bool = False
-    continuation_seconds: float = 3.6
+    assist_seconds: float = 3.6
     escalation_seconds: float = 0.0
     cool_down_seconds: float = 0.5
     asynchronous: bool = False
@@ -57,7 +57,7 @@ class MonitorSettings:
     def __post_init__(self) -> None:
         """Refuse numbers out of range."""
         least = {"drift": 0, "repeat_threshold": 0, "max_corrections": 1, "max_actions": 1}
-        least |= {"continuation_seconds": 0, "escalation_seconds": 0, "cool_down_seconds": 0}
+        least |= {"assist_seconds": 0, "escalation_seconds": 0, "cool_down_seconds": 0}
         for name, number in least.items():
             if not number <= (got := getattr(self, name)) < math.inf:
                 raise UserError(f"expected a monitor's {name} to be finite and at least {number}, got {got}")
