@@ -27,4 +27,5 @@ def test_only_assist_goes_on_as_the_expert() -> None:
     assert unlimited == ["assist", "model-alone"]
     assert changed["minimal"].max_corrections == 1
     assert changed["monitor"] == default
-    assert [name for name, settings in changed.items() if settings.escalation_seconds] == ["escalate"]
+    escalating = [name for name, settings in changed.items() if settings.escalate_after is not None]
+    assert escalating == ["escalate"]

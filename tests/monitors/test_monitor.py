@@ -267,7 +267,7 @@ def test_it_continues_while_there_is_no_failure():
     assert steps_of(again, TAKE_OVER) == [FIRST]
 
 
-def test_it_goes_on_for_longer_each_time_that_a_correction_was_undone():
+def test_it_goes_on_for_as_long_as_the_budget_allows_once_corrections_were_undone():
     class Undone(ScriptedModel):
         """Sees a failure whenever the policy acts, and none once it is corrected."""
 
@@ -276,20 +276,23 @@ def test_it_goes_on_for_longer_each_time_that_a_correction_was_undone():
             well = Assessment(failure_probability=0.1, continuation=(UP,) * 4)
             return well if monitor.in_control else failing(actions=(UP,) * 3)
 
-    def lengths(**changes):
+    def lengths(after, steps=400):
         nonlocal monitor
-        changes = settings(takeovers=4, **{"escalation_seconds": seconds(4), **changes})
-        monitor = make_monitor(Undone(FINE), 0.5, changes)
+        limits = replace(NO_LIMIT, takeovers=4, consecutive_seconds=seconds(13))
+        limits = replace(limits, share=steps / 400, episode_seconds=seconds(400))
+        monitor = make_monitor(Undone(FINE), 0.5, settings(escalate_after=after, budget=limits))
         at = play(monitor, 120)
         starts = steps_of(monitor, TAKE_OVER)
         return [[len(at[step]) for step in at if sum(s <= step for s in starts) == n + 1] for n in range(4)]
 
     monitor = None
-    assert lengths() == [[3], [3, 4], [3, 4, 4], [3, 4, 4, 4, 4]]
-    assert lengths(escalation_seconds=0.0) == [[3]] * 4
-    # The budget bounds it like anything else: 3 + 7 + 11 of 24 steps are spent before the last takeover.
-    limited = replace(NO_LIMIT, takeovers=4, share=24 / 400, episode_seconds=seconds(400))
-    assert lengths(budget=limited) == [[3], [3, 4], [3, 4, 4], [3]]
+    assert lengths(None) == [[3]] * 4
+    assert lengths(4) == [[3]] * 4
+    assert lengths(2) == [[3], [3], [3, 4, 4, 2], [3, 4, 4, 2]]
+    assert lengths(1) == [[3], [3, 4, 4, 2], [3, 4, 4, 2], [3, 4, 4, 2]]
+    assert lengths(0) == [[3, 4, 4, 2]] * 4
+    # Of 24 steps, 3 + 13 are spent before the third takeover, and nothing is left for a fourth.
+    assert lengths(1, steps=24) == [[3], [3, 4, 4, 2], [3, 4, 1], []]
 
 
 def test_a_failure_while_assisting_is_corrected_at_even_odds():

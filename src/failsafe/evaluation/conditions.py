@@ -36,9 +36,6 @@ NEVER, WATCH, MONITOR = "never", "watch", "monitor"
 MINIMAL, ESCALATE, ASSIST = "minimal", "escalate", "assist"
 """A monitor that corrects once per alarm; one that goes on as the expert if its corrections are undone; one
 that goes on as the expert after each takeover, without a budget."""
-ESCALATION_SECONDS = 0.6
-"""Time for which `escalate` goes on as the expert in the second takeover. 0.6, 1.2 and 2.4 s, with four
-corrections of the usual length, are the 100 control steps of the default budget."""
 CONTROLS = (
     MINIMAL,
     ESCALATE,
@@ -94,11 +91,11 @@ CONDITIONS.prepare = _checked
 
 
 def _minimal(settings: MonitorSettings) -> MonitorSettings:
-    return replace(settings, max_corrections=1, escalation_seconds=0.0)
+    return replace(settings, max_corrections=1, escalate_after=None)
 
 
 def _escalate(settings: MonitorSettings) -> MonitorSettings:
-    return replace(settings, escalation_seconds=ESCALATION_SECONDS)
+    return replace(settings, escalate_after=1)
 
 
 def _assist(settings: MonitorSettings) -> MonitorSettings:
@@ -141,8 +138,8 @@ for _name, _condition in {
     ),
     ESCALATE: Condition(
         settings=_escalate,
-        description="The monitor; from the second takeover of an episode on, it goes on as the expert for "
-        "0.6 s after the corrections, then for twice as long each time, within the budget.",
+        description="The monitor; from the second takeover of an episode on, it goes on as the expert after "
+        "the corrections, for as long as the budget allows without a step of the policy.",
     ),
     ASSIST: Condition(
         settings=_assist,

@@ -133,6 +133,7 @@ def rename_assist_seconds(fields: dict[str, Any]) -> dict[str, Any]:
     """Convert a record of a study in which the setting had the name `continuation_seconds`."""
     settings: dict[str, Any] = fields["config"]["settings"]
     settings["assist_seconds"] = settings.pop("continuation_seconds")
+    settings.pop("escalation_seconds", None)  # what the condition `escalate` had; no study set it
     return fields
 
 

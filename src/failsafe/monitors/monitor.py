@@ -24,8 +24,6 @@ from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.records.event import Event, EventKind
 from failsafe.records.observation import PolicyObservation
 
-_MOST_DOUBLINGS = 16
-"""Doublings of the escalation; more would be longer than any episode."""
 EventCallback = Callable[[Event], None]
 """Called with an event of an episode."""
 
@@ -262,12 +260,11 @@ class Monitor:
 
         A policy that fails again after the smallest correction would undo the same correction again.
         """
-        settings, repeated = self._settings, self._meter.taken_over - 1
-        seconds = settings.assist_seconds if settings.assist else settings.escalation_seconds
-        steps = round(seconds * self._embodiment.control_hz)
+        settings, meter = self._settings, self._meter
         if settings.assist:
-            return steps
-        return steps << min(repeated - 1, _MOST_DOUBLINGS) if repeated else 0
+            return round(settings.assist_seconds * self._embodiment.control_hz)
+        after = settings.escalate_after
+        return meter.steps_allowed_in_row if after is not None and meter.taken_over > after else 0
 
     def _correct_again(self, plan: _Plan) -> None:
         self._corrections += 1

@@ -30,9 +30,9 @@ class MonitorSettings:
             once.
         assist_seconds: With `assist`, time in a takeover for which the monitor executes the actions
             that the expert would take next, with a query whenever they are done.
-        escalation_seconds: Without `assist`, the same time in the second takeover of an episode, when the
-            policy has failed again after a correction; it doubles with each further takeover. The first
-            takeover has none. 0: hand back at once after every takeover.
+        escalate_after: Takeovers in an episode after which the monitor no longer hands back at once:
+            in each further one it goes on as the expert after the corrections, for as long as the budget
+            allows without a step of the policy. None: hand back at once after every takeover.
         cool_down_seconds: Time after a takeover in which queries do not count.
         asynchronous: Whether the policy acts while the model computes, in place of waiting for the answer.
         deadline: Seconds after which an answer is dropped.
@@ -49,7 +49,7 @@ class MonitorSettings:
     max_actions: int = 24
     assist: bool = False
     assist_seconds: float = 3.6
-    escalation_seconds: float = 0.0
+    escalate_after: int | None = None
     cool_down_seconds: float = 0.5
     asynchronous: bool = False
     deadline: float = 5.0
@@ -57,7 +57,8 @@ class MonitorSettings:
     def __post_init__(self) -> None:
         """Refuse numbers out of range."""
         least = {"drift": 0, "repeat_threshold": 0, "max_corrections": 1, "max_actions": 1}
-        least |= {"assist_seconds": 0, "escalation_seconds": 0, "cool_down_seconds": 0}
+        least |= {"assist_seconds": 0, "cool_down_seconds": 0}
+        least |= {} if self.escalate_after is None else {"escalate_after": 0}
         for name, number in least.items():
             if not number <= (got := getattr(self, name)) < math.inf:
                 raise UserError(f"expected a monitor's {name} to be finite and at least {number}, got {got}")
