@@ -207,7 +207,10 @@ def interruptible() -> None:
 
 
 @pytest.mark.ray
-def test_no_process_outlives_a_command_that_is_interrupted(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_no_process_outlives_a_command_that_is_interrupted(
+    tmp_path: Path, number: signal.Signals, status: int
+) -> None:
     command = [
         sys.executable,
         "-m",
@@ -228,10 +231,13 @@ def test_no_process_outlives_a_command_that_is_interrupted(tmp_path: Path) -> No
             signal.sigtimedwait([], 0.2)
         others = processes_of(process.pid)
         assert any(others)
-        process.send_signal(signal.SIGINT)
-        status = process.wait(30)
+        process.send_signal(number)
+        ended = process.wait(30)
+        said = process.stderr.read().decode()
     finally:
         process.kill()
         process.stderr.close()
-    assert status == 130
+    assert (ended, "Traceback" in said, "***" in said) == (status, False, False), said
     assert wait_for_end(others, 30) == []
+    dataset = Dataset(tmp_path / "data")
+    assert all(dataset.rollouts(case) for case in dataset.cases()), "what was written is whole"

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 import tracemalloc
 from typing import Any
 
+import numpy as np
 import pytest
-from tests.monitors.openpi_client import INSTRUCTION, Model, alarmed, answer, request
+from tests.monitors.openpi_client import ACTIONS, INSTRUCTION, Model, alarmed, answer, request
+from tests.policies import libero_evaluations as reference
+from tests.policies.websocket_server import WebsocketServer, pack, unpack
+from websockets.sync.client import connect
 
+from failsafe.errors import UserError
 from failsafe.monitors import serving
 from failsafe.monitors.calibration import Calibration, Threshold
 from failsafe.monitors.requests import Wire, guard_clients
 from failsafe.monitors.serving import make_service
 from failsafe.monitors.settings import MonitorSettings
+from failsafe.policies.served import fit
+from failsafe.records.assessment import Assessment, WindowSpec
 from failsafe.records.event import EventKind
 
 
@@ -26,6 +34,19 @@ class Knows(Model):
 
     class meta:
         instructions = ("lift", "stack")
+
+
+STATED = "pick the alphabet soup and place it in the basket"
+SENTENCE = "pick up the alphabet soup and place it in the basket"
+
+
+class LiberoModel(Model):
+    """Was trained on a task of LIBERO."""
+
+    window_spec = WindowSpec(views=("front", "hand"), history=4, frames=2, size=224)
+
+    class meta:
+        instructions = (STATED,)
 
 
 @pytest.mark.parametrize(
@@ -96,3 +117,45 @@ def test_an_episode_of_days_keeps_its_last_events() -> None:
         guard.on_request(request(prompt=INSTRUCTION, shade=shade % 200))
         guard.on_answer(answer())
     assert 100 <= len(guard._monitor.events) < 110
+
+
+def test_the_preset_for_libero_needs_the_base() -> None:
+    with pytest.raises(UserError, match=r"it is -0\.66 0 0\.912 in libero_spatial and libero_goal"):
+        make_service("ws://127.0.0.1:9?preset=libero", Model(), port=0)
+
+
+def test_the_preset_for_libero_shows_the_monitor_the_scene_as_the_simulator_does() -> None:
+    """The evaluation sends mirrored images, the world frame, and the sentence of the name of the file."""
+    knows = LiberoModel(Assessment(failure_probability=0.9, actions=((0.02, *(0.0,) * 5, -1.0),)))
+    found = reference.robosuite(quaternion=(1.0, 0.0, 0.0, 0.0))
+    found["robot0_eef_pos"], base = np.array([-0.2, 0.1, 1.1]), (-0.66, 0.0, 0.912)
+    with WebsocketServer(lambda observation: {"actions": ACTIONS}) as server:
+        service = make_service(f"{server.url}?preset=libero", knows, port=0, threshold=0.0, base=base)
+        ready = threading.Event()
+        thread = threading.Thread(target=service.proxy.run, args=(ready.set,))
+        thread.start()
+        try:
+            assert ready.wait(10)
+            with connect(f"ws://127.0.0.1:{service.proxy.port}", compression=None, proxy=None) as client:
+                client.recv(timeout=10)
+                for step in range(12):
+                    moved = {**found, "robot0_eef_pos": found["robot0_eef_pos"] + [0, 0, 1e-3 * step]}
+                    client.send(pack(reference.openpi_request(moved, SENTENCE)))
+                    said = unpack(client.recv(timeout=10))["actions"]
+        finally:
+            service.proxy.stop()
+            thread.join()
+    assert service.instructions == (SENTENCE,)
+    window = knows.windows[0]
+    assert window.instruction == STATED
+    for view, name in enumerate(("waves", "blocks")):
+        upright = fit(reference.seen(name), 224)[:, ::-1]
+        np.testing.assert_array_equal(window.frames[view, -1], upright)
+    np.testing.assert_allclose(
+        window.tcp_poses[0][:3] - found["robot0_eef_pos"], np.negative(base), atol=1e-3
+    )
+    assert window.gripper_widths[0] == pytest.approx(0.0391 + 0.0388, abs=1e-6)
+    assert said.shape == ACTIONS.shape
+    assert np.abs(said).max() <= 1.0
+    assert said[:, 0].min() > 0
+    assert (said[:, 6] == 1.0).all(), "LIBERO's number for a closed gripper"

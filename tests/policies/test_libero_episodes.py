@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from tests.monitors.openpi_client import Model, answer
 from tests.monitors.scripted import FINE, ScriptedModel, failing, settings
 from tests.policies import libero_evaluations as reference
 from tests.policies.act_server import ActServer
-from tests.policies.websocket_server import WebsocketServer
+from tests.policies.websocket_server import WebsocketServer, pack, unpack
 
 pytest.importorskip("libero")
 
@@ -14,10 +15,13 @@ from failsafe.evaluation.scenarios import SCENARIOS
 from failsafe.experts.tasks import Task
 from failsafe.experts.toy import ToyPickExpert
 from failsafe.monitors.monitored import MonitoredPolicy
+from failsafe.monitors.requests import Wire, guard_clients
 from failsafe.policies.libero import OPENPI
-from failsafe.policies.libero_sentences import SENTENCES, evaluation_sentence
+from failsafe.policies.libero_sentences import SENTENCES, evaluation_sentence, stated_instruction
 from failsafe.policies.loading import load_policy
 from failsafe.records import poses
+from failsafe.records.assessment import Assessment
+from failsafe.records.embodiment import LIBERO_PANDA
 from failsafe.records.episode import EpisodeKey
 from failsafe.records.event import EventKind
 from failsafe.records.observation import PolicyObservation
@@ -65,6 +69,7 @@ def test_the_readings_are_those_of_robosuites_sensors(simulator):
     for _ in range(4):
         simulator.step(np.array([0.5, -0.3, 0.2, 0.1, 0.4, -0.2, 1.0], dtype=np.float32))
     found, official = simulator.observe().readings, robosuite(simulator)
+    assert simulator.spec.embodiment == LIBERO_PANDA
     for name, value in found.items():
         np.testing.assert_allclose(value, official[name], atol=1e-12, err_msg=name)
     assert set(found) == set(OPENPI.readings)
@@ -121,23 +126,22 @@ class Still:
     def drop_queue(self): ...
 
 
+CORRECTIONS = [
+    ([[0.02, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]], 12),
+    ([[0.0, 0.0, 0.08, 0.0, 0.0, 0.0, 1.0]], 16),
+    ([[0.0, -0.05, 0.0, 0.0, 0.0, 0.0, 1.0]] * 3, 22),
+    ([[0.05, 0.05, 0.05, 0.0, 0.0, 0.0, 1.0]], 28),
+    ([[0.0, 0.0, 0.0, FAR, 0.0, 0.0, 1.0]], 28),
+    ([[0.0, 0.0, 0.0, 0.0, FAR, 0.0, 1.0]], 30),
+    ([[0.0, 0.0, 0.0, 0.0, 0.0, FAR, 1.0]] * 2, 30),
+    ([[0.02, -0.02, 0.02, 0.1, -0.1, 0.15, -1.0]] * 2, 28),
+    ([[0.0, 0.0, -0.03, 0.0, 0.0, 0.0, -1.0]], 20),
+]
+"""The rows of a correction, and the control steps that it may take."""
 BLACK = {view: np.zeros((8, 8, 3), dtype=np.uint8) for view in ("front", "hand")}
 
 
-@pytest.mark.parametrize(
-    ("rows", "longest"),
-    [
-        ([[0.02, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]], 12),
-        ([[0.0, 0.0, 0.08, 0.0, 0.0, 0.0, 1.0]], 16),
-        ([[0.0, -0.05, 0.0, 0.0, 0.0, 0.0, 1.0]] * 3, 22),
-        ([[0.05, 0.05, 0.05, 0.0, 0.0, 0.0, 1.0]], 28),
-        ([[0.0, 0.0, 0.0, FAR, 0.0, 0.0, 1.0]], 28),
-        ([[0.0, 0.0, 0.0, 0.0, FAR, 0.0, 1.0]], 30),
-        ([[0.0, 0.0, 0.0, 0.0, 0.0, FAR, 1.0]] * 2, 30),
-        ([[0.02, -0.02, 0.02, 0.1, -0.1, 0.15, -1.0]] * 2, 28),
-        ([[0.0, 0.0, -0.03, 0.0, 0.0, 0.0, -1.0]], 20),
-    ],
-)
+@pytest.mark.parametrize(("rows", "longest"), CORRECTIONS)
 def test_corrections_are_valid_actions_that_move_the_tool_where_they_say(simulator, rows, longest):
     simulator.reset(0)
     loop = ControlLoop(simulator)
@@ -171,6 +175,38 @@ def test_corrections_are_valid_actions_that_move_the_tool_where_they_say(simulat
     assert [event.kind for event in policy.monitor.events][-1] is EventKind.HAND_BACK
 
 
+@pytest.mark.parametrize("rows", [rows for rows, _ in CORRECTIONS])
+def test_corrections_of_the_proxy_move_the_tool_where_they_say(simulator, rows):
+    """The client executes five rows of an answer without another look, and the arm lags behind."""
+    simulator.reset(0)
+    model = Model(Assessment(failure_probability=0.999, actions=tuple(map(tuple, rows))))
+    base, views = tuple(simulator.base), {"observation/image": "front"}
+    wire = Wire(OPENPI.action_space, views, base, LIBERO_PANDA, OPENPI)
+    guard = guard_clients(model, 0.0, settings(takeovers=1), wire, lambda *event: None)(1)
+    still = answer(np.tile(Still().act(None), (10, 1)))
+    goal = None
+    for _ in range(14):
+        truth = simulator.observe()
+        found = reference.openpi_request({**reference.robosuite(), **truth.readings}, "lift it")
+        guard.on_request(pack(found))
+        said = guard.on_answer(still)
+        if said == still and goal is not None:
+            break
+        if said != still and goal is None:
+            goal = truth.tcp_pose
+            for row in rows:
+                goal = poses.apply_delta(goal, row[:6])
+        actions = unpack(said)["actions"]
+        assert np.abs(actions).max() <= 1.0
+        for row in actions[:5]:
+            simulator.step(row.astype(np.float32))
+    assert said == still
+    metres, radians = poses.distance(simulator.observe().tcp_pose, goal)
+    # A turn about y moves the tool most, and the proxy sees that after five rows only.
+    within = 0.012 if rows[0][4] == FAR else 0.005
+    assert (metres < within, radians < np.deg2rad(2)) == (True, True), (metres, np.rad2deg(radians))
+
+
 def test_the_sentences_are_those_in_the_names_of_the_files():
     stated = {}
     for task in task_names():
@@ -181,3 +217,4 @@ def test_the_sentences_are_those_in_the_names_of_the_files():
             assert stated.setdefault(instruction(task), words) == words, "one instruction, one sentence"
     assert len(stated) > 100
     assert {own: words for own, words in stated.items() if own != words} == SENTENCES
+    assert all(stated_instruction(words) == own for own, words in stated.items()), "and the way back"

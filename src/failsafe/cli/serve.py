@@ -34,7 +34,7 @@ def serve(
     threshold: float | None = None,
     steps_per_request: int | None = None,
     views: str = "",
-    base: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    base: tuple[float, float, float] | None = None,
     deadline: float = 5.0,
     any_instruction: bool = False,
     idle_timeout: float = 900.0,
@@ -53,14 +53,16 @@ def serve(
 
     Args:
         upstream: The server behind, ws://HOST:PORT. A query states what its actions mean, as for a policy:
-            ws://127.0.0.1:8000?rotation=euler_xyz.
+            ws://127.0.0.1:8000?rotation=euler_xyz. For clients that run LIBERO's evaluation:
+            ws://127.0.0.1:8000?preset=libero.
         monitor: Recovery model: "compact", or a checkpoint.
         listen: HOST:PORT, or a port of this machine alone; 0 for any free port.
         calibration: Thresholds made by `failsafe calibrate`. Without thresholds the monitor only observes.
         threshold: Alarm threshold in accumulated log odds (5, for example), in place of a calibration.
         steps_per_request: Actions of an answer that a client executes before its next request; 5 by default.
         views: Images of a request, "front=observation/image,hand=observation/wrist_image" by default.
-        base: Position of the robot's base in the frame of the positions in "observation/state", metres.
+        base: Position of the robot's base in the frame of the positions in "observation/state", metres; its
+            origin by default, and needed with preset=libero.
         deadline: Seconds after which an assessment is dropped.
         any_instruction: Also assess instructions that the model was not trained on.
         idle_timeout: Seconds without a request after which a client is disconnected, if all 16 places are

@@ -9,12 +9,14 @@ import importlib.util
 import os
 import secrets
 import shutil
+import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from failsafe.errors import UserError
 from failsafe.execution.threads import single_threaded
@@ -29,6 +31,8 @@ LOOPBACK = {
     # On Linux, Ray listens on all interfaces; with this it takes the loopback address as on macOS. Ray reads
     # it when it is imported.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    # On SIGTERM while it starts, Ray would first wait for work that there is none of.
+    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
 }
 """Environment of a Ray on this machine."""
 ALWAYS = {
@@ -42,6 +46,8 @@ ALWAYS = {
 """Environment of every use of Ray, unless the user has set it."""
 CONNECT_SECONDS = 10.0
 """Longest time to wait for an answer from the address of a cluster, seconds."""
+TERMINATED = 128 + signal.SIGTERM
+"""Exit status after SIGTERM, as shells have it."""
 _LONGEST_FOLDER = 40
 """Ray puts sockets into its temporary folder, and a socket's path has at most 107 characters."""
 
@@ -158,7 +164,19 @@ def _start(ray: Any, cpus: int) -> None:
 
 
 def _init(ray: Any, **options: Any) -> None:
-    ray.init(log_to_driver=False, logging_level="ERROR", **options)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(log_to_driver=False, logging_level="ERROR", **options)
+    except SystemExit:  # raised by Ray's handler of SIGTERM
+        _exit()
+    finally:
+        # Ray's handlers abort the process. With the one that was there, or this one, it ends in order.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _exit if before in (None, signal.SIG_DFL) else before)
+
+
+def _exit(*_: object) -> NoReturn:
+    raise SystemExit(TERMINATED)
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from failsafe.monitors.waypoints import Waypoint
 from failsafe.policies import msgpack_numpy
 from failsafe.policies.contract import MAX_CHUNK, ActionSpace, Anchor, check_chunk
 from failsafe.policies.openpi import IMAGE_VIEWS
-from failsafe.policies.served import LIBERO, observe_libero_state
+from failsafe.policies.served import LIBERO, Preset, observe_libero_state
 from failsafe.records import poses
 from failsafe.records.assessment import Assessment, Window, WindowSpec
 from failsafe.records.embodiment import MANISKILL_PANDA, EmbodimentSpec
@@ -61,6 +61,7 @@ class Wire:
         image_views: View that each image of a request shows, by the image's key.
         base: Position of the robot's base in the frame of the state's positions, metres; same axes.
         embodiment: The robot, with its step limits and workspace. The control rate is the action space's.
+        preset: Conversions of a suite's own evaluations, whose client sends the requests; None for none.
 
     Raises:
         UserError: If two images show one view, or the base's position is not finite.
@@ -70,6 +71,7 @@ class Wire:
     image_views: Mapping[str, str] = field(default_factory=lambda: IMAGE_VIEWS)
     base: tuple[float, float, float] = (0.0, 0.0, 0.0)
     embodiment: EmbodimentSpec = MANISKILL_PANDA
+    preset: Preset | None = None
 
     def __post_init__(self) -> None:
         """Refuse images and positions that cannot be used."""
@@ -83,6 +85,16 @@ class Wire:
     def robot(self) -> EmbodimentSpec:
         """The embodiment at the control rate of the action space."""
         return replace(self.embodiment, control_hz=self.action_space.rate_hz)
+
+    @property
+    def response(self) -> tuple[float, float] | None:
+        """Shares of a commanded translation and rotation that an arm that lags covers in one control step."""
+        pace, space = self.embodiment.pace, self.action_space
+        if pace is None or not np.isfinite(space.limit):
+            return None
+        return pace[0] / (space.limit * space.translation_scale), pace[1] / (
+            space.limit * abs(space.rotation_scale)
+        )
 
     def missing_views(self, spec: WindowSpec) -> tuple[str, ...]:
         """Return the views of a model that no image shows. The model gets black images for them."""
@@ -157,6 +169,9 @@ class RequestGuard:
         pose, width = observe_libero_state(fields.get(STATE))
         pose[:3] -= self._wire.base
         images = {view: _image(fields, key) for key, view in self._shown_views.items()}
+        if preset := self._wire.preset:
+            prompt = preset.instruction(prompt) if preset.instruction else prompt
+            images = {view: preset.upright(x) if preset.upright else x for view, x in images.items()}
         target = self._target
         lag = LAG_STEPS * self._wire.robot.max_translation
         if target is None or poses.distance(target, pose)[0] > lag:
@@ -215,7 +230,8 @@ class RequestGuard:
         """Return the next actions of the correction, and the target pose of each.
 
         After the last waypoint its row is repeated, so that the tool stays there. The measured poses between
-        two rows are not known here, so each action counts from the target of the one before.
+        two rows are not known here: an action that counts from the measured pose counts from the pose that
+        the arm is expected to have reached.
         """
         space, limits = self._wire.action_space, self._wire.robot.step_limits
         waypoints = list(self._waypoints)[:rows]
@@ -226,8 +242,16 @@ class RequestGuard:
             target = poses.limit_step(at, waypoint.pose, *limits)
             actions[i] = space.from_pose(target, waypoint.gripper, at, at)
             targets.append(target)
-            at = target
+            at = target if space.anchor is Anchor.TARGET else self._expected(at, target)
         return actions, targets
+
+    def _expected(self, at: Pose, target: Pose) -> Pose:
+        """Return where the tool is expected a control step after it was commanded to a target."""
+        if self._wire.response is None:
+            return target
+        translation, rotation = self._wire.response
+        delta = poses.delta_between(at, target)
+        return poses.apply_delta(at, [*(delta[:3] * translation), *(delta[3:] * rotation)])
 
     def _target_of(self, rows: Float[np.ndarray, "n 7"], now: PolicyObservation) -> Pose | None:
         """Return the target pose of the policy's rows; None if it depends on poses measured later."""

@@ -21,6 +21,7 @@ from failsafe.monitors.settings import MonitorSettings
 from failsafe.policies.contract import Policy
 from failsafe.policies.loading import load_policy
 from failsafe.policies.openpi import OpenpiPolicy
+from failsafe.records.embodiment import MANISKILL_PANDA
 from failsafe.records.event import Event
 
 LOOPBACK = "127.0.0.1"
@@ -42,7 +43,8 @@ class Service:
         upstream: URL of the server behind it.
         model: Name of the recovery model.
         missing_views: Views of the model that no image shows; the model sees black there.
-        instructions: Instructions that the model was trained on; empty if it states none.
+        instructions: Instructions that the model was trained on, as clients send them; empty if it states
+            none.
         alarms: When the monitor raises an alarm, in words: "alarms above 5".
     """
 
@@ -64,7 +66,7 @@ def make_service(
     threshold: float | None = None,
     steps_per_request: int | None = None,
     views: Mapping[str, str] | None = None,
-    base: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    base: tuple[float, float, float] | None = None,
     deadline: float = 5.0,
     any_instruction: bool = False,
     idle_timeout: float = IDLE_TIMEOUT,
@@ -88,7 +90,8 @@ def make_service(
             the policy states.
         views: The view that each image of a request shows, by the image's key. Default: as the policy
             states.
-        base: Position of the robot's base in the frame of the positions in a request's state, metres.
+        base: Position of the robot's base in the frame of the positions in a request's state, metres; None:
+            its origin.
         deadline: Seconds after which an assessment is dropped.
         any_instruction: Let the model assess instructions that it was not trained on.
         idle_timeout: Seconds without a request after which a client gives up its seat, if another client
@@ -103,13 +106,20 @@ def make_service(
 
     Raises:
         UserError: If a value is out of range, the server does not speak openpi's protocol, the calibration
-            is of another model, or no image shows a view of the model.
+            is of another model, no image shows a view of the model, or there is no base with a preset.
     """
     policy = load_policy(upstream)
     if not isinstance(policy, OpenpiPolicy):
         raise UserError(f"expected a server of openpi such as ws://127.0.0.1:8000, got '{upstream}'")
     if steps_per_request is not None and steps_per_request < 1:
         raise UserError(f"expected 1 step per request or more, got {steps_per_request}")
+    preset = policy.preset
+    if preset is not None and base is None:
+        raise UserError(
+            "expected the position of the robot's base with a preset, whose requests have positions in the "
+            "world frame, got none: it is -0.66 0 0.912 in libero_spatial and libero_goal, -0.6 0 0 in "
+            "libero_object, and docs/serving.md lists the others"
+        )
     if deadline <= 0:
         raise UserError(f"expected a deadline above 0, got {deadline:g}")
     limit, settings = _limit(model, calibration, threshold, on_warning)
@@ -121,7 +131,11 @@ def make_service(
         if view not in spec.views:
             raise UnknownNameError("view", view, spec.views)
     wire = Wire(
-        dataclasses.replace(space, chunk=steps_per_request or space.chunk), views or policy.image_views, base
+        dataclasses.replace(space, chunk=steps_per_request or space.chunk),
+        views or policy.image_views,
+        base or (0.0, 0.0, 0.0),
+        (preset and preset.embodiment) or MANISKILL_PANDA,
+        preset,
     )
     hidden = wire.missing_views(spec)
     if len(hidden) == len(spec.views):
@@ -132,7 +146,9 @@ def make_service(
     behind = Upstream(policy.url, policy.timeout, policy.connect_timeout, policy.headers)
     proxy = Proxy(behind, make_guard, host, port, admission, idle_timeout)
     known = known_instructions(loaded)
-    return Service(proxy, policy.url, loaded.name, hidden, known, _describe(limit, known))
+    sentence = preset.sentence if preset else None
+    sent = tuple(map(sentence, known)) if sentence else known
+    return Service(proxy, policy.url, loaded.name, hidden, sent, _describe(limit, known))
 
 
 def _limit(

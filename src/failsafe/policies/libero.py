@@ -19,8 +19,9 @@ from jaxtyping import Float, UInt8
 
 from failsafe.errors import PolicyError
 from failsafe.policies import jpeg, resampling
-from failsafe.policies.libero_sentences import evaluation_sentence
+from failsafe.policies.libero_sentences import evaluation_sentence, stated_instruction
 from failsafe.policies.served import LIBERO, Preset, fit
+from failsafe.records.embodiment import LIBERO_PANDA
 from failsafe.records.observation import PolicyObservation
 
 RENDERED, SENT = 256, 224
@@ -95,7 +96,18 @@ def openvla_actions(rows: Float[np.ndarray, "H 7"]) -> Float[np.ndarray, "H 7"]:
     return np.column_stack([rows[:, :6], -np.sign(2.0 * rows[:, 6] - 1.0)])
 
 
-OPENPI = Preset(RENDERED, openpi_picture, _SPACE, openpi_actions, state, READINGS, evaluation_sentence)
+OPENPI = Preset(
+    RENDERED,
+    openpi_picture,
+    _SPACE,
+    openpi_actions,
+    state,
+    READINGS,
+    evaluation_sentence,
+    mirror,
+    stated_instruction,
+    LIBERO_PANDA,
+)
 OPENVLA = Preset(
     RENDERED, openvla_picture, replace(_SPACE, chunk=1), openvla_actions, sentence=evaluation_sentence
 )

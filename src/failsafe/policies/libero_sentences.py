@@ -83,3 +83,11 @@ SENTENCES = {
 def evaluation_sentence(instruction: str) -> str:
     """Return the sentence that LIBERO's evaluations give to a policy for a task with this instruction."""
     return SENTENCES.get(instruction, instruction)
+
+
+def stated_instruction(sentence: str) -> str:
+    """Return the instruction of the task for which LIBERO's evaluations give a policy this sentence."""
+    return _STATED.get(sentence, sentence)
+
+
+_STATED = {sentence: instruction for instruction, sentence in SENTENCES.items()}

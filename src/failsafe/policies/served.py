@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from failsafe.errors import PolicyError, UserError
 from failsafe.policies.contract import MAX_CHUNK, ActionSpace, Anchor, check_chunk
 from failsafe.records import poses
+from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.records.observation import PolicyObservation
 from failsafe.records.poses import Pose
 
@@ -35,6 +36,8 @@ LIBERO = ActionSpace(
 class Preset:
     """What a suite's published evaluations do between their simulator and one kind of server.
 
+    The last three fields are for a monitor between an evaluation and its server, which sees the requests.
+
     Attributes:
         size: Height and width of the rendered images, pixels.
         picture: Makes the image of a request from a rendered one, which is upright and not mirrored.
@@ -43,6 +46,9 @@ class Preset:
         state: Makes the state of a request from an observation; None for the client's own.
         readings: Readings of an observation that `state` takes.
         sentence: Makes the instruction of a request from a task's; None for the task's own.
+        upright: Makes an upright image that is not mirrored from that of a request; None if it is one.
+        instruction: Makes a task's instruction from that of a request; the inverse of `sentence`.
+        embodiment: The suite's robot.
     """
 
     size: int
@@ -52,6 +58,9 @@ class Preset:
     state: Callable[[PolicyObservation], Float[np.ndarray, "D"]] | None = None
     readings: tuple[str, ...] = ()
     sentence: Callable[[str], str] | None = None
+    upright: Callable[[UInt8[np.ndarray, "H W 3"]], UInt8[np.ndarray, "H W 3"]] | None = None
+    instruction: Callable[[str], str] | None = None
+    embodiment: EmbodimentSpec | None = None
 
 
 class ServedPolicy(abc.ABC):
@@ -119,6 +128,11 @@ class ServedPolicy(abc.ABC):
     def views(self) -> Mapping[str, int]:
         """Height and width (pixels) of the images that it takes, by camera."""
         return MappingProxyType(dict.fromkeys(self._image_views.values(), self._size))
+
+    @property
+    def preset(self) -> Preset | None:
+        """Conversions of a suite's own evaluations; None for none."""
+        return self._preset
 
     @property
     def full_quality(self) -> bool:
