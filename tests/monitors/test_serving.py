@@ -129,6 +129,7 @@ def test_the_preset_for_libero_shows_the_monitor_the_scene_as_the_simulator_does
     knows = LiberoModel(Assessment(failure_probability=0.9, actions=((0.02, *(0.0,) * 5, -1.0),)))
     found = reference.robosuite(quaternion=(1.0, 0.0, 0.0, 0.0))
     found["robot0_eef_pos"], base = np.array([-0.2, 0.1, 1.1]), (-0.66, 0.0, 0.912)
+    answers: list[np.ndarray] = []
     with WebsocketServer(lambda observation: {"actions": ACTIONS}) as server:
         service = make_service(f"{server.url}?preset=libero", knows, port=0, threshold=0.0, base=base)
         ready = threading.Event()
@@ -141,7 +142,7 @@ def test_the_preset_for_libero_shows_the_monitor_the_scene_as_the_simulator_does
                 for step in range(12):
                     moved = {**found, "robot0_eef_pos": found["robot0_eef_pos"] + [0, 0, 1e-3 * step]}
                     client.send(pack(reference.openpi_request(moved, SENTENCE)))
-                    said = unpack(client.recv(timeout=10))["actions"]
+                    answers.append(unpack(client.recv(timeout=10))["actions"])
         finally:
             service.proxy.stop()
             thread.join()
@@ -155,6 +156,7 @@ def test_the_preset_for_libero_shows_the_monitor_the_scene_as_the_simulator_does
         window.tcp_poses[0][:3] - found["robot0_eef_pos"], np.negative(base), atol=1e-3
     )
     assert window.gripper_widths[0] == pytest.approx(0.0391 + 0.0388, abs=1e-6)
+    said, *_ = (rows for rows in answers if not np.array_equal(rows, ACTIONS))
     assert said.shape == ACTIONS.shape
     assert np.abs(said).max() <= 1.0
     assert said[:, 0].min() > 0
