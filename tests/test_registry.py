@@ -68,6 +68,13 @@ def test_an_unknown_name_says_the_nearest_one():
         made("slip", "drift")["slp"]
 
 
+def test_a_suite_takes_a_few_words_of_a_message():
+    names = [*(f"many/{i}" for i in range(90)), *(f"words/{c}" for c in "abcdefghijklm"), "a/0", "a/1", "x/2"]
+    error = UnknownNameError("task", "many/90", names)
+    listed = "a/0, a/1, many/0 to 89, words/... (13 names), x/2"
+    assert str(error) == f"unknown task 'many/90': did you mean 'many/9'? There are: {listed}."
+
+
 def test_module_and_attribute_stand_for_an_object():
     found = made()
     assert found["tests.test_registry:ENTRY"] == ENTRY

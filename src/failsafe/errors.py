@@ -25,6 +25,30 @@ from pathlib import Path
 
 _LONGEST_NAME = 120
 """Characters of an unknown name that a message repeats."""
+_LONGEST_GROUP = 12
+"""Names that begin alike, up to a slash, of which a message lists each."""
+
+
+def list_names(names: Iterable[str]) -> str:
+    """Return names in one sentence, in which a suite takes a few words: "libero_90/0 to 89".
+
+    Args:
+        names: The names. Those of a suite begin alike: "libero_90/17".
+    """
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        prefix, slash, _ = name.rpartition("/")
+        groups.setdefault(prefix + slash, []).append(name)
+    listed: list[str] = []
+    for prefix, members in groups.items():
+        numbers = sorted(int(n) for name in members if (n := name.removeprefix(prefix)).isdecimal())
+        if prefix and len(members) > 2 and numbers == list(range(len(members))):
+            listed.append(f"{prefix}0 to {len(members) - 1}")
+        elif prefix and len(members) > _LONGEST_GROUP:
+            listed.append(f"{prefix}... ({len(members)} names)")
+        else:
+            listed += members
+    return ", ".join(listed)
 
 
 class FailSafeError(Exception):
@@ -50,7 +74,7 @@ class UnknownNameError(UserError):
         got = got if len(got) <= _LONGEST_NAME else f"{got[:_LONGEST_NAME]}..."
         near = difflib.get_close_matches(got, names, n=1, cutoff=0.5)
         guess = f": did you mean '{near[0]}'?" if near else "."
-        said = f"unknown {kind} '{got}'{guess} There are: {', '.join(names) or 'none'}."
+        said = f"unknown {kind} '{got}'{guess} There are: {list_names(names) or 'none'}."
         super().__init__(f"{said} {hint}".rstrip())
 
     def __reduce__(self) -> tuple[type[UserError], tuple[str]]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from failsafe import registry
-from failsafe.errors import UnknownNameError, UserError
+from failsafe.errors import UnknownNameError, UserError, list_names
 from failsafe.experts.contract import Expert
 from failsafe.experts.suites import EXPERTS, ExpertSuite
 from failsafe.registry import Registry
@@ -154,11 +154,14 @@ def _suites(task: str) -> tuple[SimulatorSuite, ExpertSuite]:
             return SIMULATORS[owner], suite
     raise UserError(
         f"task '{task}' exists in {owner} but has no expert there; give one with MODULE:FUNCTION, "
-        f"or choose from: {', '.join(task_names())}"
+        f"or choose from: {list_names(task_names())}"
     )
 
 
-_OWN = "A task of your own is MODULE:FUNCTION, a function without arguments that returns a failsafe.Task."
+_OWN = (
+    "`failsafe tasks` lists all. A task of your own is MODULE:FUNCTION, a function without arguments that "
+    "returns a failsafe.Task."
+)
 
 
 def _unknown(task: str) -> UserError:
@@ -168,5 +171,5 @@ def _unknown(task: str) -> UserError:
     installs = "; ".join(f"{name}: `{command}`" for name, command in missing.items())
     return UserError(
         f"unknown task '{task}', or its simulator is not installed ({installs}); "
-        f"without it there are: {', '.join(task_names())}. {_OWN}"
+        f"without it there are: {list_names(task_names())}. {_OWN}"
     )
