@@ -47,6 +47,8 @@ class Motion:
         robot = scene.simulator.spec.embodiment
         self._limits = robot.step_limits
         self._step = tuple(speed / robot.control_hz for speed in _FASTEST)
+        # A stage whose way is short keeps this speed: the same stage may begin far away after a perturbation.
+        self._slowest = min(step / limit for step, limit in zip(self._step, self._limits, strict=True))
         self._rest = robot.steps(_REST_SECONDS)
         self._limit_of_waiting = robot.steps(_WAIT_SECONDS)
         self._fingers = robot.steps(robot.gripper_seconds + _FINGER_SECONDS)
@@ -70,7 +72,7 @@ class Motion:
         way = poses.distance(self.runner.observation.tcp_pose, goal)
         steps = max(length / step for length, step in zip(way, self._step, strict=True)) / speed
         needed = max(length / limit for length, limit in zip(way, self._limits, strict=True))
-        share = min(1.0, max(1e-3, needed / max(1.0, math.ceil(steps))) * (1 + 1e-9))
+        share = min(1.0, max(speed * self._slowest, needed / max(1.0, math.ceil(steps))) * (1 + 1e-9))
         self.runner.do(Stage(name, tuple(goal.tolist()), gripper, hold, share))
 
     def travel(
