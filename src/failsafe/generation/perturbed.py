@@ -19,6 +19,8 @@ from failsafe.records.plan import StagePlan, StageSpan
 from failsafe.records.poses import Pose
 from failsafe.records.trace import Trace
 from failsafe.rollouts.runner import RolloutRunner
+from failsafe.simulators.contract import Exactness
+from failsafe.sources import is_own
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,10 @@ def run_perturbed(
     watched = [Injection(mode) for mode in modes]
     simulator.reset(nominal.record.seed)
     runner = RolloutRunner(simulator, watched)
-    PlanExpert(plan).solve(runner)
+    same = _stages_in_common(task, nominal, plan, modes)
+    if same:
+        runner.skip(nominal.trace, plan.stages[:same], nominal.record.spans[:same])
+    PlanExpert(plan, same).solve(runner)
     runner.settle()
     trace = runner.trace()
     changed = _first_changed_stage(nominal.record.plan, plan)
@@ -108,6 +113,25 @@ def _plan_on_belief(task: Task, nominal: NominalRollout, modes: Sequence[Mode]) 
         simulator = task.simulator
         stages = segment(runner.trace(), simulator.spec.embodiment, simulator.episode).stages
     return StagePlan(nominal.record.plan.instruction, stages)
+
+
+def _stages_in_common(task: Task, nominal: NominalRollout, plan: StagePlan, modes: Sequence[Mode]) -> int:
+    """Return how many stages of the nominal rollout the perturbed one repeats, and need not be simulated.
+
+    The last stage before a mode sets in does not count: a mode may look at the commands before.
+    """
+    if task.simulator.spec.exactness is not Exactness.RESTORE:
+        return 0
+    if not modes or any(mode.perturbation.event or not is_own(mode) for mode in modes):
+        return 0
+    stages, spans = nominal.record.plan.stages, nominal.record.spans
+    pairs = zip(stages, plan.stages, strict=False)
+    changed = next((i for i, (before, after) in enumerate(pairs) if before != after), len(spans))
+    same = min(changed, *(mode.perturbation.stage for mode in modes)) - 1
+    # A stage that begins at the commanded pose needs it as exact as it was.
+    while same > 0 and (spans[same].steps == 0 or stages[same].from_commanded):
+        same -= 1
+    return max(same, 0)
 
 
 def _first_changed_stage(nominal: StagePlan, plan: StagePlan) -> int | None:

@@ -105,6 +105,17 @@ class ControlLoop(GroundTruth):
         self._state, self._observation = states[-1], None
         return np.stack(states).tobytes() == trace.states[: steps + 1].tobytes()
 
+    def skip(self, trace: Trace, steps: int) -> None:
+        """Put back the state of a recorded rollout, where `replay` would repeat its first steps.
+
+        Args:
+            trace: The recorded rollout, from the same initial state.
+            steps: How many of its control steps to skip.
+        """
+        self.simulator.restore(trace.states[steps])
+        self.step_count += steps
+        self._state, self._observation = self.simulator.state(), None
+
     def sense(self, observation: PolicyObservation) -> PolicyObservation:
         """Return what a policy or monitor is shown of this step. To be called once in every control step."""
         for hook in self._sensing:

@@ -7,6 +7,7 @@ actions of a correction.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float32
@@ -122,6 +123,25 @@ class RolloutRunner:
             self.gripper = float(trace.gripper_commands[steps - 1])
         self.intended = self.commanded
         return same
+
+    def skip(self, trace: Trace, stages: Sequence[Stage], spans: Sequence[StageSpan]) -> None:
+        """Begin after the first stages of a recorded rollout, without simulating them again.
+
+        Args:
+            trace: The recorded rollout, from the same initial state, of a simulator that restores exactly.
+            stages: Its first stages.
+            spans: Where in the rollout each of them lies; at least one.
+        """
+        steps = spans[-1].stop
+        self._loop.skip(trace, steps)
+        if self._recorder is not None:
+            self._recorder.take_over(trace, steps)
+        self.stages.extend(stages)
+        self.spans.extend(
+            span if self._watch_grip else replace(span, held=(), held_after=()) for span in spans
+        )
+        self.gripper = stages[-1].gripper
+        self.intended = self.commanded = stages[-1].pose
 
     def restart_from_measured_pose(self) -> None:
         """Let the next command start from the measured tool pose, not from the one commanded last."""
