@@ -49,7 +49,8 @@ def render(
             are always rendered.
         categories: Categories of the cases to render, separated by commas.
         execution: Where it runs.
-        full_meshes: Render the robot's full meshes instead of the decimated ones.
+        full_meshes: Render the robot's full meshes instead of the decimated ones; on MuJoCo
+            shadows, reflections and antialiasing.
         skip_damaged: Skip damaged files instead of stopping at the first.
         episode: With --steps: the case of which to write single frames as PNG files.
         rollout: With --steps: "nominal", "failing", or "recovery_0" and so on.
