@@ -8,7 +8,7 @@ from failsafe.cli.tasks import tasks
 from failsafe.errors import UnknownNameError, UserError
 from failsafe.experts.catalog import describe_tasks
 from failsafe.experts.tasks import check_task
-from failsafe.simulators.suites import SIMULATORS, MetaWorldSuite
+from failsafe.simulators.suites import SIMULATORS, LiberoSuite, MetaWorldSuite
 
 
 def test_the_toy_has_instructions_and_experts():
@@ -39,8 +39,17 @@ def test_a_suite_that_is_not_installed_names_its_extra(monkeypatch):
     monkeypatch.setattr(SIMULATORS["metaworld"], "requirement", requirement)
     with pytest.raises(UserError, match=r"expected metaworld to be installed, .*failsafe-vla\[metaworld\]"):
         describe_tasks("metaworld")
-    with pytest.raises(UserError, match=r"unknown task 'metaworld/reach-v3', .*failsafe-vla\[metaworld\]"):
-        check_task("metaworld/reach-v3")
+    for name in ("metaworld/reach-v3", "metaworld"):
+        with pytest.raises(UserError, match=rf"metaworld to be installed for '{name}', .*vla\[metaworld\]'$"):
+            check_task(name)
+
+
+def test_a_suite_with_a_part_missing_is_not_installed(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "numba" else name)
+    assert MetaWorldSuite().requirement == ""
+    libero = LiberoSuite()
+    assert libero.requirement == "pip install 'failsafe-vla[libero]'"
+    assert (libero.tasks(), libero.has("libero_goal/3")) == ([], False)
 
 
 @pytest.mark.metaworld

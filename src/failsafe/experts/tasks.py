@@ -165,6 +165,12 @@ _OWN = (
 
 
 def _unknown(task: str) -> UserError:
+    for name, suite in SIMULATORS.items():
+        if suite.requirement and suite.prefix and task.startswith(suite.prefix):
+            return UserError(
+                f"expected {name} to be installed for '{task}', got an environment without it: "
+                f"{suite.requirement}"
+            )
     missing = {name: suite.requirement for name, suite in SIMULATORS.items() if suite.requirement}
     if not missing:
         return UnknownNameError("task", task, task_names(), _OWN)

@@ -22,9 +22,12 @@ class SimulatorSuite(ABC):
 
     Attributes:
         requirement: Command that installs the simulator; empty if it is installed.
+        prefix: What the names of all its tasks and groups begin with, and no others; empty where there is
+            no such beginning.
     """
 
     requirement: str = ""
+    prefix: str = ""
 
     @abstractmethod
     def tasks(self) -> Sequence[str]:
@@ -73,6 +76,11 @@ class SimulatorSuite(ABC):
             task: Name of the task.
             full_meshes: Render the robot's full meshes instead of simplified ones.
         """
+
+
+def _lacks(*packages: str) -> bool:
+    """Return whether one of some packages is not installed."""
+    return any(importlib.util.find_spec(package) is None for package in packages)
 
 
 SIMULATORS: Registry[SimulatorSuite] = registry.simulators
@@ -139,8 +147,10 @@ class ManiSkillSuite(SimulatorSuite):
 class MetaWorldSuite(SimulatorSuite):
     """Meta-World's 50 tasks on MuJoCo, as "metaworld/pick-place-v3"."""
 
+    prefix = "metaworld"
+
     def __init__(self) -> None:
-        if importlib.util.find_spec("metaworld") is None:
+        if _lacks("metaworld", "mujoco"):
             self.requirement = "pip install 'failsafe-vla[metaworld]'"
 
     def tasks(self) -> Sequence[str]:
@@ -174,16 +184,22 @@ class MetaWorldSuite(SimulatorSuite):
 class LiberoSuite(SimulatorSuite):
     """LIBERO's 130 tasks and LIBERO-PRO's variants on MuJoCo, as "libero_goal/3"."""
 
+    prefix = "libero_"
+
     def __init__(self) -> None:
-        if importlib.util.find_spec("libero") is None:
+        if _lacks("libero", "robosuite", "bddl", "numba", "mujoco"):
             self.requirement = "pip install 'failsafe-vla[libero]'"
 
     def tasks(self) -> Sequence[str]:
         """List LIBERO's tasks, suite by suite."""
+        if self.requirement:
+            return []
         return importlib.import_module("failsafe.simulators.libero.tasks").task_names()
 
     def has(self, task: str) -> bool:
         """Return whether LIBERO has a task."""
+        if self.requirement:
+            return False
         return importlib.import_module("failsafe.simulators.libero.tasks").has_task(task)
 
     def check(self, task: str) -> None:
