@@ -1,7 +1,7 @@
 """Measure the yield of every task of some suites with a small dataset each.
 
     python benchmarks/task_yield.py metaworld --failures 3 --out out/metaworld-yield
-    python benchmarks/task_yield.py libero_spatial libero_object libero_goal --failures 2 --out out/libero-yield
+    python benchmarks/task_yield.py libero_spatial libero_object libero_goal --failures 2 --out out/libero
 
 Every task appends a line to `benchmarks/results/task_yield.jsonl`, with the commit that was measured; those
 that exist are skipped. The printed table is made from that file alone.
