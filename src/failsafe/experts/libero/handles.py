@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from failsafe.experts.libero.grasps import HandPose, find_grasps, orientations
 from failsafe.experts.libero.kinematics import Distinct
 from failsafe.experts.libero.motion import Motion
 from failsafe.experts.libero.scene import LiberoScene
+from failsafe.experts.libero.surfaces import Surface
 from failsafe.records import poses
 from failsafe.records.plan import CLOSED, OPEN
 from failsafe.records.poses import Pose
@@ -30,6 +32,12 @@ _STILL = 0.01
 """Speed of a joint at rest, m/s or rad/s."""
 _MOST, _MOST_TESTED = 12, 150
 """Candidates of each kind that are kept, and for which the arm's kinematics are computed."""
+_PUSHES = (
+    (0.03, 40, (0.5, 0.0, 0.9)),
+    (0.015, 120, (0.5, 0.35, 0.2, 0.0, 0.7, 0.9)),
+)
+"""Distance between the points that are pushed (m), most points, and how level the fingers are: 0 is straight
+down, 1 along the push. The second ones are for parts that the first ones do not serve."""
 _PUSH_BACK = 0.06
 """Distance from which a push begins, metres."""
 _BEYOND = {True: 0.015, False: 0.12}
@@ -182,14 +190,31 @@ def _pushes(scene: LiberoScene, joint: int, body: int, path: list[Pose]) -> list
     merit -= 0.5 * spread
     order = [i for i in np.argsort(-merit, kind="stable") if along[i] > 0.7 and size[i] > 0.3 * size.max()]
     kept: list[Handle] = []
+    for spacing, most, shares in _PUSHES:
+        kept = kept or _pushes_at(scene, body, path, surface, order, spacing, most, shares)
+    return kept
+
+
+def _pushes_at(
+    scene: LiberoScene,
+    body: int,
+    path: list[Pose],
+    surface: Surface,
+    order: Sequence[int],
+    spacing: float,
+    most: int,
+    shares: Sequence[float],
+) -> list[Handle]:
+    """Return contacts at which the arm can push a part, among points of its surface in an order."""
+    now, geoms = scene.pose(body), scene.geoms(body)
+    kept: list[Handle] = []
     spots: list[np.ndarray] = []
-    geoms = scene.geoms(body)
     for i in order:
         point, normal = surface.points[i], surface.normals[i]
-        if any(float(np.linalg.norm(point - spot)) < 0.03 for spot in spots):
+        if any(float(np.linalg.norm(point - spot)) < spacing for spot in spots):
             continue
         spots.append(point)
-        for rotation in _pushing(normal):
+        for rotation in _pushing(normal, shares):
             # The fingertips are in front of the tool; a little sideways offset keeps them off the surface.
             tip = point + 0.012 * normal - 0.005 * rotation[:, 2] * float(abs(rotation[:, 2] @ normal) < 0.5)
             tool = scene.tool_of(HandPose(tip, rotation, 0.0, 0.0))
@@ -204,18 +229,18 @@ def _pushes(scene: LiberoScene, joint: int, body: int, path: list[Pose]) -> list
             back = poses.rotate(poses.quaternion_inverse(now[3:]), _PUSH_BACK * normal)
             kept.append(Handle(offset, True, back))
             break
-        if len(kept) == _MOST or len(spots) == 40:
+        if len(kept) == _MOST or len(spots) == most:
             break
     return kept
 
 
-def _pushing(normal: np.ndarray) -> list[np.ndarray]:
-    """Return orientations of the hand for a push against a normal: along it, and from above."""
+def _pushing(normal: np.ndarray, shares: Sequence[float]) -> list[np.ndarray]:
+    """Return orientations of the hand for a push against a normal, level to some shares."""
     found: list[np.ndarray] = []
     up = np.array([0.0, 0.0, 1.0])
     level = np.cross(up, normal)
     level = level / np.linalg.norm(level) if np.linalg.norm(level) > 0.1 else np.array([0.0, 1.0, 0.0])
-    for share in (0.5, 0.0, 0.9):
+    for share in shares:
         forward = -share * normal - (1 - share) * up
         forward /= np.linalg.norm(forward)
         third = np.cross(level, forward)
