@@ -1,6 +1,6 @@
 """Measure how often the expert solves LIBERO's tasks at rest, and write the table of `failsafe tasks`.
 
-    python benchmarks/libero_experts.py libero_spatial libero_object libero_goal --seeds 10
+    python -m benchmarks.libero_experts libero_spatial libero_object libero_goal --seeds 10
 
 Every rollout appends a line to `benchmarks/results/libero_experts.jsonl`, with the commit that was measured;
 those that exist are skipped, unless `--again` asks for those of other commits. The table is made from that
@@ -17,14 +17,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.lines import append_line, measured_commit, read_lines
+from failsafe.evaluation.statistics import wilson
 from failsafe.experts.tasks import load_task
 from failsafe.generation.nominal import run_nominal
-from failsafe.records.provenance import collect_provenance
 from failsafe.simulators.libero.tasks import SUITES, task_names
 
 RESULTS = Path(__file__).parent / "results" / "libero_experts.jsonl"
 TABLE = Path(__file__).parents[1] / "src/failsafe/experts/success_rates.json"
-_DIGITS = 12
 
 
 def main() -> None:
@@ -35,16 +35,17 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="repeat what was measured at another commit")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
-    found = collect_provenance()
-    commit = found.commit[:_DIGITS] + ("-dirty" if found.dirty else "")
-    lines = _lines(options.results)
+    commit = measured_commit()
+    lines = read_lines(options.results)
     done = {(x["task"], x["seed"]) for x in lines if not options.again or x["commit"] == commit}
     for wanted in options.names:
         for name in task_names():
             if wanted in (name, name.split("/")[0]):
                 seeds = [seed for seed in range(options.seeds) if (name, seed) not in done]
                 _measure(name, seeds, commit, options.results)
-    _write_table(_lines(options.results))
+    _write_table(read_lines(options.results))
+    for name, figure in figures(options.results).items():
+        print(f"{name}\n{figure}\n")
 
 
 def _measure(name: str, seeds: Sequence[int], commit: str, results: Path) -> None:
@@ -66,36 +67,65 @@ def _measure(name: str, seeds: Sequence[int], commit: str, results: Path) -> Non
             "cpu_seconds": round(time.process_time() - began, 2),
             "commit": commit,
         }
-        with results.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        append_line(results, line)
         print(f"{name} {seed}: {line['success']} {line['cpu_seconds']} s {line['reason']}", flush=True)
     task.simulator.close()
 
 
-def _write_table(lines: Sequence[dict[str, Any]]) -> None:
-    """Write the rates of the tasks, and print a row for each suite."""
+def _by_task(lines: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Return the last line of each seed, by task in LIBERO's order."""
     last = {(line["task"], line["seed"]): line for line in lines}
     by_task: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for (name, _), line in last.items():
         by_task[name].append(line)
-    measured = {name: [sum(x["success"] for x in found), len(found)] for name, found in by_task.items()}
+    return {name: by_task[name] for name in task_names() if name in by_task}
+
+
+def _write_table(lines: Sequence[dict[str, Any]]) -> None:
+    """Write the rates of the tasks for `failsafe tasks`."""
+    measured = {name: [sum(x["success"] for x in own), len(own)] for name, own in _by_task(lines).items()}
     rates: dict[str, list[int]] = json.loads(TABLE.read_text(encoding="utf-8"))
     rates = {name: rate for name, rate in rates.items() if name.split("/")[0] not in SUITES} | measured
     TABLE.write_text(json.dumps(rates, indent=0, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def figures(results: Path = RESULTS) -> dict[str, str]:
+    """Return what docs/experts.md states of a record, by name.
+
+    Args:
+        results: The record.
+    """
+    by_task = _by_task(read_lines(results))
+    commits: defaultdict[str, int] = defaultdict(int)
+    suites = ["", "| suite | tasks | solved at least once | rollouts | solved | share | 95 % |"]
+    suites.append("|---|---:|---:|---:|---:|---:|---:|")
     for suite in SUITES:
-        tried = [rate for name, rate in measured.items() if name.split("/")[0] == suite]
-        solved, rollouts = sum(s for s, _ in tried), sum(n for _, n in tried)
-        print(f"| {suite} | {len(tried)} | {sum(s > 0 for s, _ in tried)} | {solved} | {rollouts} |")
-    for searched in (True, False):
-        seconds = [line["cpu_seconds"] for line in last.values() if line["searched"] is searched]
-        if seconds:
-            with_search = "with the search" if searched else "without"
-            print(f"CPU s per rollout {with_search}: {sum(seconds) / len(seconds):.2f} ({len(seconds)})")
-
-
-def _lines(results: Path) -> list[dict[str, Any]]:
-    text = results.read_text(encoding="utf-8") if results.exists() else ""
-    return [json.loads(line) for line in text.splitlines()]
+        own = [lines for name, lines in by_task.items() if name.split("/")[0] == suite]
+        rollouts = [line for lines in own for line in lines]
+        solved = sum(line["success"] for line in rollouts)
+        bounds = wilson(solved, len(rollouts))
+        if bounds is None:
+            continue
+        once = sum(any(line["success"] for line in lines) for lines in own)
+        low, high = (f"{100 * bound:.0f}" for bound in bounds)
+        share = f"{100 * solved / len(rollouts):.0f} %"
+        suites.append(
+            f"| {suite} | {len(own)} | {once} | {len(rollouts)} | {solved} | {share} | {low} to {high} % |"
+        )
+    failed = ["", "| task | solved | what the first failure says |", "|---|---:|---|"]
+    for name, lines in by_task.items():
+        for line in lines:
+            commits[line["commit"]] += 1
+        missed = [line for line in lines if not line["success"]]
+        if missed:
+            solved = f"{len(lines) - len(missed)} of {len(lines)}"
+            failed.append(f"| {name} | {solved} | {missed[0]['reason']} |")
+    said = ", ".join(f"{count} rollouts at `{commit}`" for commit, count in commits.items())
+    return {
+        "suites": "\n".join([*suites, ""]),
+        "failed": "\n".join([*failed, ""]),
+        "commits": said,
+    }
 
 
 if __name__ == "__main__":

@@ -1,22 +1,23 @@
 """Replay LIBERO's experts: their commands in the official `env.step`, and branches of their rollouts.
 
-    python benchmarks/libero_replay.py libero_spatial libero_object libero_goal --seeds 2
+    python -m benchmarks.libero_replay libero_spatial libero_object libero_goal --seeds 2
 
 Every rollout appends a line to `benchmarks/results/libero_replay.jsonl`; those that exist are skipped. A line
-says whether the rollout succeeds, whether LIBERO's criterion holds after the same commands in `env.step`, how
-far the tool is off at most, and how many of its branches, restored and carried on to the end, repeat the
-recorded states bit for bit.
+says whether the rollout succeeds, whether LIBERO's criterion holds after the same commands in `env.step`, the
+`done` that its last step returns, how far the tool is off at most, and how many branches, restored and
+carried on to the end, repeat the recorded states bit for bit.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.lines import append_line, measured_commit, read_lines
 from failsafe.experts.tasks import Task, load_task
 from failsafe.generation.nominal import run_nominal
 from failsafe.records.trace import Trace
@@ -32,28 +33,45 @@ def main() -> None:
     parser.add_argument("suites", nargs="*", help="suites or tasks; none: only print the totals")
     parser.add_argument("--seeds", type=int, default=2, help="stored initial states 0 to SEEDS - 1")
     parser.add_argument("--branches", type=int, default=2, help="branches of each rollout")
-    arguments = parser.parse_args()
-    done = {(line["task"], line["seed"]) for line in _lines()}
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    commit = measured_commit()
+    done = {(line["task"], line["seed"]) for line in read_lines(options.results)}
     for name in task_names():
-        if {name, name.split("/")[0]} & set(arguments.suites):
-            seeds = [seed for seed in range(arguments.seeds) if (name, seed) not in done]
+        if {name, name.split("/")[0]} & set(options.suites):
+            seeds = [seed for seed in range(options.seeds) if (name, seed) not in done]
             if seeds:
-                _measure(name, seeds, arguments.branches)
-    solved = [line for line in _lines() if line["success"]]
-    print(f"{sum(line['official'] for line in solved)} of {len(solved)} succeed in env.step")
-    print(f"{sum(line['exact'] for line in _lines())} of {sum(line['branches'] for line in _lines())} exact")
-    print(f"tool off by at most {max((line['tool_mm'] for line in solved), default=0.0):.4f} mm")
+                for line in _measure(name, seeds, options.branches):
+                    append_line(options.results, line | {"commit": commit})
+                    print(line, flush=True)
+    for name, figure in figures(options.results).items():
+        print(f"{name}: {figure}")
 
 
-def _measure(name: str, seeds: list[int], branches: int) -> None:
+def figures(results: Path = RESULTS) -> dict[str, str]:
+    """Return what the documentation states of a record, by name.
+
+    Args:
+        results: The record.
+    """
+    lines = read_lines(results)
+    solved = [line for line in lines if line["success"]]
+    return {
+        "official": f"{sum(line['official'] and line['done'] for line in solved)} of {len(solved)}",
+        "exact": f"{sum(line['exact'] for line in lines)} of {sum(line['branches'] for line in lines)}",
+        "tool_mm": f"{max((line['tool_mm'] for line in solved), default=0.0):.2f}",
+        "commits": ", ".join(sorted({line["commit"] for line in lines})),
+    }
+
+
+def _measure(name: str, seeds: list[int], branches: int) -> Iterator[dict[str, Any]]:
     """Run a task from some seeds, one line each."""
     task = load_task(name)
     for seed in seeds:
         nominal = run_nominal(task, seed)
         line: dict[str, Any] = {"task": name, "seed": seed, "success": nominal.record.success}
         line |= _replay(task, seed, nominal.trace) | _branch(task, seed, nominal.trace, branches)
-        with RESULTS.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        yield line
     task.simulator.close()
 
 
@@ -64,13 +82,13 @@ def _replay(task: Task, seed: int, trace: Trace) -> dict[str, Any]:
     env = simulator.environment.begin_own(simulator.environment.stored[seed])
     for _ in range(WAIT_STEPS):
         env.step([0.0] * 6 + [-1.0])
-    off = 0.0
+    off, done = 0.0, False
     for command, pose in zip(trace.commands, trace.tcp_poses[1:], strict=True):
-        env.step(command)
+        done = env.step(command)[2]
         env.sim.forward()
         tool = env.sim.data.site_xpos[env.robots[0].eef_site_id] - simulator.base
         off = max(off, float(np.abs(tool - pose[:3]).max()))
-    return {"official": bool(env._check_success()), "tool_mm": round(1000 * off, 4)}
+    return {"official": bool(env._check_success()), "done": bool(done), "tool_mm": round(1000 * off, 4)}
 
 
 def _branch(task: Task, seed: int, trace: Trace, count: int) -> dict[str, Any]:
@@ -86,11 +104,6 @@ def _branch(task: Task, seed: int, trace: Trace, count: int) -> dict[str, Any]:
             same = same and simulator.state().tobytes() == trace.states[step + 1].tobytes()
         exact += same
     return {"branches": count, "exact": exact}
-
-
-def _lines() -> list[dict[str, Any]]:
-    text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
-    return [json.loads(line) for line in text.splitlines()]
 
 
 if __name__ == "__main__":
