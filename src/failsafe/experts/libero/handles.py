@@ -14,7 +14,6 @@ from failsafe.experts.libero.grasps import HandPose, find_grasps, orientations
 from failsafe.experts.libero.kinematics import Distinct
 from failsafe.experts.libero.motion import Motion
 from failsafe.experts.libero.scene import LiberoScene
-from failsafe.experts.libero.surfaces import Surface
 from failsafe.records import poses
 from failsafe.records.plan import CLOSED, OPEN
 from failsafe.records.poses import Pose
@@ -32,12 +31,11 @@ _STILL = 0.01
 """Speed of a joint at rest, m/s or rad/s."""
 _MOST, _MOST_TESTED = 12, 150
 """Candidates of each kind that are kept, and for which the arm's kinematics are computed."""
-_PUSHES = (
-    (0.03, 40, (0.5, 0.0, 0.9)),
-    (0.015, 120, (0.5, 0.35, 0.2, 0.0, 0.7, 0.9)),
-)
-"""Distance between the points that are pushed (m), most points, and how level the fingers are: 0 is straight
-down, 1 along the push. The second ones are for parts that the first ones do not serve."""
+_USUAL = (0.03, 40, (0.5, 0.0, 0.9))
+"""Where a part is pushed: distance between the points (m), most points, and how level the fingers are: 0 is
+straight down, 1 along the push."""
+_THOROUGH = (0.015, 120, (0.5, 0.35, 0.2, 0.0, 0.7, 0.9))
+"""The same for parts that are not reached otherwise."""
 _PUSH_BACK = 0.06
 """Distance from which a push begins, metres."""
 _BEYOND = {True: 0.015, False: 0.12}
@@ -72,7 +70,9 @@ def find_handles(scene: LiberoScene, goal: GoalPredicate) -> list[Handle]:
         return []
     joint, body = moved
     path = _path(scene, joint, body, target)
-    held, pushed = _holds(scene, joint, body, path), _pushes(scene, joint, body, path)
+    held, pushed = _holds(scene, joint, body, path), _pushes(scene, body, path, _USUAL)
+    if not held and not pushed:
+        pushed = _pushes(scene, body, path, _THOROUGH)
     ordered = [*held, *pushed]
     if goal.relation == "close":
         ordered = [*pushed, *held]
@@ -176,8 +176,11 @@ def _holds(scene: LiberoScene, joint: int, body: int, path: list[Pose]) -> list[
     return kept
 
 
-def _pushes(scene: LiberoScene, joint: int, body: int, path: list[Pose]) -> list[Handle]:
-    """Return contacts at which closed fingers push a part along its path."""
+def _pushes(
+    scene: LiberoScene, body: int, path: list[Pose], where: tuple[float, int, tuple[float, ...]]
+) -> list[Handle]:
+    """Return contacts at which closed fingers push a part along its path, among points of its surface."""
+    spacing, most, shares = where
     surface, now = scene.surface(body), scene.pose(body)
     first = poses.compose(path[0], poses.inverse(now))
     moved = np.array([poses.compose(first, poses.pose(point))[:3] for point in surface.points])
@@ -190,25 +193,8 @@ def _pushes(scene: LiberoScene, joint: int, body: int, path: list[Pose]) -> list
     merit -= 0.5 * spread
     order = [i for i in np.argsort(-merit, kind="stable") if along[i] > 0.7 and size[i] > 0.3 * size.max()]
     kept: list[Handle] = []
-    for spacing, most, shares in _PUSHES:
-        kept = kept or _pushes_at(scene, body, path, surface, order, spacing, most, shares)
-    return kept
-
-
-def _pushes_at(
-    scene: LiberoScene,
-    body: int,
-    path: list[Pose],
-    surface: Surface,
-    order: Sequence[int],
-    spacing: float,
-    most: int,
-    shares: Sequence[float],
-) -> list[Handle]:
-    """Return contacts at which the arm can push a part, among points of its surface in an order."""
-    now, geoms = scene.pose(body), scene.geoms(body)
-    kept: list[Handle] = []
     spots: list[np.ndarray] = []
+    geoms = scene.geoms(body)
     for i in order:
         point, normal = surface.points[i], surface.normals[i]
         if any(float(np.linalg.norm(point - spot)) < spacing for spot in spots):
