@@ -309,6 +309,10 @@ def test_the_branches_of_a_policy_of_chance_are_sampled(
     (label,) = labels_of(case, "shaky")
     assert label.verification.without_samples == 2
     assert label.needed
+    said = "The policy is not deterministic: it gave other actions for the same observation, so each branch "
+    said += "without a correction was run 2 times."
+    assert mining_text(made).startswith(f"{said}\n\n"), "also of a run that was resumed"
+    assert said in write_mining_page(made).read_text()
 
 
 def test_perturbations_take_turns(task: fs.Task, few_modes: None, tmp_path: Path) -> None:
@@ -360,7 +364,9 @@ def test_workers_and_the_command_line_make_the_same(
     serial = fs.mine(STILL, out=tmp_path / "serial", executor="serial", **settings)
     words = f"mine --policy {STILL} --tasks {PICK} --episodes 2 --labels 1 --max-steps 10 --workers 2 --json"
     made = tmp_path / "made"
-    assert run_cli([*words.split(), "--out", str(made)], capsys)["failures"] == 2
+    printed = run_cli([*words.split(), "--out", str(made)], capsys)
+    assert (printed["failures"], printed["deterministic"]) == (2, True)
+    assert "not deterministic" not in mining_text(serial)
     assert content(Dataset(made)) == content(serial)
     manifest = read_mined_manifest(made)
     assert manifest.complete

@@ -10,7 +10,7 @@ from failsafe.cli.output import ProgressReporter, print_json
 from failsafe.cli.parsing import parse_names
 from failsafe.mining.job import Mined
 from failsafe.mining.mine import mine as run_mining
-from failsafe.reports.mining import mining_figures, mining_text, write_mining_page
+from failsafe.reports.mining import mining_figures, mining_text, note_on_chance, write_mining_page
 
 
 def mine(
@@ -49,13 +49,10 @@ def mine(
     """
     run_on, names = execution.load(), parse_names(tasks)
     categories: Counter[str] = Counter()
-    chance = False
     with ProgressReporter("episodes", episodes * len(names), quiet=json) as reporter:
 
         def show(mined: Mined) -> None:
-            nonlocal chance
             categories[mined.category] += 1
-            chance = chance or not mined.deterministic
             reporter.advance(1, ", ".join(f"{n} {name}" for name, n in sorted(categories.items())))
 
         dataset = run_mining(
@@ -74,13 +71,15 @@ def mine(
         )
     page = write_mining_page(dataset)
     if json:
-        print_json({"dataset": str(out), "page": str(page), **mining_figures(dataset)})
-        return 0
-    if chance:
-        print(
-            "The policy is not deterministic: it gave other actions for the same observation, so each branch "
-            f"without a correction was run {samples} times."
+        print_json(
+            {
+                "dataset": str(out),
+                "page": str(page),
+                "deterministic": not note_on_chance(dataset),
+                **mining_figures(dataset),
+            }
         )
+        return 0
     print(mining_text(dataset))
     print(f"page: {page.resolve()}")
     return 0

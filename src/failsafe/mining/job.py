@@ -30,13 +30,11 @@ class Mined:
         task: Name of the task.
         seed: Seed of the initial state.
         category: The category of the case, or "nominal_failed" where the expert does not solve the state.
-        deterministic: Whether the policy gave equal actions for equal observations.
     """
 
     task: str
     seed: int
     category: str
-    deterministic: bool
 
 
 class MiningJob:
@@ -68,9 +66,7 @@ class MiningJob:
         name, seed = item
         case_id = mined_case_id(self._config, name, seed)
         if self._dataset.has_case(name, case_id):
-            case = self._dataset.case(name, case_id)
-            known = case.policy is None or case.policy.deterministic
-            reporter.report(Mined(name, seed, case.category, known))
+            reporter.report(Mined(name, seed, self._dataset.case(name, case_id).category))
             return
         reporter.begin(case_id)
         if item in self._crashed:
@@ -84,17 +80,16 @@ class MiningJob:
             nominal = run_nominal(task, seed)
             self._dataset.write_nominal(nominal.record, nominal.trace)
         if not nominal.record.success:
-            reporter.report(Mined(name, seed, "nominal_failed", True))
+            reporter.report(Mined(name, seed, "nominal_failed"))
             return
         if self._policy is None:
             self._policy = load_policy(self._config.policy)
         driver = PolicyDriver(task, self._policy)
         if name not in self._deterministic:
             self._deterministic[name] = driver.is_deterministic(self._config.first_seed)
-        deterministic = self._deterministic[name]
-        result = mine_episode(task, nominal, driver, self._config, deterministic)
+        result = mine_episode(task, nominal, driver, self._config, self._deterministic[name])
         self._dataset.write_case(result.case, result.traces)
-        reporter.report(Mined(name, seed, result.case.category, deterministic))
+        reporter.report(Mined(name, seed, result.case.category))
 
     def give_up(self, item: Item, part: str = "") -> bool:
         """Record an episode as crashed. See `Job.give_up`."""
@@ -124,4 +119,4 @@ class MiningJob:
         )
         result = CaseResult(case, {})
         self._dataset.write_case(result.case, result.traces)
-        reporter.report(Mined(name, seed, case.category, True))
+        reporter.report(Mined(name, seed, case.category))

@@ -54,14 +54,30 @@ def mining_tables(dataset: Dataset) -> list[Table]:
     return [table for table in tables if table.rows]
 
 
+def note_on_chance(dataset: Dataset) -> str:
+    """Return a sentence on a policy that is not deterministic; empty for one that is.
+
+    Args:
+        dataset: A mined dataset.
+    """
+    if all(case.policy is None or case.policy.deterministic for case in dataset.cases()):
+        return ""
+    samples = read_mined_manifest(dataset.path).config.samples
+    return (
+        "The policy is not deterministic: it gave other actions for the same observation, so each branch "
+        f"without a correction was run {samples} times."
+    )
+
+
 def mining_text(dataset: Dataset, width: int | None = None) -> str:
-    """Return the tables of a mined dataset as text for a terminal.
+    """Return the tables of a mined dataset as text for a terminal, under a note on chance.
 
     Args:
         dataset: The dataset.
         width: Characters per line; by default the width of the terminal.
     """
-    return "\n\n".join(table_text(table, width, intervals=True) for table in mining_tables(dataset))
+    tables = [table_text(table, width, intervals=True) for table in mining_tables(dataset)]
+    return "\n\n".join(filter(None, [note_on_chance(dataset), *tables]))
 
 
 def write_mining_page(dataset: Dataset) -> Path:
@@ -83,6 +99,7 @@ def write_mining_page(dataset: Dataset) -> Path:
         policy=manifest.config.policy,
         weights=manifest.config.weights,
         command=manifest.command,
+        note=note_on_chance(dataset),
         figures=mining_figures(dataset),
         tables=mining_tables(dataset),
     )
