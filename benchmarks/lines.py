@@ -12,13 +12,13 @@ _DIGITS = 12
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a record; none if it does not exist.
+    """Return the lines of a record; none if it does not exist. One that was cut off does not count.
 
     Args:
         path: The file.
     """
     text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return [json.loads(line) for line in text.splitlines()]
+    return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
 
 
 def append_line(path: Path, line: dict[str, Any]) -> None:

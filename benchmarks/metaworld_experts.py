@@ -1,6 +1,6 @@
 """Measure Meta-World's experts at rest and exact branches, and write the tables of `failsafe tasks` and docs.
 
-    python benchmarks/metaworld_experts.py --first 1000 --seeds 20
+    python -m benchmarks.metaworld_experts --first 1000 --seeds 20
 
 A rollout counts if the plan that was cut from the policy's rollout, carried out open loop, ends in success
 after settling: what generation starts from. A branch is a state of the first rollout, restored in another
@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.lines import append_line, read_lines
 from failsafe.experts.tasks import Task, load_task
 from failsafe.generation.nominal import NominalRollout, run_nominal
 from failsafe.rollouts.loop import repeat
@@ -37,22 +38,17 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     seeds = range(options.first, options.first + options.seeds)
-    lines: list[dict[str, Any]] = []
-    if options.results.exists():
-        text = options.results.read_text(encoding="utf-8")
-        lines = [json.loads(line) for line in text.splitlines() if line.endswith("}")]
+    lines = read_lines(options.results)
     measured: dict[str, list[int]] = {}
-    with options.results.open("a", encoding="utf-8") as file:
-        for name in task_names():
-            done = {line["seed"] for line in lines if line["task"] == name}
-            if missing := [seed for seed in seeds if seed not in done]:
-                for line in _measure(load_task(name), missing):
-                    lines.append(line)
-                    file.write(json.dumps(line) + "\n")
-                    file.flush()
-            found = [line for line in lines if line["task"] == name and line["seed"] in seeds]
-            measured[name] = [sum(line["success"] for line in found), len(found)]
-            print(_row(name, found), flush=True)
+    for name in task_names():
+        done = {line["seed"] for line in lines if line["task"] == name}
+        if missing := [seed for seed in seeds if seed not in done]:
+            for line in _measure(load_task(name), missing):
+                lines.append(line)
+                append_line(options.results, line)
+        found = [line for line in lines if line["task"] == name and line["seed"] in seeds]
+        measured[name] = [sum(line["success"] for line in found), len(found)]
+        print(_row(name, found), flush=True)
     rates = json.loads(TABLE.read_text(encoding="utf-8")) | measured
     TABLE.write_text(json.dumps(rates, indent=0, sort_keys=True) + "\n", encoding="utf-8")
 

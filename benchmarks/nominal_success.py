@@ -5,12 +5,11 @@ at the end and after settling. Every (task, seed) appends one JSON line to the o
 skipped. `python -m scripts.figures` inserts the tables of that file and of `maniskill_planner.jsonl` into
 docs/experts.md.
 
-    .venv/bin/python benchmarks/nominal_success.py --seeds 100
+    .venv/bin/python -m benchmarks.nominal_success --seeds 100
 """
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import time
@@ -20,8 +19,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):  # read when numpy is first imported
-    os.environ.setdefault(variable, "1")
+from benchmarks.lines import read_lines
+
 warnings.filterwarnings("ignore", category=DeprecationWarning, module="mani_skill")
 
 Record = dict[str, Any]
@@ -76,8 +75,7 @@ def read_records(path: Path) -> Records:
     Returns:
         The records by (task, seed), the last one where there are several.
     """
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return {(r["task"], r["seed"]): r for r in map(json.loads, lines)}
+    return {(r["task"], r["seed"]): r for r in read_lines(path)}
 
 
 def share(successes: Sequence[bool]) -> str:
