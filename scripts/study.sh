@@ -47,6 +47,7 @@ if [ -z "${FAILSAFE_QUICK:-}" ]; then
   # The proof: the protocols hold policy, seeds, conditions, thresholds and the end point.
   study proof --protocol docs/protocols/perturbed-strong.json
   study proof_oracle --protocol docs/protocols/oracle-minimal.json
+  study medium_proof --protocol docs/protocols/medium-undisturbed.json
 fi
 study perturbed --policy reference:strong --tasks "$(pick PickCube-v1,StackCube-v1 PickCube-v1)" $(seeds 5000:5100) \
   --scenarios "$(pick nominal,pushed,dropped nominal,pushed)" \
