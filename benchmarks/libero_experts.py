@@ -97,7 +97,7 @@ def figures(results: Path = RESULTS) -> dict[str, str]:
     """
     by_task = _by_task(read_lines(results))
     commits: defaultdict[str, int] = defaultdict(int)
-    suites = ["", "| suite | tasks | solved at least once | rollouts | solved | share | 95 % |"]
+    suites = ["", "", "| suite | tasks | solved at least once | rollouts | solved | share | 95 % |"]
     suites.append("|---|---:|---:|---:|---:|---:|---:|")
     for suite in SUITES:
         own = [lines for name, lines in by_task.items() if name.split("/")[0] == suite]
@@ -112,7 +112,7 @@ def figures(results: Path = RESULTS) -> dict[str, str]:
         suites.append(
             f"| {suite} | {len(own)} | {once} | {len(rollouts)} | {solved} | {share} | {low} to {high} % |"
         )
-    failed = ["", "| task | solved | what the first failure says |", "|---|---:|---|"]
+    failed = ["", "", "| task | solved | what the first failure says |", "|---|---:|---|"]
     for name, lines in by_task.items():
         for line in lines:
             commits[line["commit"]] += 1
@@ -122,8 +122,8 @@ def figures(results: Path = RESULTS) -> dict[str, str]:
             failed.append(f"| {name} | {solved} | {missed[0]['reason']} |")
     said = ", ".join(f"{count} rollouts at `{commit}`" for commit, count in commits.items())
     return {
-        "suites": "\n".join([*suites, ""]),
-        "failed": "\n".join([*failed, ""]),
+        "suites": "\n".join([*suites, "", ""]),
+        "failed": "\n".join([*failed, "", ""]),
         "commits": said,
     }
 

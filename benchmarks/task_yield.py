@@ -54,6 +54,7 @@ def figures(results: Path = RESULTS) -> dict[str, str]:
     lines = read_lines(results)
     rows = [
         "",
+        "",
         "| suite | tasks | with verified failures | rollouts | failures | corrected | share | 95 % | CPU s |",
     ]
     rows.append("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
@@ -63,7 +64,7 @@ def figures(results: Path = RESULTS) -> dict[str, str]:
     if len(suites) > 1:
         rows.append(_row("all", lines))
     commits = ", ".join(f"`{commit}`" for commit in dict.fromkeys(line["commit"] for line in lines))
-    return {"suites": "\n".join([*rows, ""]), "commits": commits}
+    return {"suites": "\n".join([*rows, "", ""]), "commits": commits}
 
 
 def _row(name: str, lines: list[dict[str, Any]]) -> str:
