@@ -44,6 +44,8 @@ if [ -z "${FAILSAFE_QUICK:-}" ]; then
   study hand_back --policy reference:strong --tasks PickCube-v1,StackCube-v1 $(seeds 6000:6012) \
     --scenarios object_dropped,object_pushed --conditions never,minimal,monitor,assist,model-alone
   study medium_hand_back --policy reference:medium $(seeds 6100:6115) --conditions never,monitor,assist
+  study medium_escalate --policy reference:medium --tasks PickCube-v1,StackCube-v1 $(seeds 6200:6220) \
+    --conditions never,monitor,escalate
   # The proof: the protocols hold policy, seeds, conditions, thresholds and the end point.
   study proof --protocol docs/protocols/perturbed-strong.json
   study proof_oracle --protocol docs/protocols/oracle-minimal.json
