@@ -15,11 +15,12 @@ pick() { [ -n "${FAILSAFE_QUICK:-}" ] && echo "$2" || echo "$1"; } # FULL QUICK
 tasks=$(for name in pick-place push $(pick shelf-place "") drawer-open $(pick "drawer-close window-open button-press faucet-open door-close" ""); do
   echo "metaworld/$name-v3"
 done)
-list=$(paste -sd, <<<"$tasks")
+# The policy hardly ever solves shelf-place undisturbed, so the paired table is of the other eight.
+list=$(grep -v shelf-place <<<"$tasks" | paste -sd,)
 export OMP_NUM_THREADS=1
 
 # 1. Failures with proven corrections, of all modes.
-"$bin/failsafe" generate $tasks --failures "$(pick 1500 12)" --labels 2 --verify-rollouts 1 --seeds 500000:600000 --out "$out/data"
+"$bin/failsafe" generate $tasks --failures "$(pick 1200 12)" --labels 2 --verify-rollouts 1 --seeds 500000:600000 --out "$out/data"
 
 # 2. Samples: with images, and of random exploration, for the object localizer; many without images for the classifier.
 one="--frames 1 $(pick "" "--views front,side --size 32")"
@@ -30,13 +31,13 @@ one="--frames 1 $(pick "" "--views front,side --size 32")"
 # 3. The recovery model: the localizer, then the classifier.
 unset OMP_NUM_THREADS
 "$bin/failsafe" train "$out"/samples/* --steps "$(pick 1500 2)" $(pick "" "--batch 8") --out "$out/localizer"
-"$bin/failsafe" train "$out/image_free" --localizer "$out/localizer" --steps "$(pick 4000 2)" $(pick "" "--batch 8") \
+"$bin/failsafe" train "$out/image_free" --localizer "$out/localizer" --steps "$(pick 3000 2)" $(pick "" "--batch 8") \
   --out "$out/model"
 export OMP_NUM_THREADS=1
 "$bin/failsafe" score "$out/model" "$out/samples/data" $(pick "" "--limit 8 --resamples 10") --out "$out/scores"
 
 # 4. The reference policy: demonstrations of the experts, imitated.
-"$bin/failsafe" demonstrate $tasks --episodes "$(pick 150 2)" --views front,hand $(pick "" "--size 32") --out "$out/demonstrations"
+"$bin/failsafe" demonstrate $tasks --episodes "$(pick 250 2)" --views front,side,hand $(pick "" "--size 32") --out "$out/demonstrations"
 unset OMP_NUM_THREADS
 [ -e "$out/policy.safetensors" ] ||
   "$bin/failsafe" imitate "$out/demonstrations" --steps "$(pick 3000 2)" $(pick "" "--batch 8") --out "$out/policy.safetensors"

@@ -11,15 +11,17 @@ import pytest
 from failsafe.datasets.build import build_dataset
 from failsafe.execution.processes import ProcessExecutor
 from failsafe.generation.config import GenerationConfig
-from failsafe.models.compact import CompactModel
+from failsafe.models.compact import CompactModel, load_compact
 from failsafe.models.conformance import check_model
 from failsafe.models.loading import COMPACT, SHIPPED, fingerprint, load_model
 from failsafe.monitors.calibration import NEVER, shipped_calibration
+from failsafe.monitors.guard import guard
 from failsafe.monitors.settings import MonitorSettings
 from failsafe.policies.conformance import check_policy
 from failsafe.policies.loading import load_policy
 from failsafe.policies.reference import CHECKPOINTS, load_reference
 from failsafe.records.assessment import Window, WindowSpec
+from failsafe.records.embodiment import MANISKILL_PANDA
 from failsafe.records.seeds import RANGES
 from failsafe.samples.manifest import SampleConfig
 from failsafe.samples.render import build_samples
@@ -27,7 +29,12 @@ from failsafe.samples.sample_set import SampleSet
 
 LARGEST = 20_000_000
 """Bytes that a checkpoint may have in the repository."""
-STRENGTHS = ("weak", "medium", "strong")
+INSTRUCTIONS = {"weak": 3, "medium": 3, "strong": 3, "metaworld": 9}
+"""The policies that ship, with the number of instructions that each knows."""
+GUARDED = {"weak": "compact", "medium": "compact", "strong": "compact", "metaworld": "compact-metaworld"}
+"""The recovery model that each policy's thresholds are of."""
+UNGUARDED = ("pick up the block and place it on the shelf",)
+"""Instructions without a threshold: the policy hardly ever succeeds, so there is nothing to calibrate on."""
 
 
 def windows(spec: WindowSpec, instruction: str) -> list[Window]:
@@ -42,45 +49,53 @@ def windows(spec: WindowSpec, instruction: str) -> list[Window]:
     return made
 
 
-def test_the_compact_model_that_ships_keeps_the_contract() -> None:
-    model = load_model(COMPACT)
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_compact_models_that_ship_keep_the_contract(name: str) -> None:
+    model = load_model(name)
     assert isinstance(model, CompactModel)
-    assert SHIPPED.stat().st_size <= LARGEST
+    assert SHIPPED[name].stat().st_size <= LARGEST
     for instruction in model.meta.config.instructions:
         checks = check_model(model, windows(model.window_spec, instruction))
         assert [check for check in checks if not check.passed] == []
 
 
-@pytest.mark.parametrize("strength", STRENGTHS)
+@pytest.mark.parametrize("strength", INSTRUCTIONS)
 def test_the_policies_that_ship_keep_the_contract(strength: str) -> None:
     name = f"reference:{strength}"
     policy = load_policy(name)
     assert (CHECKPOINTS / f"{strength}.safetensors").stat().st_size <= LARGEST
     instructions = load_reference(strength).meta.config.instructions
-    assert len(instructions) == 3
+    assert len(instructions) == INSTRUCTIONS[strength]
     for instruction in instructions:
         assert [check for check in check_policy(policy, instruction) if not check.passed] == []
     found = shipped_calibration(name)
     assert found is not None
     assert (found.policy, found.drift) == (name, MonitorSettings().drift)
-    assert all(0 <= found.threshold(instruction) < NEVER for instruction in instructions)
+    guarded = [instruction for instruction in instructions if instruction not in UNGUARDED]
+    assert all(0 <= found.threshold(instruction) < NEVER for instruction in guarded)
 
 
-@pytest.mark.parametrize("strength", STRENGTHS)
+@pytest.mark.parametrize("strength", INSTRUCTIONS)
 def test_thresholds_are_those_of_the_weights_that_ship(strength: str) -> None:
     found = shipped_calibration(f"reference:{strength}")
     assert found is not None
-    assert (found.model, found.weights) == (COMPACT, fingerprint(COMPACT))
+    assert (found.model, found.weights) == (GUARDED[strength], fingerprint(GUARDED[strength]))
 
 
 def test_what_was_trained_saw_training_seeds_alone() -> None:
     kept = [seeds for ranges in RANGES.values() for seeds in ranges]
-    model = load_model(COMPACT)
-    assert isinstance(model, CompactModel)
-    for meta in (model.meta, *(load_reference(strength).meta for strength in STRENGTHS)):
+    models = [load_compact(path) for path in SHIPPED.values()]
+    for meta in (*(model.meta for model in models), *(load_reference(name).meta for name in INSTRUCTIONS)):
         assert meta.train_seeds
         seeds = {seed for found in meta.train_seeds.values() for seed in found}
         assert not any(seed in known for seed in seeds for known in kept)
+
+
+def test_a_monitor_moves_the_robot_of_its_model() -> None:
+    """A Sawyer of Meta-World works where ManiSkill's Panda has no workspace."""
+    guarded = guard("reference:metaworld", "compact-metaworld")
+    assert guarded.monitor.embodiment.workspace_high[1] > 0.9
+    assert guard("reference:strong").monitor.embodiment == MANISKILL_PANDA
 
 
 @pytest.mark.slow

@@ -122,8 +122,8 @@ def test_reference_policies(monkeypatch):
 
 
 def test_a_policy_is_known_by_its_weights_where_they_are_here(tmp_path):
-    shipped = {policy_fingerprint(f"reference:{name}") for name in reference.STRENGTHS}
-    assert len(shipped) == 3
+    shipped = {policy_fingerprint(f"reference:{name}") for name in reference.SHIPPED}
+    assert len(shipped) == len(reference.SHIPPED)
     copy = tmp_path / "mine.safetensors"
     copy.write_bytes((reference.CHECKPOINTS / "weak.safetensors").read_bytes())
     assert policy_fingerprint(f"reference:{copy}") == policy_fingerprint("reference:weak") != ""

@@ -26,7 +26,7 @@ from failsafe.policies.contract import Policy
 from failsafe.records.seeds import SeedRole, role_of, text_of
 
 TASKS = ("PickCube-v1", "PushCube-v1", "StackCube-v1")
-"""The tasks that the shipped policies and models were trained on."""
+"""The tasks of the default model."""
 SEEDS = range(5000, 5100)
 """Seeds of evaluations by default, of those for development (`failsafe.records.seeds`)."""
 MAX_STEPS = 400
@@ -72,7 +72,8 @@ def evaluate(
         conditions: Who acts in an episode: "never" is the policy alone, "monitor" the policy with the
             monitor; the others are controls (`failsafe.evaluation.conditions.CONDITIONS`).
         calibration: Alarm thresholds of each policy, or the files that hold them. Default: the shipped
-            thresholds, which exist for reference policies and the model "compact", both given by name.
+            thresholds, which exist for reference policies and the shipped model of their tasks, both given by
+            name.
         threshold: Alarm threshold of all policies, in accumulated log odds, in place of calibrations.
         settings: When the monitor queries the model, acts and gives up.
         max_steps: Control steps after which an episode is over.

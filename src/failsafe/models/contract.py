@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 from failsafe.errors import AssessmentError, UserError
 from failsafe.records import poses
 from failsafe.records.assessment import Assessment, Status, Window, WindowSpec
-from failsafe.records.embodiment import MANISKILL_PANDA
+from failsafe.records.embodiment import MANISKILL_PANDA, EmbodimentSpec
 
 MAX_TRANSLATION, MAX_ROTATION = MANISKILL_PANDA.step_limits
 """Step limits (m, rad) of the robot of the shipped checkpoints, the scale of baselines and text answers."""
@@ -75,6 +75,17 @@ def accepted_instructions(model: object) -> tuple[str, ...]:
         model: A recovery model. Its attribute `instructions`, if present, lists them.
     """
     return tuple(getattr(model, "instructions", ()) or ())
+
+
+def embodiment_of(model: object) -> EmbodimentSpec | None:
+    """Return the robot of a model's training data; None if it states none.
+
+    Args:
+        model: A recovery model. Its attribute `meta.config.embodiment` is the robot.
+    """
+    config = getattr(getattr(model, "meta", None), "config", None)
+    found = getattr(config, "embodiment", None)
+    return found if isinstance(found, EmbodimentSpec) else None
 
 
 def check_objects(model: object, task: str, objects: int) -> None:

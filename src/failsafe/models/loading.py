@@ -1,9 +1,10 @@
-"""Recovery models by name: the one that ships, a checkpoint, a server, a plugin, or a class of one's own."""
+"""Recovery models by name: one that ships, a checkpoint, a server, a plugin, or a class of one's own."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from failsafe import registry
@@ -12,9 +13,13 @@ from failsafe.models.contract import RecoveryModel
 from failsafe.registry import Registry
 from failsafe.sources import fingerprint_of
 
-SHIPPED = Path(__file__).parent / "checkpoints" / "compact.safetensors"
-"""The compact model that comes with the package."""
 COMPACT = "compact"
+"""The default: the compact model of ManiSkill's tasks."""
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
+SHIPPED = {name: CHECKPOINTS / f"{name}.safetensors" for name in (COMPACT, "compact-metaworld")}
+"""The compact models that come with the package, by name."""
+_IN_RUNS = "compact.safetensors"
+"""Name of the checkpoint in the folder of a training run."""
 
 MODELS: Registry[Callable[..., RecoveryModel]] = registry.models
 """Recovery models by name: a class or a function that returns a `RecoveryModel`.
@@ -32,7 +37,7 @@ def load_model(name: str | RecoveryModel, any_instruction: bool = False) -> Reco
     Args:
         name: One of
 
-            - "compact", the model that ships;
+            - "compact" or "compact-metaworld", the models that ship;
             - a compact checkpoint, the folder of a training run, or the folder of a FailSafe-VLM;
             - "openai+http://HOST:PORT/v1?model=NAME" (or "openai+https://..."), a FailSafe-VLM behind an
               OpenAI-compatible server, with the settings of `failsafe.models.endpoints.EndpointModels`;
@@ -54,8 +59,8 @@ def load_model(name: str | RecoveryModel, any_instruction: bool = False) -> Reco
 
 def checkpoint_path(name: str) -> Path:
     """Return the file or folder of a checkpoint, whether or not it exists."""
-    path = SHIPPED if name == COMPACT else Path(name)
-    inside = path / SHIPPED.name
+    path = SHIPPED.get(name) or Path(name)
+    inside = path / _IN_RUNS
     return inside if inside.is_file() else path
 
 
@@ -72,7 +77,7 @@ def fingerprint(name: str | RecoveryModel) -> str:
     """
     if not isinstance(name, str):
         return fingerprint_of(name)
-    if _is_registered(name) and name != COMPACT:
+    if _is_registered(name) and name not in SHIPPED:
         return MODELS.identify(name)
     path = checkpoint_path(name)
     digest = hashlib.sha256()
@@ -104,6 +109,9 @@ def _load_checkpoint(path: Path, any_instruction: bool) -> RecoveryModel:
     return LlavaModel(path, any_instruction=any_instruction)
 
 
-@MODELS.register(COMPACT)
-def _compact(any_instruction: bool = False) -> RecoveryModel:
-    return _load_checkpoint(SHIPPED, any_instruction)
+def _shipped(path: Path, any_instruction: bool = False) -> RecoveryModel:
+    return _load_checkpoint(path, any_instruction)
+
+
+for _name, _path in SHIPPED.items():
+    MODELS.register(_name)(partial(_shipped, _path))

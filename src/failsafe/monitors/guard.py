@@ -20,7 +20,7 @@ from failsafe.monitors.monitored import MonitoredPolicy
 from failsafe.monitors.settings import MonitorSettings
 from failsafe.policies.contract import Policy
 from failsafe.policies.loading import load_policy
-from failsafe.records.embodiment import MANISKILL_PANDA, EmbodimentSpec
+from failsafe.records.embodiment import EmbodimentSpec
 
 
 def guard(
@@ -31,7 +31,7 @@ def guard(
     threshold: float | None = None,
     settings: MonitorSettings | None = None,
     on_event: EventCallback = ignore,
-    embodiment: EmbodimentSpec = MANISKILL_PANDA,
+    embodiment: EmbodimentSpec | None = None,
 ) -> MonitoredPolicy:
     """Return a policy that monitors another one, corrects its failures, and hands back.
 
@@ -43,11 +43,13 @@ def guard(
         model: Recovery model: a name as for `load_model`, or an object.
         calibration: Alarm thresholds by instruction, or the JSON file that holds them (`calibrate` makes it).
             A file is checked against the weights of a model that is given by name. Default: the shipped
-            thresholds, which exist for reference policies and the model "compact", both given by name.
+            thresholds, which exist for reference policies and the shipped model of their tasks, both given by
+            name.
         threshold: Alarm threshold for every instruction, in accumulated log odds, in place of a calibration.
         settings: When the monitor queries the model, acts and gives up.
         on_event: Called with every event of the monitor.
-        embodiment: The robot, with its step limits and workspace. The control rate is the policy's.
+        embodiment: The robot, with its step limits and workspace; by default that of the model's training
+            data, or ManiSkill's Panda if the model states none. The control rate is the policy's.
 
     Raises:
         UserError: If there is no threshold for this policy and model, or both kinds are given.
@@ -105,8 +107,8 @@ def find_calibration(
         found = read_calibration(Path(given), *checked)
         check_usable(found, str(given))
         return found
-    shipped = shipped_calibration(policy) if model == COMPACT and isinstance(policy, str) else None
-    if shipped is None:
+    shipped = shipped_calibration(policy) if isinstance(policy, str) else None
+    if shipped is None or shipped.model != model:
         names = [found if isinstance(found, str) else found.name for found in (policy, model)]
         raise UserError(
             f"expected thresholds for {names[0]} with the model {names[1]}, got none: make a calibration "

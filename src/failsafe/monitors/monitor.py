@@ -65,6 +65,7 @@ class Monitor:
 
     Attributes:
         model: The recovery model.
+        embodiment: The robot, with its step limits and workspace.
         state: The present state.
         events: The events of this episode.
         step: Control step of this episode, from 0; -1 before the first.
@@ -80,7 +81,7 @@ class Monitor:
         on_help: EventCallback = ignore,
     ) -> None:
         self.model = model
-        self._embodiment = embodiment
+        self.embodiment = embodiment
         self._settings = settings or MonitorSettings()
         self._threshold_of = threshold if callable(threshold) else lambda _: threshold
         self._queries = Queries(model, self._settings.deadline, self._record)
@@ -157,7 +158,7 @@ class Monitor:
         if self.in_control:
             return self._proceed(observation)
         steps, history = self.step - self._queries.last_step, self._queries.history
-        timing, control_hz = self._settings.timing, self._embodiment.control_hz
+        timing, control_hz = self._settings.timing, self.embodiment.control_hz
         if history.full and timing.due(steps, history.observations, control_hz):
             self._queries.submit(self.step, observation)
         assessment = self._queries.assessment(wait=not self._settings.asynchronous)
@@ -224,7 +225,7 @@ class Monitor:
         self._record(EventKind.QUERY, **details)
         # Inside a takeover the threshold is p >= 0.5: an alarm has already said that the episode is failing.
         failing = assessment.failing and not assessment.needs_help
-        failing = failing and not is_negligible(assessment.actions, self._embodiment)
+        failing = failing and not is_negligible(assessment.actions, self.embodiment)
         if correction_left and failing and (waypoints := self._plan_correction(assessment, observation)):
             if len(waypoints) > left:  # half a correction is none
                 return self._apply(Trigger.DONE)
@@ -262,7 +263,7 @@ class Monitor:
         """
         settings, meter = self._settings, self._meter
         if settings.assist:
-            return round(settings.assist_seconds * self._embodiment.control_hz)
+            return round(settings.assist_seconds * self.embodiment.control_hz)
         after = settings.escalate_after
         return meter.steps_allowed_in_row if after is not None and meter.taken_over > after else 0
 
@@ -271,7 +272,7 @@ class Monitor:
         self._record(EventKind.AGAIN, **{**plan.details, "actions": len(plan.waypoints)})
 
     def _start_cool_down(self, _: _Plan) -> None:
-        cool_down = round(self._settings.cool_down_seconds * self._embodiment.control_hz)
+        cool_down = round(self._settings.cool_down_seconds * self.embodiment.control_hz)
         self._cool_down_end = self.step + cool_down
         self._queries.last_step = self.step
         self._record(EventKind.HAND_BACK)
@@ -310,7 +311,7 @@ class Monitor:
         at = observation.tcp_pose
         queried_at = at if self._queries.tcp_pose is None else self._queries.tcp_pose
         try:
-            return plan_waypoints(actions, assessment.frame, queried_at, at, self._embodiment, settle)
+            return plan_waypoints(actions, assessment.frame, queried_at, at, self.embodiment, settle)
         except PolicyError as error:
             self._record(EventKind.FAULT, description=str(error))
             return ()

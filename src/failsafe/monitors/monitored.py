@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from failsafe.models.contract import RecoveryModel
+from failsafe.models.contract import RecoveryModel, embodiment_of
 from failsafe.monitors.monitor import EventCallback, Monitor, ignore
 from failsafe.monitors.settings import MonitorSettings
 from failsafe.monitors.waypoints import Waypoint
@@ -43,7 +43,8 @@ class MonitoredPolicy:
         settings: When to query, take over, hand back and give up.
         on_event: Called with every event.
         on_help: Called once per episode, when the monitor gives up.
-        embodiment: The robot, with its step limits and workspace. The control rate is the policy's.
+        embodiment: The robot, with its step limits and workspace; by default that of the model's training
+            data, or ManiSkill's Panda if the model states none. The control rate is the policy's.
 
     Attributes:
         base: The base policy.
@@ -58,12 +59,13 @@ class MonitoredPolicy:
         settings: MonitorSettings | None = None,
         on_event: EventCallback = ignore,
         on_help: EventCallback = ignore,
-        embodiment: EmbodimentSpec = MANISKILL_PANDA,
+        embodiment: EmbodimentSpec | None = None,
     ) -> None:
         self.base = policy
         self._space = policy.action_space
-        embodiment = replace(embodiment, control_hz=self._space.rate_hz)
-        self.monitor = Monitor(model, embodiment, threshold, settings, on_event, on_help)
+        robot = embodiment or embodiment_of(model) or MANISKILL_PANDA
+        robot = replace(robot, control_hz=self._space.rate_hz)
+        self.monitor = Monitor(model, robot, threshold, settings, on_event, on_help)
         self._queue: deque[np.ndarray] = deque()
         self._waypoints: deque[Waypoint] = deque()
         self._executed: tuple[Waypoint, PolicyObservation] | None = None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from failsafe.errors import UnknownNameError, UserError
-from failsafe.models.contract import RecoveryModel, known_instructions
+from failsafe.models.contract import RecoveryModel, embodiment_of, known_instructions
 from failsafe.models.loading import COMPACT, fingerprint, load_model
 from failsafe.monitors.admission import Admission
 from failsafe.monitors.budget import InterventionBudget
@@ -134,7 +134,7 @@ def make_service(
         dataclasses.replace(space, chunk=steps_per_request or space.chunk),
         views or policy.image_views,
         base or (0.0, 0.0, 0.0),
-        (preset and preset.embodiment) or MANISKILL_PANDA,
+        (preset and preset.embodiment) or embodiment_of(loaded) or MANISKILL_PANDA,
         preset,
     )
     hidden = wire.missing_views(spec)

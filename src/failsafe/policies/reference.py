@@ -35,8 +35,9 @@ from failsafe.records.poses import Pose
 FORMAT = "failsafe-reference/3"
 OLDER: Mapping[str, Renames] = {"failsafe-reference/2": version_1.SUBMODULES}
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
-STRENGTHS = ("weak", "medium", "strong")
-"""Names of the shipped policies, trained on few, some and many demonstrations."""
+SHIPPED = ("weak", "medium", "strong", "metaworld")
+"""Names of the shipped policies: three of ManiSkill, trained on few, some and many demonstrations, and one of
+Meta-World."""
 METRES = 0.1
 """Scale of displacements in the network, metres."""
 _SCALE = np.array([METRES] * 3 + [0.5] * 3)
@@ -210,15 +211,15 @@ def reference_path(name: str) -> Path:
     Raises:
         UnknownNameError: If it is neither a shipped policy nor a checkpoint.
     """
-    if name in STRENGTHS:
+    if name in SHIPPED:
         return CHECKPOINTS / f"{name}.safetensors"
     if not name.endswith(".safetensors"):
-        raise UnknownNameError("reference policy", name, STRENGTHS)
+        raise UnknownNameError("reference policy", name, SHIPPED)
     return Path(name)
 
 
 def load_reference(name: str) -> ReferencePolicy:
-    """Load a reference policy: "weak", "medium", "strong", or the file of a checkpoint.
+    """Load a reference policy: "weak", "medium", "strong", "metaworld", or the file of a checkpoint.
 
     Raises:
         UserError: If there is no such file.
