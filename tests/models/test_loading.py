@@ -48,7 +48,10 @@ def test_a_class_of_ones_own():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("compct", "expected compact, openai+http, openai+https, MODULE:CLASS, a checkpoint"),
+        (
+            "compct",
+            "expected compact, compact-metaworld, openai+http, openai+https, MODULE:CLASS, a checkpoint",
+        ),
         ("no/such/folder", "got 'no/such/folder'"),
         ("no_such_module:Own", "No module named 'no_such_module'"),
         (f"{__name__}:Nobody", "has no attribute 'Nobody'"),

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from failsafe.errors import AssessmentError
-from failsafe.models.contract import MAX_ROTATION, MAX_TRANSLATION, RecoveryModel, assess_safely, flaw
+from failsafe.models.contract import RecoveryModel, assess_safely, embodiment_of, flaw
 from failsafe.records.assessment import Assessment, Status, Window, WindowSpec
+from failsafe.records.embodiment import MANISKILL_PANDA
 from failsafe.simulators.conformance import CheckResult, check_rule
 from failsafe.simulators.conformance.bench import Broken
 
@@ -95,14 +96,15 @@ def assessments_are_numbers_in_range(case: Subject) -> str:
 
 
 def actions_keep_the_step_limits(case: Subject) -> str:
-    """An action moves at most 25 mm and turns at most 0.125 rad; the gripper is from -1 to 1."""
+    """An action keeps the step limits of the model's robot; the gripper is from -1 to 1."""
+    most, most_turn = (embodiment_of(case.model) or MANISKILL_PANDA).step_limits
     longest, turn, rows = 0.0, 0.0, 0
     for window in case.windows:
         for row in case.model.assess(window).actions:
             metres, radians = math.hypot(*row[:3]), math.hypot(*row[3:6])
-            if metres > MAX_TRANSLATION + TOLERANCE or radians > MAX_ROTATION + TOLERANCE:
+            if metres > most + TOLERANCE or radians > most_turn + TOLERANCE:
                 raise Broken(
-                    f"expected at most {MAX_TRANSLATION} m and {MAX_ROTATION} rad in one action, got "
+                    f"expected at most {most} m and {most_turn} rad in one action, got "
                     f"{metres:.4f} m and {radians:.4f} rad"
                 )
             if not -1.0 <= row[6] <= 1.0:
