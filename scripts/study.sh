@@ -50,6 +50,7 @@ if [ -z "${FAILSAFE_QUICK:-}" ]; then
   study proof --protocol docs/protocols/perturbed-strong.json
   study proof_oracle --protocol docs/protocols/oracle-minimal.json
   study medium_proof --protocol docs/protocols/medium-undisturbed.json
+  study metaworld_proof --protocol docs/protocols/metaworld.json
 fi
 study perturbed --policy reference:strong --tasks "$(pick PickCube-v1,StackCube-v1 PickCube-v1)" $(seeds 5000:5100) \
   --scenarios "$(pick nominal,pushed,dropped nominal,pushed)" \
