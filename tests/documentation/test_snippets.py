@@ -95,11 +95,13 @@ def problem(command: list[str]) -> str:
         unknown = used - flags(verb) - {"--", "--trust"}  # the top-level help names --trust
         return f"`failsafe {verb}` has no {', '.join(sorted(unknown))}" if unknown else ""
     if program == "make":
-        targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+        targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
         unknown = {word for word in rest if "=" not in word} - targets
         return f"make has no target {', '.join(sorted(unknown))}" if unknown else ""
     if Path(program).name in ("bash", "python", "python3"):
         ours = [word for word in rest if word.startswith(("scripts/", "benchmarks/", "examples/"))]
+        if rest[:1] == ["-m"] and rest[1].startswith(("scripts.", "benchmarks.")):
+            ours.append(f"{rest[1].replace('.', '/')}.py")
         missing = [word for word in ours if not (ROOT / word).is_file()]
         return f"there is no {', '.join(missing)}" if missing else ""
     return ""
