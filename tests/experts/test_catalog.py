@@ -57,9 +57,9 @@ def test_every_task_of_meta_world_has_a_measured_expert(capsys):
     pytest.importorskip("metaworld")
     found = describe_tasks("metaworld")
     assert len(found) == 50
-    assert all(task.expert == "metaworld" and task.seeds >= 10 and task.instruction for task in found)
+    assert all(task.expert == "metaworld" and task.seeds >= 50 and task.instruction for task in found)
     solved = [task for task in found if task.successes is not None and task.successes >= 0.9 * task.seeds]
-    assert len(solved) >= 41
+    assert len(solved) >= 42
     cautions = {task.name: task.caution for task in found if task.caution}
     assert cautions["metaworld/lever-pull-v3"] == "the lever goes on past the accepted angle"
     assert len(cautions) == 5
