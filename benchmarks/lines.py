@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,15 @@ def append_line(path: Path, line: dict[str, Any]) -> None:
         path: The file.
         line: What was measured.
     """
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+        # What a run that was killed left of a line stays a line of its own, which does not count.
+        file.write(("\n" if text and not text.endswith("\n") else "") + json.dumps(line) + "\n")
 
 
 def measured_commit() -> str:
-    """Return the commit of the code that runs, with "-dirty" if something tracked was changed."""
-    found = collect_provenance()
-    return found.commit[:_DIGITS] + ("-dirty" if found.dirty else "")
+    """Return the commit of the code that runs, with "-dirty" if something else than a record was changed."""
+    root = Path(__file__).parents[1]
+    query = ["git", "-C", str(root), "status", "--porcelain", "--untracked-files=no", "--", "."]
+    changed = subprocess.run([*query, ":!benchmarks/results"], capture_output=True, text=True, check=False)
+    return collect_provenance().commit[:_DIGITS] + ("-dirty" if changed.stdout else "")

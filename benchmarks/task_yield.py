@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     commit = measured_commit()
-    done = {line["task"] for line in read_lines(options.results)}
+    done = {line["task"] for line in read_lines(options.results) if line["wanted"] == options.failures}
     for name in map(task_name, expand_tasks(options.suites)):
         if name not in done and name not in HARD_TO_JUDGE:
             line = _measure(name, options.failures, options.out) | {"commit": commit}
@@ -61,43 +61,45 @@ def figures(results: Path = RESULTS) -> dict[str, str]:
     suites = list(dict.fromkeys(line["task"].split("/")[0] for line in lines))
     for suite in suites:
         rows.append(_row(suite, [line for line in lines if line["task"].split("/")[0] == suite]))
-    if len(suites) > 1:
-        rows.append(_row("all", lines))
     commits = ", ".join(f"`{commit}`" for commit in dict.fromkeys(line["commit"] for line in lines))
     return {"suites": "\n".join([*rows, "", ""]), "commits": commits}
 
 
 def _row(name: str, lines: list[dict[str, Any]]) -> str:
-    rollouts, failures, corrected, seconds = (
-        sum(line[key] for line in lines) for key in ("rollouts", "failures", "verified", "cpu_seconds")
+    rollouts, failures, corrected = (
+        sum(line[key] for line in lines) for key in ("rollouts", "failures", "verified")
     )
+    seconds = [line["cpu_seconds"] for line in lines]
+    spent = "–" if None in seconds else f"{sum(seconds):.0f}"
     bounds = wilson(corrected, failures)
     interval = "–" if bounds is None else f"{100 * bounds[0]:.0f} to {100 * bounds[1]:.0f} %"
     share = f"{100 * corrected / failures:.0f} %" if failures else "–"
     some = sum(line["verified"] > 0 for line in lines)
     counts = f"{len(lines)} | {some} | {rollouts} | {failures} | {corrected}"
-    return f"| {name} | {counts} | {share} | {interval} | {seconds:.0f} |"
+    return f"| {name} | {counts} | {share} | {interval} | {spent} |"
 
 
 def _measure(name: str, failures: int, out: Path) -> dict[str, Any]:
     """Generate a dataset of one task, and count."""
-    began = time.process_time()
+    began, folder = time.process_time(), out / folder_name(name)
+    resumed = folder.exists()
     data = fs.generate(
         name,
         failures=failures,
         labels=1,
         verify_rollouts=1,
         partitions=1,
-        out=out / folder_name(name),
+        out=folder,
         executor="serial",
     )
     cases = list(Dataset(data.path).cases())
     return {
         "task": name,
+        "wanted": failures,
         "rollouts": len(cases),
         "failures": sum(case.outcome is Outcome.FAILURE for case in cases),
         "verified": sum(case.verified for case in cases),
-        "cpu_seconds": round(time.process_time() - began, 1),
+        "cpu_seconds": None if resumed else round(time.process_time() - began, 1),
     }
 
 

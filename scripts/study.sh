@@ -46,7 +46,8 @@ if [ -z "${FAILSAFE_QUICK:-}" ]; then
   study medium_hand_back --policy reference:medium $(seeds 6100:6115) --conditions never,monitor,assist
   study medium_escalate --policy reference:medium --tasks PickCube-v1,StackCube-v1 $(seeds 6200:6220) \
     --conditions never,monitor,escalate
-  # The proof: the protocols hold policy, seeds, conditions, thresholds and the end point.
+  # The proof: the protocols hold policy, seeds, conditions, thresholds and the end point, and run only with the code
+  # that they were frozen with: from the commit that added the protocol.
   study proof --protocol docs/protocols/perturbed-strong.json
   study proof_oracle --protocol docs/protocols/oracle-minimal.json
   study medium_proof --protocol docs/protocols/medium-undisturbed.json

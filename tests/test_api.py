@@ -126,6 +126,8 @@ def test_the_shipped_model_guards_a_shipped_policy_without_more_words() -> None:
     assert policy.action_space.chunk == 1
     with pytest.raises(UserError, match="expected thresholds for"):  # the weights of an object are unknown
         fs.guard("reference:weak", fs.load_model("compact"))
+    with pytest.raises(UserError, match="got those of compact-metaworld: use that model"):
+        fs.guard("reference:metaworld")
 
 
 EPISODES = {"max_steps": 140, "threshold": 0.0, "workers": 1}

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from benchmarks.lines import append_line, read_lines
 from benchmarks.sizes import FULL, QUICK
 
 ROOT = Path(__file__).parents[2]
@@ -42,3 +43,11 @@ def test_rollouts_that_were_measured_are_not_repeated(tmp_path):
         main(["PushCube-v1", "--seeds", "1", "--out", str(results)])
     assert len(results.read_text().splitlines()) == 1
     assert "| PushCube-v1 | 1/1 (100 %) |" in table(read_records(results), {})[0]
+
+
+def test_a_line_that_was_cut_off_costs_no_other_line(tmp_path):
+    record = tmp_path / "record.jsonl"
+    append_line(record, {"seed": 0})
+    record.write_text(record.read_text() + '{"seed": 1, "succ')
+    append_line(record, {"seed": 2})
+    assert [line["seed"] for line in read_lines(record)] == [0, 2]

@@ -12,7 +12,7 @@ from tests.evaluation import bench
 from tests.evaluation.bench import without_times
 
 import failsafe as fs
-from failsafe.errors import StoreError, UserError
+from failsafe.errors import RecordError, StoreError, UserError
 from failsafe.evaluation.evaluate import plan_study
 from failsafe.evaluation.protocol import Protocol, freeze, read_protocol, run_protocol, write_protocol
 from failsafe.evaluation.results import Results
@@ -128,6 +128,16 @@ def test_results_from_before_a_setting_was_renamed_can_be_continued(tmp_path: Pa
     text = file.read_text().replace("assist_seconds", "continuation_seconds")
     file.write_text(text.replace("StudyManifest/5", "StudyManifest/4"))
     assert results.manifest.config == config
+
+
+def test_results_that_escalated_by_another_rule_cannot_be_continued(tmp_path: Path, thresholds: Path) -> None:
+    results = Results(tmp_path / "out")
+    results.begin(plan(thresholds, seeds=range(5000, 5001), conditions=("never", "escalate")))
+    file = results.path / "manifest.json"
+    text = file.read_text().replace("assist_seconds", "continuation_seconds")
+    file.write_text(text.replace("StudyManifest/5", "StudyManifest/4"))
+    with pytest.raises(RecordError, match=r"'escalate', which had another rule .*: evaluate again"):
+        _ = results.manifest
 
 
 def test_objects_have_no_place_in_a_protocol(thresholds: Path) -> None:

@@ -24,6 +24,7 @@ from failsafe.monitors.timing import QueryTiming
 from failsafe.policies.contract import ActionSpace
 from failsafe.policies.served import LIBERO, libero_state, observe_libero_state
 from failsafe.records.assessment import Assessment
+from failsafe.records.embodiment import LIBERO_PANDA
 from failsafe.records.event import EventKind
 
 ROW = [0.4, 0, 0, 0, 0, 0.2, -1]
@@ -156,6 +157,16 @@ def test_another_episode(another):
     assert guarded.ask(another) == answer()
     assert guarded.guard._monitor.step == 0
     assert guarded.guard._monitor.events == []
+
+
+def test_an_arm_that_lags_cannot_jump_as_far_as_its_commands():
+    """LIBERO's robot is told to move by up to 87 mm in a control step, and gets 22 mm far."""
+    guarded = Guarded(calm(), Wire(embodiment=LIBERO_PANDA))
+    guarded.ask(request())
+    guarded.ask(request((0.5, 0.1, 0.42)))
+    assert guarded.guard._monitor.step == 5
+    guarded.ask(request((0.5, 0.1, 0.56)))
+    assert guarded.guard._monitor.step == 0
 
 
 def test_a_move_is_no_jump():

@@ -31,7 +31,7 @@ def calibrate(
     kept in a folder beside the file.
 
     Args:
-        checkpoint: Recovery model: "compact", a checkpoint, openai+http://HOST:PORT/v1?model=...,
+        checkpoint: Recovery model: "compact", "compact-metaworld", a checkpoint, openai+http://HOST:PORT/v1?model=...,
             MODULE:CLASS.
         policy: Base policy, as for `failsafe evaluate`.
         out: File of the thresholds, with the ending .json.

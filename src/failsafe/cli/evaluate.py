@@ -64,7 +64,8 @@ def evaluate(
         policy: Base policies: reference:weak, openvla://HOST:PORT, openvla-oft://..., openpi://...,
             MODULE:CLASS. A server of a policy for LIBERO: openpi://HOST:PORT?preset=libero.
         out: Folder of the results.
-        monitor: Recovery model: "compact", a checkpoint, openai+http://HOST:PORT/v1?model=..., MODULE:CLASS.
+        monitor: Recovery model: "compact" (ManiSkill), "compact-metaworld", a checkpoint,
+            openai+http://HOST:PORT/v1?model=..., MODULE:CLASS.
         tasks: Names of tasks, or MODULE:FUNCTION that returns a failsafe.Task, separated by commas.
         seeds: FIRST:LAST seeds, the last not included, all of one role; 5000:10000 are for development.
         scenarios: What is unlike training, separated by commas; "nominal" is as in training.

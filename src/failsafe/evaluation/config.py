@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from failsafe.errors import UserError
+from failsafe.errors import RecordError, UserError
 from failsafe.evaluation.conditions import CONDITIONS, MONITOR, NEVER, WATCH
 from failsafe.evaluation.episodes import EpisodeLimits
 from failsafe.evaluation.scenarios import scenario
@@ -130,10 +130,18 @@ def study_items(config: StudyConfig, shard: tuple[int, int] = (0, 1)) -> list[St
 
 
 def rename_assist_seconds(fields: dict[str, Any]) -> dict[str, Any]:
-    """Convert a record of a study in which the setting had the name `continuation_seconds`."""
+    """Convert a record of a study in which the setting had the name `continuation_seconds`.
+
+    Raises:
+        RecordError: If its monitor escalated, which had another rule then.
+    """
     settings: dict[str, Any] = fields["config"]["settings"]
     settings["assist_seconds"] = settings.pop("continuation_seconds")
-    settings.pop("escalation_seconds", None)  # what the condition `escalate` had; no study set it
+    if settings.pop("escalation_seconds", 0.0) or "escalate" in fields["config"]["conditions"]:
+        raise RecordError(
+            "expected a study without the condition 'escalate', which had another rule in this format, got "
+            "one with it: evaluate again into another folder"
+        )
     return fields
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from failsafe import registry
@@ -15,8 +14,9 @@ from failsafe.sources import fingerprint_of
 
 COMPACT = "compact"
 """The default: the compact model of ManiSkill's tasks."""
+COMPACT_METAWORLD = "compact-metaworld"
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
-SHIPPED = {name: CHECKPOINTS / f"{name}.safetensors" for name in (COMPACT, "compact-metaworld")}
+SHIPPED = {name: CHECKPOINTS / f"{name}.safetensors" for name in (COMPACT, COMPACT_METAWORLD)}
 """The compact models that come with the package, by name."""
 _IN_RUNS = "compact.safetensors"
 """Name of the checkpoint in the folder of a training run."""
@@ -109,9 +109,11 @@ def _load_checkpoint(path: Path, any_instruction: bool) -> RecoveryModel:
     return LlavaModel(path, any_instruction=any_instruction)
 
 
-def _shipped(path: Path, any_instruction: bool = False) -> RecoveryModel:
-    return _load_checkpoint(path, any_instruction)
+@MODELS.register(COMPACT)
+def _compact(any_instruction: bool = False) -> RecoveryModel:
+    return _load_checkpoint(SHIPPED[COMPACT], any_instruction)
 
 
-for _name, _path in SHIPPED.items():
-    MODELS.register(_name)(partial(_shipped, _path))
+@MODELS.register(COMPACT_METAWORLD)
+def _compact_metaworld(any_instruction: bool = False) -> RecoveryModel:
+    return _load_checkpoint(SHIPPED[COMPACT_METAWORLD], any_instruction)

@@ -108,6 +108,11 @@ def find_calibration(
         check_usable(found, str(given))
         return found
     shipped = shipped_calibration(policy) if isinstance(policy, str) else None
+    if shipped is not None and isinstance(model, str) and shipped.model != model:
+        raise UserError(
+            f"expected thresholds for {policy} with the model {model}, got those of {shipped.model}: use "
+            "that model, make a calibration with `failsafe.calibrate`, or choose a threshold"
+        )
     if shipped is None or shipped.model != model:
         names = [found if isinstance(found, str) else found.name for found in (policy, model)]
         raise UserError(

@@ -35,10 +35,10 @@ from failsafe.records.poses import Pose
 
 ACTIONS, STATE, PROMPT = "actions", "observation/state", "prompt"
 JUMP_STEPS = 6.0
-"""A tool that moved farther between two requests than this many control steps' limits was placed there by a
+"""A tool that moved farther between two requests than it can in this many control steps was placed there by a
 reset: another episode has started."""
 OVERSHOOT = 1.2
-"""A tool may move by this many control steps' limits in one step; counts where many steps pass between two
+"""A tool may move by this many times its reach in one step; counts where many steps pass between two
 requests."""
 MAX_PROMPT = 10_000
 """Longest prompt in characters; the monitor does not read a request with a longer one."""
@@ -200,7 +200,7 @@ class RequestGuard:
 
     def _jumped(self, last: PolicyObservation, now: PolicyObservation, steps: int) -> bool:
         """Return whether the tool moved farther than it can between two requests."""
-        limit = self._wire.robot.max_translation
+        limit = _reach(self._wire.robot)
         return poses.distance(last.tcp_pose, now.tcp_pose)[0] > limit * max(JUMP_STEPS, OVERSHOOT * steps)
 
     def _replace_actions(self, answer: bytes) -> bytes:
@@ -338,6 +338,11 @@ class _SerializedModel:
     def assess(self, window: Window) -> Assessment:
         with self._lock:
             return self._model.assess(window)
+
+
+def _reach(robot: EmbodimentSpec) -> float:
+    """Return how far a tool gets in a control step, metres; an arm that lags falls short of its limit."""
+    return robot.pace[0] * 3**0.5 if robot.pace else robot.max_translation
 
 
 def _parse_map(message: bytes | str) -> Mapping[Any, Any]:
