@@ -39,5 +39,7 @@ def measured_commit() -> str:
     """Return the commit of the code that runs, with "-dirty" if something else than a record was changed."""
     root = Path(__file__).parents[1]
     query = ["git", "-C", str(root), "status", "--porcelain", "--untracked-files=no", "--", "."]
-    changed = subprocess.run([*query, ":!benchmarks/results"], capture_output=True, text=True, check=False)
+    changed = subprocess.run(
+        [*query, ":!benchmarks/results"], capture_output=True, encoding="utf-8", check=False
+    )
     return collect_provenance().commit[:_DIGITS] + ("-dirty" if changed.stdout else "")
