@@ -10,21 +10,19 @@ file alone: of each task and seed, the last line counts.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lines import append_line, measured_commit, read_lines
+from benchmarks.lines import append_line, measured_commit, read_lines, write_rates
 from failsafe.evaluation.statistics import wilson
-from failsafe.experts.tasks import load_task
+from failsafe.experts.tasks import expand_tasks, load_task, task_name
 from failsafe.generation.nominal import run_nominal
 from failsafe.simulators.libero.tasks import SUITES, task_names
 
 RESULTS = Path(__file__).parent / "results" / "libero_experts.jsonl"
-TABLE = Path(__file__).parents[1] / "src/failsafe/experts/success_rates.json"
 
 
 def main() -> None:
@@ -38,12 +36,11 @@ def main() -> None:
     commit = measured_commit()
     lines = read_lines(options.results)
     done = {(x["task"], x["seed"]) for x in lines if not options.again or x["commit"] == commit}
-    for wanted in options.names:
-        for name in task_names():
-            if wanted in (name, name.split("/")[0]):
-                seeds = [seed for seed in range(options.seeds) if (name, seed) not in done]
-                _measure(name, seeds, commit, options.results)
-    _write_table(read_lines(options.results))
+    for name in map(task_name, expand_tasks(options.names)):
+        seeds = [seed for seed in range(options.seeds) if (name, seed) not in done]
+        _measure(name, seeds, commit, options.results)
+    by_task = _by_task(read_lines(options.results))
+    write_rates(SUITES, {name: [sum(x["success"] for x in own), len(own)] for name, own in by_task.items()})
     for name, figure in figures(options.results).items():
         print(f"{name}\n{figure}\n")
 
@@ -79,14 +76,6 @@ def _by_task(lines: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]
     for (name, _), line in last.items():
         by_task[name].append(line)
     return {name: by_task[name] for name in task_names() if name in by_task}
-
-
-def _write_table(lines: Sequence[dict[str, Any]]) -> None:
-    """Write the rates of the tasks for `failsafe tasks`."""
-    measured = {name: [sum(x["success"] for x in own), len(own)] for name, own in _by_task(lines).items()}
-    rates: dict[str, list[int]] = json.loads(TABLE.read_text(encoding="utf-8"))
-    rates = {name: rate for name, rate in rates.items() if name.split("/")[0] not in SUITES} | measured
-    TABLE.write_text(json.dumps(rates, indent=0, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def figures(results: Path = RESULTS) -> dict[str, str]:

@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.lines import append_line, measured_commit, read_lines
-from failsafe.experts.tasks import Task, load_task
+from failsafe.experts.tasks import Task, expand_tasks, load_task, task_name
 from failsafe.generation.nominal import run_nominal
 from failsafe.records.trace import Trace
 from failsafe.simulators.libero.simulator import WAIT_STEPS, LiberoSimulator
-from failsafe.simulators.libero.tasks import task_names
 
 RESULTS = Path(__file__).parent / "results" / "libero_replay.jsonl"
 
@@ -37,13 +36,11 @@ def main() -> None:
     options = parser.parse_args()
     commit = measured_commit()
     done = {(line["task"], line["seed"]) for line in read_lines(options.results)}
-    for name in task_names():
-        if {name, name.split("/")[0]} & set(options.suites):
-            seeds = [seed for seed in range(options.seeds) if (name, seed) not in done]
-            if seeds:
-                for line in _measure(name, seeds, options.branches):
-                    append_line(options.results, line | {"commit": commit})
-                    print(line, flush=True)
+    for name in map(task_name, expand_tasks(options.suites)):
+        if seeds := [seed for seed in range(options.seeds) if (name, seed) not in done]:
+            for line in _measure(name, seeds, options.branches):
+                append_line(options.results, line | {"commit": commit})
+                print(line, flush=True)
     for name, figure in figures(options.results).items():
         print(f"{name}: {figure}")
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
 from failsafe.records.provenance import collect_provenance
 
+TABLE = Path(__file__).parents[1] / "src/failsafe/experts/success_rates.json"
 _DIGITS = 12
 
 
@@ -33,6 +35,18 @@ def append_line(path: Path, line: dict[str, Any]) -> None:
     with path.open("a", encoding="utf-8") as file:
         # What a run that was killed left of a line stays a line of its own, which does not count.
         file.write(("\n" if text and not text.endswith("\n") else "") + json.dumps(line) + "\n")
+
+
+def write_rates(suites: Container[str], measured: dict[str, list[int]]) -> None:
+    """Replace the rates of some suites in the table of `failsafe tasks`.
+
+    Args:
+        suites: Names of the suites.
+        measured: Successes and rollouts of their tasks.
+    """
+    rates: dict[str, list[int]] = json.loads(TABLE.read_text(encoding="utf-8"))
+    rates = {name: rate for name, rate in rates.items() if name.split("/")[0] not in suites} | measured
+    TABLE.write_text(json.dumps(rates, indent=0, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def measured_commit() -> str:

@@ -12,19 +12,17 @@ Every rollout is a line of the results file. Started again, the same command goe
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lines import append_line, read_lines
+from benchmarks.lines import append_line, read_lines, write_rates
 from failsafe.experts.tasks import Task, load_task
 from failsafe.generation.nominal import NominalRollout, run_nominal
 from failsafe.rollouts.loop import repeat
 from failsafe.simulators.contract import Simulator
 from failsafe.simulators.metaworld.tasks import task_names
 
-TABLE = Path(__file__).parents[1] / "src/failsafe/experts/success_rates.json"
 RESULTS = Path(__file__).parent / "results" / "metaworld_experts.jsonl"
 BRANCHES, BRANCH_STEPS = 50, 12
 """Branches of each task, and control steps for which each is continued."""
@@ -51,8 +49,7 @@ def main() -> None:
         found = [line for line in lines if line["task"] == name and line["seed"] in seeds]
         measured[name] = [sum(line["success"] for line in found), len(found)]
         print(_row(name, found), flush=True)
-    rates = json.loads(TABLE.read_text(encoding="utf-8")) | measured
-    TABLE.write_text(json.dumps(rates, indent=0, sort_keys=True) + "\n", encoding="utf-8")
+    write_rates(("metaworld",), measured)
 
 
 def figures(results: Path = RESULTS) -> dict[str, str]:

@@ -16,7 +16,6 @@ import numpy as np
 from failsafe.errors import AssessmentError
 from failsafe.models.contract import RecoveryModel, assess_safely, embodiment_of, flaw
 from failsafe.records.assessment import Assessment, Status, Window, WindowSpec
-from failsafe.records.embodiment import MANISKILL_PANDA
 from failsafe.simulators.conformance import CheckResult, check_rule
 from failsafe.simulators.conformance.bench import Broken
 
@@ -97,7 +96,7 @@ def assessments_are_numbers_in_range(case: Subject) -> str:
 
 def actions_keep_the_step_limits(case: Subject) -> str:
     """An action keeps the step limits of the model's robot; the gripper is from -1 to 1."""
-    most, most_turn = (embodiment_of(case.model) or MANISKILL_PANDA).step_limits
+    most, most_turn = embodiment_of(case.model).step_limits
     longest, turn, rows = 0.0, 0.0, 0
     for window in case.windows:
         for row in case.model.assess(window).actions:

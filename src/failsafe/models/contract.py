@@ -77,15 +77,15 @@ def accepted_instructions(model: object) -> tuple[str, ...]:
     return tuple(getattr(model, "instructions", ()) or ())
 
 
-def embodiment_of(model: object) -> EmbodimentSpec | None:
-    """Return the robot of a model's training data; None if it states none.
+def embodiment_of(model: object) -> EmbodimentSpec:
+    """Return the robot of a model's training data; ManiSkill's Panda if it states none.
 
     Args:
         model: A recovery model. Its attribute `meta.config.embodiment` is the robot.
     """
     config = getattr(getattr(model, "meta", None), "config", None)
     found = getattr(config, "embodiment", None)
-    return found if isinstance(found, EmbodimentSpec) else None
+    return found if isinstance(found, EmbodimentSpec) else MANISKILL_PANDA
 
 
 def check_objects(model: object, task: str, objects: int) -> None:

@@ -108,15 +108,15 @@ def find_calibration(
         check_usable(found, str(given))
         return found
     shipped = shipped_calibration(policy) if isinstance(policy, str) else None
-    if shipped is not None and isinstance(model, str) and shipped.model != model:
-        raise UserError(
-            f"expected thresholds for {policy} with the model {model}, got those of {shipped.model}: use "
-            "that model, make a calibration with `failsafe.calibrate`, or choose a threshold"
-        )
-    if shipped is None or shipped.model != model:
-        names = [found if isinstance(found, str) else found.name for found in (policy, model)]
-        raise UserError(
-            f"expected thresholds for {names[0]} with the model {names[1]}, got none: make a calibration "
-            "with `failsafe.calibrate`, or choose a threshold"
-        )
-    return shipped
+    if shipped is not None and shipped.model == model:
+        return shipped
+    names = [found if isinstance(found, str) else found.name for found in (policy, model)]
+    got = (
+        f"those of {shipped.model}: use that model, make"
+        if shipped and isinstance(model, str)
+        else "none: make"
+    )
+    raise UserError(
+        f"expected thresholds for {names[0]} with the model {names[1]}, got {got} a calibration with "
+        "`failsafe.calibrate`, or choose a threshold"
+    )

@@ -21,7 +21,7 @@ from failsafe.policies.contract import (
     reset_policy,
 )
 from failsafe.records import poses
-from failsafe.records.embodiment import MANISKILL_PANDA, EmbodimentSpec
+from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.records.observation import PolicyObservation
 from failsafe.records.poses import Pose
 from failsafe.records.transforms import ImageTransform
@@ -63,7 +63,7 @@ class MonitoredPolicy:
     ) -> None:
         self.base = policy
         self._space = policy.action_space
-        robot = embodiment or embodiment_of(model) or MANISKILL_PANDA
+        robot = embodiment or embodiment_of(model)
         robot = replace(robot, control_hz=self._space.rate_hz)
         self.monitor = Monitor(model, robot, threshold, settings, on_event, on_help)
         self._queue: deque[np.ndarray] = deque()

@@ -21,7 +21,6 @@ from failsafe.monitors.settings import MonitorSettings
 from failsafe.policies.contract import Policy
 from failsafe.policies.loading import load_policy
 from failsafe.policies.openpi import OpenpiPolicy
-from failsafe.records.embodiment import MANISKILL_PANDA
 from failsafe.records.event import Event
 
 LOOPBACK = "127.0.0.1"
@@ -134,7 +133,7 @@ def make_service(
         dataclasses.replace(space, chunk=steps_per_request or space.chunk),
         views or policy.image_views,
         base or (0.0, 0.0, 0.0),
-        (preset and preset.embodiment) or embodiment_of(loaded) or MANISKILL_PANDA,
+        (preset and preset.embodiment) or embodiment_of(loaded),
         preset,
     )
     hidden = wire.missing_views(spec)
