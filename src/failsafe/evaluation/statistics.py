@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -135,10 +136,7 @@ class SeedBootstrap:
 
     def __init__(self, seeds: Int[np.ndarray, "N"], resamples: int = RESAMPLES) -> None:
         self.seeds, self.index = np.unique(seeds, return_inverse=True)
-        number = len(self.seeds)
-        rng = np.random.default_rng([*self.seeds.tolist(), number])
-        drawn = rng.multinomial(number, np.full(number, 1 / number), size=resamples) if number else []
-        self.counts = np.concatenate([np.ones((1, number)), np.reshape(drawn, (-1, number))])
+        self.counts = _counts(tuple(self.seeds.tolist()), resamples)
 
     def total(self, columns: Float[np.ndarray, "N C"]) -> Float[np.ndarray, "R1 C"]:
         """Sum each column over the rows of each resample."""
@@ -172,6 +170,17 @@ class SeedBootstrap:
         pairs = self.counts @ np.bincount(self.index[yes], minlength=len(self.seeds))
         pairs = pairs * (self.counts @ np.bincount(self.index[no], minlength=len(self.seeds)))
         return np.divide(right, pairs, out=np.full(len(right), np.nan), where=pairs > 0)
+
+
+@functools.lru_cache(maxsize=8)
+def _counts(seeds: tuple[int, ...], resamples: int) -> Float[np.ndarray, "R1 S"]:
+    """Draw the resamples of a set of seeds. Cached: the metrics of a table have the same seeds."""
+    number = len(seeds)
+    rng = np.random.default_rng([*seeds, number])
+    drawn = rng.multinomial(number, np.full(number, 1 / number), size=resamples) if number else []
+    counts = np.concatenate([np.ones((1, number)), np.reshape(drawn, (-1, number))])
+    counts.flags.writeable = False
+    return counts
 
 
 def interval(resampled: Float[np.ndarray, "R"], confidence: float = CONFIDENCE) -> tuple[float, float] | None:

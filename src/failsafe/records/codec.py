@@ -157,18 +157,20 @@ def _format(cls: type[Any]) -> str:
 
 
 def _decode(hint: Any, data: Any, where: str) -> Any:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if _is_plain(hint, data):  # most values of a record
+        return data
+    origin, args = _parts(hint)
     if origin in (typing.Union, types.UnionType):
         if data is None and type(None) in args:
             return None
         return _decode(next(a for a in args if a is not type(None)), data, where)
-    if dataclasses.is_dataclass(hint):
+    if origin is None and dataclasses.is_dataclass(hint):
         return _decode_record(cast(type[Any], hint), data, where)
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
-        known = [str(member.value) for member in hint]
-        if data not in known:
-            raise UnknownNameError(f"value of {where}", str(data), known)
-        return hint(data)
+        members = _members(hint)
+        if not isinstance(data, str) or data not in members:
+            raise UnknownNameError(f"value of {where}", str(data), members)
+        return members[data]
     if origin in (tuple, list):
         if not isinstance(data, list):
             raise RecordError(f"{where}: expected a list, got {type(data).__name__}")
@@ -204,26 +206,51 @@ def _decode_float(data: Any, where: str) -> float:
     return number
 
 
+def _is_plain(hint: Any, data: Any) -> bool:
+    """Return whether a value has exactly its field's type (float, str, int, bool), within its limits."""
+    if type(data) is not hint:
+        return False
+    if hint is float:
+        return abs(data) <= _LARGEST_FLOAT
+    if hint is str:
+        return not _CONTROL.search(data)
+    return hint is bool or (hint is int and abs(data) <= _LARGEST_INT)
+
+
+# What a type says about its values is found once: it takes longer than reading them.
 @functools.cache
-def _hints(cls: type[Any]) -> dict[str, Any]:
-    """Return the types of a record's fields. Cached, as finding them takes longer than reading a record."""
-    return typing.get_type_hints(cls)
+def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    return typing.get_origin(hint), typing.get_args(hint)
+
+
+@functools.cache
+def _members(hint: type[enum.Enum]) -> dict[str, enum.Enum]:
+    return {str(member.value): member for member in hint}
+
+
+@functools.cache
+def _fields(cls: type[Any]) -> dict[str, tuple[Any, bool]]:
+    """Return the type of each field of a record, and whether it has no default."""
+    hints = typing.get_type_hints(cls)
+    return {
+        f.name: (hints[f.name], f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING)
+        for f in dataclasses.fields(cls)
+    }
 
 
 def _decode_record(cls: type[Any], data: Any, where: str) -> Any:
     if not isinstance(data, dict):
         raise RecordError(f"{where}: expected an object, got {type(data).__name__}")
     given = cast(dict[str, Any], data)
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    hints = _hints(cls)
+    fields = _fields(cls)
     for key in given:
         if key not in fields:
             raise UnknownNameError(f"key in {where}", key, fields)
     values: dict[str, Any] = {}
-    for name, field in fields.items():
+    for name, (hint, is_required) in fields.items():
         if name in given:
-            values[name] = _decode(hints[name], given[name], f"{where}.{name}")
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            values[name] = _decode(hint, given[name], f"{where}.{name}")
+        elif is_required:
             raise RecordError(f"{where}: the key '{name}' is missing")
     try:
         return cls(**values)
