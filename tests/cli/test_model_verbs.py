@@ -22,7 +22,7 @@ from failsafe.samples.sample_set import SampleSet
 WINDOW = ("--views", "front,side", "--history", "6", "--frames", "2", "--size", "32", "--workers", "1")
 
 
-FAILURES = ("--failures", "60", "--labels", "3", "--verify-rollouts", "1")
+FAILURES = ("--failures", "24", "--labels", "3", "--verify-rollouts", "1")
 MODES = ("--modes", "translation_x,early_release,no_op")
 GENERATE = ("generate", "ToyPick-v0", *FAILURES, *MODES, "--json", "--out")
 TRAIN = ("--steps", "20", "--batch", "16", "--json")
@@ -246,7 +246,7 @@ def test_answers_of_two_checkpoints_never_share_a_file() -> None:
 
 
 def test_a_view_that_is_not_there_does_not_block_the_folder(folder: Path, run: Verb, tmp_path: Path) -> None:
-    description = ["samples", str(folder / "data"), "--out", str(tmp_path), *WINDOW]
+    description = ["samples", str(folder / "data"), "--out", str(tmp_path), *WINDOW, "--per-cell", "1"]
     assert run(*description, "--views", "frnt")[0] == 2
     assert run(*description)[0] == 0
     status, _, err = run(*description, "--size", "16")

@@ -186,8 +186,10 @@ def test_a_disk_that_cannot_be_written_ends_in_one_sentence(
     assert content(tmp_path / "data") == content(whole)
 
 
-@pytest.mark.parametrize("wanted", [5, pytest.param(20, marks=pytest.mark.long)])
-def test_killed_at_any_moment_nothing_is_lost_doubled_or_changed(wanted: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("wanted", "failures"), [(3, 12), pytest.param(20, 24, marks=pytest.mark.long)])
+def test_killed_at_any_moment_nothing_is_lost_doubled_or_changed(
+    wanted: int, failures: int, tmp_path: Path
+) -> None:
     command = [
         sys.executable,
         "-m",
@@ -195,7 +197,7 @@ def test_killed_at_any_moment_nothing_is_lost_doubled_or_changed(wanted: int, tm
         "generate",
         "ToyPick-v0",
         "--failures",
-        "24",
+        str(failures),
         "--labels",
         "1",
     ]
@@ -212,7 +214,7 @@ def test_killed_at_any_moment_nothing_is_lost_doubled_or_changed(wanted: int, tm
         folders.append(folder)
         assert len(folders) < 12, "the runs ended before they were killed"
         # Later and later, so that the run gets on, and is killed from its first moments to its last.
-        for part in np.linspace(0.1, 0.6, 5):
+        for part in np.linspace(0.1, 0.6, min(5, wanted)):
             process = subprocess.Popen(
                 [*command, str(folder)], stdout=subprocess.DEVNULL, start_new_session=True
             )
