@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -39,13 +41,29 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     path = tmp_path_factory.mktemp("samples") / "data"
     config = GenerationConfig(
         tasks=("ToyPick-v0", "ToyPush-v0"),
-        failures=40,
+        failures=24,
         modes=default_modes(MODES),
         labels=3,
         verify_rollouts=1,
     )
     build_dataset(config, path, executor=ProcessExecutor(2))
     return Dataset(path)
+
+
+@pytest.fixture(scope="module")
+def built(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Samples with images, which no test changes."""
+    path = tmp_path_factory.mktemp("samples") / "built"
+    build_samples([dataset.path], path, SampleConfig(window=WINDOW), SerialExecutor())
+    return path
+
+
+@pytest.fixture(scope="module")
+def unseen(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Samples without images, which no test changes."""
+    path = tmp_path_factory.mktemp("samples") / "unseen"
+    build_samples([dataset.path], path, SampleConfig(window=WINDOW, images=False), SerialExecutor())
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -120,10 +138,14 @@ def test_a_moment_every_so_many_steps(dataset: Dataset, planned: list[Sample]) -
     assert len(dense) > 3 * len(planned)
     by_rollout: dict[tuple[str, ...], list[int]] = {}
     between = 0
+    case_of = functools.cache(dataset.case)
+    visible_in = functools.cache(
+        lambda task, case_id: failure_visible(case_of(task, case_id), dataset.traces(task, case_id)[FAILING])
+    )
     for sample in dense:
         if sample.case_id and sample.failing:
-            case = dataset.case(sample.task, sample.case_id)
-            first = failure_visible(case, dataset.traces(sample.task, sample.case_id)[FAILING])
+            case = case_of(sample.task, sample.case_id)
+            first = visible_in(sample.task, sample.case_id)
             assert first <= sample.step <= max(label.step for label in case.labels)
             assert sample.mode == (case.perturbations[0].mode if len(case.perturbations) == 1 else "compound")
             if sample.step not in {label.step for label in case.labels}:
@@ -238,7 +260,9 @@ def test_a_tool_that_wanders_about(dataset: Dataset, tmp_path: Path) -> None:
         np.testing.assert_array_equal(samples.window(index).frames[:, -1], seen)
 
 
-def test_where_things_are_in_the_pictures_there_they_are(dataset: Dataset, tmp_path: Path) -> None:
+def test_where_things_are_in_the_pictures_there_they_are(
+    dataset: Dataset, unseen: Path, tmp_path: Path
+) -> None:
     """At the place of the box in an image its colour is seen, unless the hand is in front of it."""
     window = WindowSpec(views=("front", "side", "hand"), history=6, frames=1, size=64)
     config = SampleConfig(window=window, jitter_metres=0.05, jitter_degrees=5.0)
@@ -259,19 +283,16 @@ def test_where_things_are_in_the_pictures_there_they_are(dataset: Dataset, tmp_p
                     red[name].append(r > 1.5 * max(g, b))
         assert len(red["at"]) > 20
         assert np.mean(red["at"]) > 0.6 > 0.3 > np.mean(red["mirrored"])
-    unseen = SampleConfig(window=window, images=False)
-    build_samples([dataset.path], tmp_path / "unseen", unseen, ProcessExecutor(2))
-    assert np.isnan(SampleSet(tmp_path / "unseen").cameras).all()
+    assert np.isnan(SampleSet(unseen).cameras).all()
 
 
-def test_samples_resume_and_repeat_byte_for_byte(dataset: Dataset, tmp_path: Path) -> None:
+def test_samples_resume_and_repeat_byte_for_byte(dataset: Dataset, built: Path, tmp_path: Path) -> None:
     config = SampleConfig(window=WINDOW)
-    build_samples([dataset.path], tmp_path / "a", config, SerialExecutor())
     build_samples([dataset.path], tmp_path / "b", config, ProcessExecutor(2))
-    files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*.np[yz]"))
+    files = sorted(p.relative_to(built) for p in built.rglob("*.np[yz]"))
     assert files
     for file in files:
-        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+        assert (built / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
     gone = tmp_path / "b" / files[-1].with_suffix(".npz")
     gone.unlink()
     manifest = tmp_path / "b" / "manifest.json"
@@ -287,32 +308,30 @@ def test_samples_resume_and_repeat_byte_for_byte(dataset: Dataset, tmp_path: Pat
         lambda done, total: asked.append(total - done),
     )
     assert 0 < asked[0] < len(SampleSet(tmp_path / "b"))  # only what was missing
-    assert gone.read_bytes() == (tmp_path / "a" / files[-1].with_suffix(".npz")).read_bytes()
+    assert gone.read_bytes() == (built / files[-1].with_suffix(".npz")).read_bytes()
 
 
-def test_samples_of_an_earlier_version_are_to_be_made_again(dataset: Dataset, tmp_path: Path) -> None:
-    config = SampleConfig(window=WINDOW, images=False)
-    build_samples([dataset.path], tmp_path, config, SerialExecutor())
-    file = sorted(tmp_path.glob("*/*.npz"))[0]
+def test_samples_of_an_earlier_version_are_to_be_made_again(unseen: Path, tmp_path: Path) -> None:
+    samples = shutil.copytree(unseen, tmp_path / "samples")
+    file = sorted(samples.glob("*/*.npz"))[0]
     arrays = unpack(file.read_bytes(), str(file))
     del arrays["cameras"]
     file.write_bytes(pack(arrays))
     with pytest.raises(RecordError, match="make them again with `failsafe samples`"):
-        SampleSet(tmp_path)
+        SampleSet(samples)
 
 
 @pytest.mark.parametrize("what", ["tcp_poses", "gripper_widths"])
-def test_numbers_that_are_none_are_named(dataset: Dataset, tmp_path: Path, what: str) -> None:
-    config = SampleConfig(window=WINDOW, images=False)
-    build_samples([dataset.path], tmp_path, config, SerialExecutor())
-    file = sorted(tmp_path.glob("*/*.npz"))[0]
+def test_numbers_that_are_none_are_named(unseen: Path, tmp_path: Path, what: str) -> None:
+    samples = shutil.copytree(unseen, tmp_path / "samples")
+    file = sorted(samples.glob("*/*.npz"))[0]
     arrays = unpack(file.read_bytes(), str(file))
     broken = arrays[what].copy()
     broken[0, 0] = np.nan
     file.write_bytes(pack({**arrays, what: broken}))
     name = json.loads(arrays["records"].tobytes())[0]["name"]
     with pytest.raises(RecordError, match=f"got NaN or infinity in 1 of .*, {name} the first"):
-        SampleSet(tmp_path)
+        SampleSet(samples)
 
 
 def test_a_rollout_with_numbers_that_are_none_is_not_cut(dataset: Dataset) -> None:
@@ -327,12 +346,9 @@ def test_a_rollout_with_numbers_that_are_none_is_not_cut(dataset: Dataset) -> No
         cut_window(simulator, broken, 16, WINDOW, [])
 
 
-def test_other_settings_need_another_folder(dataset: Dataset, tmp_path: Path) -> None:
-    build_samples([dataset.path], tmp_path, SampleConfig(window=WINDOW), SerialExecutor())
+def test_other_settings_need_another_folder(dataset: Dataset, built: Path) -> None:
     with pytest.raises(UserError, match="made with other settings"):
-        build_samples(
-            [dataset.path], tmp_path, SampleConfig(window=WINDOW, jitter_metres=0.1), SerialExecutor()
-        )
+        build_samples([dataset.path], built, SampleConfig(window=WINDOW, jitter_metres=0.1), SerialExecutor())
 
 
 @pytest.mark.parametrize(
