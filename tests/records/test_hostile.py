@@ -50,6 +50,7 @@ def encrypted() -> bytes:
     [
         lambda: archive(a=member("(1000000000000,)")),
         lambda: archive(a=member("(4, -1)")),
+        lambda: archive(a=member("(-1,)", b"\0" * 8)),
         lambda: archive(a=b"\0" * (1 << 28)),
         lambda: archive(**{f"a{i}": member("(0,)") for i in range(5000)}),
         lambda: archive(a=member("(9" * 3000)),
@@ -58,7 +59,7 @@ def encrypted() -> bytes:
         lambda: b"PK" + os.urandom(100),
         lambda: pack({"a": np.zeros(100)})[:-40],
     ],
-    ids=["shape", "negative", "bomb", "many", "header", "empty", "encrypted", "noise", "cut"],
+    ids=["shape", "negative", "one negative", "bomb", "many", "header", "empty", "encrypted", "noise", "cut"],
 )
 def test_an_archive_that_was_made_to_harm_is_one_sentence(make: Callable[[], bytes]) -> None:
     data = make()
@@ -135,3 +136,26 @@ def test_a_file_of_modes_that_was_made_to_harm_is_one_sentence(text: str, tmp_pa
     with pytest.raises(FailSafeError) as refused:
         read_modes_file(tmp_path / "modes.yaml")
     assert len(str(refused.value)) < 1000
+
+
+def test_arrays_are_read_as_numpy_reads_them() -> None:
+    arrays = {
+        "numbers": np.arange(12, dtype=np.float32).reshape(3, 4),
+        "transposed": np.asfortranarray(np.arange(6, dtype=np.int16).reshape(2, 3)),
+        "none": np.zeros((0, 7), dtype=np.float32),
+        "scalar": np.array(3.5),
+        "names": np.array(["cube", "bowl"], dtype="U64"),
+        "no_names": np.array([], dtype="U64"),
+    }
+    data = pack(arrays)
+    read = unpack(data, "x.npz")
+    with np.load(io.BytesIO(data)) as theirs:
+        assert list(read) == theirs.files
+        for name in theirs.files:
+            assert (read[name].dtype, read[name].shape) == (theirs[name].dtype, theirs[name].shape)
+            np.testing.assert_array_equal(read[name], theirs[name])
+            assert read[name].flags.writeable
+    objects = io.BytesIO()
+    np.savez(objects, a=np.array([{}], dtype=object))
+    with pytest.raises(RecordError, match="holds objects"):
+        unpack(objects.getvalue(), "x.npz")

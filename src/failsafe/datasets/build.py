@@ -132,8 +132,9 @@ def _begin(dataset: Dataset, manifest: Manifest) -> Manifest:
 def _finish(dataset: Dataset) -> None:
     """Write tables and card, and mark the dataset as complete."""
     manifest = read_manifest(dataset.path)
-    write_tables(dataset)
-    write_card(dataset, manifest)
+    cases, nominals = list(dataset.cases()), list(dataset.nominals())
+    write_tables(dataset, cases, nominals)
+    write_card(dataset, manifest, cases, nominals)
     write_manifest(dataset.path, dataclasses.replace(manifest, complete=True))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from failsafe.datasets.files import write_atomically
 from failsafe.datasets.manifest import Manifest
@@ -16,15 +16,17 @@ from failsafe.records.branches import count_branches
 from failsafe.records.case import FailureCase, NominalRecord, Outcome
 
 
-def write_card(dataset: Dataset, manifest: Manifest) -> None:
+def write_card(
+    dataset: Dataset, manifest: Manifest, cases: Sequence[FailureCase], nominals: Sequence[NominalRecord]
+) -> None:
     """Write `README.md` into the dataset; the same cases give the same bytes.
 
     Args:
         dataset: The dataset.
         manifest: Its manifest.
+        cases: All its cases, in order.
+        nominals: All its nominal rollouts, in order.
     """
-    cases = list(dataset.cases())
-    nominals = list(dataset.nominals())
     failed = sum(not n.success for n in nominals)
     categories = Counter(case.category for case in cases)
     versions = manifest.provenance.versions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -82,13 +82,18 @@ NOMINALS = pa.schema(
 )
 
 
-def write_tables(dataset: Dataset) -> None:
-    """Make `tables/*.parquet`; the same cases give the same bytes."""
+def write_tables(dataset: Dataset, cases: Sequence[FailureCase], nominals: Sequence[NominalRecord]) -> None:
+    """Make `tables/*.parquet`; the same cases give the same bytes.
+
+    Args:
+        dataset: The dataset.
+        cases: All its cases, in order.
+        nominals: All its nominal rollouts, in order.
+    """
     config = read_manifest(dataset.path).config
-    cases = list(dataset.cases())
     _write(dataset, "cases", CASES, (case_row(case, config) for case in cases))
     _write(dataset, "labels", LABELS, (_label_row(case, label) for case in cases for label in case.labels))
-    _write(dataset, "nominal", NOMINALS, (_nominal_row(nominal) for nominal in dataset.nominals()))
+    _write(dataset, "nominal", NOMINALS, (_nominal_row(nominal) for nominal in nominals))
 
 
 def case_row(case: FailureCase, config: GenerationConfig) -> dict[str, Any]:

@@ -90,11 +90,11 @@ class MetaWorldExpert:
                 action = np.asarray(self._policy.get_action(seen.copy()), dtype=np.float64)
             target = _target(runner.intended, action, robot.clip_to_workspace)
             # Without an effort the fingers stay where they are. After a failure that may be closed.
-            effort = float(np.clip(action[3], -1.0, 1.0))
+            effort = min(max(float(action[3]), -1.0), 1.0)
             gripper = -effort if effort > 0 else OPEN
             runner.act(_within_limits(runner.intended, target, robot.step_limits), gripper, branch)
             seen = environment.observe()
-            successes = successes + 1 if environment.evaluate(seen)["success"] else 0
+            successes = successes + 1 if environment.succeeds(seen) else 0
             if successes >= hold:
                 # What springs back has to be held where it is, by a tool that goes on pressing.
                 if _rests_in_success(runner, simulator, pressing=stops % 2 == 1):
@@ -116,8 +116,8 @@ def _rests_in_success(runner: RolloutRunner, simulator: MetaWorldSimulator, pres
 
 def _target(start: Pose, action: np.ndarray, clip: Callable[[Pose], Pose]) -> Pose:
     """Return the tool pose that an action asks for, with the tool straight down."""
-    target = np.concatenate([start[:3] + np.clip(action[:3], -1.0, 1.0) * MAX_TRANSLATION, _UPRIGHT])
-    return clip(target)
+    way = np.minimum(np.maximum(action[:3], -1.0), 1.0) * MAX_TRANSLATION
+    return clip(np.concatenate([start[:3] + way, _UPRIGHT]))
 
 
 def _within_limits(start: Pose, target: Pose, limits: tuple[float, float]) -> np.ndarray:

@@ -58,17 +58,7 @@ def rotate(q: Quaternion, vector: Vector) -> Float[np.ndarray, "3"]:
         q: Unit quaternion wxyz. [4]
         vector: The vector. [3]
     """
-    w, x, y, z = q.tolist()
-    vx, vy, vz = np.asarray(vector, dtype=np.float64).tolist()
-    # With u = (x, y, z): v + w t + u x t, where t = 2 u x v.
-    tx, ty, tz = 2.0 * (y * vz - z * vy), 2.0 * (z * vx - x * vz), 2.0 * (x * vy - y * vx)
-    return np.array(
-        [
-            vx + w * tx + (y * tz - z * ty),
-            vy + w * ty + (z * tx - x * tz),
-            vz + w * tz + (x * ty - y * tx),
-        ]
-    )
+    return np.array(_rotate(q.tolist(), *np.asarray(vector, dtype=np.float64).tolist()))
 
 
 def from_rotation_vector(vector: Vector) -> Quaternion:
@@ -88,7 +78,10 @@ def compose(a: Pose, b: Pose) -> Pose:
         a: Pose of a frame. [7]
         b: Pose in the frame a. [7]
     """
-    return np.concatenate([a[:3] + rotate(a[3:], b[:3]), quaternion_multiply(a[3:], b[3:])])
+    x, y, z, *turn = a.tolist()
+    bx, by, bz, *other = b.tolist()
+    dx, dy, dz = _rotate(turn, bx, by, bz)
+    return np.array([x + dx, y + dy, z + dz, *_multiply(turn, other)])
 
 
 def inverse(a: Pose) -> Pose:
@@ -205,6 +198,17 @@ def limit_step(start: Pose, end: Pose, max_translation: float, max_rotation: flo
     delta[:3] *= min(1.0, max_translation / max(metres, 1e-12))
     delta[3:] *= min(1.0, max_rotation / max(radians, 1e-12))
     return apply_delta(start, delta)
+
+
+def _rotate(q: Sequence[float], vx: float, vy: float, vz: float) -> tuple[float, float, float]:
+    w, x, y, z = q
+    # With u = (x, y, z): v + w t + u x t, where t = 2 u x v.
+    tx, ty, tz = 2.0 * (y * vz - z * vy), 2.0 * (z * vx - x * vz), 2.0 * (x * vy - y * vx)
+    return (
+        vx + w * tx + (y * tz - z * ty),
+        vy + w * ty + (z * tx - x * tz),
+        vz + w * tz + (x * ty - y * tx),
+    )
 
 
 def _multiply(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float, float]:

@@ -8,8 +8,10 @@ import pytest
 pytest.importorskip("metaworld")
 
 from failsafe.errors import UnknownNameError
+from failsafe.experts.tasks import load_task
 from failsafe.records import poses
 from failsafe.records.trace import Disturbance
+from failsafe.rollouts.runner import RolloutRunner
 from failsafe.simulators.conformance import check_simulator
 from failsafe.simulators.contract import JointSpec, JointType, Role
 from failsafe.simulators.metaworld.simulator import REPEATS, MetaWorldSimulator
@@ -136,3 +138,40 @@ def test_images_show_the_state_that_is_asked_for(pick):
     camera = [pick.camera("front")]
     assert (pick.render(camera, 48) != pick.render(camera, 48, first)).any()
     np.testing.assert_array_equal(pick.render(camera, 48, first), pick.render(camera, 48, first))
+
+
+@pytest.mark.parametrize(
+    "task", [PICK, DRAWER, "metaworld/stick-push-v3"], ids=["matrix", "quaternion", "two objects, touch"]
+)
+def test_what_is_observed_and_judged_in_plain_numbers_is_what_meta_world_says(task):
+    solved = load_task(task)
+    simulator, expert = solved.simulator, solved.expert
+    assert isinstance(simulator, MetaWorldSimulator)
+    environment, env = simulator.environment, simulator.environment.env
+    judge, said = environment.succeeds, []
+
+    def compare(seen):
+        ours = {name: env.__dict__.pop(name) for name in ("_get_quat_objects", "touching_object")}
+        try:
+            now, before = env._get_curr_obs_combined_no_goal(), dict(env.__dict__)
+            theirs = np.clip(
+                np.hstack([now, now, env._get_pos_goal()]),
+                env.sawyer_observation_space.low,
+                env.sawyer_observation_space.high,
+            )
+            action = np.array([0.0, 0.0, 0.0, simulator._data.ctrl[0]], dtype=np.float32)
+            info = env.evaluate_state(theirs.copy(), action)[1]
+            env.__dict__.clear()
+            env.__dict__.update(before)
+        finally:
+            env.__dict__.update(ours)
+        assert seen.tobytes() == theirs.tobytes()
+        assert environment.evaluate(seen)["grasp_success"] == info["grasp_success"]
+        said.append((judge(seen), bool(info["success"])))
+        return said[-1][0]
+
+    environment.succeeds = compare
+    simulator.reset(3)
+    expert.solve(RolloutRunner(simulator))
+    assert said == [(theirs, theirs) for _, theirs in said]
+    assert {theirs for _, theirs in said} == {False, True}

@@ -11,6 +11,7 @@ The robot base frame is the world frame: the robot stands at the origin and face
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -49,6 +50,8 @@ _SCALE = 0.01
 """Metres that an action of 1 moves the mocap body in an environment step."""
 _DOWN = np.array([1.0, 0.0, 1.0, 0.0])
 """Orientation of the mocap body in `env.step`, as Meta-World writes it: not of unit length."""
+_DOWN_POSE: Pose = np.concatenate([np.zeros(3), _DOWN / np.sqrt(2.0)])
+"""That orientation as a pose, at the origin."""
 _SAME_ANGLE = 1e-3
 """Angle to that orientation up to which a command has exactly that one, radians."""
 _SAG = np.array([0.0, 0.0, 0.0038])
@@ -96,6 +99,8 @@ class MetaWorldSimulator(MujocoSimulator):
         self._seed: int | None = None
         self._low, self._high = env.mocap_low.copy(), env.mocap_high.copy()
         self._pads = [int(model.body(name).id) for name in ("leftpad", "rightpad")]
+        # Views of MuJoCo's memory: asking the data for them takes longer than to change three numbers.
+        self._mocap, self._effort = data.mocap_pos[0], data.ctrl
         mujoco.mj_forward(model, data)
         objects = find_objects(model, data, _NOT_OBJECTS, object_names(self.environment.name))
         sides = [[model.body(f"{side}{part}").id for part in ("claw", "pad")] for side in ("left", "right")]
@@ -139,9 +144,10 @@ class MetaWorldSimulator(MujocoSimulator):
 
     def observe(self) -> Observation:
         """Return the ground truth of the current state."""
-        left, right = (self._data.xpos[pad] for pad in self._pads)
-        width = float(np.linalg.norm(left - right)) - 2 * _PAD
-        goal = poses.pose(self.environment.goal)
+        left, right = self._pads
+        between = self._data.xpos[left] - self._data.xpos[right]
+        width = math.sqrt(between.dot(between)) - 2 * _PAD
+        goal = np.concatenate([self.environment.goal, poses.IDENTITY[3:]])
         objects = np.concatenate([observe_objects(self._objects, self._data), goal[None]])
         return Observation(self.tool_pose(), max(width, 0.0), objects)
 
@@ -151,10 +157,10 @@ class MetaWorldSimulator(MujocoSimulator):
         See `Simulator.command`.
         """
         hand = poses.compose(target, _TOOL_INVERSE)
-        way = hand[:3] + _SAG - self._data.mocap_pos[0]
-        turned = poses.distance(hand, np.concatenate([hand[:3], _DOWN / np.sqrt(2.0)]))[1] > _SAME_ANGLE
+        way = hand[:3] + _SAG - self._mocap
+        turned = poses.distance(hand, _DOWN_POSE)[1] > _SAME_ANGLE
         command = np.empty(8, dtype=np.float32)
-        command[:3] = np.clip(way / (REPEATS * _SCALE), -1.0, 1.0)
+        command[:3] = np.minimum(np.maximum(way / (REPEATS * _SCALE), -1.0), 1.0)
         command[3:7] = hand[3:] if turned else _DOWN
         command[7] = -min(max(gripper, -1.0), 1.0)  # Meta-World's grip closes with +1
         return command
@@ -168,13 +174,14 @@ class MetaWorldSimulator(MujocoSimulator):
 
     def advance(self, command: Float32[np.ndarray, "D"]) -> None:
         """Carry out the same action in four environment steps."""
-        data, effort = self._data, float(command[7])
+        data, mocap, effort = self._data, self._mocap, float(command[7])
         move = command[:3] * np.float32(_SCALE)
+        data.mocap_quat[0] = command[3:7]
+        self._effort[:] = effort, -effort
         for _ in range(REPEATS):
             # np.clip takes twenty times as long for three numbers.
-            data.mocap_pos[0] = np.minimum(np.maximum(data.mocap_pos[0] + move, self._low), self._high)
-            data.mocap_quat[0] = command[3:7]
-            data.ctrl[:] = effort, -effort
+            mocap += move
+            np.minimum(np.maximum(mocap, self._low, out=mocap), self._high, out=mocap)
             self.substeps(_PHYSICS_STEPS)
             mujoco.mj_forward(self._model, data)
 

@@ -25,12 +25,8 @@ _BEFORE_WARM_START = (
 _ACCELERATION = 2.0**16
 """Unit of the warm start in the state. It holds accelerations, which reach 100,000 rad/s² in a hard contact;
 all other numbers are of the size of positions and velocities. A power of two loses no digits."""
-_DIVERGED = (
-    mujoco.mjtWarning.mjWARN_BADQPOS,
-    mujoco.mjtWarning.mjWARN_BADQVEL,
-    mujoco.mjtWarning.mjWARN_BADQACC,
-)
-"""Warnings after which MuJoCo has reset the simulation by itself."""
+_DIVERGED = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADQACC) + 1)
+"""Warnings after which MuJoCo has reset the simulation by itself: positions, velocities, accelerations."""
 
 
 class SimulationState:
@@ -43,10 +39,12 @@ class SimulationState:
 
     def __init__(self, model: MjModel, data: MjData) -> None:
         self._model, self._data = model, data
+        # A view of MuJoCo's memory: it is read after each control step.
+        self._diverged: np.ndarray = data.warning.number[_DIVERGED]
         self._full = np.zeros(mujoco.mj_stateSize(model, _PARTS))
         self._rounded: Float32[np.ndarray, "S"] = self._full.astype(np.float32)
         at = mujoco.mj_stateSize(model, int(_BEFORE_WARM_START))
-        self._warm_start = slice(at, at + model.nv)
+        self._warm_start = self._full[at : at + model.nv]
 
     def read(self) -> Float32[np.ndarray, "S"]:
         """Return a copy of the state after the last `round` or `write`."""
@@ -58,12 +56,11 @@ class SimulationState:
         Raises:
             DivergedError: If the physics diverged since the last call.
         """
-        if any(self._data.warning[kind].number for kind in _DIVERGED):
-            for kind in _DIVERGED:
-                self._data.warning[kind].number = 0
+        if any(self._diverged.tolist()):
+            self._diverged[:] = 0
             raise DivergedError("the physics diverged: MuJoCo found numbers that are not finite or too large")
         mujoco.mj_getState(self._model, self._data, self._full, _PARTS)
-        self._full[self._warm_start] /= _ACCELERATION
+        self._warm_start /= _ACCELERATION
         self.write(self._full.astype(np.float32))
 
     def write(self, state: Float32[np.ndarray, "S"]) -> None:
@@ -74,7 +71,7 @@ class SimulationState:
         """
         self._rounded = state.copy()
         self._full[:] = state
-        self._full[self._warm_start] *= _ACCELERATION
+        self._warm_start *= _ACCELERATION
         mujoco.mj_setState(self._model, self._data, self._full, _PARTS)
         # Positions and contacts follow from the state. The solver starts from the warm start in the state
         # and replaces it, so that what follows is a function of the state alone.
