@@ -10,6 +10,9 @@ import pytest
 from benchmarks.lines import append_line, read_lines
 from benchmarks.sizes import FULL, QUICK
 
+from benchmarks import kills
+from failsafe.experts.tasks import load_task
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -51,3 +54,18 @@ def test_a_line_that_was_cut_off_costs_no_other_line(tmp_path):
     record.write_text(record.read_text() + '{"seed": 1, "succ')
     append_line(record, {"seed": 2})
     assert [line["seed"] for line in read_lines(record)] == [0, 2]
+
+
+def test_a_killed_generation_is_compared_with_an_undisturbed_one(tmp_path, monkeypatch):
+    task = load_task("ToyPick-v0")
+    for line in kills.kill_generations(task, kills=2, failures=1):
+        append_line(tmp_path / "kills.jsonl", line | {"commit": "abc"})
+    lines = read_lines(tmp_path / "kills.jsonl")
+    assert [line["same"] for line in lines] == [True, True]
+    assert kills.figures(tmp_path / "kills.jsonl") == {"ToyPick-v0": "2 of 2", "commits": "`abc`"}
+
+    def content(folder):
+        return {"file": "undisturbed" if folder.name == "undisturbed" else "other"}
+
+    monkeypatch.setattr(kills, "_content", content)
+    assert [line["same"] for line in kills.kill_generations(task, kills=1, failures=1)] == [False]
