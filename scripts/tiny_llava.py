@@ -15,6 +15,7 @@ from pathlib import Path
 from failsafe.models.llava.answer import answer_of, format_answer
 from failsafe.models.llava.prompt import prompt_text
 from failsafe.models.llava.tiny import make_tiny
+from failsafe.records.embodiment import MANISKILL_PANDA
 from failsafe.samples.sample_set import SampleSet
 from failsafe.training.examples import to_learn
 
@@ -30,9 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("out", type=Path, help="folder for the checkpoint")
     options = parser.parse_args(arguments)
     samples = SampleSet(options.samples)
-    rows = to_learn(samples)[:256]
+    rows, robot = to_learn(samples)[:256], samples.embodiment or MANISKILL_PANDA
     texts = [prompt_text(samples.window(i)) for i in rows]
-    texts += [format_answer(answer_of(samples.samples[i])) for i in rows]
+    texts += [format_answer(answer_of(samples.samples[i], robot)) for i in rows]
     make_tiny(options.out, texts)
     print(f"{options.out}; next: failsafe train {options.samples} --model {options.out} --out runs/tiny")
 

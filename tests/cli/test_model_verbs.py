@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import socket
@@ -16,8 +17,12 @@ from failsafe.datasets.files import file_name
 from failsafe.datasets.store import Dataset
 from failsafe.errors import RecordError, UserError
 from failsafe.evaluation.scoring import OfflineTest, check_file_names
+from failsafe.models.baselines import RandomGuess
 from failsafe.models.llava.card import LlavaCard, write_card
+from failsafe.records import codec
+from failsafe.samples.manifest import read_sample_manifest
 from failsafe.samples.sample_set import SampleSet
+from failsafe.simulators.toy import ToyPick
 
 WINDOW = ("--views", "front,side", "--history", "6", "--frames", "2", "--size", "32", "--workers", "1")
 
@@ -207,6 +212,30 @@ def test_baselines_do_not_learn_from_what_they_are_tested_on(folder: Path) -> No
     train = OfflineTest(samples, split="train")
     with pytest.raises(RecordError, match=r"got seed \d+ of ToyPick-v0 in both"):
         train.baselines(samples)
+
+
+def test_baselines_and_metrics_take_the_robot_of_the_samples(folder: Path, tmp_path: Path) -> None:
+    """In a copy of the samples the robot turns four times as far in a step."""
+    samples, toy = folder / "samples", ToyPick().spec.embodiment
+    assert OfflineTest([samples]).robots == {"ToyPick-v0": toy}
+    other = dataclasses.replace(toy, max_rotation=4.0 * toy.max_rotation)
+    copy = shutil.copytree(samples, tmp_path / "samples")
+    manifest = read_sample_manifest(copy)
+    text = codec.dumps(dataclasses.replace(manifest, embodiments={"ToyPick-v0": other}))
+    (copy / "manifest.json").write_text(text)
+    cosines: list[float | None] = []
+    for place, robot in ((samples, toy), (copy, other)):
+        test = OfflineTest([place])
+        for train in ([], [place]):
+            baselines = {model.name: model for model in test.baselines(train)}
+            assert getattr(baselines["random"], "embodiment", None) == robot
+        assert getattr(baselines["return to nominal"], "embodiment", None) == robot
+        # The same answers; only the scale of the metric differs.
+        guess = RandomGuess(test.spec, toy)
+        table = test.run({"random": guess}, tmp_path / "answers", 10)
+        cosines.append(table.scores[0].sets[0].headline.figures["cosine"].value)
+    assert None not in cosines
+    assert cosines[0] != cosines[1]
 
 
 def test_a_model_is_not_scored_on_what_it_was_trained_on(folder: Path, run: Verb) -> None:

@@ -14,10 +14,11 @@ from failsafe.evaluation.conditions import CONDITIONS
 from failsafe.evaluation.controls import HoldPolicy, PrivilegedState
 from failsafe.experts.tasks import load_task
 from failsafe.generation.nominal import run_nominal
-from failsafe.models.contract import MAX_ACTIONS, MAX_ROTATION, MAX_TRANSLATION
+from failsafe.models.contract import MAX_ACTIONS
 from failsafe.policies.contract import ActionSpace
 from failsafe.records import poses
 from failsafe.records.assessment import Assessment, Status, Window, WindowSpec
+from failsafe.records.embodiment import MANISKILL_PANDA
 from failsafe.records.episode import Ending, Episode, EpisodeKey
 from failsafe.records.observation import PolicyObservation
 from failsafe.rollouts.runner import SETTLE_SECONDS
@@ -83,8 +84,8 @@ def carry_out(rows: Any, start: np.ndarray) -> list[np.ndarray]:
     for row in rows:
         path.append(poses.apply_delta(path[-1], row[:6]))
         far, turned = poses.distance(path[-2], path[-1])
-        assert far <= MAX_TRANSLATION + 1e-9
-        assert turned <= MAX_ROTATION + 1e-9
+        assert far <= MANISKILL_PANDA.max_translation + 1e-9
+        assert turned <= MANISKILL_PANDA.max_rotation + 1e-9
     return path
 
 

@@ -28,6 +28,7 @@ from failsafe.evaluation.predictions import Prediction
 from failsafe.models.baselines import Oracle
 from failsafe.records import codec
 from failsafe.records.assessment import Assessment, Status
+from failsafe.records.embodiment import LIBERO_PANDA, MANISKILL_PANDA
 from failsafe.records.provenance import Provenance
 from failsafe.samples.sample import Kind
 
@@ -213,7 +214,15 @@ def test_rotations_are_composed_not_added() -> None:
 
 
 def test_cosine_of_nothing_is_nothing() -> None:
-    assert cosine(np.zeros(6), np.ones(6)) == 0.0
+    assert cosine(np.zeros(6), np.ones(6), MANISKILL_PANDA) == 0.0
+
+
+def test_cosine_takes_the_limits_of_the_sample_s_robot() -> None:
+    """0.01 m and 0.05 rad: 0.4 of a step of ManiSkill's Panda each; of LIBERO's 0.115 and 0.058."""
+    predictions = {"held out": [bad(0, said(1.0, actions=(row(x=0.01, turn=0.05),)))]}
+    robots = {predictions["held out"][0].sample.task: LIBERO_PANDA}
+    found = score("model", predictions, 10, robots).sets[0].headline.figures["cosine"].value
+    assert found == pytest.approx(2 / math.sqrt(5))
 
 
 def test_latency_in_milliseconds() -> None:

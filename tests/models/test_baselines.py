@@ -23,9 +23,10 @@ from failsafe.models.baselines import (
     reversal_rate,
     spread,
 )
-from failsafe.models.contract import MAX_ACTIONS, MAX_ROTATION, MAX_TRANSLATION, RecoveryModel
+from failsafe.models.contract import MAX_ACTIONS, RecoveryModel
 from failsafe.records import poses
 from failsafe.records.assessment import Window
+from failsafe.records.embodiment import LIBERO_PANDA, MANISKILL_PANDA, EmbodimentSpec
 from failsafe.samples.sample import Kind
 
 # Seeds 0 to 5: a good moment on the line each, and a failing one 60 mm beside it.
@@ -55,7 +56,7 @@ def test_never_and_always_say_one_thing() -> None:
 
 
 def test_a_guess_repeats_and_depends_on_what_the_tool_did() -> None:
-    model = RandomGuess(SPEC, ("slip", "drift"), ("reach", "lift"))
+    model = RandomGuess(SPEC, MANISKILL_PANDA, ("slip", "drift"), ("reach", "lift"))
     windows = [window(line(0.1 + 0.001 * i)) for i in range(200)]
     guesses = [model.assess(w) for w in windows]
     assert guesses == [model.assess(w) for w in windows]
@@ -76,21 +77,21 @@ def test_a_guess_repeats_and_depends_on_what_the_tool_did() -> None:
     ],
 )
 def test_reversal_rate(positions: list[list[float]], rate: float) -> None:
-    assert reversal_rate(window(positions)) == rate
+    assert reversal_rate(window(positions), 20.0) == rate
 
 
 def test_reversals_learn_where_the_line_is() -> None:
     half = [[0.0, 0, 0], [0.01, 0, 0], [0.02, 0, 0], [0.01, 0, 0], [0.0, 0, 0]]  # one turn of three
     samples = [sample("a"), sample("b"), sample("c", True), sample("d", True)]
     windows = [window(line(0.1)), window(half), window(zigzag()), window(zigzag())]
-    model = Reversals.fit(samples, windows, SPEC)
+    model = Reversals.fit(samples, windows, SPEC, 20.0)
     assert model.threshold == pytest.approx((1 / 3 + 1) / 2)
     assert [model.assess(w).failing for w in windows] == [False, False, True, True]
     assert model.assess(windows[2]).failure_probability == pytest.approx(1 / (1 + 2 / 3))
 
 
 def test_return_to_nominal_leads_back_to_the_line() -> None:
-    model = NearestNominal.fit(SAMPLES, WINDOWS, SPEC)
+    model = NearestNominal.fit(SAMPLES, WINDOWS, SPEC, MANISKILL_PANDA)
     lost = window(line(0.14, beside=0.06))
     assessment = model.assess(lost)
     assert assessment.failing
@@ -103,7 +104,7 @@ def test_return_to_nominal_leads_back_to_the_line() -> None:
 
 
 def test_return_to_nominal_also_looks_at_the_gripper_and_the_turn() -> None:
-    model = NearestNominal.fit(SAMPLES, WINDOWS, SPEC)
+    model = NearestNominal.fit(SAMPLES, WINDOWS, SPEC, MANISKILL_PANDA)
     shut = model.assess(window(line(0.14), width=CLOSED - 0.04))
     assert shut.failing
     assert shut.actions[-1][6] == 1.0  # there, the gripper was open
@@ -114,21 +115,21 @@ def test_return_to_nominal_also_looks_at_the_gripper_and_the_turn() -> None:
 
 
 def test_return_to_nominal_learns_its_threshold_from_other_seeds() -> None:
-    model = NearestNominal.fit(SAMPLES, WINDOWS, SPEC)
+    model = NearestNominal.fit(SAMPLES, WINDOWS, SPEC, MANISKILL_PANDA)
     # To the nearest good moment of another seed it is 20 mm, from the bad ones sqrt(60^2 + 20^2) mm.
-    near, far = 0.02 / MAX_TRANSLATION, np.hypot(0.06, 0.02) / MAX_TRANSLATION
+    near, far = 0.02 / 0.025, np.hypot(0.06, 0.02) / 0.025
     assert model.threshold == pytest.approx((near + far) / 2, rel=1e-4)
 
 
 def test_return_to_nominal_learns_from_training_samples_alone() -> None:
     moved = [replace(s, split="test") if s.seed == 5 else s for s in SAMPLES]
-    assert len(NearestNominal.fit(moved, WINDOWS, SPEC).memory[LIFT].poses) == 5
+    assert len(NearestNominal.fit(moved, WINDOWS, SPEC, MANISKILL_PANDA).memory[LIFT].poses) == 5
     with pytest.raises(UserError, match="in the split train, got none"):
-        NearestNominal.fit([replace(s, kind=Kind.HARMLESS) for s in SAMPLES], WINDOWS, SPEC)
+        NearestNominal.fit([replace(s, kind=Kind.HARMLESS) for s in SAMPLES], WINDOWS, SPEC, MANISKILL_PANDA)
 
 
 def test_return_to_nominal_refuses_a_task_that_it_never_saw() -> None:
-    model = NearestNominal.fit(SAMPLES, WINDOWS, SPEC)
+    model = NearestNominal.fit(SAMPLES, WINDOWS, SPEC, MANISKILL_PANDA)
     with pytest.raises(AssessmentError, match="got the task 'push the cube'"):
         model.assess(window(instruction="push the cube"))
 
@@ -150,7 +151,7 @@ def test_the_oracle_knows_what_it_was_told() -> None:
 
 
 def test_no_baseline_uses_images() -> None:
-    models = fit_baselines(SAMPLES, WINDOWS, SPEC, SAMPLES)
+    models = fit_baselines(SAMPLES, WINDOWS, SPEC, SAMPLES, MANISKILL_PANDA)
     assert [m.name for m in models] == [
         "never",
         "always",
@@ -187,12 +188,13 @@ def test_a_threshold_needs_both_sorts() -> None:
 numbers = st.lists(st.floats(-1.0, 1.0), min_size=6, max_size=6)
 
 
-@given(numbers)
-def test_spread_keeps_the_limits_and_arrives(total: list[float]) -> None:
-    actions = np.array(spread(np.array(total), -1.0))
+@pytest.mark.parametrize("robot", [MANISKILL_PANDA, LIBERO_PANDA], ids=["maniskill", "libero"])
+@given(total=numbers)
+def test_spread_keeps_the_limits_and_arrives(total: list[float], robot: EmbodimentSpec) -> None:
+    actions = np.array(spread(np.array(total), -1.0, robot))
     assert 1 <= len(actions) <= MAX_ACTIONS
-    assert np.linalg.norm(actions[:, :3], axis=1).max() <= MAX_TRANSLATION + 1e-6
-    assert np.linalg.norm(actions[:, 3:6], axis=1).max() <= MAX_ROTATION + 1e-6
+    assert np.linalg.norm(actions[:, :3], axis=1).max() <= robot.max_translation + 1e-6
+    assert np.linalg.norm(actions[:, 3:6], axis=1).max() <= robot.max_rotation + 1e-6
     if len(actions) < MAX_ACTIONS:
         np.testing.assert_allclose(actions[:, :6].sum(axis=0), total, atol=1e-9)
 
@@ -200,6 +202,32 @@ def test_spread_keeps_the_limits_and_arrives(total: list[float]) -> None:
 def test_windows_that_are_not_as_wanted_are_refused() -> None:
     other = replace(SPEC, history=SPEC.history + 1)
     wrong = window()
-    for model in fit_baselines(SAMPLES, WINDOWS, SPEC, SAMPLES):
+    for model in fit_baselines(SAMPLES, WINDOWS, SPEC, SAMPLES, MANISKILL_PANDA):
         with pytest.raises(AssessmentError, match="history"):
             model.assess(Window(LIFT, other, wrong.frames, wrong.tcp_poses, wrong.gripper_widths))
+
+
+def test_baselines_take_the_limits_of_the_robot() -> None:
+    """60 mm are three steps of ManiSkill's Panda and one of LIBERO's; a step is a speed at a control rate."""
+    model = NearestNominal.fit(SAMPLES, WINDOWS, SPEC, LIBERO_PANDA)
+    lost = model.assess(window(line(0.14, beside=0.06)))
+    np.testing.assert_allclose(lost.actions, [[-0.06, 0, 0, 0, 0, 0, 1.0]], atol=1e-6)
+    near, far = (x / LIBERO_PANDA.max_translation for x in (0.02, np.hypot(0.06, 0.02)))
+    assert model.threshold == pytest.approx((near + far) / 2, rel=1e-4)
+    guesses = [RandomGuess(SPEC, LIBERO_PANDA).assess(window(line(0.1 + 0.001 * i))) for i in range(40)]
+    longest = max(np.linalg.norm(action[:3]) for guess in guesses for action in guess.actions)
+    assert MANISKILL_PANDA.max_translation < longest <= LIBERO_PANDA.max_translation + 1e-9
+    slow = [[0.0006 * (step % 2), 0.0, 0.3] for step in range(SPEC.history + 1)]
+    assert (reversal_rate(window(slow), 20.0), reversal_rate(window(slow), 10.0)) == (1.0, 0.0)
+
+
+def test_an_opening_counts_by_the_travel_of_the_gripper() -> None:
+    wide = replace(MANISKILL_PANDA, gripper_travel=0.16)
+    fixed = replace(MANISKILL_PANDA, gripper_travel=0.0, action_dimensions=(True,) * 6 + (False,))
+    models = {
+        robot: NearestNominal.fit(SAMPLES, WINDOWS, SPEC, robot) for robot in (MANISKILL_PANDA, wide, fixed)
+    }
+    now = window(line(0.10)).tcp_poses[-1].astype(np.float64)
+    width = float(WINDOWS[0].gripper_widths[-1])
+    far = [model.memory[LIFT].nearest(now, width - 0.04)[1] for model in models.values()]
+    assert far == pytest.approx([2.0, 1.0, 0.0], abs=1e-4)

@@ -14,8 +14,8 @@ from failsafe.errors import AssessmentError
 from failsafe.models import conformance
 from failsafe.models.baselines import fit_baselines
 from failsafe.models.conformance import RULES, check_model
-from failsafe.models.contract import MAX_TRANSLATION
 from failsafe.records.assessment import Assessment, Status, Window, WindowSpec
+from failsafe.records.embodiment import MANISKILL_PANDA
 
 NAMES = [f"{'bad' if i % 2 else 'good'}-{i}" for i in range(8)]
 SAMPLES = [sample(name, failing=name.startswith("bad"), seed=i // 2) for i, name in enumerate(NAMES)]
@@ -32,7 +32,9 @@ def broken_rules(model: Any, **options: Any) -> list[str]:
     return [check.name for check in check_model(model, WINDOWS, **options) if not check.passed]
 
 
-@pytest.mark.parametrize("model", fit_baselines(SAMPLES, WINDOWS, SPEC, SAMPLES), ids=lambda m: m.name)
+@pytest.mark.parametrize(
+    "model", fit_baselines(SAMPLES, WINDOWS, SPEC, SAMPLES, MANISKILL_PANDA), ids=lambda m: m.name
+)
 def test_every_baseline_conforms(model: Any) -> None:
     checks = check_model(model, WINDOWS)
     assert [check for check in checks if not check.passed] == []
@@ -140,7 +142,7 @@ WRONG, NAN = "wrong windows are refused", "numbers that are none are refused"
         (says(mode_probability=-0.1), [RANGE, BLACK, UNKNOWN, LATENCY]),
         (says(actions=(ROW,) * 25), [RANGE, BLACK, UNKNOWN, LATENCY]),
         (says(actions=((*ROW[:6], math.inf),)), [RANGE, LIMITS, BLACK, UNKNOWN, LATENCY]),
-        (says(actions=((MAX_TRANSLATION, 0.001, 0.0, 0.0, 0.0, 0.0, 1.0),)), [LIMITS]),  # 25.02 mm
+        (says(actions=((0.025, 0.001, 0.0, 0.0, 0.0, 0.0, 1.0),)), [LIMITS]),  # 25.02 mm
         (says(actions=((0.0, 0.0, 0.0, 0.1, 0.1, 0.0, 1.0),)), [LIMITS]),
         (says(actions=((0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.1),)), [LIMITS]),
         (says(frame="somewhere", actions=(ROW,)), ["the frame is stated"]),

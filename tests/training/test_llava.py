@@ -17,6 +17,7 @@ from failsafe.models.llava.answer import answer_of, format_answer
 from failsafe.models.llava.architectures import released_config
 from failsafe.models.llava.card import read_card
 from failsafe.models.llava.model import LlavaModel
+from failsafe.records.embodiment import MANISKILL_PANDA
 from failsafe.training.budget import on_meta
 from failsafe.training.examples import Examples, SampleSource, make_examples, to_learn
 from failsafe.training.llava import _Collator, merge_lora, train_llava
@@ -78,7 +79,7 @@ def test_the_loss_is_on_the_answer_alone(base):
     batch = _Collator(processor, examples)([{"index": 1}, {"index": 2}])
     for labels, ids, index in zip(batch["labels"], batch["input_ids"], (1, 2), strict=True):
         learned = processor.tokenizer.decode(labels[labels != -100])
-        assert learned == format_answer(answer_of(samples.samples[index])) + "<|im_end|>"
+        assert learned == format_answer(answer_of(samples.samples[index], MANISKILL_PANDA)) + "<|im_end|>"
         assert (ids[labels != -100] == labels[labels != -100]).all()
         assert int((ids == processor.image_token_id).sum()) == 4 * 5
     assert batch["pixel_values"].shape == (8, 1, 3, 28, 28)
@@ -282,7 +283,7 @@ def test_it_learns_samples_by_heart(number, steps, distinct, base, tmp_path):
     config = quick(base, batch=16, steps=steps)
     train_llava(samples, config, tmp_path / "run", silent)
     model = LlavaModel(tmp_path / "run", "cpu")
-    wanted = [format_answer(answer_of(sample)) for sample in samples.samples]
+    wanted = [format_answer(answer_of(sample, MANISKILL_PANDA)) for sample in samples.samples]
     assert len(set(wanted)) >= distinct
     right = [model.assess(samples.window(i)).raw == text for i, text in enumerate(wanted)]
     assert np.mean(right) >= 0.95, f"{np.mean(right):.3f} right"

@@ -16,9 +16,9 @@ from jaxtyping import Float, Int
 
 from failsafe.evaluation.predictions import Prediction
 from failsafe.evaluation.statistics import SeedBootstrap
-from failsafe.models.contract import MAX_ROTATION, MAX_TRANSLATION
 from failsafe.records import poses
 from failsafe.records.assessment import Assessment, Status
+from failsafe.records.embodiment import MANISKILL_PANDA, EmbodimentSpec
 
 BINS = 15
 """Bins of equal width for the calibration error."""
@@ -94,7 +94,7 @@ METRICS = (
         "high",
         "directed",
         "Cosine between the predicted and the true total displacement in 6-D, translation and rotation "
-        "divided by their limits per step; 0 without actions. Samples whose correction moves less "
+        "divided by the robot's limits per step; 0 without actions. Samples whose correction moves less "
         f"than {1000 * NO_DIRECTION[0]:g} mm and turns less than {NO_DIRECTION[1]:g} rad are left out.",
     ),
     Metric(
@@ -166,13 +166,18 @@ class Rows:
     columns: Mapping[str, Float[np.ndarray, "N"]]
 
     @classmethod
-    def of(cls, predictions: Sequence[Prediction]) -> Rows:
-        """Make the rows of predictions."""
+    def of(cls, predictions: Sequence[Prediction], robots: Mapping[str, EmbodimentSpec]) -> Rows:
+        """Make the rows of predictions.
+
+        Args:
+            predictions: The predictions.
+            robots: The robot of each task; ManiSkill's Panda for a task that is not in it.
+        """
         truth = np.array([int(a.sample.failing) for a in predictions], dtype=np.int64)
         usable = [a.assessment.status is Status.OK for a in predictions]
         given = [a.assessment.failure_probability for a in predictions]
         probability = np.where(usable, np.array(given, dtype=np.float64), 1.0 - truth)
-        found = [_columns(prediction) for prediction in predictions]
+        found = [_columns(a, robots.get(a.sample.task, MANISKILL_PANDA)) for a in predictions]
         names = found[0] if found else {}
         columns = {name: np.array([row[name] for row in found], dtype=np.float64) for name in names}
         off = probability - truth.astype(np.float64)
@@ -252,7 +257,7 @@ def _ratio(above: Float[np.ndarray, "R1"], below: Float[np.ndarray, "R1"]) -> Fl
     return np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
 
 
-def _columns(prediction: Prediction) -> dict[str, float]:
+def _columns(prediction: Prediction, robot: EmbodimentSpec) -> dict[str, float]:
     """Return the summands of one prediction."""
     sample, assessment = prediction.sample, prediction.assessment
     usable = assessment.status is Status.OK
@@ -273,11 +278,13 @@ def _columns(prediction: Prediction) -> dict[str, float]:
         "help right": float(asked and hopeless),
         "unreadable": float(assessment.status is Status.UNREADABLE),
         "refused": float(assessment.status is Status.REFUSED),
-        **_correction(sample.actions if sample.failing else (), assessment),
+        **_correction(sample.actions if sample.failing else (), assessment, robot),
     }
 
 
-def _correction(true: Sequence[Sequence[float]], assessment: Assessment) -> dict[str, float]:
+def _correction(
+    true: Sequence[Sequence[float]], assessment: Assessment, robot: EmbodimentSpec
+) -> dict[str, float]:
     names = ("corrected", "directed", "cosine", "millimetres", "degrees", "gripper right")
     if not true:
         return dict.fromkeys(names, 0.0)
@@ -293,7 +300,7 @@ def _correction(true: Sequence[Sequence[float]], assessment: Assessment) -> dict
     values = (
         1.0,
         float(directed),
-        cosine(wanted, got) if directed else 0.0,
+        cosine(wanted, got, robot) if directed else 0.0,
         1000.0 * float(np.linalg.norm(wanted[:3] - got[:3])),
         math.degrees(float(np.linalg.norm(poses.to_rotation_vector(off)))),
         float(same_way),
@@ -316,19 +323,19 @@ def has_direction(total: Float[np.ndarray, "6"]) -> bool:
     return bool(np.linalg.norm(total[:3]) >= metres or np.linalg.norm(total[3:]) >= radians)
 
 
-def cosine(a: Float[np.ndarray, "6"], b: Float[np.ndarray, "6"]) -> float:
+def cosine(a: Float[np.ndarray, "6"], b: Float[np.ndarray, "6"], robot: EmbodimentSpec) -> float:
     """Return the cosine between two displacements (m, rad), each part divided by its limit per step.
 
     Args:
         a: One displacement.
         b: The other.
+        robot: The robot, with its limits per step.
 
     Returns:
         The cosine; 0 if one of them is zero.
     """
-    a, b = a / _LIMITS, b / _LIMITS
+    metres, radians = robot.step_limits
+    limits = np.array([metres] * 3 + [radians] * 3)
+    a, b = a / limits, b / limits
     lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(a @ b) / lengths if lengths > 1e-12 else 0.0
-
-
-_LIMITS = np.array([MAX_TRANSLATION] * 3 + [MAX_ROTATION] * 3)

@@ -17,6 +17,7 @@ from failsafe.evaluation.statistics import RESAMPLES, SeedBootstrap, interval
 from failsafe.perturbations import MODES
 from failsafe.records.assessment import Status
 from failsafe.records.codec import Migration
+from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.records.provenance import Provenance
 from failsafe.samples.sample import Kind
 
@@ -177,7 +178,10 @@ class ScoreTable:
 
 
 def score(
-    model: str, predictions: Mapping[str, Sequence[Prediction]], resamples: int = RESAMPLES
+    model: str,
+    predictions: Mapping[str, Sequence[Prediction]],
+    resamples: int = RESAMPLES,
+    robots: Mapping[str, EmbodimentSpec] | None = None,
 ) -> ModelScore:
     """Compute all metrics of one model.
 
@@ -186,6 +190,8 @@ def score(
         predictions: Its predictions by name of the sample set. The others are compared with the first set,
             seed by seed where both hold the same seeds.
         resamples: Number of resamples of the bootstrap over seeds.
+        robots: The robot of each task; ManiSkill's Panda for a task that is not in it, as in sample sets of
+            version 1.
 
     Raises:
         UserError: If a set holds no sample for the headline.
@@ -193,7 +199,7 @@ def score(
     sets: list[SetScore] = []
     first: dict[str, Float[np.ndarray, "R1"]] = {}
     for name, given in predictions.items():
-        rows = Rows.of(given)
+        rows = Rows.of(given, robots or {})
         headline = [i for i, a in enumerate(given) if a.sample.kind not in HEADLINE_LEAVES_OUT]
         if not headline:
             raise UserError(f"expected samples to score in '{name}', got none: is the split empty?")

@@ -20,7 +20,9 @@ from failsafe.models.contract import (
 )
 from failsafe.records import codec
 from failsafe.records.assessment import Status, WindowSpec
+from failsafe.records.embodiment import MANISKILL_PANDA, EmbodimentSpec
 from failsafe.records.provenance import collect_provenance, command_line
+from failsafe.samples.robots import common_robot
 from failsafe.samples.sample import Sample
 from failsafe.samples.sample_set import SampleSet
 
@@ -58,6 +60,11 @@ class OfflineTest:
     def truth(self) -> list[Sample]:
         """All samples to score."""
         return [found.samples[i] for name, found in self.sets.items() for i in self.rows[name]]
+
+    @property
+    def robots(self) -> dict[str, EmbodimentSpec]:
+        """The robot of each task, without those of sample sets of version 1, which do not state it."""
+        return {task: robot for found in self.sets.values() for task, robot in found.robots.items()}
 
     def check(self, name: str, model: RecoveryModel, any_instruction: bool = False) -> None:
         """Refuse a model that cannot read the windows, or that was trained on a seed of the split.
@@ -114,11 +121,14 @@ class OfflineTest:
             train: Folders of samples with a split "train".
 
         Raises:
-            UserError: If the folders hold no training samples, or windows of another history.
+            UserError: If the folders hold no training samples, or windows of another history, or if there are
+                robots with different control rates or step limits.
             RecordError: If a baseline would be fitted on a seed that it is tested on.
         """
         if not train:
-            return list(fit_baselines((), (), self.spec, self.truth))
+            robots = self.robots
+            robot = common_robot(robots) if robots else MANISKILL_PANDA
+            return list(fit_baselines((), (), self.spec, self.truth, robot))
         seen = SampleSet(*train)
         chosen = [*seen.indices("train"), *seen.indices("train", images=False)]
         samples = [seen.samples[i] for i in chosen]
@@ -136,7 +146,9 @@ class OfflineTest:
                 f"{seed} of {task} in both"
             )
         windows = (seen.window(i, images=False) for i in chosen)
-        return list(fit_baselines(samples, windows, self.spec, self.truth))
+        robots = {**self.robots, **seen.robots}
+        robot = common_robot(robots) if robots else MANISKILL_PANDA
+        return list(fit_baselines(samples, windows, self.spec, self.truth, robot))
 
     def run(
         self,
@@ -167,7 +179,7 @@ class OfflineTest:
                 predictions[set_name] = ask(model, found, self.rows[set_name], on_answer)
                 file = out / "answers" / f"{file_name(name)}-{set_name}.jsonl"
                 write_predictions(file, predictions[set_name])
-            scores.append(score(name, predictions, resamples))
+            scores.append(score(name, predictions, resamples, self.robots))
         return ScoreTable(
             scores=tuple(scores),
             split=self.split,

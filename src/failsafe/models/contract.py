@@ -12,8 +12,6 @@ from failsafe.records import poses
 from failsafe.records.assessment import Assessment, Status, Window, WindowSpec
 from failsafe.records.embodiment import MANISKILL_PANDA, EmbodimentSpec
 
-MAX_TRANSLATION, MAX_ROTATION = MANISKILL_PANDA.step_limits
-"""Step limits (m, rad) of the robot of the shipped checkpoints, the scale of baselines and text answers."""
 MAX_ACTIONS = 24
 """Largest number of actions in an assessment."""
 
@@ -81,10 +79,10 @@ def embodiment_of(model: object) -> EmbodimentSpec:
     """Return the robot of a model's training data; ManiSkill's Panda if it states none.
 
     Args:
-        model: A recovery model. Its attribute `meta.config.embodiment` is the robot.
+        model: A recovery model. Its attribute `meta.embodiment` or `meta.config.embodiment` is the robot.
     """
-    config = getattr(getattr(model, "meta", None), "config", None)
-    found = getattr(config, "embodiment", None)
+    meta = getattr(model, "meta", None)
+    found = getattr(getattr(meta, "config", meta), "embodiment", None)
     return found if isinstance(found, EmbodimentSpec) else MANISKILL_PANDA
 
 

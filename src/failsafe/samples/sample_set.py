@@ -137,16 +137,19 @@ class SampleSet:
         return most
 
     @property
+    def robots(self) -> dict[str, EmbodimentSpec]:
+        """The robot of each task, without those of sets of version 1, which do not state it."""
+        return {task: robot for manifest in self.manifests for task, robot in manifest.embodiments.items()}
+
+    @property
     def embodiment(self) -> EmbodimentSpec | None:
         """The robot of all samples; None for sets of version 1, which do not state it.
 
         Raises:
             UserError: If there are robots with different control rates or step limits.
         """
-        found: dict[str, EmbodimentSpec] = {}
-        for manifest in self.manifests:
-            found |= manifest.embodiments
-        return common_robot(found) if found else None
+        robots = self.robots
+        return common_robot(robots) if robots else None
 
     @property
     def spec(self) -> WindowSpec:

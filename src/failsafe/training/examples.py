@@ -12,6 +12,7 @@ from failsafe.errors import UserError
 from failsafe.models.llava.answer import answer_of, format_answer
 from failsafe.models.llava.prompt import messages, window_images
 from failsafe.records.assessment import Window, WindowSpec
+from failsafe.records.embodiment import MANISKILL_PANDA, EmbodimentSpec
 from failsafe.samples.sample import Sample
 from failsafe.training.llava_config import LlavaTrainConfig
 from failsafe.training.mixture import VisualQuestion, mixed_order, parse_mix, read_questions
@@ -29,6 +30,11 @@ class SampleSource(Protocol):
     @property
     def samples(self) -> Sequence[Sample]:
         """All samples, in a fixed order."""
+        ...
+
+    @property
+    def embodiment(self) -> EmbodimentSpec | None:
+        """The robot of all samples; None if they do not state it."""
         ...
 
     def indices(self, split: str) -> Sequence[int]:
@@ -96,7 +102,7 @@ class Examples(Sequence[Example]):
         seed: int = 0,
     ) -> None:
         self._samples, self._processor, self._questions = samples, processor, questions
-        self._own = to_learn(samples)
+        self._own, self._embodiment = to_learn(samples), samples.embodiment or MANISKILL_PANDA
         self._order = mixed_order(len(self._own), len(questions), share, seed)
         self._end = cast(str, processor.tokenizer.eos_token)
 
@@ -113,7 +119,7 @@ class Examples(Sequence[Example]):
         if own:
             number = self._own[which]
             window = self._samples.window(number)
-            text = format_answer(answer_of(self._samples.samples[number]))
+            text = format_answer(answer_of(self._samples.samples[number], self._embodiment))
             return Example(self._prompt(messages(window)), text + self._end, window_images(window))
         question = self._questions[which]
         images = [Image.open(path).convert("RGB") for path in question.images]

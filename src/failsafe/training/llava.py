@@ -30,6 +30,7 @@ from failsafe.models.llava.architectures import LORA_TARGETS
 from failsafe.models.llava.card import CARD, LlavaCard, read_card, write_card
 from failsafe.models.llava.model import decision_tokens
 from failsafe.records import codec
+from failsafe.records.embodiment import MANISKILL_PANDA
 from failsafe.training.budget import TokenBudget, measure_tokens, steps_of_a_pass
 from failsafe.training.examples import Example, Examples, SampleSource, make_examples, to_learn
 from failsafe.training.llava_config import LlavaTrainConfig
@@ -147,6 +148,7 @@ def _card(samples: SampleSource, base: str) -> LlavaCard:
         instructions=tuple(sorted({sample.instruction for sample in learned})),
         train_seeds={task: tuple(sorted(found)) for task, found in sorted(seeds.items())},
         modes=tuple(sorted({sample.mode for sample in learned if sample.failing})),
+        embodiment=samples.embodiment or MANISKILL_PANDA,
     )
 
 

@@ -5,13 +5,14 @@ from tests.models.llava.made_up import MadeUpSamples
 from failsafe.models.llava.answer import answer_of, format_answer
 from failsafe.models.llava.prompt import prompt_text
 from failsafe.models.llava.tiny import make_tiny
+from failsafe.records.embodiment import MANISKILL_PANDA
 from failsafe.training.llava import train_llava
 from failsafe.training.llava_config import LlavaTrainConfig
 
 
 def texts_of(samples):
     windows = [prompt_text(samples.window(i)) for i in range(len(samples.samples))]
-    return windows + [format_answer(answer_of(sample)) for sample in samples.samples]
+    return windows + [format_answer(answer_of(sample, MANISKILL_PANDA)) for sample in samples.samples]
 
 
 def make_base(folder, count=64):

@@ -3,6 +3,7 @@
 import numpy as np
 
 from failsafe.records.assessment import Window, WindowSpec
+from failsafe.records.embodiment import MANISKILL_PANDA
 from failsafe.samples.sample import Kind, Sample
 
 SPEC = WindowSpec(views=("front", "hand"), history=1, frames=2, size=28)
@@ -64,7 +65,7 @@ class MadeUpSamples:
     """Has the interface of a set of samples on disk."""
 
     def __init__(self, count: int, spec: WindowSpec = SPEC, tests: int = 0) -> None:
-        self.spec = spec
+        self.spec, self.embodiment = spec, MANISKILL_PANDA
         self.samples = [make_sample(i, "train" if i < count else "test") for i in range(count + tests)]
 
     def indices(self, split: str) -> list[int]:

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -7,9 +8,8 @@ from hypothesis import strategies as st
 from tests.models.llava.made_up import make_sample
 
 from failsafe.errors import RecordError
-from failsafe.models.contract import MAX_ACTIONS, MAX_ROTATION, MAX_TRANSLATION, flaw
+from failsafe.models.contract import MAX_ACTIONS, flaw
 from failsafe.models.llava.answer import (
-    LIMITS,
     MAX_STAGE,
     Answer,
     answer_of,
@@ -17,16 +17,20 @@ from failsafe.models.llava.answer import (
     format_answer,
     parse_answer,
     to_units,
+    unit_limits,
 )
+from failsafe.models.llava.card import CARD, LlavaCard, read_card, write_card
 from failsafe.models.llava.reading import Token, to_assessment
+from failsafe.records.assessment import WindowSpec
+from failsafe.records.embodiment import LIBERO_PANDA, MANISKILL_PANDA
 
 GOOD = '{"failing":"yes","stage":"goal","mode":"slip","actions":[[4,31,6,-210,-1,-2,-658,100]]}'
 
 
 def actions(count):
     """Seven numbers over the whole range that an action may have."""
-    moves = st.floats(-MAX_TRANSLATION, MAX_TRANSLATION)
-    turns = st.floats(-MAX_ROTATION, MAX_ROTATION)
+    moves = st.floats(-MANISKILL_PANDA.max_translation, MANISKILL_PANDA.max_translation)
+    turns = st.floats(-MANISKILL_PANDA.max_rotation, MANISKILL_PANDA.max_rotation)
     row = st.tuples(moves, moves, moves, turns, turns, turns, st.floats(-1.0, 1.0))
     # Runs of equal actions are what most corrections are made of.
     runs = st.tuples(row, st.integers(1, MAX_ACTIONS)).map(lambda x: [x[0]] * x[1])
@@ -43,7 +47,7 @@ modes = st.from_regex(r"[a-z][a-z0-9_]{0,63}", fullmatch=True).filter(lambda tex
 @given(actions(MAX_ACTIONS), stages, modes)
 def test_a_failure_reads_back_to_the_same_numbers(given_actions, stage, mode):
     answer = Answer(True, stage, mode, tuple(to_units(a) for a in given_actions))
-    again = parse_answer(format_answer(answer))
+    again = parse_answer(format_answer(answer), MANISKILL_PANDA)
     assert again == answer
     assert format_answer(again) == format_answer(answer)
     assert len(again.actions) == len(given_actions)
@@ -57,12 +61,12 @@ def test_a_failure_reads_back_to_the_same_numbers(given_actions, stage, mode):
 @given(stages)
 def test_no_failure_reads_back(stage):
     answer = Answer(False, stage)
-    assert parse_answer(format_answer(answer)) == answer
+    assert parse_answer(format_answer(answer), MANISKILL_PANDA) == answer
 
 
 @given(st.text(max_size=200) | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps))
 def test_any_other_text_is_unreadable_and_nothing_worse(text):
-    assessment = to_assessment(text, [Token(text, 0.0)])
+    assessment = to_assessment(text, [Token(text, 0.0)], MANISKILL_PANDA)
     assert assessment.status.value == "unreadable"
     assert assessment.raw == text
     assert assessment.reason
@@ -76,7 +80,7 @@ def test_damage_never_gives_other_numbers(data):
     put = data.draw(st.sampled_from(["", *'0123456789-,[]{}":. ntfe']))
     text = GOOD[:at] + put + GOOD[at + 1 :]
     try:
-        answer = parse_answer(text)
+        answer = parse_answer(text, MANISKILL_PANDA)
     except RecordError:
         return
     assert json.loads(text)["actions"] == json.loads(format_answer(answer))["actions"]
@@ -89,29 +93,39 @@ def test_texts_by_hand():
     down = to_units((0.0031, 0.0006, -0.021, -0.0001, -0.0002, -0.0658, 1.0))
     assert down == (31, 6, -210, -1, -2, -658, 100)
     assert format_answer(Answer(True, "goal", "slip", (down,) * 4)) == GOOD
-    answer = parse_answer(GOOD)
+    answer = parse_answer(GOOD, MANISKILL_PANDA)
     assert answer.actions == ((0.0031, 0.0006, -0.021, -0.0001, -0.0002, -0.0658, 1.0),) * 4
     assert answer.sentence == "Failing during 'goal' by slip; 4 actions lead back."
-    helpless = parse_answer('{ "failing": "yes", "stage": "none", "mode": "slip", "actions": [] }')
+    helpless = parse_answer(
+        '{ "failing": "yes", "stage": "none", "mode": "slip", "actions": [] }', MANISKILL_PANDA
+    )
     assert helpless == Answer(True, "", "slip")
     assert helpless.needs_help
     assert helpless.sentence == "Failing by slip; no action brings it back."
 
 
-def test_the_greatest_actions_are_within_the_contract():
-    answer = Answer(True, "goal", "slip", (LIMITS,) * MAX_ACTIONS)
-    assert answer.actions[0] == (MAX_TRANSLATION,) * 3 + (MAX_ROTATION,) * 3 + (1.0,)
+@pytest.mark.parametrize(
+    ("robot", "limits"),
+    [
+        (MANISKILL_PANDA, (250, 250, 250, 1250, 1250, 1250, 100)),
+        (LIBERO_PANDA, (866, 866, 866, 8660, 8660, 8660, 100)),
+    ],
+    ids=["maniskill", "libero"],
+)
+def test_the_greatest_actions_are_within_the_contract(robot, limits):
+    assert unit_limits(robot) == limits
+    answer = Answer(True, "goal", "slip", (limits,) * MAX_ACTIONS).within(robot)
     tokens = [Token('{"failing":"', 0.0), Token("yes", 0.0, {"yes": 0.0, "no": -9.0})]
     text = format_answer(answer)
-    assessment = to_assessment(text, [*tokens, Token(text[len('{"failing":"yes') :], 0.0)])
+    assessment = to_assessment(text, [*tokens, Token(text[len('{"failing":"yes') :], 0.0)], robot)
     assert assessment.status.value == "ok"
     assert not flaw(assessment)
     object.__setattr__(assessment, "explanation", 5)  # what an untyped model may give
     assert "raw answer, got 5" in flaw(assessment)
     # Each number is at its limit, so together they went too far: the direction stays.
     (action,) = set(assessment.actions)
-    assert math.hypot(*action[:3]) == pytest.approx(MAX_TRANSLATION)
-    assert math.hypot(*action[3:6]) == pytest.approx(MAX_ROTATION)
+    assert math.hypot(*action[:3]) == pytest.approx(robot.max_translation)
+    assert math.hypot(*action[3:6]) == pytest.approx(robot.max_rotation)
     assert action[0] == action[1] == action[2]
     assert action[3] == action[4] == action[5]
     assert action[6] == 1.0
@@ -154,7 +168,7 @@ def test_the_greatest_actions_are_within_the_contract():
 )
 def test_what_is_no_answer(text, because):
     with pytest.raises(RecordError, match=because):
-        parse_answer(text)
+        parse_answer(text, MANISKILL_PANDA)
 
 
 @pytest.mark.parametrize(
@@ -166,16 +180,16 @@ def test_what_is_no_action(bad):
 
 
 def test_right_answers_of_samples():
-    assert answer_of(make_sample(0)) == Answer(False, "reach")
-    failing = answer_of(make_sample(1))
+    assert answer_of(make_sample(0), MANISKILL_PANDA) == Answer(False, "reach")
+    failing = answer_of(make_sample(1), MANISKILL_PANDA)
     assert failing.failing
     assert failing.mode == "translation_x"
     assert failing.actions == make_sample(1).actions
-    assert answer_of(make_sample(7)).needs_help
+    assert answer_of(make_sample(7), MANISKILL_PANDA).needs_help
 
 
 def test_the_schema_says_what_the_parser_reads():
-    schema = answer_schema(("slip", "drift"))
+    schema = answer_schema(MANISKILL_PANDA, ("slip", "drift"))
     assert schema["required"] == ["failing", "stage", "mode", "actions"]
     assert list(schema["properties"]) == schema["required"]
     assert schema["additionalProperties"] is False
@@ -183,4 +197,25 @@ def test_the_schema_says_what_the_parser_reads():
     row = schema["properties"]["actions"]["items"]
     assert (row["minItems"], row["maxItems"]) == (8, 8)
     assert row["items"] == {"type": "integer", "minimum": -1250, "maximum": 1250}
-    assert "enum" not in answer_schema()["properties"]["mode"]
+    assert "enum" not in answer_schema(MANISKILL_PANDA)["properties"]["mode"]
+
+
+def test_an_action_of_one_robot_is_out_of_range_for_another():
+    far = GOOD.replace(",31,", ",400,")  # 40 mm in one step
+    with pytest.raises(RecordError, match="within"):
+        parse_answer(far, MANISKILL_PANDA)
+    assert parse_answer(far, LIBERO_PANDA).actions[0][0] == 0.04
+    sample = replace(make_sample(1), actions=((0.04, 0.0, 0.0, 0.3, 0.0, 0.0, 1.0),))
+    with pytest.raises(RecordError, match="within"):
+        answer_of(sample, MANISKILL_PANDA)
+    assert answer_of(sample, LIBERO_PANDA).rows == ((400, 0, 0, 3000, 0, 0, 100),)
+    assert answer_schema(LIBERO_PANDA)["properties"]["actions"]["items"]["items"]["maximum"] == 8660
+
+
+def test_a_card_states_the_robot_and_earlier_ones_mean_the_panda(tmp_path):
+    write_card(tmp_path, LlavaCard(WindowSpec(), embodiment=LIBERO_PANDA))
+    assert read_card(tmp_path).embodiment == LIBERO_PANDA
+    text = json.loads((tmp_path / CARD).read_text())
+    del text["embodiment"]
+    (tmp_path / CARD).write_text(json.dumps(text))
+    assert read_card(tmp_path).embodiment == MANISKILL_PANDA

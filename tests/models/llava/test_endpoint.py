@@ -100,7 +100,7 @@ def test_what_is_asked(server, make_model):
     assert (request["temperature"], request["logprobs"], request["top_logprobs"]) == (0.0, True, 20)
     form = request["response_format"]
     assert form["type"] == "json_schema"
-    assert form["json_schema"]["schema"] == answer_schema(("slip", "drift"))
+    assert form["json_schema"]["schema"] == answer_schema(card.embodiment, ("slip", "drift"))
     shown, words = images_of(request)
     assert words == prompt_text(window)
     assert [image.tobytes() for image in shown] == [f.tobytes() for view in window.frames for f in view]

@@ -5,6 +5,7 @@ import pytest
 from failsafe.models.llava.answer import Answer, format_answer
 from failsafe.models.llava.reading import Token, failure_probability, mode_probability, to_assessment
 from failsafe.records.assessment import Status
+from failsafe.records.embodiment import MANISKILL_PANDA
 
 REST_OF_NO = '","stage":"lift","mode":"none","actions":[]}'
 
@@ -73,7 +74,7 @@ def test_the_probability_is_the_tokens_not_the_words():
     tokens = tokens_of(
         '{"failing":"', Token("no", math.log(0.3), {"yes": math.log(0.7), "no": math.log(0.3)}), REST_OF_NO
     )
-    assessment = to_assessment("".join(token.text for token in tokens), tokens)
+    assessment = to_assessment("".join(token.text for token in tokens), tokens, MANISKILL_PANDA)
     assert assessment.failure_probability == pytest.approx(0.7)
     assert assessment.failing
     assert (
@@ -87,8 +88,8 @@ def test_a_token_that_ends_the_answer_may_be_listed(end):
     decided = Token("no", math.log(0.8), {"yes": math.log(0.1), "no": math.log(0.8)})
     tokens = tokens_of('{"failing":"', decided, REST_OF_NO)
     text = "".join(token.text for token in tokens)
-    assessment = to_assessment(text, [*tokens, Token(end, -0.01)])
-    assert assessment == to_assessment(text, tokens)
+    assessment = to_assessment(text, [*tokens, Token(end, -0.01)], MANISKILL_PANDA)
+    assert assessment == to_assessment(text, tokens, MANISKILL_PANDA)
     assert assessment.failure_probability == pytest.approx(0.1 / 0.9)
 
 
@@ -97,7 +98,9 @@ def test_letters_that_take_several_tokens():
     tokens = tokens_of(
         '{"failing":"', decided, '","stage":"W', "\ufffd", "\ufffd", 'rfel","mode":"slip","actions":[]}'
     )
-    assessment = to_assessment('{"failing":"yes","stage":"W\u00fcrfel","mode":"slip","actions":[]}', tokens)
+    assessment = to_assessment(
+        '{"failing":"yes","stage":"W\u00fcrfel","mode":"slip","actions":[]}', tokens, MANISKILL_PANDA
+    )
     assert (assessment.status, assessment.stage) == (Status.OK, "W\u00fcrfel")
     assert assessment.failure_probability == pytest.approx(0.8 / 0.9)
     assert assessment.mode_probability > 0
@@ -105,29 +108,32 @@ def test_letters_that_take_several_tokens():
 
 def test_tokens_of_another_text_tell_nothing():
     tokens = tokens_of('{"failing":"', Token("no", -0.1, {"yes": -2.0, "no": -0.1}), REST_OF_NO)
-    assert to_assessment(format_answer(Answer(True, "lift", "slip")), tokens).status is Status.REFUSED
+    assert (
+        to_assessment(format_answer(Answer(True, "lift", "slip")), tokens, MANISKILL_PANDA).status
+        is Status.REFUSED
+    )
 
 
 def test_a_kind_that_there_is_not_cannot_be_read():
     decided = Token("yes", math.log(0.8), {"yes": math.log(0.8), "no": math.log(0.1)})
     tokens = tokens_of('{"failing":"', decided, '","stage":"lift","mode":"banana","actions":[]}')
     text = "".join(token.text for token in tokens)
-    assessment = to_assessment(text, tokens, modes=("slip", "drift"))
+    assessment = to_assessment(text, tokens, MANISKILL_PANDA, modes=("slip", "drift"))
     assert (assessment.status, assessment.reason) == (
         Status.UNREADABLE,
         "expected one of the modes slip, drift, got 'banana'",
     )
     assert not assessment.failing
-    assert to_assessment(text, tokens).mode == "banana"
+    assert to_assessment(text, tokens, MANISKILL_PANDA).mode == "banana"
 
 
 def test_a_word_is_no_probability_unless_asked_for():
     text = format_answer(Answer(True, "lift", "slip"))
-    refused = to_assessment(text, [])
+    refused = to_assessment(text, [], MANISKILL_PANDA)
     assert refused.status is Status.REFUSED
     assert "log-probabilities" in refused.reason
     assert refused.raw == text
-    taken = to_assessment(text, [], word_counts=True)
+    taken = to_assessment(text, [], MANISKILL_PANDA, word_counts=True)
     assert (taken.status, taken.failure_probability, taken.mode, taken.needs_help) == (
         Status.OK,
         1.0,

@@ -21,17 +21,12 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from failsafe.errors import RecordError
-from failsafe.models.contract import MAX_ACTIONS, MAX_ROTATION, MAX_TRANSLATION
+from failsafe.models.contract import MAX_ACTIONS
+from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.samples.sample import Sample
 
 UNITS_PER = (10_000,) * 6 + (100,)
 """Units in a metre (0.1 mm), in a radian (0.1 mrad), and from a half-open gripper to an open one."""
-LIMITS = (
-    *(round(MAX_TRANSLATION * n) for n in UNITS_PER[:3]),
-    *(round(MAX_ROTATION * n) for n in UNITS_PER[3:6]),
-    UNITS_PER[6],
-)
-"""Largest absolute value of each number of an action, in its units."""
 PREFIX = '{"failing":"'
 """The start of every answer; `yes` or `no` follows."""
 NONE = "none"
@@ -60,7 +55,7 @@ class Answer:
             0.1 mm, 0.1 mrad and 0.01; a failure without rows means that help is needed.
 
     Raises:
-        RecordError: If a number is out of range, or the parts contradict each other.
+        RecordError: If a row has not seven numbers, or the parts contradict each other.
     """
 
     failing: bool
@@ -84,10 +79,20 @@ class Answer:
         if len(self.rows) > MAX_ACTIONS:
             raise RecordError(f"expected at most {MAX_ACTIONS} actions, got {len(self.rows)}")
         for row in self.rows:
-            if len(row) != len(LIMITS) or any(
-                abs(value) > limit for value, limit in zip(row, LIMITS, strict=True)
-            ):
-                raise RecordError(f"expected actions of seven numbers within {LIMITS}, got {row}")
+            if len(row) != len(UNITS_PER):
+                raise RecordError(f"expected actions of seven numbers, got {row}")
+
+    def within(self, embodiment: EmbodimentSpec) -> Answer:
+        """Return the answer, if the robot can carry out its actions.
+
+        Raises:
+            RecordError: If a number is larger than the robot's limit per step.
+        """
+        limits = unit_limits(embodiment)
+        for row in self.rows:
+            if any(abs(value) > limit for value, limit in zip(row, limits, strict=True)):
+                raise RecordError(f"expected actions of seven numbers within {limits}, got {row}")
+        return self
 
     @property
     def needs_help(self) -> bool:
@@ -127,14 +132,25 @@ def to_units(action: Sequence[float]) -> Units:
     return cast(Units, tuple(values))
 
 
-def answer_of(sample: Sample) -> Answer:
+def unit_limits(embodiment: EmbodimentSpec) -> Units:
+    """Return the largest absolute value of each number of an action of a robot, in its units."""
+    limits = (*(embodiment.max_translation,) * 3, *(embodiment.max_rotation,) * 3, 1.0)
+    return to_units(limits)
+
+
+def answer_of(sample: Sample, embodiment: EmbodimentSpec) -> Answer:
     """Return the correct answer for a sample.
+
+    Args:
+        sample: The sample.
+        embodiment: Its robot.
 
     Raises:
         RecordError: If an answer cannot hold its correction.
     """
     rows = tuple(to_units(action) for action in sample.actions)
-    return Answer(sample.failing, sample.stage, sample.mode if sample.failing else "", rows)
+    mode = sample.mode if sample.failing else ""
+    return Answer(sample.failing, sample.stage, mode, rows).within(embodiment)
 
 
 def format_answer(answer: Answer) -> str:
@@ -149,10 +165,14 @@ def format_answer(answer: Answer) -> str:
     return json.dumps(dict(zip(_KEYS, fields, strict=True)), separators=(",", ":"), ensure_ascii=False)
 
 
-def parse_answer(text: str) -> Answer:
+def parse_answer(text: str, embodiment: EmbodimentSpec) -> Answer:
     """Read an answer in `format_answer`'s form.
 
     Other spellings of the same JSON are accepted (spaces, escapes), and equal rows that are not merged.
+
+    Args:
+        text: The answer.
+        embodiment: The robot, whose step limits bound the actions.
 
     Raises:
         RecordError: If the text is not a valid answer; the message states why.
@@ -172,22 +192,25 @@ def parse_answer(text: str) -> Answer:
         )
     if not stage or not mode:
         raise RecordError(f"expected '{NONE}' for no stage and no mode, got an empty text")
-    return Answer(failing == "yes", "" if stage == NONE else stage, "" if mode == NONE else mode, _rows(runs))
+    stage, mode = ("" if name == NONE else name for name in (stage, mode))
+    return Answer(failing == "yes", stage, mode, _rows(runs)).within(embodiment)
 
 
-def answer_schema(modes: Sequence[str] = ()) -> dict[str, Any]:
+def answer_schema(embodiment: EmbodimentSpec, modes: Sequence[str] = ()) -> dict[str, Any]:
     """The form of an answer as a JSON schema, for a server to hold a model to.
 
     Only keywords that every server with structured output understands, so a little wider than `parse_answer`.
 
     Args:
+        embodiment: The robot, whose step limits bound the numbers.
         modes: Names of all kinds of failure; none for any text.
     """
     mode: dict[str, Any] = {"type": "string"}
     if modes:
         mode["enum"] = [NONE, *modes]
-    number = {"type": "integer", "minimum": -max(LIMITS), "maximum": max(LIMITS)}
-    row = {"type": "array", "items": number, "minItems": 1 + len(LIMITS), "maxItems": 1 + len(LIMITS)}
+    largest, length = max(unit_limits(embodiment)), 1 + len(UNITS_PER)
+    number = {"type": "integer", "minimum": -largest, "maximum": largest}
+    row = {"type": "array", "items": number, "minItems": length, "maxItems": length}
     return {
         "type": "object",
         "properties": {
@@ -214,7 +237,7 @@ def _rows(runs: object) -> tuple[Units, ...]:
         if not isinstance(run, list) or any(type(value) is not int for value in cast(list[object], run)):
             raise RecordError(f"expected rows of whole numbers, got {run!r:.80}")
         count, *row = cast(list[int], run) or [0]
-        if len(row) != len(LIMITS) or not 1 <= count <= MAX_ACTIONS:
+        if len(row) != len(UNITS_PER) or not 1 <= count <= MAX_ACTIONS:
             raise RecordError(
                 f"expected rows of a count from 1 to {MAX_ACTIONS} and seven numbers, got {run!r:.80}"
             )

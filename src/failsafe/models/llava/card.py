@@ -13,6 +13,7 @@ from failsafe.errors import AssessmentError, RecordError, UserError
 from failsafe.models.llava.prompt import PROMPT_VERSION
 from failsafe.records import codec
 from failsafe.records.assessment import Window, WindowSpec
+from failsafe.records.embodiment import MANISKILL_PANDA, EmbodimentSpec
 
 ARCHITECTURE = "LlavaOnevisionForConditionalGeneration"
 CARD = "failsafe-vlm.json"
@@ -30,6 +31,8 @@ class LlavaCard:
         instructions: The instructions that it was trained on.
         train_seeds: By task, the seeds that it was trained on.
         modes: The failure modes that it was trained on.
+        embodiment: The robot that it was trained on, whose step limits bound its actions. In earlier cards,
+            which do not state it, ManiSkill's Panda.
     """
 
     spec: WindowSpec
@@ -39,6 +42,7 @@ class LlavaCard:
     instructions: tuple[str, ...] = ()
     train_seeds: dict[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
     modes: tuple[str, ...] = ()
+    embodiment: EmbodimentSpec = MANISKILL_PANDA
 
     def check(self, window: Window, any_instruction: bool = False) -> None:
         """Check that the model can assess a window.

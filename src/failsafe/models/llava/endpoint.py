@@ -84,7 +84,7 @@ class EndpointModel:
         self._model_name, self._card = model_name, card
         self._timeout, self._retries, self._pause = timeout, retries, pause
         self._word_counts, self._any_instruction = word_counts, any_instruction
-        self._schema = answer_schema(card.modes)
+        self._schema = answer_schema(card.embodiment, card.modes)
         self._key = check_key(api_key, "the API key of the endpoint")
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         self._client = _make_client(base.host, headers)
@@ -125,7 +125,7 @@ class EndpointModel:
             text, tokens, cut = _read_completion(self._ask(body))
         except _NoAnswerError as error:
             return Assessment(status=Status.REFUSED, reason=hide_key(str(error), self._key))
-        assessment = to_assessment(text, tokens, self._word_counts, self._card.modes)
+        assessment = to_assessment(text, tokens, self._card.embodiment, self._word_counts, self._card.modes)
         if cut and assessment.status is Status.UNREADABLE:
             return Assessment(
                 status=Status.UNREADABLE,

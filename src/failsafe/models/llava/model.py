@@ -96,7 +96,8 @@ class LlavaModel:
             others = written.decision if index == 0 else {}
             tokens.append(Token(self._tokenizer.decode([number]), written.logprobs[index], others))
         # Decode all tokens at once: a character beyond ASCII may span several tokens.
-        return to_assessment(PREFIX + self._tokenizer.decode(ids), tokens, modes=self._card.modes)
+        text = PREFIX + self._tokenizer.decode(ids)
+        return to_assessment(text, tokens, self._card.embodiment, modes=self._card.modes)
 
     def _inputs(self, window: Window) -> dict[str, torch.Tensor]:
         processor = cast(Any, self._processor)

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from failsafe.errors import RecordError
-from failsafe.models.contract import MAX_ROTATION, MAX_TRANSLATION
 from failsafe.models.llava.answer import Answer, parse_answer
 from failsafe.records.assessment import Assessment, Status
+from failsafe.records.embodiment import EmbodimentSpec
 
 _DECISION = re.compile(r'\s*\{\s*"failing"\s*:\s*"(yes|no)"')
 _MODE = re.compile(r'"mode"\s*:\s*"([^"]*")')
@@ -94,7 +94,11 @@ def mode_probability(tokens: Sequence[Token], mode: str) -> float:
 
 
 def to_assessment(
-    text: str, tokens: Sequence[Token], word_counts: bool = False, modes: Sequence[str] = ()
+    text: str,
+    tokens: Sequence[Token],
+    embodiment: EmbodimentSpec,
+    word_counts: bool = False,
+    modes: Sequence[str] = (),
 ) -> Assessment:
     """Convert an answer to an assessment.
 
@@ -102,6 +106,7 @@ def to_assessment(
         text: The answer.
         tokens: Its tokens. Their joined text starts like `text`. An end token may follow (vLLM lists it), and
             a token may be part of a character.
+        embodiment: The robot, whose step limits bound the actions.
         word_counts: Use the word `yes` or `no` as a probability of 1 or 0 if the tokens do not provide one.
         modes: The known modes; empty: accept any.
 
@@ -110,7 +115,7 @@ def to_assessment(
         and its probability is unknown.
     """
     try:
-        answer = parse_answer(text)
+        answer = parse_answer(text, embodiment)
     except RecordError as error:
         return Assessment(status=Status.UNREADABLE, raw=text, reason=str(error))
     if answer.mode and modes and answer.mode not in modes:
@@ -124,10 +129,12 @@ def to_assessment(
             reason = "expected log-probabilities of yes and no, got none: the word alone is not a probability"
             return Assessment(status=Status.REFUSED, raw=text, reason=reason)
         probability = float(answer.failing)
-    return _assessment(answer, probability, tokens, text)
+    return _assessment(answer, probability, tokens, text, embodiment)
 
 
-def _assessment(answer: Answer, probability: float, tokens: Sequence[Token], text: str) -> Assessment:
+def _assessment(
+    answer: Answer, probability: float, tokens: Sequence[Token], text: str, embodiment: EmbodimentSpec
+) -> Assessment:
     explanation = answer.sentence
     if answer.failing != (probability >= 0.5):  # of a server that samples
         explanation = f"Answer: '{explanation}', but the failure probability is {probability:.2f}."
@@ -136,16 +143,17 @@ def _assessment(answer: Answer, probability: float, tokens: Sequence[Token], tex
         stage=answer.stage,
         mode=answer.mode,
         mode_probability=mode_probability(tokens, answer.mode),
-        actions=tuple(map(_within_limits, answer.actions)),
+        actions=tuple(_within_limits(action, embodiment) for action in answer.actions),
         needs_help=answer.needs_help,
         explanation=explanation,
         raw=text,
     )
 
 
-def _within_limits(action: tuple[float, ...]) -> tuple[float, ...]:
+def _within_limits(action: tuple[float, ...], embodiment: EmbodimentSpec) -> tuple[float, ...]:
     """Scale translation and rotation of an action to the limits of a step."""
     moves, turns, gripper = action[:3], action[3:6], action[6]
-    slower = min(1.0, MAX_TRANSLATION / max(math.hypot(*moves), 1e-9))
-    calmer = min(1.0, MAX_ROTATION / max(math.hypot(*turns), 1e-9))
+    metres, radians = embodiment.step_limits
+    slower = min(1.0, metres / max(math.hypot(*moves), 1e-9))
+    calmer = min(1.0, radians / max(math.hypot(*turns), 1e-9))
     return (*(slower * value for value in moves), *(calmer * value for value in turns), gripper)
