@@ -6,6 +6,9 @@ A key is some words; words with spaces stand in quotation marks. The first word 
 - `TABLE SCENARIO TASK CONDITION FIGURE`: a figure of an episode table, docs/tables/TABLE.parquet. The task is
   "all" for all of them; the figures are those of `FIGURES`. `TABLE/OTHER` is TABLE if that record exists, and
   OTHER otherwise; `TABLE?` is "not measured yet" if it does not exist.
+  `TABLE:POLICY` is one policy of a table.
+- `TABLE against OTHER SCENARIO CONDITION REFERENCE FIGURE`: a table under a condition compared with another
+  one under a condition, on the same initial states; the figures are those of `CONTRASTS`.
 - `FILE.json KEY ... KEY:FORMAT`: a value of a JSON file. A list of objects is read by their names. The format
   is one of Python's (`:.1f`, `:.0%`).
 - `benchmarks.MODULE NAME`: what `figures()` of that module has under this name.
@@ -30,6 +33,7 @@ from typing import Any, cast
 
 from failsafe.errors import UserError
 from failsafe.evaluation.conditions import NEVER
+from failsafe.evaluation.contrasts import Contrast, compare_studies
 from failsafe.evaluation.episode_table import read_episode_table
 from failsafe.evaluation.intervention import STEP_LIMITS
 from failsafe.evaluation.paired import ALL_TASKS, Row, summarise
@@ -57,8 +61,8 @@ def with_bounds(value: float | None, bounds: tuple[float, float] | None) -> str:
     return percent(value) + ("" if bounds is None else f" ({between(bounds)})")
 
 
-def p_text(row: Row) -> str:
-    """Return the p-value of a row as it stands in a sentence."""
+def p_text(row: Row | Contrast) -> str:
+    """Return the p-value of a row or comparison as it stands in a sentence."""
     text = probability(row.p)
     return f"p {text}" if text.startswith("<") else f"p = {text}"
 
@@ -118,6 +122,17 @@ OF_ALL = ("episodes", "alone", "success", "interval", "rate", *(f"success_{limit
 """The figures that a row of the policy alone has."""
 
 
+CONTRASTS: Mapping[str, Callable[[Contrast], str]] = {
+    "episodes": lambda found: f"{found.episodes:,}",
+    "gain": lambda found: f"{100 * found.gain:+.1f}",
+    "gain_interval": lambda found: between(found.gain_interval),
+    "better": lambda found: str(found.better),
+    "worse": lambda found: str(found.worse),
+    "p": p_text,
+}
+"""The figures of a comparison, as text."""
+
+
 def look_up(key: str) -> str:
     """Return a figure, or a table of figures, as text.
 
@@ -141,6 +156,8 @@ def look_up(key: str) -> str:
 def _episodes(words: Sequence[str]) -> str:
     """Return a figure or a table of episode tables."""
     figures = words[-1].split(",") if words else []
+    if len(words) == 7 and words[1] == "against":
+        return _against(words)
     if len(words) == 2 and words[1] in ("seeds", "tasks"):
         return _seeds(_existing(words[0])) if words[1] == "seeds" else _tasks(_existing(words[0]))
     if len(words) != 5 or not set(figures) <= set(FIGURES):
@@ -169,6 +186,18 @@ def _episodes(words: Sequence[str]) -> str:
     )
 
 
+def _against(words: Sequence[str]) -> str:
+    """Return a figure of two episode tables on the same initial states."""
+    table, _, other, *where, figure = words
+    if figure not in CONTRASTS:
+        raise UserError(f"expected a figure of {', '.join(CONTRASTS)}, got '{figure}'")
+    base = _episodes_of(other)[0].key.policy
+    for found in compare_studies(_episodes_of(table), _episodes_of(other), base):
+        if [found.scenario, found.condition, found.reference] == where:
+            return CONTRASTS[figure](found)
+    raise UserError(f"expected a scenario and conditions of both tables, got '{' '.join(words)}'")
+
+
 def _in_order(
     found: Mapping[tuple[str, ...], Row], wanted: Sequence[str]
 ) -> list[tuple[tuple[str, ...], Row]]:
@@ -195,7 +224,7 @@ def _existing(table: str) -> str:
 
 
 def _path(table: str) -> Path:
-    return ROOT / "docs" / "tables" / f"{table}.parquet"
+    return ROOT / "docs" / "tables" / f"{table.partition(':')[0]}.parquet"
 
 
 @functools.cache
@@ -203,10 +232,10 @@ def rows(table: str) -> dict[tuple[str, ...], Row]:
     """Return the rows of an episode table, by scenario, task and condition.
 
     Args:
-        table: Name of the file in docs/tables, without its suffix.
+        table: Name of the file in docs/tables, without its suffix; `TABLE:POLICY` for one of its policies.
 
     Raises:
-        UserError: If there is no such file, or it has several policies.
+        UserError: If there is no such file, or it has several policies and none is named.
     """
     found: dict[tuple[str, ...], Row] = {}
     for row in summarise(_episodes_of(table)).rows:
@@ -220,7 +249,11 @@ def rows(table: str) -> dict[tuple[str, ...], Row]:
 
 @functools.cache
 def _episodes_of(table: str) -> list[Episode]:
-    return list(read_episode_table(_path(table)))
+    policy = table.partition(":")[2]
+    found = [e for e in read_episode_table(_path(table)) if policy in ("", e.key.policy)]
+    if not found:
+        raise UserError(f"expected a policy of docs/tables/{table.partition(':')[0]}.parquet, got '{policy}'")
+    return found
 
 
 def _seeds(table: str) -> str:

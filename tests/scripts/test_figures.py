@@ -58,6 +58,31 @@ def test_a_figure_is_computed_from_the_episodes():
     assert "| all | `never` | 300 |  |" in table, "the policy alone rescues nothing"
 
 
+def test_a_comparison_of_two_tables_is_computed_from_their_episodes():
+    def ends(table, condition):
+        rows = pq.read_table(records.ROOT / f"docs/tables/{table}.parquet").to_pylist()
+        wanted = [row for row in rows if row["condition"] == condition]
+        return {(r["scenario"], r["task"], r["seed"]): r["ending"] == "success" for r in wanted}
+
+    trained, base = ends("further", "monitor"), ends("hand_back", "never")
+    pairs = [(trained[state], base[state]) for state in trained if state in base]
+    against = "further against hand_back perturbed monitor never"
+    assert records.look_up(f"{against} episodes") == str(len(pairs))
+    assert records.look_up(f"{against} better") == str(sum(one > other for one, other in pairs))
+    assert records.look_up(f"{against} worse") == str(sum(one < other for one, other in pairs))
+    gain = sum(one - other for one, other in pairs) / len(pairs)
+    assert records.look_up(f"{against} gain") == f"{100 * gain:+.1f}"
+
+
+def test_one_policy_of_a_table_is_named_after_a_colon():
+    key = "perturbed all monitor success"
+    assert records.look_up(f"further:reference:further.safetensors {key}") == records.look_up(
+        f"further {key}"
+    )
+    with pytest.raises(UserError, match="expected a policy"):
+        records.look_up(f"further:reference:strong {key}")
+
+
 def test_a_wrong_figure_is_replaced():
     text = "from <!--= weak nominal all assist episodes -->7<!--/--> pairs"
     assert figures.insert(text) == "from <!--= weak nominal all assist episodes -->300<!--/--> pairs"
@@ -115,6 +140,8 @@ def test_several_values_of_a_record_are_a_table(folder):
         "weak nominal all assist",
         "weak nominal all assist luck",
         "weak nominal all telepathy success",
+        "weak against medium nominal never luck gain",
+        "weak against medium nominal assist never luck",
         "run.json modes luck share",
         "run.json luck",
         "none.json total",
