@@ -222,7 +222,7 @@ def test_a_server_that_goes_wrong_ends_its_episode_alike_with_the_monitor(
     endings: list[Any] = []
     for guarded in (False, True):
         with WebsocketServer(lambda observation: {"actions": np.full((10, 7), 1e-3, np.float32)}) as server:
-            policy = OpenpiPolicy(server.url, timeout=0.2, pause=0.01)
+            policy = OpenpiPolicy(server.url, timeout=0.2 if faults == ["late"] else 2.0, pause=0.01)
             answered = server.reply
 
             def reply(observation: Any, server: Any = server, answered: Any = answered) -> Any:
