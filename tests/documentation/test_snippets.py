@@ -23,7 +23,9 @@ from failsafe.monitors.calibration import THRESHOLDS
 SMALLER = (
     (r"failures=\d+", "failures=1"),
     (r"episodes=\d+", "episodes=1"),
-    (r"range\((\d+), \d+\)", r"range(\1, \1 + 1)"),
+    (r"range\((\d+), \d+\)", r"range(\1, \1 + 1), max_steps=60"),
+    # Each process that starts imports the simulator.
+    (r"((?:failures|episodes|max_steps)=\d+)(?![^)]*executor=)", r'\1, executor="serial"'),
 )
 """Numbers in snippets that only cost time, and what takes their place."""
 PYTHON_PAGES = [page for page in PAGES if blocks(page, "python")]

@@ -17,8 +17,8 @@ SMALLER = {
     "samples": {"--executor": "serial"},
     "train": {"--steps": "2", "--batch": "4"},
     "score": {"--resamples": "10"},
-    "calibrate": {"--seeds": "800000:800002", "--alpha": "0.5", "--executor": "serial"},
-    "evaluate": {"--seeds": "5000:5001", "--videos": "0", "--executor": "serial"},
+    "calibrate": {"--seeds": "800000:800002", "--alpha": "0.5", "--max-steps": "120", "--executor": "serial"},
+    "evaluate": {"--seeds": "5000:5001", "--videos": "0", "--max-steps": "120", "--executor": "serial"},
 }
 """Options of the page's commands that only cost time or certainty, and what takes their place."""
 RUN = """
