@@ -26,8 +26,8 @@ imitate weak two_views 25 800
 demonstrate three_views front,side,hand 1000
 imitate strong three_views 1000 4000 --keyframes
 
-# Thresholds for the compact model behind each policy, on calibration seeds. Those that ship for weak and medium are of
-# earlier seeds, which their files state.
+# Thresholds for the compact model behind each policy, on calibration seeds. Those that ship for medium are of earlier
+# seeds, which their file states.
 calibrate() { # NAME SEEDS
   [ -e "$out/$1.json" ] ||
     OMP_NUM_THREADS=1 "$bin/failsafe" calibrate compact --policy "reference:$1" --seeds "$2" \
