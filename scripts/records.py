@@ -218,9 +218,10 @@ def _shown(name: str) -> str:
 
 def _existing(table: str) -> str:
     """Return the first of some alternatives that is a file."""
-    names = table.split("/")
+    alternatives, colon, policy = table.partition(":")
+    names = alternatives.split("/")
     there = [name for name in names if _path(name).is_file()]
-    return there[0] if there else names[-1]
+    return (there[0] if there else names[-1]) + colon + policy
 
 
 def _path(table: str) -> Path:

@@ -104,7 +104,7 @@ install_python_packages() {
   say "installing Python packages into $venv: some minutes the first time; about 2 GB to download with a CPU wheel of torch,"
   say "of which ManiSkill 0.3, Meta-World 0.04, LIBERO 0.5 ..."
   rm -f "$stamp"
-  PIP_DISABLE_PIP_VERSION_CHECK=1 "$venv/bin/python" -m pip install --quiet --constraint constraints.txt \
+  PIP_DISABLE_PIP_VERSION_CHECK=1 "$venv/bin/python" -m pip install --quiet --no-compile --constraint constraints.txt \
     --editable ".[$suites,compact,vlm,servers,ray,dev]" </dev/null >"$log" 2>&1 || {
     tail -n 15 "$log" >&2
     die "pip could not install the Python packages; its last words are above."
