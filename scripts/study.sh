@@ -47,11 +47,12 @@ if [ -z "${FAILSAFE_QUICK:-}" ]; then
   study medium_escalate --policy reference:medium --tasks PickCube-v1,StackCube-v1 $(seeds 6200:6220) \
     --conditions never,monitor,escalate
   # The proof: the protocols hold policy, seeds, conditions, thresholds and the end point, and run only with the code
-  # that they were frozen with: from the commit that added the protocol.
+  # and the weights that they were frozen with: from the commit that added the protocol.
   study proof --protocol docs/protocols/perturbed-strong.json
   study proof_oracle --protocol docs/protocols/oracle-minimal.json
   study medium_proof --protocol docs/protocols/medium-undisturbed.json
   study metaworld_proof --protocol docs/protocols/metaworld.json
+  study metaworld_second --protocol docs/protocols/metaworld-second.json
 fi
 study perturbed --policy reference:strong --tasks "$(pick PickCube-v1,StackCube-v1 PickCube-v1)" $(seeds 5000:5100) \
   --scenarios "$(pick nominal,pushed,dropped nominal,pushed)" \
