@@ -57,6 +57,7 @@ from failsafe.policies.reference import ReferenceMeta, load_reference, save_refe
 from failsafe.policies.reference_net import ReferenceConfig, ReferenceNet
 from failsafe.records import codec
 from failsafe.records.assessment import Assessment, Window, WindowSpec
+from failsafe.records.embodiment import MANISKILL_PANDA
 from failsafe.records.observation import PolicyObservation
 from failsafe.records.provenance import collect_provenance
 from failsafe.records.trace import pack, unpack
@@ -483,7 +484,7 @@ def _wires() -> dict[str, Target]:
     def of_completion(found: Any, _: Path) -> None:
         with contextlib.suppress(_NoAnswerError):
             said, tokens, _cut = _read_completion(text(found))
-            to_assessment(said, tokens, True)
+            to_assessment(said, tokens, MANISKILL_PANDA, True)
 
     said = '{"failing":"yes","stage":"goal","mode":"slip","actions":[[4,31,6,-210,-1,-2,-658,100]]}'
     logprobs = [{"token": part, "logprob": -0.1, "top_logprobs": []} for part in re.split("(yes)", said)]
