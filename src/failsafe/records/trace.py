@@ -220,7 +220,10 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> 
         content = file.read(info.file_size)  # with its limit: without one, all that is there is expanded
     size = _SIZES_OF_LENGTH.get(content[6:8], 2)
     start = 8 + size + int.from_bytes(content[8 : 8 + size], "little")
-    shape, fortran_order, dtype = _read_header(content[:start])
+    try:
+        shape, fortran_order, dtype = _read_header(content[:start])
+    except ValueError as error:
+        raise ValueError(f"{info.filename}: {error}") from error
     count = math.prod(shape)
     if count * max(dtype.itemsize, 1) > info.file_size:
         raise RecordError(
@@ -242,7 +245,9 @@ def _read_header(start: bytes) -> tuple[tuple[int, ...], bool, Any]:
     try:
         shape, fortran_order, dtype = read(file)
     except (SyntaxError, tokenize.TokenError, RecursionError, TypeError) as error:
-        raise ValueError("an array has an unreadable header") from error
-    if dtype.hasobject or min(shape, default=0) < 0:
-        raise ValueError("an array holds objects, which are never loaded, or has an axis of negative length")
+        raise ValueError("its header is unreadable") from error
+    if dtype.hasobject:
+        raise ValueError("it holds objects, which are never loaded")
+    if any(type(length) is not int or length < 0 for length in shape):
+        raise ValueError(f"expected lengths of at least 0, got the shape {shape!s:.80}")
     return shape, fortran_order, dtype
