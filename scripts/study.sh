@@ -3,8 +3,8 @@
 #
 # A table whose records (docs/tables/NAME.parquet) are there is made from them, in minutes. Otherwise its episodes
 # are run first: delete the Parquet file, or set FAILSAFE_STUDY_ANEW=1, to run a study again. All of them take a
-# night or more on two cores; stop at any time, and run the same command to resume. The table `further` is of a
-# policy that is trained first: docs/policies.md has the commands.
+# night or more on two cores; stop at any time, and run the same command to resume. Four tables
+# (left_out_*, own_*) are of models and a policy that are trained first: scripts/leave_one_out.sh makes their results.
 #
 #   FAILSAFE_STUDY_ANEW    set to 1: run all episodes again
 #   FAILSAFE_STUDY_OUT     folder of the results in place of out/study

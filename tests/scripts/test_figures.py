@@ -61,12 +61,12 @@ def test_a_figure_is_computed_from_the_episodes():
 def test_a_comparison_of_two_tables_is_computed_from_their_episodes():
     def ends(table, condition):
         rows = pq.read_table(records.ROOT / f"docs/tables/{table}.parquet").to_pylist()
-        wanted = [row for row in rows if row["condition"] == condition]
+        wanted = [r for r in rows if (r["policy"], r["condition"]) == ("reference:strong", condition)]
         return {(r["scenario"], r["task"], r["seed"]): r["ending"] == "success" for r in wanted}
 
-    trained, base = ends("further", "monitor"), ends("hand_back", "never")
-    pairs = [(trained[state], base[state]) for state in trained if state in base]
-    against = "further against hand_back perturbed monitor never"
+    mined, generated = ends("left_out_with", "monitor"), ends("left_out_without", "monitor")
+    pairs = [(mined[state], generated[state]) for state in mined if state[0] != "nominal"]
+    against = "left_out_with against left_out_without:reference:strong perturbed monitor monitor"
     assert records.look_up(f"{against} episodes") == str(len(pairs))
     assert records.look_up(f"{against} better") == str(sum(one > other for one, other in pairs))
     assert records.look_up(f"{against} worse") == str(sum(one < other for one, other in pairs))
@@ -75,12 +75,16 @@ def test_a_comparison_of_two_tables_is_computed_from_their_episodes():
 
 
 def test_one_policy_of_a_table_is_named_after_a_colon():
-    key = "perturbed all monitor success"
-    assert records.look_up(f"further:reference:further.safetensors {key}") == records.look_up(
-        f"further {key}"
-    )
+    key = "perturbed all never success"
+    rows = pq.read_table(records.ROOT / "docs/tables/left_out_without.parquet").to_pylist()
+    wanted = [r for r in rows if r["condition"] == "never" and r["scenario"] != "nominal"]
+    for policy in {row["policy"] for row in wanted}:
+        ends = [row["ending"] == "success" for row in wanted if row["policy"] == policy]
+        assert records.look_up(f"left_out_without:{policy} {key}") == f"{100 * sum(ends) / len(ends):.1f}"
+    with pytest.raises(UserError, match="several"):
+        records.look_up(f"left_out_without {key}")
     with pytest.raises(UserError, match="expected a policy"):
-        records.look_up(f"further:reference:strong {key}")
+        records.look_up(f"left_out_without:reference:weak {key}")
 
 
 def test_a_wrong_figure_is_replaced():
