@@ -17,10 +17,10 @@ from failsafe.models.llava.answer import answer_of, format_answer
 from failsafe.models.llava.architectures import released_config
 from failsafe.models.llava.card import read_card
 from failsafe.models.llava.model import LlavaModel
-from failsafe.records.embodiment import MANISKILL_PANDA
+from failsafe.records.embodiment import LIBERO_PANDA, MANISKILL_PANDA
 from failsafe.training.budget import on_meta
 from failsafe.training.examples import Examples, SampleSource, make_examples, to_learn
-from failsafe.training.llava import _Collator, merge_lora, train_llava
+from failsafe.training.llava import _card, _Collator, merge_lora, train_llava
 from failsafe.training.llava_config import LlavaTrainConfig
 
 # From peft, in PeftModel.__init__: it asks the model by the name that transformers had before.
@@ -83,6 +83,16 @@ def test_the_loss_is_on_the_answer_alone(base):
         assert (ids[labels != -100] == labels[labels != -100]).all()
         assert int((ids == processor.image_token_id).sum()) == 4 * 5
     assert batch["pixel_values"].shape == (8, 1, 3, 28, 28)
+
+
+def test_answers_and_card_are_of_the_robot_of_the_samples(base):
+    samples = MadeUpSamples(4)
+    samples.embodiment = LIBERO_PANDA
+    far = (0.04, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)  # more than a step of ManiSkill's Panda
+    samples.samples[1] = dataclasses.replace(samples.samples[1], actions=(far,))
+    examples = Examples(samples, checkpoint.load_processor(str(base)))
+    assert '"actions":[[1,400,0,0,0,0,0,100]]' in examples[1].completion
+    assert _card(samples, "").embodiment == LIBERO_PANDA
 
 
 def test_it_tells_the_budget_first_and_then_how_far_it_is(run):

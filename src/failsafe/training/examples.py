@@ -90,7 +90,7 @@ class Examples(Sequence[Example]):
         seed: Seed of their selection.
 
     Raises:
-        UserError: If there is no sample to learn.
+        UserError: If there is no sample to learn, or there are robots with different step limits.
     """
 
     def __init__(

@@ -10,12 +10,13 @@ from tests.models.llava.server import Server, completion, images_of
 
 from failsafe.errors import AssessmentError, UserError
 from failsafe.models.conformance import check_model
-from failsafe.models.contract import RecoveryModel, assess_safely
+from failsafe.models.contract import RecoveryModel, assess_safely, embodiment_of
 from failsafe.models.llava.answer import Answer, answer_schema, format_answer
 from failsafe.models.llava.card import LlavaCard
 from failsafe.models.llava.endpoint import EndpointModel
 from failsafe.models.llava.prompt import prompt_text
 from failsafe.records.assessment import Status
+from failsafe.records.embodiment import LIBERO_PANDA
 
 ANSWER = Answer(True, "goal", "slip", ((31, 6, -210, -1, -2, -658, 100),) * 4)
 TEXT = format_answer(ANSWER)
@@ -104,6 +105,16 @@ def test_what_is_asked(server, make_model):
     shown, words = images_of(request)
     assert words == prompt_text(window)
     assert [image.tobytes() for image in shown] == [f.tobytes() for view in window.frames for f in view]
+
+
+def test_its_card_states_the_robot_that_it_moves(make_model):
+    far = format_answer(Answer(True, "goal", "slip", ((400, 0, 0, 0, 0, 0, 100),)))  # 40 mm in one step
+    with Server(lambda request: completion(far, tokens(far))) as server:
+        model = make_model(server.url, LlavaCard(SPEC, embodiment=LIBERO_PANDA))
+        assert model.assess(make_window(0)).actions == ((0.04, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0),)
+        assert server.requests[0]["response_format"]["json_schema"]["schema"] == answer_schema(LIBERO_PANDA)
+        assert embodiment_of(model) == LIBERO_PANDA
+        assert make_model(server.url).assess(make_window(0)).status is Status.UNREADABLE
 
 
 def test_faults_that_pass(server, make_model):
