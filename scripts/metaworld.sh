@@ -65,12 +65,12 @@ guarded=(--policy "reference:$out/policy.safetensors" --max-steps "$(pick 240 12
 
 # 7. The paired table, undisturbed and perturbed at run time, on development seeds; and the protocol for proof seeds.
 # Exit status 3: the monitor asked for help in some episode, which is a result like any other.
-guarded+=(--monitor "$out/model" --conditions never,monitor,escalate --perturb gripper_stays_open,object_pushed)
+guarded+=(--monitor "$out/model" --conditions never,monitor --perturb gripper_stays_open,object_pushed)
 guarded+=($(pick "--calibration $out/thresholds.json" "--threshold 5"))
 "$bin/failsafe" evaluate "${guarded[@]}" --seeds "$(pick 5000:5010 5000:5001)" --videos "$(pick 2 1)" --out "$out/development" ||
   [ $? -eq 3 ]
 [ -e "$out/protocol.json" ] ||
   "$bin/failsafe" evaluate "${guarded[@]}" --seeds "$(pick 900000:900100 900000:900001)" --freeze "$out/protocol.json" --hours 3 \
-    --end-point "gain in success of escalate over the policy alone, both perturbations, all tasks (McNemar, exact)"
+    --end-point "gain in success of monitor over the policy alone, both perturbations, all tasks (McNemar, exact)"
 [ -n "${FAILSAFE_PROOF:-}${FAILSAFE_QUICK:-}" ] || { echo "next: FAILSAFE_PROOF=1 bash scripts/metaworld.sh"; exit 0; }
 "$bin/failsafe" evaluate --protocol "$out/protocol.json" --videos "$(pick 2 0)" --out "$out/proof" || [ $? -eq 3 ]
