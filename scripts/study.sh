@@ -51,6 +51,8 @@ if [ -z "${FAILSAFE_QUICK:-}" ]; then
   study proof --protocol docs/protocols/perturbed-strong.json
   study proof_oracle --protocol docs/protocols/oracle-minimal.json
   study medium_proof --protocol docs/protocols/medium-undisturbed.json
+  study weak_medium --protocol docs/protocols/weak-medium.json
+  study axes_strong --protocol docs/protocols/axes-strong.json
   study metaworld_proof --protocol docs/protocols/metaworld.json
   study metaworld_second --protocol docs/protocols/metaworld-second.json
 fi
