@@ -3,8 +3,7 @@
 #
 # A table whose records (docs/tables/NAME.parquet) are there is made from them, in minutes. Otherwise its episodes
 # are run first: delete the Parquet file, or set FAILSAFE_STUDY_ANEW=1, to run a study again. All of them take a
-# night or more on two cores; stop at any time, and run the same command to resume. Four tables
-# (left_out_*, own_*) are of models and a policy that are trained first: scripts/leave_one_out.sh makes their results.
+# night or more on two cores; stop at any time, and run the same command to resume.
 #
 #   FAILSAFE_STUDY_ANEW    set to 1: run all episodes again
 #   FAILSAFE_STUDY_OUT     folder of the results in place of out/study
@@ -31,6 +30,15 @@ study() { # NAME ARGUMENTS...
     --episode-table "$tables/$name.parquet"
 }
 
+left_out=$out/leave_one_out # with the models and the policy that are trained there
+learned() { # NAME: a table of scripts/leave_one_out.sh
+  if [ -f "$tables/$1.parquet" ] && [ -z "${FAILSAFE_STUDY_ANEW:-}" ]; then
+    return
+  fi
+  FAILSAFE_LEFT_OUT_OUT="$left_out" bash scripts/leave_one_out.sh
+  "$bin/failsafe" report "$left_out/strong/$1" --videos 0 --tables "$tables/$1.md" --episode-table "$tables/$1.parquet"
+}
+
 seeds() { echo "--seeds ${FAILSAFE_STUDY_SEEDS:-$(pick "$1" 5000:5001)} $(pick "" "--max-steps 20")"; } # SEEDS
 
 push=$(pick "" "--tasks PushCube-v1")
@@ -46,6 +54,12 @@ if [ -z "${FAILSAFE_QUICK:-}" ]; then
   study medium_hand_back --policy reference:medium $(seeds 6100:6115) --conditions never,monitor,assist
   study medium_escalate --policy reference:medium --tasks PickCube-v1,StackCube-v1 $(seeds 6200:6220) \
     --conditions never,monitor,escalate
+  # The same on a processor without AVX-512; on one that has it, the networks do without.
+  ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 study processors_avx2 --policy reference:medium \
+    --tasks PickCube-v1,StackCube-v1 $(seeds 6200:6220) --conditions never,monitor,escalate
+  for name in left_out_without left_out_with own_without own_with; do
+    learned "$name"
+  done
   # The proof: the protocols hold policy, seeds, conditions, thresholds and the end point, and run only with the code
   # and the weights that they were frozen with: from the commit that added the protocol.
   study proof --protocol docs/protocols/perturbed-strong.json
