@@ -6,13 +6,17 @@ the Parquet file of the same name.
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
+from failsafe.evaluation.contrasts import compare_policies
 from failsafe.evaluation.episode_table import read_episode_table
 from failsafe.evaluation.paired import summarise
 from failsafe.reports.evaluation import summary_markdown
 
+FIRST_POLICY = re.compile(r"(?m)^The first policy: (.+)\.$")
+"""The policy of a page with which the others are compared; a page of one policy names none."""
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "tables"
 
 
@@ -28,7 +32,11 @@ def rewrite(page: Path) -> bool:
         raise SystemExit(
             f"expected a table under a heading, got {page}, which has none: write it by failsafe report"
         )
-    tables = summary_markdown(summarise(read_episode_table(page.with_suffix(".parquet"))))
+    episodes = list(read_episode_table(page.with_suffix(".parquet")))
+    named = FIRST_POLICY.search(before)
+    others = sorted({episode.key.policy for episode in episodes} - ({named[1]} if named else set()))
+    policies = [named[1], *others] if named else others
+    tables = summary_markdown(summarise(episodes), compare_policies(episodes, policies))
     after = f"{head}\n{tables.rstrip()}\n"
     differs = after.rstrip() != before.rstrip()
     if differs:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from failsafe.datasets.files import write_atomically
 from failsafe.evaluation.conditions import NEVER
 from failsafe.evaluation.config import StudyItem, study_items
-from failsafe.evaluation.contrasts import compare_policies
+from failsafe.evaluation.contrasts import Contrast, compare_policies
 from failsafe.evaluation.notes import find_faults, notes
 from failsafe.evaluation.paired import (
     ALL_TASKS,
@@ -131,12 +131,16 @@ def limited_notes(summary: Summary) -> list[str]:
     ]
 
 
-def summary_markdown(summary: Summary) -> str:
-    """Return the tables of an evaluation as Markdown: tasks and conditions; step limits; costs."""
-    overview = overview_table(summary)
-    tables = [*wide_tables(summary), curve_table(summary), effort_table(summary)]
-    if overview is not None:
-        tables.insert(0, overview)
+def summary_markdown(summary: Summary, contrasts: Sequence[Contrast] = ()) -> str:
+    """Return the tables of an evaluation as Markdown: policies; tasks and conditions; step limits; costs.
+
+    Args:
+        summary: The summary of its episodes.
+        contrasts: Its policies compared with the first one, where there are several.
+    """
+    first = (contrast_table(contrasts), overview_table(summary))
+    tables = [table for table in first if table is not None]
+    tables += [*wide_tables(summary), curve_table(summary), effort_table(summary)]
     return "\n\n".join(table_markdown(table, intervals=True) for table in tables) + "\n"
 
 
@@ -171,9 +175,8 @@ def tables_markdown(results: Results, summary: Summary) -> str:
         *thresholds,
         "",
     ]
-    compared = contrast_table(compare_policies(results.episodes(), made.config.policies))
-    others = "" if compared is None else table_markdown(compared, intervals=True) + "\n\n"
-    return "\n".join(head) + "\n" + others + summary_markdown(summary) + "\n"
+    tables = summary_markdown(summary, compare_policies(results.episodes(), made.config.policies))
+    return "\n".join(head) + "\n" + tables + "\n"
 
 
 def _commit(provenance: Provenance) -> str:
