@@ -69,6 +69,8 @@ if [ -z "${FAILSAFE_QUICK:-}" ]; then
   study axes_strong --protocol docs/protocols/axes-strong.json
   study metaworld_proof --protocol docs/protocols/metaworld.json
   study metaworld_second --protocol docs/protocols/metaworld-second.json
+  study metaworld_replication --protocol docs/protocols/metaworld-replication.json
+  study undisturbed_strong --protocol docs/protocols/undisturbed-strong.json
 fi
 study perturbed --policy reference:strong --tasks "$(pick PickCube-v1,StackCube-v1 PickCube-v1)" $(seeds 5000:5100) \
   --scenarios "$(pick nominal,pushed,dropped nominal,pushed)" \
