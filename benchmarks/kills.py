@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 import failsafe as fs
-from benchmarks.lines import append_line, measured_commit, read_lines
+from benchmarks.lines import measured_commit, read_lines, record
 from failsafe.experts.tasks import Task, load_task
 from failsafe.generation.nominal import run_nominal
 
@@ -45,9 +45,8 @@ def main() -> None:
     for name in options.tasks:
         done = sum(line["task"] == name for line in read_lines(options.results))
         if done < options.kills:
-            for line in kill_generations(load_task(name), options.kills - done, options.failures, done):
-                append_line(options.results, line | {"commit": commit})
-                print(line, flush=True)
+            lines = kill_generations(load_task(name), options.kills - done, options.failures, done)
+            record(options.results, lines, commit)
     for name, figure in figures(options.results).items():
         print(f"{name}: {figure}")
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.lines import append_line, measured_commit, read_lines
+from benchmarks.lines import measured_commit, read_lines, record
 from failsafe.experts.tasks import Task, expand_tasks, load_task, task_name
 from failsafe.generation.nominal import run_nominal
 from failsafe.records.trace import Trace
@@ -38,9 +38,7 @@ def main() -> None:
     done = {(line["task"], line["seed"]) for line in read_lines(options.results)}
     for name in map(task_name, expand_tasks(options.suites)):
         if seeds := [seed for seed in range(options.seeds) if (name, seed) not in done]:
-            for line in _measure(name, seeds, options.branches):
-                append_line(options.results, line | {"commit": commit})
-                print(line, flush=True)
+            record(options.results, _measure(name, seeds, options.branches), commit)
     for name, figure in figures(options.results).items():
         print(f"{name}: {figure}")
 

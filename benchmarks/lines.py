@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,20 @@ def append_line(path: Path, line: dict[str, Any]) -> None:
     with path.open("a", encoding="utf-8") as file:
         # What a run that was killed left of a line stays a line of its own, which does not count.
         file.write(("\n" if text and not text.endswith("\n") else "") + json.dumps(line) + "\n")
+
+
+def record(path: Path, lines: Iterable[dict[str, Any]], commit: str) -> None:
+    """Append lines to a record as they are measured, and print them.
+
+    Args:
+        path: The file.
+        lines: What is measured.
+        commit: The commit that is measured.
+    """
+    for line in lines:
+        line = line | {"commit": commit}
+        append_line(path, line)
+        print(line, flush=True)
 
 
 def write_rates(suites: Container[str], measured: dict[str, list[int]]) -> None:

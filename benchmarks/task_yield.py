@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import failsafe as fs
-from benchmarks.lines import append_line, measured_commit, read_lines
+from benchmarks.lines import measured_commit, read_lines, record
 from failsafe.datasets.store import Dataset
 from failsafe.evaluation.statistics import wilson
 from failsafe.experts.tasks import expand_tasks, task_name
@@ -38,9 +38,7 @@ def main() -> None:
     done = {line["task"] for line in read_lines(options.results) if line["wanted"] == options.failures}
     for name in map(task_name, expand_tasks(options.suites)):
         if name not in done and name not in HARD_TO_JUDGE:
-            line = _measure(name, options.failures, options.out) | {"commit": commit}
-            append_line(options.results, line)
-            print(line, flush=True)
+            record(options.results, [_measure(name, options.failures, options.out)], commit)
     for name, figure in figures(options.results).items():
         print(f"{name}\n{figure}\n")
 

@@ -18,10 +18,12 @@ tables="${FAILSAFE_STUDY_TABLES:-docs/tables}"
 pick() { [ -n "${FAILSAFE_QUICK:-}" ] && echo "$2" || echo "$1"; } # FULL QUICK
 mkdir -p "$tables"
 
+has_record() { [ -f "$tables/$1.parquet" ] && [ -z "${FAILSAFE_STUDY_ANEW:-}" ]; } # NAME
+
 study() { # NAME ARGUMENTS...
   local name=$1
   shift
-  if [ -f "$tables/$name.parquet" ] && [ -z "${FAILSAFE_STUDY_ANEW:-}" ]; then
+  if has_record "$name"; then
     return
   fi
   # Exit status 3: the monitor asked for help in some episode, which is a result like any other.
@@ -32,10 +34,11 @@ study() { # NAME ARGUMENTS...
 
 left_out=$out/leave_one_out # with the models and the policy that are trained there
 learned() { # NAME: a table of scripts/leave_one_out.sh
-  if [ -f "$tables/$1.parquet" ] && [ -z "${FAILSAFE_STUDY_ANEW:-}" ]; then
+  if has_record "$1"; then
     return
   fi
-  FAILSAFE_LEFT_OUT_OUT="$left_out" bash scripts/leave_one_out.sh
+  # Its last step writes this page.
+  [ -e "$left_out/strong/own_with/report.html" ] || FAILSAFE_LEFT_OUT_OUT="$left_out" bash scripts/leave_one_out.sh
   "$bin/failsafe" report "$left_out/strong/$1" --videos 0 --tables "$tables/$1.md" --episode-table "$tables/$1.parquet"
 }
 

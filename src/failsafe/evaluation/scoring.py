@@ -126,9 +126,7 @@ class OfflineTest:
             RecordError: If a baseline would be fitted on a seed that it is tested on.
         """
         if not train:
-            robots = self.robots
-            robot = common_robot(robots) if robots else MANISKILL_PANDA
-            return list(fit_baselines((), (), self.spec, self.truth, robot))
+            return list(fit_baselines((), (), self.spec, self.truth, self._common_robot({})))
         seen = SampleSet(*train)
         chosen = [*seen.indices("train"), *seen.indices("train", images=False)]
         samples = [seen.samples[i] for i in chosen]
@@ -146,9 +144,12 @@ class OfflineTest:
                 f"{seed} of {task} in both"
             )
         windows = (seen.window(i, images=False) for i in chosen)
-        robots = {**self.robots, **seen.robots}
-        robot = common_robot(robots) if robots else MANISKILL_PANDA
-        return list(fit_baselines(samples, windows, self.spec, self.truth, robot))
+        return list(fit_baselines(samples, windows, self.spec, self.truth, self._common_robot(seen.robots)))
+
+    def _common_robot(self, others: Mapping[str, EmbodimentSpec]) -> EmbodimentSpec:
+        """Return the robot of these samples and of others; ManiSkill's Panda where none is stated."""
+        robots = {**self.robots, **others}
+        return common_robot(robots) if robots else MANISKILL_PANDA
 
     def run(
         self,
