@@ -143,10 +143,13 @@ def test_the_successes_that_alpha_takes_are_the_fewest_that_have_a_threshold(alp
     assert conformal_threshold([0.0] * needed, smallest_alpha(needed) - 1e-6) is None
 
 
-def test_a_file_of_the_version_before_is_read(tmp_path):
+@pytest.mark.parametrize("version", ["3", "4"])
+def test_a_file_of_a_version_before_is_read(tmp_path, version):
     path = tmp_path / "thresholds.json"
     path.write_text(
-        '{"alpha":0.05,"drift":2.0,"format":"Calibration/3","model":"compact","policy":"reference:weak",'
+        '{"alpha":0.05,"drift":2.0,"format":"Calibration/'
+        + version
+        + '","model":"compact","policy":"reference:weak",'
         '"command":"calibrate","thresholds":{"lift":{"episodes":19,"pooled":false,"value":0.19}},"weights":""}'
     )
     assert read_calibration(path) == FOUND
@@ -170,7 +173,7 @@ def test_a_file_is_read_back(tmp_path):
         (None, UserError, "made by `failsafe calibrate`"),
         (b"\xff\xfe\x00binary", RecordError, "expected text in UTF-8"),
         (b"{", RecordError, "does not parse"),
-        (b'{"format":"Calibration/9"}', RecordError, "expected format 'Calibration/4'"),
+        (b'{"format":"Calibration/9"}', RecordError, "expected format 'Calibration/5'"),
         (b'{"format":"Calibration/1","smoothing":3}', RecordError, "or generate it again"),
         (b'{"format":"Episode/1"}', RecordError, "got 'Episode/1'"),
         (b'{"format":"Calibration/3","alpha":0.1}', RecordError, "'model' is missing"),

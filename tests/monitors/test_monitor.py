@@ -30,6 +30,7 @@ from tests.monitors.scripted import (
 )
 
 from failsafe.monitors.budget import NO_LIMIT
+from failsafe.monitors.hand_back import HandBackModel
 from failsafe.monitors.timing import QueryTiming
 from failsafe.monitors.waypoints import waypoints
 from failsafe.policies.contract import Frame
@@ -293,6 +294,47 @@ def test_it_goes_on_for_as_long_as_the_budget_allows_once_corrections_were_undon
     assert lengths(0) == [[3, 4, 4, 2]] * 4
     # Of 24 steps, 3 + 13 are spent before the third takeover, and nothing is left for a fourth.
     assert lengths(1, steps=24) == [[3], [3, 4, 4, 2], [3, 4, 1], []]
+
+
+@pytest.mark.parametrize(
+    ("instruction", "least", "lengths"),
+    [
+        # The policy is likely to succeed from "place" on, and less so after each takeover.
+        ("lift", 0.5, [[3, 4, 4], [3, 4, 4], [3, 4, 4, 2]]),
+        ("lift", 0.05, [[3], [3, 4, 4], [3, 4, 4]]),
+        ("lift", 0.0, [[3], [3], [3]]),
+        ("lift", 1.0, [[3, 4, 4, 2]] * 3),
+        ("another", 0.5, [[3], [3], [3]]),  # nothing is known about it
+    ],
+)
+def test_it_hands_back_where_the_policy_is_likely_to_succeed(instruction, least, lengths):
+    class Progress(ScriptedModel):
+        """Sees a failure whenever the policy acts; in a takeover, "place" from its third query on."""
+
+        looks = 0
+
+        def assess(self, window):
+            super().assess(window)
+            self.looks = self.looks + 1 if monitor.in_control else 0
+            stage = "place" if self.looks > 2 else "reach"
+            well = Assessment(failure_probability=0.499999, stage=stage, continuation=(UP,) * 4)
+            return well if monitor.in_control else failing(actions=(UP,) * 3)
+
+    model = HandBackModel(
+        {"lift": -2.5}, {"lift": {"place": 3.5}}, takeovers=-1.0, failing=0.3, hand_backs=9, successes=3
+    )
+    limits = replace(NO_LIMIT, takeovers=3, consecutive_seconds=seconds(13))
+    monitor = make_monitor(
+        Progress(FINE),
+        0.5,
+        settings(hand_back=model, hand_back_probability=least, budget=limits),
+    )
+    monitor.reset(instruction)
+    at = play(monitor, 120)
+    starts = steps_of(monitor, TAKE_OVER)
+    assert [
+        [len(at[step]) for step in at if sum(s <= step for s in starts) == n + 1] for n in range(3)
+    ] == lengths
 
 
 def test_a_failure_while_assisting_is_corrected_at_even_odds():

@@ -84,6 +84,14 @@ def test_a_compact_model_and_a_tiny_llava_are_made(tmp_path):
     assert (tmp_path / "tiny" / "config.json").is_file()
 
 
+@pytest.mark.maniskill
+@pytest.mark.render
+@pytest.mark.long
+def test_the_offline_test_set_is_made_and_scored(tmp_path):
+    run("bash", "scripts/offline_test.sh", tmp_path)
+    assert {path.name for path in (tmp_path / "scores").iterdir()} == {"seven_proof", "all_proof"}
+
+
 @pytest.mark.long
 @pytest.mark.metaworld
 @pytest.mark.slow

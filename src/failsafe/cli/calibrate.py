@@ -10,6 +10,7 @@ from failsafe.cli.execution import DEFAULT, ExecutionOptions
 from failsafe.cli.output import ProgressReporter, print_json
 from failsafe.cli.parsing import parse_names, parse_seeds
 from failsafe.evaluation.calibrate import calibrate as find_thresholds
+from failsafe.monitors.hand_back import HandBackModel
 from failsafe.records import codec
 
 
@@ -22,6 +23,7 @@ def calibrate(
     tasks: str = "PickCube-v1,PushCube-v1,StackCube-v1",
     seeds: str = "800000:800100",
     max_steps: int = 400,
+    hand_backs: tuple[Path, ...] = (),
     execution: ExecutionOptions = DEFAULT,
     json: bool = False,
 ) -> int:
@@ -39,6 +41,8 @@ def calibrate(
         tasks: Names of tasks, or MODULE:FUNCTION that returns a failsafe.Task, separated by commas.
         seeds: FIRST:LAST seeds that nothing else uses, the last not included; 800000:900000 are kept for it.
         max_steps: Control steps after which an episode is over.
+        hand_backs: Folders of results of this policy and model, made by `failsafe evaluate` on development
+            seeds with the conditions monitor,escalate,assist: learn from them where to hand back.
         execution: Where it runs.
         json: Print the thresholds as JSON.
     """
@@ -51,6 +55,7 @@ def calibrate(
             tasks=parse_names(tasks),
             seeds=parse_seeds(seeds),
             max_steps=max_steps,
+            hand_backs=hand_backs,
             executor=execution.load(),
             on_progress=reporter.update,
         )
@@ -61,8 +66,19 @@ def calibrate(
         value = "none" if threshold.value is None else f"{threshold.value:.4f}"
         print(f"{instruction}: threshold {value}, from {threshold.episodes} successful episodes")
         print(f"  promises {threshold.promise}")
+    if (learned := found.hand_back) is not None:
+        print(f"hand-back model: {_describe(learned)}")
     if all(threshold.value is None for threshold in found.thresholds.values()):
         print(f"{out}: no threshold, so a monitor would never raise an alarm: calibrate with more seeds")
     else:
         print(f"{out}: the promises hold for episodes like the recorded ones, on average over calibrations")
     return 0
+
+
+def _describe(model: HandBackModel) -> str:
+    """Return what a hand-back model was learned from, and how well it predicts."""
+    learned = f"learned from {model.hand_backs} hand-backs, {model.successes} of them successes"
+    area = "undefined, for all ended alike" if model.auroc is None else f"{model.auroc:.2f}"
+    if model.auroc_interval is not None:
+        area += " ({:.2f} to {:.2f})".format(*model.auroc_interval)
+    return f"{learned}; area under the ROC curve in cross-validation {area}"

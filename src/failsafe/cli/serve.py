@@ -41,6 +41,7 @@ def serve(
     allow: str = "",
     budget: float = 0.25,
     assist: bool = False,
+    learned_hand_back: bool = False,
     events: Path | None = None,
     json: bool = False,
 ) -> int:
@@ -72,6 +73,8 @@ def serve(
         budget: Largest share of 20 seconds of an episode in which the monitor acts, 0 to 1; with 0 it only
             watches.
         assist: Go on as the expert after the corrections, in place of handing back at once.
+        learned_hand_back: Hand back where the policy is likely to succeed, in place of at once; the
+            thresholds need a hand-back model (`failsafe calibrate --hand-backs`).
         events: File to append the monitor's events to, one line of JSON each.
         json: Print the address as JSON.
     """
@@ -99,6 +102,7 @@ def serve(
             admission=admission,
             budget=budget,
             assist=assist,
+            learned_hand_back=learned_hand_back,
             on_event=log.add,
             on_warning=lambda sentence: log.say(f"failsafe: {sentence}"),
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from failsafe.errors import UserError
 from failsafe.evaluation.conditions import WATCH
 from failsafe.evaluation.evaluate import MAX_STEPS, TASKS, evaluate
+from failsafe.evaluation.hand_backs import learn_from_results
 from failsafe.evaluation.objects import name_of
 from failsafe.execution.contract import Executor
 from failsafe.experts.tasks import Task
@@ -34,6 +35,7 @@ def calibrate(
     tasks: str | Task | Sequence[str | Task] = TASKS,
     seeds: range = SEEDS,
     max_steps: int = MAX_STEPS,
+    hand_backs: str | Path | Sequence[str | Path] = (),
     workers: int | None = None,
     executor: str | Executor | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
@@ -51,6 +53,9 @@ def calibrate(
         tasks: One task or several: names, or objects.
         seeds: Seeds of the initial states, in steps of 1, that nothing else uses. Proof seeds are refused.
         max_steps: Control steps after which an episode is over.
+        hand_backs: Folders of results of the policy with the model, on other seeds that may choose something,
+            under conditions that hand back at different moments (monitor, escalate, assist). From them is
+            learned where to hand back, see `failsafe.evaluation.hand_backs`.
         workers: Number of workers, as for `evaluate`.
         executor: Where episodes run, as for `evaluate`.
         on_progress: Called with the number of initial states done so far, and of all.
@@ -60,7 +65,8 @@ def calibrate(
         to promise alpha.
 
     Raises:
-        UserError: If alpha, a name, a number or the seeds are not allowed.
+        UserError: If alpha, a name, a number or the seeds are not allowed, or a folder of `hand_backs` holds
+            other results or too few hand-backs.
         StoreError: If the episodes beside the file are of another calibration.
         FailSafeError: If the policy, the model or a task cannot be loaded.
     """
@@ -90,6 +96,8 @@ def calibrate(
     # An episode that never began has no instruction.
     instructions = sorted({e.instruction for e in observed if e.instruction})
     config = results.manifest.config
+    folders = [Path(hand_backs)] if isinstance(hand_backs, (str, Path)) else list(map(Path, hand_backs))
+    learned = learn_from_results(folders, name_of(policy), config.weights) if folders else None
     found = calibrate_scores(
         scores,
         alpha,
@@ -105,6 +113,7 @@ def calibrate(
         policy_weights=config.policy_weights.get(name_of(policy), ""),
         code=config.code,
         seeds=(seeds.start, seeds.stop),
+        hand_back=learned,
     )
     write_calibration(Path(out), found)
     return found

@@ -33,6 +33,8 @@ from failsafe.registry import Registry
 
 NEVER, WATCH, MONITOR = "never", "watch", "monitor"
 """The policy alone; a monitor that never intervenes, for calibration; the monitor as it is by default."""
+LEARNED = "learned-hand-back"
+"""A monitor that hands back where the policy has been found to succeed."""
 MINIMAL, ESCALATE, ASSIST = "minimal", "escalate", "assist"
 """A monitor that corrects once per alarm; one that goes on as the expert if its corrections are undone; one
 that goes on as the expert after each takeover, without a budget."""
@@ -63,6 +65,7 @@ class Condition:
         control: Makes the monitor's recovery model from the model under test and the privileged state of the
             episode; None for the model under test.
         settings: Changes the monitor's settings; None to keep them.
+        learned: Whether the monitor hands back where the calibration's hand-back model says.
         policy: Makes what acts in place of the base policy; None for the base policy.
         run: Runs the whole episode, with the record of the policy alone; None for the usual course.
         description: Who acts and when, in one sentence, for the docs.
@@ -72,6 +75,7 @@ class Condition:
     threshold: float | None = None
     control: Callable[[RecoveryModel, PrivilegedState], RecoveryModel] | None = None
     settings: Callable[[MonitorSettings], MonitorSettings] | None = None
+    learned: bool = False
     policy: Callable[[Policy], Policy] | None = None
     run: Callable[..., Episode] | None = None
     description: str = ""
@@ -141,6 +145,11 @@ for _name, _condition in {
         description="The monitor; from the second takeover of an episode on, it goes on as the expert after "
         "the corrections, for as long as the budget allows without a step of the policy.",
     ),
+    LEARNED: Condition(
+        learned=True,
+        description="The monitor with a hand-back model: after the corrections it goes on as the expert "
+        "until the policy is likely to succeed, for as long as the budget allows.",
+    ),
     ASSIST: Condition(
         settings=_assist,
         description="The monitor with `assist`: after the corrections it goes on as the expert, without a "
@@ -187,5 +196,8 @@ for _name, _condition in {
 def condition_table() -> str:
     """Return every built-in condition with its description as a Markdown table."""
     rows = ["| condition | who acts |", "|---|---|"]
-    rows += [f"| `{name}` | {CONDITIONS[name].description} |" for name in (NEVER, WATCH, MONITOR, *CONTROLS)]
+    rows += [
+        f"| `{name}` | {CONDITIONS[name].description} |"
+        for name in (NEVER, WATCH, MONITOR, LEARNED, *CONTROLS)
+    ]
     return "\n".join(rows) + "\n"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from failsafe.errors import RecordError, UserError
-from failsafe.evaluation.conditions import CONDITIONS, MONITOR, NEVER, WATCH
+from failsafe.evaluation.conditions import CONDITIONS, LEARNED, MONITOR, NEVER, WATCH
 from failsafe.evaluation.episodes import EpisodeLimits
 from failsafe.evaluation.scenarios import scenario
 from failsafe.monitors.calibration import Calibration
@@ -43,7 +43,8 @@ class StudyConfig:
 
     Raises:
         UserError: If a list or the range of seeds is empty, a number is out of range, a name is unknown, a
-            calibration was made with another drift than the monitor has, or the settings have `assist`.
+            calibration was made with another drift than the monitor has or lacks the hand-back model of a
+            condition, or the settings have `assist` or a hand-back model.
     """
 
     tasks: tuple[str, ...]
@@ -84,10 +85,25 @@ class StudyConfig:
                 "expected settings without assist, which would make another condition of each, got "
                 "assist=True: choose the condition 'assist'"
             )
+        if self.settings.hand_back is not None:
+            raise UserError(
+                f"expected settings without a hand-back model, which would make another condition of each: "
+                f"choose the condition '{LEARNED}'"
+            )
         for condition in self.conditions:
-            CONDITIONS[condition]  # raises for an unknown name
+            if CONDITIONS[condition].learned:  # raises for an unknown name
+                self._check_learned(condition)
         for name in self.scenarios:
             scenario(name)
+
+    def _check_learned(self, condition: str) -> None:
+        for policy in self.policies:
+            calibration = self.calibrations.get(policy)
+            if calibration is None or calibration.hand_back is None:
+                raise UserError(
+                    f"expected a hand-back model of {policy} for the condition '{condition}', got none in "
+                    "its calibration: make one with `failsafe calibrate --hand-backs RESULTS`"
+                )
 
 
 @dataclass(frozen=True)

@@ -41,11 +41,18 @@ def check_calibrations(config: StudyConfig) -> None:
                 f"expected thresholds for {policy} of the code and weights of today, got some from before a "
                 f"change of {', '.join(changed)}: calibrate again, or choose a threshold"
             )
-        if found.seeds and (both := _common(range(*found.seeds), range(config.first_seed, config.last_seed))):
+        seeds = range(config.first_seed, config.last_seed)
+        if found.seeds and (both := _common(range(*found.seeds), seeds)):
             raise UserError(
                 f"expected seeds that no threshold was calibrated on, got {text_of(both)}, on which those of "
                 f"{policy} were: choose other seeds"
             )
+        for one in found.hand_back.seeds if found.hand_back else ():
+            if both := _common(range(*one), seeds):
+                raise UserError(
+                    f"expected seeds from which no hand-back model was learned, got {text_of(both)}, from "
+                    f"which that of {policy} was: choose other seeds"
+                )
 
 
 def check_start(

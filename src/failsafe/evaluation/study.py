@@ -206,6 +206,8 @@ class StudyJob:
         settings = self._config.settings
         settings = replace(settings, budget=replace(settings.budget, episode_seconds=seconds))
         settings = chosen.settings(settings) if chosen.settings else settings
+        if chosen.learned and calibration is not None:
+            settings = replace(settings, hand_back=calibration.hand_back)
         if chosen.control is None:
             return MonitoredPolicy(policy, self._model, threshold, settings, embodiment=embodiment)
         truth = self._truth(item)

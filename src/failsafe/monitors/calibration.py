@@ -18,6 +18,7 @@ from typing import ClassVar
 from failsafe.datasets.files import write_atomically
 from failsafe.errors import UserError
 from failsafe.models.contract import RecoveryModel, accepted_instructions
+from failsafe.monitors.hand_back import HandBackModel
 from failsafe.records import codec
 from failsafe.records.codec import Migration
 
@@ -64,12 +65,16 @@ class Calibration:
         policy_weights: The same of the policy (`failsafe.policies.loading.policy_fingerprint`).
         code: Version of FailSafe, and fingerprints of the tasks that are not its own, by name.
         seeds: First seed of the initial states and one past the last; empty in files of earlier versions.
+        hand_back: Where the policy succeeds after a hand-back; None if that was not learned.
     """
 
     # Earlier formats: 1 (thresholds of a mean of queries), 2 (`drift` had another name), 3 (neither code nor
-    # seeds were recorded).
-    FORMAT: ClassVar[int] = 4
-    MIGRATIONS: ClassVar[Mapping[str, Migration]] = {"Calibration/3": lambda fields: fields}
+    # seeds were recorded), 4 (without `hand_back`).
+    FORMAT: ClassVar[int] = 5
+    MIGRATIONS: ClassVar[Mapping[str, Migration]] = {
+        "Calibration/3": lambda fields: fields,
+        "Calibration/4": lambda fields: fields,
+    }
 
     alpha: float
     model: str
@@ -81,6 +86,7 @@ class Calibration:
     policy_weights: str = ""
     code: dict[str, str] = field(default_factory=dict[str, str])
     seeds: tuple[int, ...] = ()
+    hand_back: HandBackModel | None = None
 
     def __post_init__(self) -> None:
         """Refuse an alpha that bounds nothing.

@@ -104,6 +104,7 @@ class Monitor:
         Args:
             instruction: The instruction of the episode.
         """
+        self._instruction = instruction
         self._threshold = self._threshold_of(instruction)
         self._queries.reset(instruction)
         self._detector.reset()
@@ -230,6 +231,8 @@ class Monitor:
             if len(waypoints) > left:  # half a correction is none
                 return self._apply(Trigger.DONE)
             return self._apply(Trigger.STILL_FAILING, _Plan(details, waypoints=waypoints))
+        if self._hands_back(assessment):
+            return self._apply(Trigger.DONE)
         rows = assessment.continuation[: min(self._assist_left, left)]
         waypoints = self._plan(assessment, rows, observation, settle=False) if rows else ()
         if 0 < len(waypoints) <= left:
@@ -265,7 +268,18 @@ class Monitor:
         if settings.assist:
             return round(settings.assist_seconds * self.embodiment.control_hz)
         after = settings.escalate_after
-        return meter.steps_allowed_in_row if after is not None and meter.taken_over > after else 0
+        goes_on = settings.hand_back is not None or (after is not None and meter.taken_over > after)
+        return meter.steps_allowed_in_row if goes_on else 0
+
+    def _hands_back(self, assessment: Assessment) -> bool:
+        """Return whether the policy is likely enough to succeed, or nothing is known about it."""
+        model, settings = self._settings.hand_back, self._settings
+        if model is None:
+            return False
+        found = model.probability(
+            self._instruction, assessment.stage, self._meter.taken_over, assessment.failure_probability
+        )
+        return found is None or found >= settings.hand_back_probability
 
     def _correct_again(self, plan: _Plan) -> None:
         self._corrections += 1

@@ -72,6 +72,7 @@ def make_service(
     admission: Admission | None = None,
     budget: float = 0.25,
     assist: bool = False,
+    learned_hand_back: bool = False,
     on_event: Callable[[int, Event], None] = lambda client, event: None,
     on_warning: Callable[[str], None] = _ignore,
 ) -> Service:
@@ -100,12 +101,14 @@ def make_service(
         budget: Largest share of 20 seconds of an episode in which the monitor acts, 0 to 1; with 0 it only
             watches.
         assist: Go on as the expert after the corrections, in place of handing back at once.
+        learned_hand_back: Hand back where the calibration's hand-back model says, in place of at once.
         on_event: Called with the number of a client and an event, from several threads.
         on_warning: Called with a sentence about what limits the monitor.
 
     Raises:
         UserError: If a value is out of range, the server does not speak openpi's protocol, the calibration
-            is of another model, no image shows a view of the model, or there is no base with a preset.
+            is of another model or lacks a hand-back model that is asked for, no image shows a view of the
+            model, or there is no base with a preset.
     """
     policy = load_policy(upstream)
     if not isinstance(policy, OpenpiPolicy):
@@ -141,6 +144,14 @@ def make_service(
         raise UserError(f"expected an image of {' or '.join(spec.views)}, the views of the model; got none")
     limits = InterventionBudget(share=budget)
     settings = dataclasses.replace(settings, deadline=deadline, budget=limits, assist=assist)
+    if learned_hand_back:
+        found = limit.calibration.hand_back if isinstance(limit, _WarnWhereMissing) else None
+        if found is None:
+            raise UserError(
+                "expected a calibration with a hand-back model, got none: make one with `failsafe calibrate "
+                "--hand-backs RESULTS`"
+            )
+        settings = dataclasses.replace(settings, hand_back=found)
     make_guard = guard_clients(loaded, limit, settings, wire, on_event)
     behind = Upstream(policy.url, policy.timeout, policy.connect_timeout, policy.headers)
     proxy = Proxy(behind, make_guard, host, port, admission, idle_timeout)

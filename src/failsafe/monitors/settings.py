@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from failsafe.errors import UserError
 from failsafe.monitors.budget import InterventionBudget
+from failsafe.monitors.hand_back import HandBackModel
 from failsafe.monitors.timing import QueryTiming
 
 
@@ -33,6 +34,10 @@ class MonitorSettings:
         escalate_after: Takeovers in an episode after which the monitor no longer hands back at once:
             in each further one it goes on as the expert after the corrections, for as long as the budget
             allows without a step of the policy. None: hand back at once after every takeover.
+        hand_back: Where the policy succeeds after a hand-back (`Calibration.hand_back`). With it the monitor
+            goes on as the expert after the corrections, for as long as the budget allows without a step of
+            the policy, until the policy is likely enough to succeed. None: hand back at once.
+        hand_back_probability: With `hand_back`, how likely the policy has to be to succeed.
         cool_down_seconds: Time after a takeover in which queries do not count.
         asynchronous: Whether the policy acts while the model computes, in place of waiting for the answer.
         deadline: Seconds after which an answer is dropped.
@@ -50,6 +55,8 @@ class MonitorSettings:
     assist: bool = False
     assist_seconds: float = 3.6
     escalate_after: int | None = None
+    hand_back: HandBackModel | None = None
+    hand_back_probability: float = 0.5
     cool_down_seconds: float = 0.5
     asynchronous: bool = False
     deadline: float = 5.0
@@ -62,5 +69,9 @@ class MonitorSettings:
         for name, number in least.items():
             if not number <= (got := getattr(self, name)) < math.inf:
                 raise UserError(f"expected a monitor's {name} to be finite and at least {number}, got {got}")
+        if not 0 <= self.hand_back_probability <= 1:
+            raise UserError(
+                f"expected a monitor's hand_back_probability from 0 to 1, got {self.hand_back_probability}"
+            )
         if not 0 < self.deadline < math.inf:
             raise UserError(f"expected a monitor's deadline above 0 seconds, got {self.deadline}")

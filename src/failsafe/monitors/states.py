@@ -44,8 +44,8 @@ class Trigger(str, enum.Enum):
     HOPELESS_ALARM = "alarm, but the model sees no way back"
     SPENT_ALARM = "alarm, but the intervention budget does not allow the correction"
     STILL_FAILING = "all actions done, the next query still sees a failure, corrections are left"
-    ASSIST = "all actions done, no further correction, `assist` or escalation has time left"
-    DONE = "all actions done, neither a further correction nor time to assist, or the budget allows neither"
+    ASSIST = "all actions done, no further correction, time left to go on as the expert"
+    DONE = "all actions done, the policy is likely to succeed, or neither a correction nor time is left"
     INTERRUPTED = "the policy's action queue was dropped, or a request could not be read"
     COOLED_DOWN = "the cool-down is over"
 
