@@ -26,15 +26,23 @@ imitate weak two_views 25 800
 demonstrate three_views front,side,hand 1000
 imitate strong three_views 1000 4000 --keyframes
 
-# Thresholds for the compact model behind each policy, on calibration seeds. Those that ship for medium are of earlier
-# seeds, which their file states.
-calibrate() { # NAME SEEDS
-  [ -e "$out/$1.json" ] ||
-    OMP_NUM_THREADS=1 "$bin/failsafe" calibrate compact --policy "reference:$1" --seeds "$2" \
-      $(pick "" "--tasks PushCube-v1 --max-steps 20") --out "$out/$1.json"
+# Thresholds for the compact model behind each policy, on calibration seeds.
+calibrate() { # NAME SEEDS ARGUMENTS...
+  OMP_NUM_THREADS=1 "$bin/failsafe" calibrate compact --policy "reference:$1" --seeds "$2" \
+    $(pick "" "--tasks PushCube-v1 --max-steps 20") "${@:3}" --out "$out/$1.json"
 }
 calibrate weak "$(pick 800000:800100 800000:800001)"
+
+# Where to hand back, from episodes of the policy with these thresholds. The strong policy fails only if perturbed.
+hand_backs() { # NAME ARGUMENTS...
+  calibrate "$1" 800000:800100
+  # Exit status 3: the monitor asked for help in some episode.
+  OMP_NUM_THREADS=1 "$bin/failsafe" evaluate --policy "reference:$1" --calibration "$out/$1.json" "${@:2}" \
+    --conditions never,monitor,escalate,assist --videos 0 --out "$out/$1_hand_backs" || [ $? -eq 3 ]
+  calibrate "$1" 800000:800100 --hand-backs "$out/$1_hand_backs"
+}
 if [ -z "${FAILSAFE_QUICK:-}" ]; then
-  calibrate medium 800000:800100
-  calibrate strong 800000:800100
+  hand_backs medium --seeds 8000:8040
+  hand_backs strong --seeds 8000:8006 \
+    --perturb slip,object_pushed,object_knocked_over,object_dropped,no_op,gripper_stays_open,early_release,late_close,drift
 fi

@@ -74,6 +74,10 @@ if [ -z "${FAILSAFE_QUICK:-}" ]; then
   study metaworld_second --protocol docs/protocols/metaworld-second.json
   study metaworld_replication --protocol docs/protocols/metaworld-replication.json
   study undisturbed_strong --protocol docs/protocols/undisturbed-strong.json
+  study undisturbed_weak --protocol docs/protocols/undisturbed-weak.json
+  study proof_oracle_second --protocol docs/protocols/oracle-minimal-second.json
+  study controls_strong --protocol docs/protocols/controls-strong.json
+  study hand_back_medium --protocol docs/protocols/hand-back-medium.json
 fi
 study perturbed --policy reference:strong --tasks "$(pick PickCube-v1,StackCube-v1 PickCube-v1)" $(seeds 5000:5100) \
   --scenarios "$(pick nominal,pushed,dropped nominal,pushed)" \

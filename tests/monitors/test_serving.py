@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import tracemalloc
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from websockets.sync.client import connect
 from failsafe.errors import UserError
 from failsafe.monitors import serving
 from failsafe.monitors.calibration import Calibration, Threshold
+from failsafe.monitors.hand_back import HandBackModel
 from failsafe.monitors.requests import Wire, guard_clients
 from failsafe.monitors.serving import make_service
 from failsafe.monitors.settings import MonitorSettings
@@ -74,6 +76,28 @@ def test_it_says_where_it_alarms(given: dict[str, Any], alarms: str, warnings: l
     assert (service.alarms, service.instructions) == (alarms, ("lift", "stack"))
     assert len(said) == len(warnings)
     assert all(line.startswith(start) for line, start in zip(sorted(said), sorted(warnings), strict=True))
+
+
+def test_clients_are_handed_back_where_the_calibration_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[MonitorSettings] = []
+    keep = serving.guard_clients
+
+    def guard(model: Any, limit: Any, settings: MonitorSettings, *others: Any) -> Any:
+        used.append(settings)
+        return keep(model, limit, settings, *others)
+
+    monkeypatch.setattr(serving, "guard_clients", guard)
+    learned = HandBackModel({"lift": 0.0}, {}, -1.0, 0.0, 30, 10)
+    found = replace(calibration(lift=4.25, stack=1.0), hand_back=learned)
+    for given in ({"learned_hand_back": True}, {}):
+        make_service("ws://127.0.0.1:9", Knows(), port=0, calibration=found, **given).proxy.stop()
+    assert [settings.hand_back for settings in used] == [learned, None]
+
+
+@pytest.mark.parametrize("given", [{"calibration": calibration(lift=4.25)}, {"threshold": 5.0}, {}])
+def test_a_hand_back_model_that_is_not_there_is_one_sentence(given: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="expected a calibration with a hand-back model, got none: make one"):
+        make_service("ws://127.0.0.1:9", Knows(), port=0, learned_hand_back=True, **given)
 
 
 def test_instructions_of_clients_are_cut_and_few_are_named() -> None:
