@@ -43,7 +43,20 @@ def test_every_policy_is_compared_with_the_first_alone_and_with_the_monitor() ->
     against = found["tuned", "never", "monitor"]
     assert (against.better, against.worse, against.gain) == (3, 1, 0.25)
     assert found["tuned", "monitor", "never"].episodes == 7
-    assert compare_policies(EPISODES, ("base",)) == ()
+
+
+def test_the_conditions_of_one_policy_are_compared_with_the_monitor() -> None:
+    alone = [*cell("11000000", "base", "never"), *cell("11110000", "base", "monitor")]
+    assert compare_policies(alone, ("base",)) == ()
+    (found,) = compare_policies([*alone, *cell("01111110", "base", "assist")], ("base",))
+    assert (found.condition, found.reference) == ("assist", "monitor")
+    assert (found.better, found.worse, found.gain, found.p) == (3, 1, 0.25, mcnemar(3, 1))
+    table = contrast_table((found,))
+    assert table is not None
+    assert table.title == "Conditions compared with the monitor"
+    assert [cell.text for cell in table.rows[0][2:]][:3] == ["assist", "8", "75.0%"]
+    assert [cell.text for cell in table.rows[0]][5:] == ["+25.0", "0.62", "3 better, 1 worse"]
+    assert len(table.rows[0]) == len(table.head)
 
 
 def test_two_studies_are_compared_on_the_states_that_they_share() -> None:

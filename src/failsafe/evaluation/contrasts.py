@@ -1,8 +1,9 @@
-"""Compare policies with each other: a policy that was trained further, say, with its base and the monitor.
+"""Compare policies with each other, and conditions with the monitor.
 
-The table of a study compares each condition with the same policy alone. With several policies, every policy
-under every condition is also compared with the first policy, alone and with the monitor, on the same seeds.
-Two studies on the same seeds are compared alike.
+The table of a study compares each condition with the same policy alone. With several policies (one that was
+trained further, say), every policy under every condition is also compared with the first policy, alone and
+with the monitor, on the same seeds. With one policy, every other condition is compared with the monitor. Two
+studies on the same seeds are compared alike.
 """
 
 from __future__ import annotations
@@ -63,19 +64,20 @@ class Contrast:
 def compare_policies(episodes: Iterable[Episode], policies: Sequence[str]) -> tuple[Contrast, ...]:
     """Compare every policy under every condition with the first policy, alone and with the monitor.
 
+    One policy is compared with itself: every other condition with the monitor.
+
     Args:
         episodes: Records of a study.
         policies: Names of its policies, the one to compare with first.
 
     Returns:
-        One contrast for each scenario, policy, condition and reference; none with one policy.
+        One contrast for each scenario, policy, condition and reference.
     """
-    if len(policies) < 2:
-        return ()
     cells = _cells(episodes)
-    return tuple(
-        c for c in _contrasts(cells, cells, policies[0]) if (c.policy, c.condition) != (c.base, c.reference)
-    )
+    found = _contrasts(cells, cells, policies[0])
+    if len(policies) < 2:
+        return tuple(c for c in found if c.reference == MONITOR and c.condition not in (NEVER, MONITOR))
+    return tuple(c for c in found if (c.policy, c.condition) != (c.base, c.reference))
 
 
 def compare_studies(

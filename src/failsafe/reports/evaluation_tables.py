@@ -194,13 +194,18 @@ def curve_table(summary: Summary) -> Table:
 
 
 def contrast_table(contrasts: Sequence[Contrast]) -> Table | None:
-    """Return every policy against the first one, all tasks together; None without contrasts.
+    """Return every policy against the first one, or every condition against the monitor; None without any.
+
+    All tasks together.
 
     Args:
-        contrasts: Contrasts with the first policy, alone and with the monitor.
+        contrasts: Contrasts with the first policy, alone and with the monitor; of one policy, with the
+            monitor alone.
     """
     if not contrasts:
         return None
+    one_policy = {contrast.reference for contrast in contrasts} == {MONITOR}
+    references = (MONITOR,) if one_policy else (NEVER, MONITOR)
     found: dict[tuple[str, str, str], dict[str, Contrast]] = {}
     for contrast in contrasts:
         key = contrast.scenario, contrast.policy, contrast.condition
@@ -209,9 +214,12 @@ def contrast_table(contrasts: Sequence[Contrast]) -> Table | None:
     for key, by_reference in found.items():
         one = next(iter(by_reference.values()))
         success = TableCell(share(one.successes / one.episodes), between(one.interval))
-        cells = [cell for name in (NEVER, MONITOR) for cell in contrast_cells(by_reference.get(name))]
+        cells = [cell for name in references for cell in contrast_cells(by_reference.get(name))]
         rows.append((*map(TableCell, key), TableCell(str(one.episodes)), success, *cells))
     head = ("scenario", "policy", "condition", "episodes", "success")
+    if one_policy:
+        head += ("gain on the monitor", "p", "pairs that differ")
+        return Table("Conditions compared with the monitor", "", head, tuple(rows), names=3)
     head += tuple(
         name
         for reference in ("alone", "with the monitor")
