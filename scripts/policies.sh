@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The reference policies from nothing: demonstrations of the experts, imitation of few, some and many, thresholds.
+# The reference policies from nothing: demonstrations of the experts, imitation of few, some and many, thresholds and
+# hand-back models.
 # About an hour and a half on two cores. Stop it at any time, and run it again to resume.
 #
 #   bash scripts/policies.sh [FOLDER]

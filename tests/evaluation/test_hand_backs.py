@@ -9,6 +9,7 @@ from tests.evaluation import toy_study
 from tests.evaluation.toy_study import POLICY, config
 
 from failsafe.errors import RecordError, UserError
+from failsafe.evaluation.calibrate import calibrate
 from failsafe.evaluation.hand_backs import (
     FEWEST,
     HandBack,
@@ -17,11 +18,13 @@ from failsafe.evaluation.hand_backs import (
     learn_hand_back,
 )
 from failsafe.evaluation.preflight import check_calibrations
-from failsafe.evaluation.results import Results
+from failsafe.evaluation.results import Results, StudyManifest
 from failsafe.monitors.calibration import Calibration, Threshold, read_calibration, write_calibration
 from failsafe.monitors.hand_back import HandBackModel
+from failsafe.monitors.settings import MonitorSettings
 from failsafe.records.episode import Ending, Episode, EpisodeKey
 from failsafe.records.event import Event, EventKind
+from failsafe.records.provenance import collect_provenance
 
 LIFT = "lift the cube"
 
@@ -49,6 +52,8 @@ def test_the_hand_backs_of_an_episode():
     assert find_hand_backs(episode(*TWICE)) == [first]
     assert find_hand_backs(episode(*TWICE, ending=Ending.CRASHED)) == []
     assert find_hand_backs(episode(("q", 0.1, "reach"))) == []
+    # A damaged record: nothing was taken over.
+    assert find_hand_backs(episode(("q", 0.1, "reach"), ("h",))) == []
 
 
 def drawn(number, rng, odds):
@@ -131,6 +136,54 @@ def test_results_of_proof_seeds_are_refused(tmp_path):
         learn_from_results([tmp_path], POLICY, "abc")
 
 
+def test_proof_seeds_are_refused_where_the_manifest_states_no_role(tmp_path):
+    study = replace(config(), first_seed=900_000, last_seed=900_004, weights="abc")
+    Results(tmp_path).begin(study, StudyManifest(study, "", collect_provenance()))
+    assert Results(tmp_path).manifest.seed_role is None
+    with pytest.raises(UserError, match="got those of proof seeds"):
+        learn_from_results([tmp_path], POLICY, "abc")
+
+
+def test_results_of_other_weights_of_the_policy_are_refused(tmp_path):
+    folder_of_results(tmp_path, policy_weights={POLICY: "before"})
+    with pytest.raises(UserError, match=f"of the weights or code that {POLICY} has now, got those of others"):
+        learn_from_results([tmp_path], POLICY, "abc", "now")
+    assert learn_from_results([tmp_path], POLICY, "abc", "before") == learn_from_results(
+        [tmp_path], POLICY, "abc"
+    )
+
+
+def test_a_folder_that_is_given_twice_is_refused(tmp_path):
+    folder_of_results(tmp_path / "a")
+    with pytest.raises(UserError, match="expected each folder of results once"):
+        learn_from_results([tmp_path / "a", tmp_path / "b" / ".." / "a"], POLICY, "abc")
+
+
+CONTROLS_OF_OTHERS = ("model-alone", "hold", "fixed-retry", "always-nudge", "random-nudge", "oracle-detector")
+
+
+def test_controls_with_another_model_or_policy_are_not_learned_from(tmp_path):
+    conditions = ("never", "watch", "assist", *CONTROLS_OF_OTHERS, "oracle-minimal")
+    study = replace(config(last_seed=24, conditions=conditions), weights="abc")
+    results = Results(tmp_path / "a")
+    results.begin(study)
+    for seed in range(24):
+        results.write(episode(*TWICE, seed=seed, condition="assist"))
+        for condition in conditions[3:]:
+            results.write(episode(*TWICE, ("h",), seed=seed, condition=condition))
+    model = learn_from_results([tmp_path / "a"], POLICY, "abc")
+    assert (model.hand_backs, model.successes) == (24, 0)
+    Results(tmp_path / "b").begin(replace(study, conditions=("watch", "fixed-retry")))
+    with pytest.raises(UserError, match="conditions monitor, escalate and assist, got those of watch, fixed"):
+        learn_from_results([tmp_path / "b"], POLICY, "abc")
+
+
+def test_folders_are_checked_before_the_episodes_of_a_calibration(tmp_path):
+    with pytest.raises(UserError, match=r"expected results made by `failsafe evaluate`, got .*absent"):
+        calibrate("reference:weak", out=tmp_path / "t.json", hand_backs=tmp_path / "absent")
+    assert list(tmp_path.iterdir()) == []
+
+
 MODEL = HandBackModel(
     {LIFT: 0.1}, {LIFT: {"reach": 1.0}}, -1.0, 0.2, 30, 10, 0.8, (0.7, 0.9), 0.1, 0.2, ((3, 9),)
 )
@@ -151,6 +204,11 @@ def test_a_model_is_read_back_with_its_thresholds(tmp_path):
         ("takeovers", float("nan"), "expected finite terms"),
         ("stages", {LIFT: {"reach": float("inf")}}, "expected finite terms"),
         ("successes", 31, "got 31 of 30"),
+        ("successes", -1, "got -1 of 30"),
+        ("auroc", 1.2, "expected scores of a hand-back model from 0 to 1, got auroc 1.2"),
+        ("auroc_interval", (0.9, 0.7), "from 0 to 1, .* auroc_interval"),
+        ("brier", float("nan"), "from 0 to 1, .* brier nan"),
+        ("seeds", ((9, 3),), "first and one past the last, got 9 and 3"),
     ],
 )
 def test_a_model_that_no_fit_gives_is_refused(field, value, problem):
@@ -168,6 +226,13 @@ def test_an_evaluation_of_the_condition_needs_a_model():
         replace(config(calibrated=True), conditions=("never", "learned-hand-back"))
     found = replace(config(calibrated=True), calibrations={POLICY: calibration(MODEL)})
     assert replace(found, conditions=("never", "learned-hand-back"))
+
+
+def test_a_calibration_in_place_of_its_hand_back_model_is_refused():
+    settings = MonitorSettings()
+    object.__setattr__(settings, "hand_back", calibration(MODEL))  # tests check the types of arguments
+    with pytest.raises(UserError, match=r"such as calibration\.hand_back .*, got Calibration"):
+        settings.__post_init__()
 
 
 def test_a_model_among_the_settings_is_refused():

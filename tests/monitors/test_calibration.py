@@ -1,5 +1,6 @@
 """Thresholds that keep their bound, and files that are read back or refused."""
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from failsafe.monitors.calibration import (
     successes_needed,
     write_calibration,
 )
+from failsafe.monitors.hand_back import HandBackModel
 from failsafe.records.assessment import Assessment, WindowSpec
 
 
@@ -185,6 +187,36 @@ def test_a_bad_file_is_one_sentence(tmp_path, data, error, description):
     if data is not None:
         path.write_bytes(data)
     with pytest.raises(error, match=description):
+        read_calibration(path)
+
+
+@pytest.mark.parametrize("seeds", ["[5]", "[5,5]", "[9,3]", "[0,9,3]"])
+def test_seeds_that_are_no_range_are_refused(tmp_path, seeds):
+    path = tmp_path / "thresholds.json"
+    write_calibration(path, replace(FOUND, seeds=(3, 9)))
+    path.write_text(path.read_text().replace("[3,9]", seeds))
+    with pytest.raises(RecordError, match=r"thresholds.json: expected seeds as first and one past the last"):
+        read_calibration(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "description"),
+    [
+        ("auroc", 2.0, "thresholds.json.hand_back: expected scores of a hand-back model from 0 to 1"),
+        ("auroc", "high", "hand_back.auroc: expected float, got 'high'"),
+        ("hand_backs", -3, "expected at most as many successes as hand-backs, got 10 of -3"),
+        ("takeovers", 1e300, "hand_back.takeovers: expected a finite number"),
+        ("seeds", [[3, 9, 4]], r"hand_back.seeds\[0\]: expected 2 values, got 3"),
+        ("stages", [], "hand_back.stages: expected an object, got list"),
+    ],
+)
+def test_a_damaged_hand_back_model_is_one_sentence(tmp_path, field, value, description):
+    path = tmp_path / "thresholds.json"
+    write_calibration(path, replace(FOUND, hand_back=HandBackModel({"lift": 0.1}, {}, -1.0, 0.2, 30, 10)))
+    fields = json.loads(path.read_text())
+    fields["hand_back"][field] = value
+    path.write_text(json.dumps(fields))
+    with pytest.raises(RecordError, match=description):
         read_calibration(path)
 
 

@@ -14,11 +14,12 @@ from failsafe.evaluation.objects import name_of
 from failsafe.execution.contract import Executor
 from failsafe.experts.tasks import Task
 from failsafe.models.contract import RecoveryModel
-from failsafe.models.loading import COMPACT
+from failsafe.models.loading import COMPACT, fingerprint
 from failsafe.monitors.calibration import Calibration, check_alpha, write_calibration
 from failsafe.monitors.calibration import calibrate as calibrate_scores
 from failsafe.monitors.settings import MonitorSettings
 from failsafe.policies.contract import Policy
+from failsafe.policies.loading import policy_fingerprint
 from failsafe.records.provenance import command_line
 from failsafe.records.seeds import RANGES, SeedRole, role_of, text_of
 
@@ -54,8 +55,8 @@ def calibrate(
         seeds: Seeds of the initial states, in steps of 1, that nothing else uses. Proof seeds are refused.
         max_steps: Control steps after which an episode is over.
         hand_backs: Folders of results of the policy with the model, on other seeds that may choose something,
-            under conditions that hand back at different moments (monitor, escalate, assist). From them is
-            learned where to hand back, see `failsafe.evaluation.hand_backs`.
+            under conditions that hand back at different moments (monitor, escalate, assist). Where to hand
+            back is learned from them, see `failsafe.evaluation.hand_backs`.
         workers: Number of workers, as for `evaluate`.
         executor: Where episodes run, as for `evaluate`.
         on_progress: Called with the number of initial states done so far, and of all.
@@ -76,6 +77,13 @@ def calibrate(
             f"expected seeds that may choose a threshold, got the proof seeds {text_of(seeds)}: choose some "
             f"of {text_of(RANGES[SeedRole.CALIBRATE][0])}"
         )
+    folders = [Path(hand_backs)] if isinstance(hand_backs, (str, Path)) else list(map(Path, hand_backs))
+    # Before the episodes, which take hours: a folder may be of another policy.
+    learned = (
+        learn_from_results(folders, name_of(policy), fingerprint(model), policy_fingerprint(policy))
+        if folders
+        else None
+    )
     settings = MonitorSettings()
     results = evaluate(
         policy,
@@ -96,8 +104,6 @@ def calibrate(
     # An episode that never began has no instruction.
     instructions = sorted({e.instruction for e in observed if e.instruction})
     config = results.manifest.config
-    folders = [Path(hand_backs)] if isinstance(hand_backs, (str, Path)) else list(map(Path, hand_backs))
-    learned = learn_from_results(folders, name_of(policy), config.weights) if folders else None
     found = calibrate_scores(
         scores,
         alpha,

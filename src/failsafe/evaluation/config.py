@@ -87,8 +87,8 @@ class StudyConfig:
             )
         if self.settings.hand_back is not None:
             raise UserError(
-                f"expected settings without a hand-back model, which would make another condition of each: "
-                f"choose the condition '{LEARNED}'"
+                "expected settings without a hand-back model, which would make another condition of each, "
+                f"got one: choose the condition '{LEARNED}'"
             )
         for condition in self.conditions:
             if CONDITIONS[condition].learned:  # raises for an unknown name

@@ -1,8 +1,8 @@
 """Learn where to hand back, from the hand-backs of recorded episodes.
 
 After some hand-backs the policy succeeds; after others the monitor is alarmed again, or the episode fails. A
-logistic regression on these outcomes tells, for this policy, a good moment from a bad one. The purpose is
-that of the risk in ThriftyDAgger (Hoque et al. 2021, arXiv:2109.08273), by which a human hands back.
+logistic regression on these outcomes tells, for this policy, a good moment from a bad one. ThriftyDAgger
+(Hoque et al. 2021, arXiv:2109.08273) uses a learned probability of success to decide when a human hands back.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from failsafe.errors import UserError
+from failsafe.evaluation.conditions import CONDITIONS
+from failsafe.evaluation.config import conditions_to_run
 from failsafe.evaluation.results import Results
 from failsafe.evaluation.statistics import SeedBootstrap, interval
 from failsafe.monitors.hand_back import HandBackModel, log_odds, sigmoid
 from failsafe.records.episode import Ending, Episode
 from failsafe.records.event import EventKind
-from failsafe.records.seeds import RANGES, SeedRole, text_of
+from failsafe.records.seeds import RANGES, SeedRole, role_of, text_of
 
 FEWEST = 20
 """Smallest number of hand-backs to learn from."""
@@ -68,7 +70,9 @@ def find_hand_backs(episode: Episode) -> list[HandBack]:
             takeovers += 1
         elif event.kind is EventKind.QUERY:
             query = event
-        elif event.kind is EventKind.HAND_BACK and query is not None and query.probability is not None:
+        elif event.kind is not EventKind.HAND_BACK or not takeovers:
+            continue
+        elif query is not None and query.probability is not None:
             last = takeovers == episode.count(EventKind.TAKE_OVER)
             seen = query.stage, takeovers, query.probability
             state = episode.key.task, episode.key.seed
@@ -131,22 +135,30 @@ def learn_hand_back(hand_backs: Sequence[HandBack], seeds: Iterable[tuple[int, i
     )
 
 
-def learn_from_results(folders: Sequence[Path], policy: str, weights: str) -> HandBackModel:
+def learn_from_results(
+    folders: Sequence[Path], policy: str, weights: str, policy_weights: str = ""
+) -> HandBackModel:
     """Learn where to hand back to a policy, from folders of results.
+
+    Only conditions in which the monitor with its own recovery model hands back to the policy count. A control
+    with another model or in place of the policy says nothing about the two.
 
     Args:
         folders: Results made by `failsafe evaluate` for the policy with the recovery model, on seeds that
             may choose something.
         policy: Name of the policy.
         weights: What identifies the recovery model's weights or code.
+        policy_weights: The same of the policy; any if empty.
 
     Raises:
-        UserError: If a folder holds no results of the policy with the model, or results of proof seeds, or
-            there are too few hand-backs.
+        UserError: If a folder is given twice, holds no results of the policy with the model under such a
+            condition, or results of proof seeds, or there are too few hand-backs.
         RecordError: If a record is damaged or of another version.
     """
     found: list[HandBack] = []
     seeds: list[tuple[int, int]] = []
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise UserError(f"expected each folder of results once, got {', '.join(map(str, folders))}")
     for folder in folders:
         results = Results(folder)
         config = results.manifest.config
@@ -155,15 +167,36 @@ def learn_from_results(folders: Sequence[Path], policy: str, weights: str) -> Ha
                 f"{folder}: expected results of {policy} with the recovery model that is calibrated, got "
                 f"those of {', '.join(config.policies)} with {config.monitor}, or of other weights"
             )
-        if results.manifest.seed_role is SeedRole.PROOF:
+        before = config.policy_weights.get(policy, "")
+        if before and policy_weights and before != policy_weights:
+            raise UserError(
+                f"{folder}: expected results of the weights or code that {policy} has now, got those of "
+                "others: evaluate again into another folder"
+            )
+        # A manifest from before seeds had roles states none.
+        if role_of(range(config.first_seed, config.last_seed)) is SeedRole.PROOF:
             raise UserError(
                 f"{folder}: expected results of seeds that may choose something, such as "
                 f"{text_of(RANGES[SeedRole.DEVELOP][0])}, got those of proof seeds"
             )
+        conditions = set(filter(_hands_back, conditions_to_run(config)))
+        if not conditions:
+            raise UserError(
+                f"{folder}: expected results under the conditions monitor, escalate and assist, got those of "
+                f"{', '.join(config.conditions)}, which show no hand-back of the monitor to the policy"
+            )
         seeds.append((config.first_seed, config.last_seed))
-        episodes = (episode for episode in results.episodes() if episode.key.policy == policy)
-        found += [one for episode in episodes for one in find_hand_backs(episode)]
+        for episode in results.episodes():
+            if episode.key.policy == policy and episode.key.condition in conditions:
+                found += find_hand_backs(episode)
     return learn_hand_back(found, seeds)
+
+
+def _hands_back(name: str) -> bool:
+    """Return whether the monitor with the model under test hands back to the base policy in a condition."""
+    chosen = CONDITIONS[name]
+    unchanged = chosen.control is None and chosen.policy is None and chosen.run is None
+    return unchanged and chosen.monitored and chosen.threshold != math.inf
 
 
 def _fit(

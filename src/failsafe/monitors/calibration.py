@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from failsafe.datasets.files import write_atomically
-from failsafe.errors import UserError
+from failsafe.errors import RecordError, UserError
 from failsafe.models.contract import RecoveryModel, accepted_instructions
 from failsafe.monitors.hand_back import HandBackModel
 from failsafe.records import codec
@@ -89,12 +89,15 @@ class Calibration:
     hand_back: HandBackModel | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an alpha that bounds nothing.
+        """Refuse an alpha that bounds nothing, and seeds that are no range.
 
         Raises:
             UserError: If alpha is not between 0 and 1.
+            RecordError: If the seeds are neither empty nor a first seed and one past the last.
         """
         check_alpha(self.alpha)
+        if self.seeds and not (len(self.seeds) == 2 and 0 <= self.seeds[0] < self.seeds[1]):
+            raise RecordError(f"expected seeds as first and one past the last, got {list(self.seeds)!r:.80}")
 
     def threshold(self, instruction: str) -> float:
         """Return the score above which an alarm is raised; infinite if the instruction has no threshold."""

@@ -24,19 +24,20 @@ class HandBackModel:
     Attributes:
         instructions: The term of each instruction.
         stages: By instruction, the term of each stage, as the recovery model names it at the hand-back.
-        takeovers: Per natural logarithm of the number of takeovers of the episode so far.
-        failing: Per log odds of a failure, as the recovery model sees it at the hand-back.
+        takeovers: Coefficient of the natural logarithm of the number of takeovers of the episode so far.
+        failing: Coefficient of the log odds of a failure, as the recovery model sees it at the hand-back.
         hand_backs: Number of hand-backs that it was learned from.
         successes: Number of those after which the policy succeeded.
         auroc: Area under the ROC curve in cross-validation over initial states; None if all hand-backs ended
             alike.
         auroc_interval: Its 95 % bootstrap interval over initial states; None where undefined.
-        brier: Mean squared error of the predicted probabilities in the same cross-validation.
-        brier_of_rate: The same of the rate of successes as the prediction, to compare with.
+        brier: Brier score (mean squared error) of the predicted probabilities in the same cross-validation.
+        brier_of_rate: Brier score of the rate of successes of all hand-backs, to compare with. It is not
+            cross-validated.
         seeds: Seeds of the evaluations that it was learned from: first and one past the last of each.
 
     Raises:
-        RecordError: If a number is not finite, or a count impossible.
+        RecordError: If a term is not finite, or a count, a score or a range of seeds is impossible.
     """
 
     instructions: dict[str, float]
@@ -62,6 +63,16 @@ class HandBackModel:
             raise RecordError(
                 f"expected at most as many successes as hand-backs, got {self.successes} of {self.hand_backs}"
             )
+        scores = [one for one in (self.auroc, self.brier, self.brier_of_rate) if one is not None]
+        low, high = self.auroc_interval or (0.0, 1.0)
+        if not (all(0.0 <= one <= 1.0 for one in scores) and 0.0 <= low <= high <= 1.0):
+            raise RecordError(
+                f"expected scores of a hand-back model from 0 to 1, got auroc {self.auroc}, auroc_interval "
+                f"{self.auroc_interval}, brier {self.brier}, brier_of_rate {self.brier_of_rate}"
+            )
+        for first, last in self.seeds:
+            if not 0 <= first < last:
+                raise RecordError(f"expected seeds as first and one past the last, got {first} and {last}")
 
     def probability(
         self, instruction: str, stage: str, takeovers: int, failure_probability: float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import cast
 
 from failsafe.errors import UserError
 from failsafe.monitors.budget import InterventionBudget
@@ -36,14 +37,16 @@ class MonitorSettings:
             allows without a step of the policy. None: hand back at once after every takeover.
         hand_back: Where the policy succeeds after a hand-back (`Calibration.hand_back`). With it the monitor
             goes on as the expert after the corrections, for as long as the budget allows without a step of
-            the policy, until the policy is likely enough to succeed. None: hand back at once.
-        hand_back_probability: With `hand_back`, how likely the policy has to be to succeed.
+            the policy, until the policy is likely enough to succeed. With `assist` it goes on for
+            `assist_seconds` at most; `escalate_after` has no effect. None: hand back at once.
+        hand_back_probability: With `hand_back`, the smallest predicted probability of a success at which the
+            monitor hands back.
         cool_down_seconds: Time after a takeover in which queries do not count.
         asynchronous: Whether the policy acts while the model computes, in place of waiting for the answer.
         deadline: Seconds after which an answer is dropped.
 
     Raises:
-        UserError: If a number is out of range.
+        UserError: If a number is out of range, or `hand_back` is no hand-back model.
     """
 
     timing: QueryTiming = field(default_factory=QueryTiming)
@@ -69,6 +72,12 @@ class MonitorSettings:
         for name, number in least.items():
             if not number <= (got := getattr(self, name)) < math.inf:
                 raise UserError(f"expected a monitor's {name} to be finite and at least {number}, got {got}")
+        given = cast(object, self.hand_back)
+        if given is not None and not isinstance(given, HandBackModel):
+            raise UserError(
+                "expected a hand-back model such as calibration.hand_back as a monitor's hand_back, got "
+                f"{type(given).__name__}"
+            )
         if not 0 <= self.hand_back_probability <= 1:
             raise UserError(
                 f"expected a monitor's hand_back_probability from 0 to 1, got {self.hand_back_probability}"
