@@ -96,7 +96,7 @@ def test_clients_are_handed_back_where_the_calibration_says(monkeypatch: pytest.
 
 @pytest.mark.parametrize("given", [{"calibration": calibration(lift=4.25)}, {"threshold": 5.0}, {}])
 def test_a_hand_back_model_that_is_not_there_is_one_sentence(given: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="expected a calibration with a hand-back model, got none: make one"):
+    with pytest.raises(UserError, match="a hand-back model, and no threshold in its place, got none"):
         make_service("ws://127.0.0.1:9", Knows(), port=0, learned_hand_back=True, **given)
 
 

@@ -148,8 +148,8 @@ def make_service(
         found = limit.calibration.hand_back if isinstance(limit, _WarnWhereMissing) else None
         if found is None:
             raise UserError(
-                "expected a calibration with a hand-back model, got none: make one with `failsafe calibrate "
-                "--hand-backs RESULTS`"
+                "expected a calibration with a hand-back model, and no threshold in its place, got none: "
+                "make one with `failsafe calibrate --hand-backs RESULTS`"
             )
         settings = dataclasses.replace(settings, hand_back=found)
     make_guard = guard_clients(loaded, limit, settings, wire, on_event)
