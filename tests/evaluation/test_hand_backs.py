@@ -18,6 +18,7 @@ from failsafe.evaluation.hand_backs import (
     learn_hand_back,
 )
 from failsafe.evaluation.preflight import check_calibrations
+from failsafe.evaluation.notes import notes
 from failsafe.evaluation.results import Results, StudyManifest
 from failsafe.monitors.calibration import Calibration, Threshold, read_calibration, write_calibration
 from failsafe.monitors.hand_back import HandBackModel
@@ -239,6 +240,22 @@ def test_a_model_among_the_settings_is_refused():
     study = config()
     with pytest.raises(UserError, match="choose the condition 'learned-hand-back'"):
         replace(study, settings=replace(study.settings, hand_back=MODEL))
+
+
+def test_the_page_says_what_the_model_was_learned_from():
+    study = replace(config(), calibrations={POLICY: calibration(MODEL)})
+    learned = "learned from 30 hand-backs, 10 of them successes"
+
+    def said(*conditions):
+        manifest = StudyManifest(replace(study, conditions=conditions), "", collect_provenance())
+        return [note for note in notes(manifest, ()) if "hand-back model" in note]
+
+    assert said("never", "monitor") == []
+    (note,) = said("never", "learned-hand-back")
+    assert note == (
+        f"The hand-back model of {POLICY} is {learned}; area under the ROC curve in cross-validation 0.80 "
+        "(0.70 to 0.90)."
+    )
 
 
 def test_seeds_from_which_the_model_was_learned_are_not_evaluated():

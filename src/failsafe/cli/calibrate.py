@@ -10,7 +10,6 @@ from failsafe.cli.execution import DEFAULT, ExecutionOptions
 from failsafe.cli.output import ProgressReporter, print_json
 from failsafe.cli.parsing import parse_names, parse_seeds
 from failsafe.evaluation.calibrate import calibrate as find_thresholds
-from failsafe.monitors.hand_back import HandBackModel
 from failsafe.records import codec
 
 
@@ -67,18 +66,9 @@ def calibrate(
         print(f"{instruction}: threshold {value}, from {threshold.episodes} successful episodes")
         print(f"  promises {threshold.promise}")
     if (learned := found.hand_back) is not None:
-        print(f"hand-back model: {_describe(learned)}")
+        print(f"hand-back model: {learned.origin}")
     if all(threshold.value is None for threshold in found.thresholds.values()):
         print(f"{out}: no threshold, so a monitor would never raise an alarm: calibrate with more seeds")
     else:
         print(f"{out}: the promises hold for episodes like the recorded ones, on average over calibrations")
     return 0
-
-
-def _describe(model: HandBackModel) -> str:
-    """Return what a hand-back model was learned from, and how well it predicts."""
-    learned = f"learned from {model.hand_backs} hand-backs, {model.successes} of them successes"
-    area = "undefined, for all ended alike" if model.auroc is None else f"{model.auroc:.2f}"
-    if model.auroc_interval is not None:
-        area += " ({:.2f} to {:.2f})".format(*model.auroc_interval)
-    return f"{learned}; area under the ROC curve in cross-validation {area}"

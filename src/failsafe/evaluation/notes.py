@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from failsafe.evaluation.conditions import CONDITIONS
 from failsafe.evaluation.results import StudyManifest
 from failsafe.records.episode import Episode
 from failsafe.records.event import EventKind
@@ -110,6 +111,9 @@ def notes(manifest: StudyManifest, faults: Iterable[Faults]) -> list[str]:
                 said.append(
                     f"The threshold of {policy} for '{instruction}' is pooled. It promises {promise}."
                 )
+        learned = calibration.hand_back
+        if learned is not None and any(CONDITIONS[name].learned for name in config.conditions):
+            said.append(f"The hand-back model of {policy} is {learned.origin}.")
         made_by = calibration.code.get(OWN, "")
         if made_by and made_by != config.code.get(OWN, made_by):
             said.append(f"The thresholds of {policy} were made by version {made_by} of FailSafe.")

@@ -74,6 +74,15 @@ class HandBackModel:
             if not 0 <= first < last:
                 raise RecordError(f"expected seeds as first and one past the last, got {first} and {last}")
 
+    @property
+    def origin(self) -> str:
+        """What it was learned from and how well it predicts, in words."""
+        learned = f"learned from {self.hand_backs} hand-backs, {self.successes} of them successes"
+        area = "undefined, for all ended alike" if self.auroc is None else f"{self.auroc:.2f}"
+        if self.auroc_interval is not None:
+            area += " ({:.2f} to {:.2f})".format(*self.auroc_interval)
+        return f"{learned}; area under the ROC curve in cross-validation {area}"
+
     def probability(
         self, instruction: str, stage: str, takeovers: int, failure_probability: float
     ) -> float | None:
