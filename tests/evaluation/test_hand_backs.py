@@ -17,8 +17,8 @@ from failsafe.evaluation.hand_backs import (
     learn_from_results,
     learn_hand_back,
 )
-from failsafe.evaluation.preflight import check_calibrations
 from failsafe.evaluation.notes import notes
+from failsafe.evaluation.preflight import check_calibrations
 from failsafe.evaluation.results import Results, StudyManifest
 from failsafe.monitors.calibration import Calibration, Threshold, read_calibration, write_calibration
 from failsafe.monitors.hand_back import HandBackModel
