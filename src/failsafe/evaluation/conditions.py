@@ -35,11 +35,12 @@ NEVER, WATCH, MONITOR = "never", "watch", "monitor"
 """The policy alone; a monitor that never intervenes, for calibration; the monitor as it is by default."""
 LEARNED = "learned-hand-back"
 """A monitor that hands back where the policy has been found to succeed."""
-MINIMAL, ESCALATE, ASSIST = "minimal", "escalate", "assist"
-"""A monitor that corrects once per alarm; one that goes on as the expert if its corrections are undone; one
-that goes on as the expert after each takeover, without a budget."""
+MINIMAL, RETRY, ESCALATE, ASSIST = "minimal", "retry", "escalate", "assist"
+"""A monitor that corrects once per alarm; one that begins anew if its corrections are undone; one that then
+goes on as the expert; one that goes on as the expert after each takeover, without a budget."""
 CONTROLS = (
     MINIMAL,
+    RETRY,
     ESCALATE,
     ASSIST,
     "model-alone",
@@ -95,11 +96,15 @@ CONDITIONS.prepare = _checked
 
 
 def _minimal(settings: MonitorSettings) -> MonitorSettings:
-    return replace(settings, max_corrections=1, escalate_after=None)
+    return replace(settings, max_corrections=1, escalate_after=None, retry_after=None)
 
 
 def _escalate(settings: MonitorSettings) -> MonitorSettings:
     return replace(settings, escalate_after=1)
+
+
+def _retry(settings: MonitorSettings) -> MonitorSettings:
+    return replace(settings, retry_after=1)
 
 
 def _assist(settings: MonitorSettings) -> MonitorSettings:
@@ -139,6 +144,11 @@ for _name, _condition in {
     MONITOR: Condition(
         description="The monitor by default: corrections until the model sees no failure, within the budget, "
         "then hand-back."
+    ),
+    RETRY: Condition(
+        settings=_retry,
+        description="The monitor; from the second takeover of an episode on, and where the model sees no way "
+        "back, it opens the gripper, rises and returns to the start in place of a correction.",
     ),
     ESCALATE: Condition(
         settings=_escalate,

@@ -18,11 +18,13 @@ from failsafe.monitors.cusum import CusumDetector
 from failsafe.monitors.queries import Queries
 from failsafe.monitors.settings import MonitorSettings
 from failsafe.monitors.states import TRANSITIONS, MonitorAction, MonitorState, Trigger
-from failsafe.monitors.waypoints import Waypoint, is_negligible, plan_waypoints
+from failsafe.monitors.waypoints import Waypoint, begin_anew, is_negligible, plan_waypoints
+from failsafe.policies.contract import Frame
 from failsafe.records.assessment import Assessment
 from failsafe.records.embodiment import EmbodimentSpec
 from failsafe.records.event import Event, EventKind
 from failsafe.records.observation import PolicyObservation
+from failsafe.records.poses import Pose
 
 EventCallback = Callable[[Event], None]
 """Called with an event of an episode."""
@@ -41,12 +43,14 @@ class _Plan:
         probability: The model's probability of failure.
         waypoints: What the monitor executes if it acts.
         reason: Why help is needed.
+        anew: Whether the waypoints are a new beginning, after which the monitor hands back at once.
     """
 
     details: dict[str, object] = field(default_factory=dict[str, object])
     probability: float = 0.0
     waypoints: tuple[Waypoint, ...] = ()
     reason: str = ""
+    anew: bool = False
 
 
 class Monitor:
@@ -115,6 +119,8 @@ class Monitor:
         self._meter.reset()
         self._corrections = 0
         self._assist_left = 0
+        self._start: Pose | None = None
+        self._anew = False
         self._probability_before: float | None = None
         self._asked_for_help = False
 
@@ -141,6 +147,8 @@ class Monitor:
         """
         self.step += 1
         self._queries.history.add(observation)
+        if self._start is None:
+            self._start = observation.tcp_pose
         if self.state is MonitorState.COOLING_DOWN and self.step >= self._cool_down_end:
             self._apply(Trigger.COOLED_DOWN)
 
@@ -199,9 +207,12 @@ class Monitor:
         meter = self._meter
         if self.state is MonitorState.STAYING_OUT or min(meter.takeovers_left, meter.steps_left) <= 0:
             return self._apply(Trigger.SPENT_ALARM, _Plan(reason=self._spent()))
-        if assessment.needs_help:
+        after = self._settings.retry_after
+        anew = after is not None and (assessment.needs_help or meter.taken_over >= after)
+        if assessment.needs_help and not anew:
             return self._apply(Trigger.HOPELESS_ALARM, _Plan(reason="the model sees no way back"))
-        waypoints = self._plan_correction(assessment, observation)
+        plan = self._plan_new_beginning if anew else self._plan_correction
+        waypoints = plan(assessment, observation)
         if len(waypoints) > meter.steps_left:
             return self._apply(Trigger.SPENT_ALARM, _Plan(reason=self._spent()))
         if len(waypoints) > meter.steps_allowed_in_row:
@@ -209,13 +220,13 @@ class Monitor:
             self._record(EventKind.REFUSAL, description=f"a correction of {len(waypoints)} steps, {limit}")
             waypoints = ()
         trigger = Trigger.ALARM if waypoints else Trigger.REFUSED_ALARM
-        return self._apply(trigger, _Plan(details, assessment.failure_probability, waypoints))
+        return self._apply(trigger, _Plan(details, assessment.failure_probability, waypoints, anew=anew))
 
     def _proceed(self, observation: PolicyObservation) -> tuple[Waypoint, ...]:
         """Decide what follows when all waypoints of a takeover are done."""
         left = self._meter.steps_left_in_row
         correction_left = self._corrections < self._settings.max_corrections
-        if not (left and (correction_left or self._assist_left)):
+        if self._anew or not (left and (correction_left or self._assist_left)):
             return self._apply(Trigger.DONE)
         self._queries.submit(self.step, observation)
         # The robot stands still until the answer comes, asynchronous or not: the policy is not in control.
@@ -254,6 +265,7 @@ class Monitor:
     def _take_over(self, plan: _Plan) -> None:
         self._meter.begin()
         self._corrections = 1
+        self._anew = plan.anew
         self._threshold = min(self._threshold, self._settings.repeat_threshold)
         self._assist_left = self._assist_steps()
         self._probability_before = plan.probability
@@ -313,6 +325,19 @@ class Monitor:
             self._record(EventKind.REFUSAL, description="the model gives no actions")
             return ()
         return self._plan(assessment, assessment.actions[: self._settings.max_actions], observation)
+
+    def _plan_new_beginning(
+        self, assessment: Assessment, observation: PolicyObservation
+    ) -> tuple[Waypoint, ...]:
+        """Return the waypoints of a new beginning; none, and an event, if it cannot be executed."""
+        assert self._start is not None
+        at = observation.tcp_pose
+        rows = begin_anew(at, self._start, self.embodiment)
+        try:
+            return plan_waypoints(rows, Frame.BASE.value, at, at, self.embodiment)
+        except PolicyError as error:
+            self._record(EventKind.FAULT, description=str(error))
+            return ()
 
     def _plan(
         self,

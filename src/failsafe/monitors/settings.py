@@ -35,6 +35,10 @@ class MonitorSettings:
         escalate_after: Takeovers in an episode after which the monitor no longer hands back at once:
             in each further one it goes on as the expert after the corrections, for as long as the budget
             allows without a step of the policy. None: hand back at once after every takeover.
+        retry_after: Takeovers in an episode after which the recovery is a new beginning in place of a
+            correction: open the gripper, rise, return to the pose in which the episode began, and hand back.
+            So it is at any alarm for which the model sees no way back. None: corrections only, and a request
+            for help where the model sees no way back.
         hand_back: Where the policy succeeds after a hand-back (`Calibration.hand_back`). With it the monitor
             goes on as the expert after the corrections, for as long as the budget allows without a step of
             the policy, until the policy is likely enough to succeed. With `assist` it goes on for
@@ -58,6 +62,7 @@ class MonitorSettings:
     assist: bool = False
     assist_seconds: float = 3.6
     escalate_after: int | None = None
+    retry_after: int | None = None
     hand_back: HandBackModel | None = None
     hand_back_probability: float = 0.5
     cool_down_seconds: float = 0.5
@@ -68,7 +73,8 @@ class MonitorSettings:
         """Refuse numbers out of range."""
         least = {"drift": 0, "repeat_threshold": 0, "max_corrections": 1, "max_actions": 1}
         least |= {"assist_seconds": 0, "cool_down_seconds": 0}
-        least |= {} if self.escalate_after is None else {"escalate_after": 0}
+        counts = ("escalate_after", "retry_after")
+        least |= {name: 0 for name in counts if getattr(self, name) is not None}
         for name, number in least.items():
             if not number <= (got := getattr(self, name)) < math.inf:
                 raise UserError(f"expected a monitor's {name} to be finite and at least {number}, got {got}")

@@ -17,6 +17,7 @@ from failsafe.errors import PolicyError
 from failsafe.policies.contract import Frame
 from failsafe.records import poses
 from failsafe.records.embodiment import EmbodimentSpec
+from failsafe.records.plan import OPEN
 from failsafe.records.poses import Pose
 
 CATCH_UP_SECONDS = 1.2
@@ -24,6 +25,8 @@ CATCH_UP_SECONDS = 1.2
 OUTSIDE_STEPS = 2
 """A tool farther outside the workspace than this many control steps is not where it claims to be: its pose is
 then probably not in the robot's base frame."""
+RELEASE_SECONDS, RISE = 0.3, 0.08
+"""Before a new beginning: time in which the gripper opens, and metres by which the tool then rises."""
 NEGLIGIBLE_SECONDS = 0.1
 NEGLIGIBLE_TRANSLATION, NEGLIGIBLE_ROTATION = 0.4, 0.8
 """A correction no longer than this, that moves the tool by less than these fractions of one control step's
@@ -74,6 +77,29 @@ def plan_waypoints(
     planned = catch_up(planned, tcp_pose, embodiment)
     settling = embodiment.steps(embodiment.settle_seconds) if settle and embodiment.settle_seconds else 0
     return planned + planned[-1:] * settling
+
+
+def begin_anew(tcp_pose: Pose, start: Pose, embodiment: EmbodimentSpec) -> list[tuple[float, ...]]:
+    """Return the actions after which a policy can begin anew: open the gripper, rise, return to the start.
+
+    Args:
+        tcp_pose: Tool pose now, robot base frame. [7]
+        start: Tool pose at the beginning of the episode, robot base frame. [7]
+        embodiment: The robot, with its control rate and step limits.
+
+    Returns:
+        Rows `[dx, dy, dz, rx, ry, rz, gripper]` in the robot base frame, metres, rotation vector in radians.
+    """
+    rows = [(*np.zeros(6).tolist(), OPEN)] * embodiment.steps(RELEASE_SECONDS)
+    lifted = tcp_pose.copy()
+    lifted[2] += RISE
+    at = tcp_pose
+    for target in (lifted, start):
+        steps = max(1, poses.steps_between(at, target, *embodiment.step_limits))
+        for pose in poses.interpolate(at, target, steps):
+            rows.append((*poses.delta_between(at, pose).tolist(), OPEN))
+            at = pose
+    return rows
 
 
 def at_pace(planned: Sequence[Waypoint], start: Pose, embodiment: EmbodimentSpec) -> tuple[Waypoint, ...]:
