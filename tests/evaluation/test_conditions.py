@@ -29,3 +29,5 @@ def test_only_assist_goes_on_as_the_expert() -> None:
     assert changed["monitor"] == default
     escalating = [name for name, settings in changed.items() if settings.escalate_after is not None]
     assert escalating == ["escalate"]
+    retrying = [name for name, settings in changed.items() if settings.retry_after is not None]
+    assert retrying == ["retry"]

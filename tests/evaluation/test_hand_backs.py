@@ -160,11 +160,19 @@ def test_a_folder_that_is_given_twice_is_refused(tmp_path):
         learn_from_results([tmp_path / "a", tmp_path / "b" / ".." / "a"], POLICY, "abc")
 
 
-CONTROLS_OF_OTHERS = ("model-alone", "hold", "fixed-retry", "always-nudge", "random-nudge", "oracle-detector")
+NOT_LEARNED_FROM = (
+    "model-alone",
+    "hold",
+    "fixed-retry",
+    "always-nudge",
+    "random-nudge",
+    "oracle-detector",
+    "retry",
+)
 
 
 def test_controls_with_another_model_or_policy_are_not_learned_from(tmp_path):
-    conditions = ("never", "watch", "assist", *CONTROLS_OF_OTHERS, "oracle-minimal")
+    conditions = ("never", "watch", "assist", *NOT_LEARNED_FROM, "oracle-minimal")
     study = replace(config(last_seed=24, conditions=conditions), weights="abc")
     results = Results(tmp_path / "a")
     results.begin(study)

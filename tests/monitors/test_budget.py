@@ -79,11 +79,12 @@ BUDGETS = st.fixed_dictionaries(
     limits=BUDGETS,
     assist=st.booleans(),
     escalate_after=st.none() | st.integers(0, 3),
+    retry_after=st.none() | st.integers(0, 3),
     corrections=st.integers(1, 6),
     interrupted=st.lists(st.integers(0, LENGTH - 1), max_size=3),
 )
 def test_a_monitor_never_exceeds_its_budget(
-    answers, limits, assist, escalate_after, corrections, interrupted
+    answers, limits, assist, escalate_after, retry_after, corrections, interrupted
 ):
     policy, budget = Stub(), InterventionBudget(**limits, episode_seconds=seconds(LENGTH))
     rows = ("actions", "continuation")
@@ -91,7 +92,7 @@ def test_a_monitor_never_exceeds_its_budget(
         Assessment(**{name: (UP,) * value if name in rows else value for name, value in answer.items()})
         for answer in answers
     ]
-    longer = {"assist": assist, "escalate_after": escalate_after}
+    longer = {"assist": assist, "escalate_after": escalate_after, "retry_after": retry_after}
     changes = settings(budget=budget, max_corrections=corrections, **longer)
     guarded = MonitoredPolicy(policy, ScriptedModel(*said), 0.0, changes)
     guarded.reset("lift")

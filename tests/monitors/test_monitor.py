@@ -468,6 +468,52 @@ def test_an_unrecoverable_failure_asks_for_help():
     assert descriptions_of(monitor, EventKind.HELP) == ["the model sees no way back"]
 
 
+def poses_of(monitor, steps, place=(0.55, 0.1, 0.2)):
+    """Play an episode that begins at one place and goes on at another; return what each takeover commands."""
+    return list(play(monitor, steps, lambda step: observation(step, None if step == 0 else place)).values())
+
+
+def test_a_correction_that_was_undone_is_followed_by_a_new_beginning():
+    monitor = make_monitor(ScriptedModel(failing(continuation=(UP,) * 4)), 0.5, settings(2, retry_after=1))
+    correction, anew = poses_of(monitor, 60)
+    assert len(correction) == 2
+    start, release = observation(0).tcp_pose, round(0.3 * MANISKILL_PANDA.control_hz)
+    assert all(np.allclose(pose[:3], (0.55, 0.1, 0.2)) for pose in anew[:release])
+    assert max(pose[2] for pose in anew) == pytest.approx(0.3)
+    assert np.allclose(anew[release + 3][:3], (0.55, 0.1, 0.28))
+    assert np.allclose(anew[-1], start)
+    assert steps_of(monitor, EventKind.AGAIN) == []
+    # It hands back at once, without a query: the policy begins anew.
+    assert steps_of(monitor, HAND_BACK)[1] == steps_of(monitor, TAKE_OVER)[1] + len(anew)
+    assert steps_of(monitor, HAND_BACK)[1] not in steps_of(monitor, QUERY)
+
+
+def test_the_gripper_is_open_during_a_new_beginning():
+    monitor = make_monitor(ScriptedModel(failing()), 0.5, settings(retry_after=0))
+    planned = ()
+    while not planned:
+        planned = monitor.decide(observation(monitor.step + 1))
+    assert {waypoint.gripper for waypoint in planned} == {1.0}
+
+
+@pytest.mark.parametrize(("after", "commands"), [(None, 0), (3, 1)])
+def test_without_a_way_back_it_begins_anew_if_it_may(after, commands):
+    monitor = make_monitor(ScriptedModel(failing(needs_help=True)), 0.5, settings(1, retry_after=after))
+    planned = poses_of(monitor, FIRST + 1)
+    assert len(planned) == commands
+    assert descriptions_of(monitor, EventKind.HELP) == ([] if commands else ["the model sees no way back"])
+    assert all(np.allclose(poses[-1], observation(0).tcp_pose) for poses in planned)
+
+
+def test_a_new_beginning_that_the_budget_does_not_allow_is_none():
+    limits = replace(NO_LIMIT, share=0.05, episode_seconds=seconds(400))
+    monitor = make_monitor(ScriptedModel(failing()), 0.5, settings(retry_after=0, budget=limits))
+    assert poses_of(monitor, 40, (0.8, 0.5, 0.1)) == []
+    assert descriptions_of(monitor, EventKind.HELP) == [
+        "still failing, and the intervention budget has 20 steps left"
+    ]
+
+
 def test_an_alarm_without_actions_is_a_refusal():
     monitor = make_monitor(ScriptedModel(failing(actions=())), 0.5, settings())
     assert play(monitor, FIRST + 1) == {}

@@ -78,7 +78,7 @@ def test_it_says_where_it_alarms(given: dict[str, Any], alarms: str, warnings: l
     assert all(line.startswith(start) for line, start in zip(sorted(said), sorted(warnings), strict=True))
 
 
-def test_clients_are_handed_back_where_the_calibration_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clients_are_handed_back_as_the_options_say(monkeypatch: pytest.MonkeyPatch) -> None:
     used: list[MonitorSettings] = []
     keep = serving.guard_clients
 
@@ -89,9 +89,10 @@ def test_clients_are_handed_back_where_the_calibration_says(monkeypatch: pytest.
     monkeypatch.setattr(serving, "guard_clients", guard)
     learned = HandBackModel({"lift": 0.0}, {}, -1.0, 0.0, 30, 10)
     found = replace(calibration(lift=4.25, stack=1.0), hand_back=learned)
-    for given in ({"learned_hand_back": True}, {}):
+    for given in ({"learned_hand_back": True}, {"retry": True}):
         make_service("ws://127.0.0.1:9", Knows(), port=0, calibration=found, **given).proxy.stop()
     assert [settings.hand_back for settings in used] == [learned, None]
+    assert [settings.retry_after for settings in used] == [None, 1]
 
 
 @pytest.mark.parametrize("given", [{"calibration": calibration(lift=4.25)}, {"threshold": 5.0}, {}])

@@ -42,6 +42,7 @@ def serve(
     budget: float = 0.25,
     assist: bool = False,
     learned_hand_back: bool = False,
+    retry: bool = False,
     events: Path | None = None,
     json: bool = False,
 ) -> int:
@@ -75,6 +76,8 @@ def serve(
         assist: Go on as the expert after the corrections, in place of handing back at once.
         learned_hand_back: Hand back where the policy is likely to succeed, in place of at once; the
             thresholds need a hand-back model (`failsafe calibrate --hand-backs`).
+        retry: Begin anew from the start in place of a correction that was undone, and where the model sees no
+            way back.
         events: File to append the monitor's events to, one line of JSON each.
         json: Print the address as JSON.
     """
@@ -103,6 +106,7 @@ def serve(
             budget=budget,
             assist=assist,
             learned_hand_back=learned_hand_back,
+            retry=retry,
             on_event=log.add,
             on_warning=lambda sentence: log.say(f"failsafe: {sentence}"),
         )

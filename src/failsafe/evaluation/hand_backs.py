@@ -21,6 +21,7 @@ from failsafe.evaluation.config import conditions_to_run
 from failsafe.evaluation.results import Results
 from failsafe.evaluation.statistics import SeedBootstrap, interval
 from failsafe.monitors.hand_back import HandBackModel, log_odds, sigmoid
+from failsafe.monitors.settings import MonitorSettings
 from failsafe.records.episode import Ending, Episode
 from failsafe.records.event import EventKind
 from failsafe.records.seeds import RANGES, SeedRole, role_of, text_of
@@ -195,6 +196,10 @@ def learn_from_results(
 def _hands_back(name: str) -> bool:
     """Return whether the monitor with the model under test hands back to the base policy in a condition."""
     chosen = CONDITIONS[name]
+    # After a new beginning the last query is of before it, and says nothing about the hand-back.
+    settings = chosen.settings(MonitorSettings()) if chosen.settings else MonitorSettings()
+    if settings.retry_after is not None:
+        return False
     unchanged = chosen.control is None and chosen.policy is None and chosen.run is None
     return unchanged and chosen.monitored and chosen.threshold != math.inf
 

@@ -73,6 +73,7 @@ def make_service(
     budget: float = 0.25,
     assist: bool = False,
     learned_hand_back: bool = False,
+    retry: bool = False,
     on_event: Callable[[int, Event], None] = lambda client, event: None,
     on_warning: Callable[[str], None] = _ignore,
 ) -> Service:
@@ -102,6 +103,8 @@ def make_service(
             watches.
         assist: Go on as the expert after the corrections, in place of handing back at once.
         learned_hand_back: Hand back where the calibration's hand-back model says, in place of at once.
+        retry: Begin anew from the start in place of a correction that was undone, and where the model sees no
+            way back.
         on_event: Called with the number of a client and an event, from several threads.
         on_warning: Called with a sentence about what limits the monitor.
 
@@ -144,6 +147,7 @@ def make_service(
         raise UserError(f"expected an image of {' or '.join(spec.views)}, the views of the model; got none")
     limits = InterventionBudget(share=budget)
     settings = dataclasses.replace(settings, deadline=deadline, budget=limits, assist=assist)
+    settings = dataclasses.replace(settings, retry_after=1 if retry else None)
     if learned_hand_back:
         found = limit.calibration.hand_back if isinstance(limit, _WarnWhereMissing) else None
         if found is None:
