@@ -81,6 +81,7 @@ if [ -z "${FAILSAFE_QUICK:-}" ]; then
   study hand_back_strong --protocol docs/protocols/hand-back-strong.json
   study fixed_retry --protocol docs/protocols/fixed-retry.json
   study retry --protocol docs/protocols/retry.json
+  study retry_oracle --protocol docs/protocols/retry-oracle.json
 fi
 study perturbed --policy reference:strong --tasks "$(pick PickCube-v1,StackCube-v1 PickCube-v1)" $(seeds 5000:5100) \
   --scenarios "$(pick nominal,pushed,dropped nominal,pushed)" \
