@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.evaluation import toy_study
-from tests.evaluation.toy_study import LIMITS, PICK, PUSH, Replayer
+from tests.evaluation.toy_study import LIMITS, PUSH, Replayer
 
 from failsafe.errors import PolicyError
 from failsafe.evaluation import oracles
@@ -18,6 +19,8 @@ from failsafe.evaluation.paired import Change, pairs_of
 from failsafe.evaluation.results import Results
 from failsafe.evaluation.scenarios import SCENARIOS
 from failsafe.evaluation.study import StudyJob
+from failsafe.monitors.calibration import Calibration, Threshold
+from failsafe.monitors.hand_back import HandBackModel
 from failsafe.records.episode import Ending, Episode, EpisodeKey
 from failsafe.records.event import EventKind
 from failsafe.simulators.contract import Simulator
@@ -91,7 +94,17 @@ def tool_height(simulator: Simulator, state: np.ndarray) -> float:
 def test_every_condition_runs_and_says_who_acted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On seed 0 the policy misses; stopped by a correction, it begins anew and succeeds."""
     monkeypatch.setattr("failsafe.evaluation.study.load_model", lambda _: toy_study.TinyMonitor())
-    study = toy_study.config(1, (PICK,), tuple(CONDITIONS.registered))
+    instruction = "pick up the box and hold it at the goal"
+    calibration = Calibration(
+        0.05,
+        "tiny",
+        toy_study.POLICY,
+        2.0,
+        {instruction: Threshold(0.0, 40)},
+        hand_back=HandBackModel({instruction: 2.0}, {}, 0.0, 0.0, 30, 20),
+    )
+    study = replace(toy_study.config(1), calibrations={toy_study.POLICY: calibration})
+    study = replace(study, conditions=tuple(CONDITIONS.registered))
     job, results = StudyJob(study, tmp_path), Results(tmp_path)
     job.run(toy_study.cell(0))
     found = {episode.key.condition: episode for episode in results.episodes()}
@@ -99,7 +112,15 @@ def test_every_condition_runs_and_says_who_acted(tmp_path: Path, monkeypatch: py
     for condition in ("never", "watch"):
         assert found[condition].intervention_steps == 0
         assert found[condition].ending is Ending.FAILURE
-    for condition in ("minimal", "monitor", "assist", "fixed-retry", "oracle-minimal"):
+    for condition in (
+        "minimal",
+        "monitor",
+        "learned-hand-back",
+        "retry",
+        "assist",
+        "fixed-retry",
+        "oracle-minimal",
+    ):
         (pair,) = pairs_of(found.values(), condition)
         assert pair.change is Change.RESCUED
         assert 0 < found[condition].intervention_steps < 0.25 * LIMITS.max_steps
