@@ -332,12 +332,7 @@ class Monitor:
         """Return the waypoints of a new beginning; none, and an event, if it cannot be executed."""
         assert self._start is not None
         at = observation.tcp_pose
-        rows = begin_anew(at, self._start, self.embodiment)
-        try:
-            return plan_waypoints(rows, Frame.BASE.value, at, at, self.embodiment)
-        except PolicyError as error:
-            self._record(EventKind.FAULT, description=str(error))
-            return ()
+        return self._waypoints(begin_anew(at, self._start, self.embodiment), Frame.BASE.value, at, at)
 
     def _plan(
         self,
@@ -346,11 +341,17 @@ class Monitor:
         observation: PolicyObservation,
         settle: bool = True,
     ) -> tuple[Waypoint, ...]:
-        """Return the waypoints of some actions; none, and an event, if they cannot be executed."""
+        """Return the waypoints of some actions of the model; none, and an event, if there are none."""
         at = observation.tcp_pose
         queried_at = at if self._queries.tcp_pose is None else self._queries.tcp_pose
+        return self._waypoints(actions, assessment.frame, queried_at, at, settle)
+
+    def _waypoints(
+        self, actions: Sequence[Sequence[float]], frame: str, start: Pose, at: Pose, settle: bool = True
+    ) -> tuple[Waypoint, ...]:
+        """Return the waypoints of actions that count from a pose; none, and an event, if there are none."""
         try:
-            return plan_waypoints(actions, assessment.frame, queried_at, at, self.embodiment, settle)
+            return plan_waypoints(actions, frame, start, at, self.embodiment, settle)
         except PolicyError as error:
             self._record(EventKind.FAULT, description=str(error))
             return ()
